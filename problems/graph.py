@@ -1,0 +1,155 @@
+"""A network as a directed acyclic graph with three kinds of node: affine, elementwise activation, product.
+
+Three kinds suffice because bounds treat everything linear alike: any linear map of one or several earlier nodes
+(sums, skips and concatenations included) is one `Affine` node, y = sum_i A_i x_i + b. `Activation` applies one
+scalar function to every entry; `Product` multiplies two nodes entry by entry. MaxPool, Clip, Abs, Min and Max are
+written with these (see `simplify`).
+
+Every value is a flat float vector `(*batch, n)`; nodes refer to each other by their position, and stand in
+topological order. Weights are float64; `Graph.to` makes the copy a computation runs with. Nodes hold no state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from .activation import AbstractActivation
+from .affine import AbstractLinear
+
+
+@dataclass(frozen=True, eq=False)
+class Input:
+    """The network's input; always node 0."""
+
+    size: int
+    name: str = "input"
+    inputs: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Affine:
+    """y = sum_i operators[i](x_inputs[i]) + bias."""
+
+    inputs: tuple[int, ...]
+    operators: tuple[AbstractLinear, ...]
+    bias: Tensor  # (n,)
+    name: str = ""
+
+    @property
+    def size(self) -> int:
+        return len(self.bias)
+
+    def apply(self, values: Sequence[Tensor]) -> Tensor:
+        """The node's value, given the values of `inputs` in their order."""
+        total = self.bias
+        for operator, value in zip(self.operators, values, strict=True):
+            total = operator.apply(value) + total
+        return total
+
+
+@dataclass(frozen=True, eq=False)
+class Activation:
+    """y = function(x), entry by entry; its input is the pre-activation."""
+
+    inputs: tuple[int]
+    function: AbstractActivation
+    size: int
+    name: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Product:
+    """y = a * b, entry by entry."""
+
+    inputs: tuple[int, int]
+    size: int
+    name: str = ""
+
+
+Node = Input | Affine | Activation | Product
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """A network; the last node is its output.
+
+    `input_shape` and `output_shape` are the original file's, without what flattening loses.
+    """
+
+    nodes: tuple[Node, ...]
+    input_shape: tuple[int, ...]
+    output_shape: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.nodes[0], Input):
+            raise ValueError("node 0 of a Graph must be its Input")
+        for position, node in enumerate(self.nodes):
+            if any(i >= position for i in node.inputs):
+                raise ValueError(f"node {position} ({node.name}) uses a node that does not come before it")
+
+    @property
+    def input_size(self) -> int:
+        return self.nodes[0].size
+
+    @property
+    def output_size(self) -> int:
+        return self.nodes[-1].size
+
+    @property
+    def output(self) -> int:
+        return len(self.nodes) - 1
+
+    @cached_property
+    def activations(self) -> tuple[int, ...]:
+        """Positions of the activation nodes, in order."""
+        return tuple(i for i, node in enumerate(self.nodes) if isinstance(node, Activation))
+
+    @cached_property
+    def neurons(self) -> int:
+        """Number of scalar activations."""
+        return sum(self.nodes[i].size for i in self.activations)
+
+    @cached_property
+    def offsets(self) -> dict[int, int]:
+        """Where each activation node starts in the flat numbering of all neurons, layer after layer."""
+        offsets, start = {}, 0
+        for i in self.activations:
+            offsets[i] = start
+            start += self.nodes[i].size
+        return offsets
+
+    def values(self, x: Tensor) -> list[Tensor]:  # (*batch, n_in) -> one (*batch, n) a node
+        """The value of every node at the inputs x."""
+        values: list[Tensor] = [x]
+        for node in self.nodes[1:]:
+            arguments = [values[i] for i in node.inputs]
+            match node:
+                case Affine():
+                    values.append(node.apply(arguments))
+                case Activation():
+                    values.append(node.function.value(arguments[0]))
+                case Product():
+                    values.append(arguments[0] * arguments[1])
+        return values
+
+    def __call__(self, x: Tensor) -> Tensor:  # (*batch, n_in) -> (*batch, n_out)
+        return self.values(x)[-1]
+
+    def to(self, dtype: torch.dtype, device: torch.device | str = "cpu") -> Graph:
+        """The same network with weights in `dtype` on `device`."""
+        nodes = tuple(
+            replace(
+                node,
+                operators=tuple(op.to(dtype, device) for op in node.operators),
+                bias=node.bias.to(device, dtype),
+            )
+            if isinstance(node, Affine)
+            else node
+            for node in self.nodes
+        )
+        return replace(self, nodes=nodes)

@@ -1,0 +1,45 @@
+"""Partita's distribution: the repository root is the package `partita`, its folders are the sub-packages."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+FLOORS = ["kernels", "problems", "relaxations", "bab"]
+
+EXTRAS = {
+    "gurobi": ["gurobipy>=11"],
+    "layers": ["cvxpylayers>=0.1.6"],
+    "gpu": ["triton>=3.0; platform_system == 'Linux'"],
+    "ray": ["ray>=2.9"],
+}
+EXTRAS["all"] = [*EXTRAS["gurobi"], *EXTRAS["layers"]]
+EXTRAS["test"] = ["pytest>=8", "hypothesis>=6.100", "ruff>=0.6", "scikit-learn>=1.4"]
+
+setup(
+    name="partita",
+    version="0.1.0",
+    description="A branch-and-bound verifier for neural networks that measures its own partition.",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    package_dir={"partita": "."},
+    packages=["partita"]
+    + [f"partita.{name}" for name in find_packages(include=[f"{floor}*" for floor in FLOORS])]
+    + ["partita.configs"],
+    package_data={"partita.configs": ["*.yaml"]},
+    install_requires=[
+        "torch>=2.6",
+        "numpy>=1.26",
+        "onnx>=1.16",
+        "onnxruntime>=1.18",
+        "scipy>=1.12",
+        "highspy>=1.7",
+        "vnnlib>=1.0",
+        "pyyaml>=6",
+        "rich>=13",
+        "typer>=0.12",
+    ],
+    extras_require=EXTRAS,
+    entry_points={"console_scripts": ["partita = partita.bab.cli:main"]},
+)
