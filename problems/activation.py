@@ -86,6 +86,8 @@ class LeakyReLU(AbstractActivation):
     def __post_init__(self) -> None:
         if not 0 <= self.slope < 1:
             raise ValueError(f"LeakyReLU needs a slope in [0, 1), not {self.slope}")
+        # As ONNX stores it: a float32, so that the slope is the same real number in both precisions.
+        object.__setattr__(self, "slope", torch.tensor(self.slope, dtype=torch.float32).item())
 
     def value(self, x: Tensor) -> Tensor:
         return torch.relu(x) if self.slope == 0 else torch.maximum(x, self.slope * x)
