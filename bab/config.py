@@ -1,0 +1,210 @@
+"""What a user may choose: a small tree of frozen dataclasses, and a strict loader.
+
+Nothing has to be chosen: every `auto` follows from the network, the property and the machine. A choice comes, from
+weak to strong, from the defaults below, a preset or YAML file, and `KEY=VALUE` overrides. Keys are dotted
+(`search.batch=256`); the last part alone is enough where only one option ends so (`batch=256`).
+
+Loading is strict: an unknown key is an error that names the nearest valid one, and a value of the wrong type or out
+of range is an error that says what is allowed. `configs/default.yaml` spells out the defaults and a test keeps it
+equal to them; the other presets in that folder say only where they differ.
+
+The YAML library is imported only when a file is read: most runs need none.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from functools import cache
+from math import isfinite
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from ..problems.errors import BadInput
+
+PRESETS = Path(__file__).resolve().parents[1] / "configs"
+
+Device = Literal["auto", "cpu", "cuda"]
+Precision = Literal["auto", "float32", "float64"]
+Split = Literal["auto", "input", "polyhedral", "activation"]
+Relaxation = Literal["auto", "ibp", "deeppoly-0", "deeppoly-1", "crown", "alpha-crown", "exact"]
+Rule = Literal["auto", "widest", "sensitivity", "babsr", "look-ahead"]
+Switch = Literal["on", "off"]
+
+
+def _at_least(minimum: float, default: Any) -> Any:
+    """A field whose values must not be below `minimum`."""
+    return field(default=default, metadata={"minimum": minimum})
+
+
+@dataclass(frozen=True)
+class BoundingConfig:
+    """How hard the relaxations that optimise try."""
+
+    steps: int = _at_least(0, 20)  # gradient steps on slopes and multipliers
+    learning_rate: float = _at_least(0.0, 0.1)
+
+
+@dataclass(frozen=True)
+class BranchingConfig:
+    """How the next split is chosen."""
+
+    rule: Rule = "auto"
+    candidates: int = _at_least(1, 4)  # splits that look-ahead tries
+
+
+@dataclass(frozen=True)
+class SearchConfig:
+    """What the search may use."""
+
+    batch: int = _at_least(0, 0)  # pieces bounded at once; 0: as many as memory holds
+    max_pieces: int | None = _at_least(1, None)
+    memory_gb: float = _at_least(0.1, 3.0)  # resident, on the device of the search
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that can be chosen for one verification."""
+
+    timeout: float | None = _at_least(0.0, None)  # seconds of wall time, the process's start included
+    device: Device = "auto"
+    precision: Precision = "auto"
+    seed: int = _at_least(0, 0)
+    split: Split = "auto"
+    relaxation: Relaxation = "auto"
+    attack: Switch = "on"
+    bounding: BoundingConfig = field(default_factory=BoundingConfig)
+    branching: BranchingConfig = field(default_factory=BranchingConfig)
+    search: SearchConfig = field(default_factory=SearchConfig)
+
+
+def load_config(source: str | Path | None = None, overrides: Mapping[str, Any] | Iterable[str] = ()) -> Config:
+    """The configuration of a preset's name or a YAML file, with overrides (a mapping, or `KEY=VALUE` strings) on top.
+
+    Raises `BadInput` for a missing or malformed file, an unknown key, or a value that is not allowed.
+    """
+    config = Config()
+    if source is not None:
+        config = _filled(config, _read(source), f"in {source}")
+    if not isinstance(overrides, Mapping):
+        overrides = dict(_key_value(text) for text in overrides)
+    for key, value in overrides.items():
+        path = _option(key).split(".")
+        nested: Any = value
+        for part in reversed(path):
+            nested = {part: nested}
+        config = _filled(config, nested, "on the command line" if isinstance(value, str) else "among the arguments")
+    return config
+
+
+def presets() -> list[str]:
+    """The names of the presets."""
+    return sorted(path.stem for path in PRESETS.glob("*.yaml"))
+
+
+@cache
+def options() -> tuple[str, ...]:
+    """Every option's dotted key."""
+    return tuple(_keys(Config()))
+
+
+def _keys(part: Any, prefix: str = "") -> Iterable[str]:
+    for f in fields(part):
+        value = getattr(part, f.name)
+        if is_dataclass(value):
+            yield from _keys(value, f"{prefix}{f.name}.")
+        else:
+            yield prefix + f.name
+
+
+def _option(key: str) -> str:
+    """The dotted key that `key` stands for: itself, or the only one that ends with it."""
+    if key in options():
+        return key
+    ending = [option for option in options() if option.endswith("." + key)]
+    if len(ending) == 1:
+        return ending[0]
+    if ending:
+        raise BadInput(f"the option '{key}' is ambiguous: it may mean {' or '.join(ending)}")
+    last = {option.rsplit(".", 1)[-1]: option for option in options()}
+    raise _unknown(key, {**last, **{option: option for option in options()}}, "on the command line")
+
+
+def _key_value(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise BadInput(f"'{text}' is not an option; options are written KEY=VALUE, for example attack=off")
+    return key, value
+
+
+def _unknown(key: str, valid: Mapping[str, str], where: str) -> BadInput:
+    nearest = difflib.get_close_matches(key, valid, n=1, cutoff=0.0)
+    return BadInput(f"unknown option '{key}' {where}; the nearest valid one is '{valid[nearest[0]]}'")
+
+
+def _read(source: str | Path) -> Mapping[str, Any]:
+    """The mapping in a preset or a YAML file."""
+    import yaml
+
+    path = Path(source)
+    preset = PRESETS / f"{source}.yaml"
+    if path.name == str(source) and not path.suffix and preset.is_file():
+        path = preset
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, IsADirectoryError):
+        raise BadInput(
+            f"the config '{source}' is neither a file nor a preset; the presets are {', '.join(presets())}"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"the config '{source}' cannot be read: {error}") from None
+    except yaml.YAMLError as error:
+        raise BadInput(f"the config '{source}' is not YAML: {' '.join(str(error).split())}") from None
+    return {} if content is None else content
+
+
+def _filled(part: Any, content: Any, where: str, prefix: str = "") -> Any:
+    """The dataclass `part` with the values of the mapping `content`, checked."""
+    if not isinstance(content, Mapping):
+        what = f"'{prefix[:-1]}'" if prefix else "the configuration"
+        raise BadInput(f"{what} {where} must be a mapping of options to values, not {content!r}")
+    hints, known = get_type_hints(type(part)), {f.name: f for f in fields(part)}
+    changes = {}
+    for key, value in content.items():
+        if key not in known:
+            raise _unknown(prefix + str(key), {prefix + name: prefix + name for name in known}, where)
+        current = getattr(part, key)
+        if is_dataclass(current):
+            changes[key] = _filled(current, value, where, f"{prefix}{key}.")
+        else:
+            changes[key] = _value(value, hints[key], known[key].metadata.get("minimum"), prefix + key, where)
+    return replace(part, **changes)
+
+
+def _value(value: Any, hint: Any, minimum: float | None, key: str, where: str) -> Any:
+    """`value` as the option's type; strings are read, so that `1e-3` and `off` mean what they say in YAML as well."""
+    kinds = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+    if NoneType in kinds and (value is None or value in ("none", "null")):
+        return None
+    (kind,) = (k for k in kinds if k is not NoneType)
+    if get_origin(kind) is Literal:
+        choices = get_args(kind)
+        if isinstance(value, bool) and kind is Switch:
+            value = "on" if value else "off"
+        if value not in choices:
+            raise BadInput(f"'{key}' {where} must be one of {', '.join(choices)}, not {value!r}")
+        return value
+    try:
+        number = None if isinstance(value, bool) else kind(value)
+        if number != float(value):
+            number = None
+    except (TypeError, ValueError, OverflowError):
+        number = None
+    if number is None or not isfinite(number):
+        what = {int: "a whole number", float: "a number"}[kind] + (" or none" if NoneType in kinds else "")
+        raise BadInput(f"'{key}' {where} must be {what}, not {value!r}")
+    if minimum is not None and number < minimum:
+        raise BadInput(f"'{key}' {where} must be at least {minimum:g}, not {value!r}")
+    return number
