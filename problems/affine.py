@@ -147,9 +147,10 @@ class Dense(AbstractLinear):
 
 @dataclass(frozen=True, eq=False)
 class Diagonal(AbstractLinear):
-    """x -> factor * x, entry by entry."""
+    """x -> factor * x, entry by entry. `scale` as in `Dense`."""
 
     factor: Tensor  # (n,)
+    scale: Tensor | None = None  # (n,)
 
     @property
     def n_in(self) -> int:
@@ -167,6 +168,9 @@ class Diagonal(AbstractLinear):
 
     def absolute(self) -> Diagonal:
         return Diagonal(self.factor.abs())
+
+    def magnitude(self) -> Diagonal:
+        return self.absolute() if self.scale is None else Diagonal(self.scale)
 
     @property
     def terms(self) -> int:
@@ -212,7 +216,7 @@ class Select(AbstractLinear):
 
 @dataclass(frozen=True, eq=False)
 class Conv(AbstractLinear):
-    """Convolution in one or two space dimensions, zero padding, as PyTorch defines it."""
+    """Convolution in one or two space dimensions, zero padding, as PyTorch defines it. `scale` as in `Dense`."""
 
     weight: Tensor  # (out_channels, in_channels / groups, *kernel)
     in_shape: tuple[int, ...]  # (channels, *space)
@@ -220,6 +224,7 @@ class Conv(AbstractLinear):
     padding: tuple[tuple[int, int], ...]  # (before, after) for each space dimension
     dilation: tuple[int, ...]
     groups: int = 1
+    scale: Tensor | None = None  # of weight's shape
     out_shape: tuple[int, ...] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -232,7 +237,8 @@ class Conv(AbstractLinear):
         object.__setattr__(self, "out_shape", (self.weight.shape[0], *space))
 
     def to(self, dtype: torch.dtype, device: torch.device | str) -> Conv:
-        return replace(self, weight=self.weight.to(device, dtype))
+        scale = None if self.scale is None else self.scale.to(device, dtype)
+        return replace(self, weight=self.weight.to(device, dtype), scale=scale)
 
     @property
     def n_in(self) -> int:
@@ -277,7 +283,10 @@ class Conv(AbstractLinear):
         return x.reshape(*y.shape[:-1], self.n_in)
 
     def absolute(self) -> Conv:
-        return replace(self, weight=self.weight.abs())
+        return replace(self, weight=self.weight.abs(), scale=None)
+
+    def magnitude(self) -> Conv:
+        return self.absolute() if self.scale is None else replace(self, weight=self.scale, scale=None)
 
     @property
     def terms(self) -> int:

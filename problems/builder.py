@@ -1,0 +1,134 @@
+"""A graph under construction: values with tensor shapes, and the few constructions every importer needs.
+
+A `Graph` knows only flat vectors; while a file is read, each value also has the tensor shape the file gives it. The
+builder appends nodes and hands out `Value`s. It takes no care to be economical: every ONNX operator becomes one
+or more nodes of its own, and `simplify` fuses them afterwards.
+
+Maxima are written with ReLUs, exactly: max(a, b) = a + relu(b - a). Larger ones are balanced trees of these, so that
+a k-wide pool is ceil(log2 k) activation layers deep; pairs that several windows share are computed once.
+Soundness: exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from .activation import AbstractActivation, ReLU
+from .affine import AbstractLinear, Chain, Diagonal, Identity, Select
+from .graph import Activation, Affine, Graph, Input, Node
+
+Term = tuple[AbstractLinear, "Value"]
+
+
+@dataclass(frozen=True)
+class Value:
+    """The output of a node, seen as a tensor."""
+
+    node: int
+    shape: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        return prod(self.shape)
+
+
+def tensor(array: NDArray) -> torch.Tensor:
+    """A float64 tensor with its own memory."""
+    return torch.from_numpy(np.array(array, dtype=np.float64, order="C"))
+
+
+def select(index: NDArray, n_in: int) -> AbstractLinear:
+    """The index map y[i] = x[index[i]] (-1: zero); `Identity` where it is."""
+    index = np.ascontiguousarray(index.reshape(-1), dtype=np.int64)
+    if len(index) == n_in and (index == np.arange(n_in)).all():
+        return Identity(n_in)
+    return Select(torch.from_numpy(index), n_in)
+
+
+def scaled(operator: AbstractLinear, factor: float | NDArray) -> AbstractLinear:
+    """The operator followed by a multiplication with a number, or with one number an entry."""
+    diagonal = Diagonal(tensor(np.broadcast_to(np.asarray(factor, np.float64).reshape(-1), (operator.n_out,))))
+    return diagonal if isinstance(operator, Identity) else Chain((operator, diagonal))
+
+
+def positions(shape: tuple[int, ...]) -> NDArray[np.int64]:
+    """Each entry's place in the flat vector, in the tensor's shape."""
+    return np.arange(prod(shape)).reshape(shape)
+
+
+class Builder:
+    """Appends nodes; `graph` closes it."""
+
+    def __init__(self, input_shape: tuple[int, ...], name: str = "input") -> None:
+        self.nodes: list[Node] = [Input(prod(input_shape), name)]
+        self.input = Value(0, input_shape)
+
+    def _append(self, node: Node, shape: tuple[int, ...]) -> Value:
+        self.nodes.append(node)
+        return Value(len(self.nodes) - 1, shape)
+
+    def affine(
+        self, terms: Sequence[Term], shape: tuple[int, ...], bias: NDArray | float = 0.0, name: str = ""
+    ) -> Value:
+        """sum of operator(value) over the terms, plus a bias that broadcasts against `shape`."""
+        flat = tensor(np.broadcast_to(np.asarray(bias, np.float64), shape).reshape(-1))
+        operators = tuple(operator for operator, _ in terms)
+        return self._append(Affine(tuple(value.node for _, value in terms), operators, flat, name), shape)
+
+    def activation(self, x: Value, function: AbstractActivation, name: str = "") -> Value:
+        """function(x), entry by entry."""
+        return self._append(Activation((x.node,), function, x.size, name), x.shape)
+
+    def relu(self, x: Value, name: str = "") -> Value:
+        """max(x, 0)."""
+        return self.activation(x, ReLU(), name)
+
+    def select(self, x: Value, index: NDArray, name: str = "") -> Value:
+        """x's entries at the flat positions `index`, in the shape of `index`; a mere reshape costs no node."""
+        operator = select(index, x.size)
+        if isinstance(operator, Identity):
+            return Value(x.node, index.shape)
+        return self.affine([(operator, x)], index.shape, name=name)
+
+    def broadcast(self, x: Value, shape: tuple[int, ...]) -> AbstractLinear:
+        """The operator that repeats x's entries into `shape`."""
+        return select(np.broadcast_to(positions(x.shape), shape), x.size)
+
+    def maximum(self, x: Value, windows: NDArray, shape: tuple[int, ...], name: str = "") -> Value:
+        """For each row of `windows` (flat positions in x, -1 for none) the largest of those entries of x."""
+        empty_last = np.argsort(windows < 0, axis=1, kind="stable")
+        windows = np.take_along_axis(windows, empty_last, axis=1)
+        if (windows[:, 0] < 0).any():
+            raise ValueError("a pooling window holds padding only")
+        while windows.shape[1] > 1:
+            x, windows = self._halve(x, windows, name)
+        return self.select(x, windows[:, 0].reshape(shape), name)
+
+    def _halve(self, x: Value, windows: NDArray, name: str) -> tuple[Value, NDArray]:
+        """Replace neighbours in each window by their maximum: the maxima, and the windows in terms of them."""
+        if windows.shape[1] % 2:
+            windows = np.pad(windows, ((0, 0), (0, 1)), constant_values=-1)
+        pairs = windows.reshape(len(windows), -1, 2)
+        kept, where = np.unique(pairs.reshape(-1, 2), axis=0, return_inverse=True)
+        where = where.reshape(pairs.shape[:2])
+        empty = int(kept[0, 0] < 0)  # the pair (-1, -1), if there is one, sorts first
+        kept, where = kept[empty:], where - empty
+        first, second = kept[:, 0], kept[:, 1]
+        real = np.flatnonzero(second >= 0)
+        count = (len(real),)
+        plus, minus = select(second[real], x.size), scaled(select(first[real], x.size), -1)
+        gain = self.relu(self.affine([(plus, x), (minus, x)], count, name=name), name)
+        place = np.full(len(kept), -1)
+        place[real] = np.arange(len(real))
+        largest = self.affine([(select(first, x.size), x), (select(place, len(real)), gain)], (len(kept),), name=name)
+        return largest, where
+
+    def graph(self, output: Value) -> Graph:
+        """The finished network; nodes after `output` are dropped."""
+        return Graph(tuple(self.nodes[: output.node + 1]), self.input.shape, output.shape)

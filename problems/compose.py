@@ -1,0 +1,336 @@
+"""Products and sums of linear operators, where one operator is cheaper than two.
+
+`compose(outer, inner)` writes inner's and outer's factors as one list and lets each new factor melt into the one
+before it: index maps into index maps, scalings into weights, index maps into rows or columns of matrices, zero padding
+into a convolution's own, and two summing operators into one matrix where that matrix is cheaper to apply. What is
+left is a `Chain`, provided that at most one of its factors sums: |A| |B| is only an upper bound of |A B|, and
+interval bounds through such a chain would be no better than through two nodes. Otherwise the answer is None, and the
+two stay separate nodes.
+
+Rounding: a product of weights is rounded. `magnitude` of the result keeps the promise of `affine` (stored entries
+differ from the exact ones by at most terms * unit_roundoff * magnitude): products of two numbers that fit in float32
+are exact, everything else is accounted for in `scale`, computed as the product of the factors' magnitudes.
+Soundness: exact up to what `scale` accounts for; `scale` itself is rounded up by a relative 1e-10.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import prod
+
+import torch
+from torch import Tensor
+
+from .affine import AbstractLinear, Adjoint, Chain, Conv, Dense, Diagonal, Identity, Select
+
+TINY = 1 << 14  # matrices of at most so many entries are cheaper than any structure
+SMALL = 1 << 18  # up to here a matrix may replace a convolution that does a quarter of its work
+LARGE = 1 << 25  # no matrix is formed beyond this
+UPWARD = 1 + 1e-10
+
+
+def compose(outer: AbstractLinear, inner: AbstractLinear) -> AbstractLinear | None:
+    """outer @ inner as one operator, or None where they had better stay apart."""
+    factors: list[AbstractLinear] = []
+    for factor in (*_factors(inner), *_factors(outer)):
+        if not _push(factors, factor):
+            return None
+    if not factors:
+        return Identity(inner.n_in)
+    return factors[0] if len(factors) == 1 else Chain(tuple(factors))
+
+
+def total(a: AbstractLinear, b: AbstractLinear) -> AbstractLinear | None:
+    """a + b as one operator, or None where that is not cheap."""
+    if isinstance(a, (Identity, Diagonal)) and isinstance(b, (Identity, Diagonal)):
+        one, two = _as_diagonal(a), _as_diagonal(b)
+        factor = one.factor + two.factor
+        bound = one.magnitude().factor + two.magnitude().factor
+        return Diagonal(factor, None if _short(one.factor, two.factor) else _scale(bound, 3, 1))
+    if a.n_in * a.n_out > SMALL or not (_is_matrix(a) or _is_matrix(b) or a.n_in * a.n_out <= TINY):
+        return None
+    one, two = dense(a), dense(b)
+    bound = one.magnitude().weight + two.magnitude().weight
+    return Dense(one.weight + two.weight, 1, _scale(bound, max(a.terms, b.terms) + 1, one.terms))
+
+
+def tidy(a: AbstractLinear) -> AbstractLinear:
+    """The same operator in its cheapest form: a small convolution as a matrix, a one-hot matrix as an index map."""
+    if isinstance(a, Dense):
+        return _one_hot(a)
+    if not summing(a) or isinstance(a, Chain):
+        return a
+    size = a.n_in * a.n_out
+    return dense(a) if size <= TINY or (size <= SMALL and size <= 4 * cost(a)) else a
+
+
+def cost(a: AbstractLinear) -> int:
+    """Multiplications of one `apply` to one vector; moves count one an entry."""
+    match a:
+        case Identity():
+            return 0
+        case Dense():
+            return a.repeat * a.weight.numel()
+        case Conv():
+            return prod(a.out_shape) * prod(a.weight.shape[1:])
+        case Adjoint():
+            return cost(a.inner)
+        case Chain():
+            return sum(cost(part) for part in a.parts)
+    return a.n_out
+
+
+def summing(a: AbstractLinear) -> bool:
+    """Whether some entry of A x is a sum of several entries of x."""
+    match a:
+        case Identity() | Diagonal() | Select():
+            return False
+        case Chain():
+            return any(summing(part) for part in a.parts)
+    return True
+
+
+def dense(a: AbstractLinear) -> Dense:
+    """The operator as one matrix."""
+    if isinstance(a, Dense) and a.repeat == 1:
+        return a
+    weight, bound = _matrix(a), _matrix(a.magnitude())
+    exact = torch.equal(weight.abs(), bound)
+    return Dense(weight, 1, None if exact and not isinstance(a, Chain) else _scale(bound, a.terms, max(weight.shape)))
+
+
+# --- melting one factor into another
+
+
+def _factors(a: AbstractLinear) -> tuple[AbstractLinear, ...]:
+    return a.parts if isinstance(a, Chain) else (a,)
+
+
+def _push(factors: list[AbstractLinear], factor: AbstractLinear) -> bool:
+    """Append a factor, melting it into the last ones; False where two summing factors would remain."""
+    if isinstance(factor, Identity):
+        return True
+    if not factors:
+        factors.append(factor)
+        return True
+    last = factors[-1]
+    if isinstance(factor, Select) and isinstance(last, Diagonal):
+        # Moves first, scalings after: S D = D' S with D's entries moved along.
+        factors.pop()
+        return _push(factors, factor) and _push(factors, _moved_diagonal(factor, last))
+    melted = _melt(factor, last)
+    if melted is None and summing(factor) and any(summing(f) for f in factors):
+        whole = factors[0] if len(factors) == 1 else Chain(tuple(factors))
+        melted = _matrix_product(factor, whole)
+        if melted is None:
+            return False
+        factors[:] = []
+        return _push(factors, melted)
+    if melted is None:
+        factors.append(factor)
+        return True
+    factors.pop()
+    return _push(factors, melted)
+
+
+def _moved_diagonal(move: Select, diagonal: Diagonal) -> AbstractLinear:
+    def take(v: Tensor) -> Tensor:
+        return torch.where(move.index >= 0, v[move.index.clamp(min=0)], torch.ones((), dtype=v.dtype))
+
+    factor = take(diagonal.factor)
+    if (factor == 1).all():
+        return Identity(len(factor))
+    return Diagonal(factor, None if diagonal.scale is None else take(diagonal.scale))
+
+
+def _melt(outer: AbstractLinear, inner: AbstractLinear) -> AbstractLinear | None:
+    """outer @ inner in the cases that need no new matrix."""
+    match outer, inner:
+        case Select(), Select():
+            index = torch.where(outer.index >= 0, inner.index[outer.index.clamp(min=0)], -1)
+            if len(index) == inner.n_in and torch.equal(index, torch.arange(len(index))):
+                return Identity(len(index))
+            return Select(index, inner.n_in)
+        case Diagonal(), Diagonal():
+            return _scaled_weights(inner, "factor", outer, outer.factor)
+        case Diagonal(), Dense():
+            factor = _periodic(outer, inner.repeat)
+            return None if factor is None else _scaled_weights(inner, "weight", factor, factor.factor[:, None])
+        case Dense(), Diagonal():
+            factor = _periodic(inner, outer.repeat)
+            return None if factor is None else _scaled_weights(outer, "weight", factor, factor.factor[None, :])
+        case Diagonal(), Conv():
+            factor = _channelwise(outer, inner.out_shape)
+            return None if factor is None else _scaled_weights(inner, "weight", factor, _out_channels(factor, inner))
+        case Conv(), Diagonal():
+            factor = _channelwise(inner, outer.in_shape)
+            return None if factor is None else _scaled_weights(outer, "weight", factor, _in_channels(factor, outer))
+        case (Diagonal(), Adjoint()) | (Adjoint(), Diagonal()):
+            adjoint, diagonal = (inner, outer) if isinstance(inner, Adjoint) else (outer, inner)
+            melted = _melt(adjoint.inner, diagonal) if adjoint is inner else _melt(diagonal, adjoint.inner)
+            return None if melted is None else Adjoint(melted)
+        case Select(), Dense():
+            return _picked_rows(outer, inner)
+        case Dense(), Select():
+            return _placed_columns(outer, inner)
+        case Conv(), Select():
+            return _absorbed_padding(outer, inner)
+    return None
+
+
+def _scaled_weights(target, field: str, diagonal: Diagonal, factor: Tensor):
+    """`target` with its weights multiplied by `factor`, the broadcast form of the diagonal's entries."""
+    stored = getattr(target, field)
+    product = stored * factor
+    if target.scale is None and diagonal.scale is None and _short(stored, factor):
+        return replace(target, **{field: product})
+    own = getattr(target.magnitude(), field)
+    other = diagonal.magnitude().factor.reshape(factor.shape)
+    return replace(target, **{field: product, "scale": _scale(own * other, target.terms + 2, target.terms)})
+
+
+def _periodic(diagonal: Diagonal, repeat: int) -> Diagonal | None:
+    """One period of a diagonal that repeats itself, or None."""
+
+    def period(v: Tensor) -> Tensor | None:
+        rows = v.reshape(repeat, -1)
+        return rows[0] if (rows == rows[0]).all() else None
+
+    return _reduced(diagonal, period)
+
+
+def _channelwise(diagonal: Diagonal, shape: tuple[int, ...]) -> Diagonal | None:
+    """One entry a channel of a diagonal that is constant on channels, or None."""
+
+    def channel(v: Tensor) -> Tensor | None:
+        rows = v.reshape(shape[0], -1)
+        return rows[:, 0] if (rows == rows[:, :1]).all() else None
+
+    return _reduced(diagonal, channel)
+
+
+def _reduced(diagonal: Diagonal, reduce) -> Diagonal | None:
+    factor = reduce(diagonal.factor)
+    scale = None if diagonal.scale is None else reduce(diagonal.scale)
+    if factor is None or (scale is None) != (diagonal.scale is None):
+        return None
+    return Diagonal(factor, scale)
+
+
+def _out_channels(diagonal: Diagonal, conv: Conv) -> Tensor:
+    return diagonal.factor.reshape(-1, *[1] * (conv.weight.ndim - 1))
+
+
+def _in_channels(diagonal: Diagonal, conv: Conv) -> Tensor | None:
+    space = [1] * (conv.weight.ndim - 2)
+    if conv.groups == 1:
+        return diagonal.factor.reshape(1, -1, *space)
+    each = diagonal.factor.reshape(conv.groups, 1, -1)
+    return each.expand(-1, conv.weight.shape[0] // conv.groups, -1).reshape(conv.weight.shape[0], -1, *space)
+
+
+def _picked_rows(move: Select, a: Dense) -> Dense | None:
+    """The rows of `a` that `move` picks, unless they are so many more that moving afterwards is cheaper."""
+    if a.repeat > 1 or (move.n_out > 2 * move.n_in and move.n_out * a.n_in > TINY):
+        return None
+
+    def pick(w: Tensor) -> Tensor:
+        return w[move.index.clamp(min=0)] * (move.index >= 0).to(w.dtype)[:, None]
+
+    weight = pick(a.weight)
+    # A shorter matrix must still account for as many roundings as the longer one.
+    scale = None if a.scale is None else _scale(pick(a.scale), a.terms, max(weight.shape))
+    return Dense(weight, 1, scale)
+
+
+def _placed_columns(a: Dense, move: Select) -> Dense | None:
+    """`a` on the vector before the move: its columns scattered to where `move` takes them from."""
+    if a.repeat > 1 or (move.n_in > 2 * move.n_out and move.n_in * a.n_out > TINY):
+        return None
+    weight = move.adjoint(a.weight)
+    if move.terms == 1 and a.scale is None:
+        return Dense(weight)
+    return Dense(weight, 1, _scale(move.adjoint(a.magnitude().weight), 2 * a.terms, max(weight.shape)))
+
+
+def _absorbed_padding(conv: Conv, move: Select) -> Conv | None:
+    """The convolution with the zero padding that `move` does added to its own, if padding is all that it does."""
+    image = move.index.reshape(conv.in_shape)
+    inside = image >= 0
+    padding, cut = [], []
+    for axis in range(1, image.ndim):
+        used = inside.transpose(0, axis).reshape(image.shape[axis], -1).any(1).nonzero().reshape(-1)
+        if not len(used):
+            return None
+        before, after = int(used[0]), image.shape[axis] - 1 - int(used[-1])
+        own_before, own_after = conv.padding[axis - 1]
+        padding.append((own_before + before, own_after + after))
+        cut.append(slice(before, image.shape[axis] - after))
+    core = image[(slice(None), *cut)]
+    if not torch.equal(core.reshape(-1), torch.arange(move.n_in)):
+        return None
+    return replace(conv, in_shape=tuple(core.shape), padding=tuple(padding))
+
+
+# --- matrices
+
+
+def _matrix_product(outer: AbstractLinear, inner: AbstractLinear) -> Dense | None:
+    """outer @ inner as a matrix, where applying it costs less than applying both."""
+    size = outer.n_out * inner.n_in
+    if size > LARGE or (size > TINY and size > cost(outer) + cost(inner)):
+        return None
+    weight, bound = _product(outer, inner), _product(outer.magnitude(), inner.magnitude())
+    return Dense(weight, 1, _scale(bound, 2 * (outer.terms + inner.terms), max(weight.shape)))
+
+
+def _product(outer: AbstractLinear, inner: AbstractLinear) -> Tensor:  # (n_out, n_in)
+    if isinstance(outer, Dense) and outer.repeat == 1:
+        return inner.adjoint(outer.weight)
+    return outer.apply(_matrix(inner).mT).mT.contiguous()
+
+
+def _matrix(a: AbstractLinear) -> Tensor:  # (n_out, n_in)
+    if isinstance(a, Dense) and a.repeat == 1:
+        return a.weight
+    if a.n_out <= a.n_in:
+        return a.adjoint(torch.eye(a.n_out, dtype=torch.float64))
+    return a.apply(torch.eye(a.n_in, dtype=torch.float64)).mT.contiguous()
+
+
+def _is_matrix(a: AbstractLinear) -> bool:
+    return isinstance(a, Dense) and a.repeat == 1
+
+
+def _as_diagonal(a: Identity | Diagonal) -> Diagonal:
+    return a if isinstance(a, Diagonal) else Diagonal(torch.ones(a.n, dtype=torch.float64))
+
+
+def _one_hot(a: Dense) -> AbstractLinear:
+    """A matrix with at most one entry a row as an index map and a scaling."""
+    if a.repeat > 1 or a.scale is not None or a.weight.shape[1] < 2:
+        return a
+    used = a.weight != 0
+    if used.sum(1).max() > 1:
+        return a
+    column = used.int().argmax(1)
+    factor = a.weight.gather(1, column[:, None])[:, 0]
+    index = torch.where(factor != 0, column, -1)
+    factor = torch.where(factor != 0, factor, torch.ones_like(factor))
+    if len(index) == a.n_in and torch.equal(index, torch.arange(len(index))):
+        return Identity(a.n_in) if (factor == 1).all() else Diagonal(factor)
+    move = Select(index, a.n_in)
+    return move if (factor == 1).all() else Chain((move, Diagonal(factor)))
+
+
+# --- rounding
+
+
+def _short(*factors: Tensor) -> bool:
+    """Whether all numbers fit in float32, so that their products are exact in float64."""
+    return all(torch.equal(f.float().double(), f) for f in factors)
+
+
+def _scale(bound: Tensor, roundings: int, terms: int) -> Tensor:
+    """A `scale` that lets `terms` account for `roundings` unit roundoffs of `bound`."""
+    return bound * (max(1.0, roundings / terms) * UPWARD)

@@ -1,0 +1,86 @@
+"""The original file under onnxruntime: the independent opinion on an import and on every witness.
+
+A counterexample counts only when the network as delivered shows it, so the bytes that are run here are the file's own
+(decompressed), never something written back from a `Graph`. One thread, on the CPU: the answer must not depend on
+the machine's load, and a session must start in milliseconds. Soundness: this is the judge of `violated`; it takes no
+part in `holds`.
+"""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from math import prod
+from os import PathLike
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import BadInput
+
+Array = NDArray[np.float64]
+
+
+def model_bytes(path: str | PathLike[str]) -> bytes:
+    """The bytes of an `.onnx` file, decompressed in memory where the file is gzipped; `BadInput` if unreadable."""
+    path = Path(path)
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise BadInput(f"the network file {path} does not exist; check the path") from None
+    except OSError as error:
+        raise BadInput(f"the network file {path} cannot be read ({error.strerror}); check the path") from None
+    if data[:2] == b"\x1f\x8b":
+        try:
+            data = gzip.decompress(data)
+        except (OSError, EOFError, zlib.error):
+            raise BadInput(f"the network file {path} is a damaged or truncated gzip file; fetch it again") from None
+    if not data:
+        raise BadInput(f"the network file {path} is empty; fetch it again")
+    return data
+
+
+def static_shape(dimensions: list[int | str | None], name: str) -> tuple[int, ...]:
+    """A tensor's shape with an open first (batch) dimension taken as 1; `BadInput` where another one is open."""
+    shape = [d if isinstance(d, int) and d > 0 else None for d in dimensions]
+    if shape and shape[0] is None:
+        shape[0] = 1
+    if None in shape:
+        open_at = shape.index(None)
+        raise BadInput(
+            f"dimension {open_at} of the network input '{name}' is dynamic ({dimensions[open_at] or 'unknown'}); "
+            "only the first (batch) dimension may be, so export the model with a fixed input shape"
+        )
+    return tuple(shape)  # type: ignore[arg-type]
+
+
+class OnnxModel:
+    """A model in onnxruntime, as a function of flat float64 vectors. The batch dimension, where open, is 1."""
+
+    def __init__(self, model: bytes, threads: int = 1) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = threads
+        options.log_severity_level = 4
+        try:
+            self.session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime raises its own classes, which share no public base
+            reason = str(error).strip().split("\n")[0]
+            raise BadInput(f"onnxruntime cannot load the network: {reason}") from None
+        argument = self.session.get_inputs()[0]
+        self.name = argument.name
+        self.dtype = np.float64 if argument.type == "tensor(double)" else np.float32
+        self.shape = static_shape(list(argument.shape), argument.name)
+
+    def run(self, x: Array) -> Array:  # (n_in,) -> (n_out,)
+        """The first output at x, flattened, as onnxruntime computes it in the file's own precision."""
+        if x.size != prod(self.shape):
+            raise BadInput(f"the network takes {prod(self.shape)} inputs, not {x.size}")
+        feed = {self.name: np.ascontiguousarray(x, dtype=self.dtype).reshape(self.shape)}
+        return np.asarray(self.session.run(None, feed)[0], dtype=np.float64).reshape(-1)
+
+    def run_many(self, points: Array) -> Array:  # (B, n_in) -> (B, n_out)
+        """`run` on each row; a loop, because a model may have its batch size fixed at 1."""
+        return np.stack([self.run(x) for x in points])

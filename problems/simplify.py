@@ -1,0 +1,137 @@
+"""A graph in normal form: as few nodes as the network has layers.
+
+One pass in topological order. An affine node swallows an affine node that feeds it where every product of operators
+can be written as one (see `compose`): always if it is the only reader, and also beside other readers if
+the swallowed node only moves and scales entries. What nobody reads is dropped. Afterwards
+
+    every activation reads an affine node, and the output is an affine node;
+    no affine node is a mere identity, unless one of these two rules needs it;
+    no node but the input is constant.
+
+Biases: W2 b1 + b2 is computed in float64. Where large numbers cancel there, rounding would change the network and
+nobody would account for it; such a pair is left as it is, so that whoever bounds it sees the large numbers.
+Soundness: exact up to rounding of folded weights, accounted for in `scale`, and of folded biases, at most `DUST`
+of the largest bias of the layer.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from .affine import AbstractLinear, Identity
+from .compose import compose, summing, tidy, total
+from .graph import Activation, Affine, Graph, Node
+
+DUST = 2.0**-36
+ROUNDOFF = 2.0**-53
+
+
+def simplify(graph: Graph) -> Graph:
+    """The same function, with fused affine nodes, in the normal form above."""
+    graph = _living(graph)
+    readers = Counter(i for node in graph.nodes for i in set(node.inputs))
+    readers[graph.output] += 1
+    nodes: list[Node] = [graph.nodes[0]]
+    position = {0: 0}  # old position -> new position
+    single = {}  # new position of an affine node -> whether it has one reader
+
+    def affine_before(i: int) -> int:
+        """The node i, or a copy of it as an affine node."""
+        if isinstance(nodes[i], Affine):
+            return i
+        size = nodes[i].size
+        nodes.append(Affine((i,), (Identity(size),), torch.zeros(size, dtype=torch.float64), nodes[i].name))
+        return len(nodes) - 1
+
+    for old, node in enumerate(graph.nodes[1:], start=1):
+        inputs = tuple(position[i] for i in node.inputs)
+        if isinstance(node, Affine):
+            node = _fused(replace(node, inputs=inputs), nodes, single)
+            if _is_identity(node):
+                position[old] = node.inputs[0]
+                single[node.inputs[0]] = single.get(node.inputs[0], False) and readers[old] == 1
+                continue
+        elif isinstance(node, Activation):
+            node = replace(node, inputs=(affine_before(inputs[0]),))
+        else:
+            node = replace(node, inputs=inputs)
+        nodes.append(node)
+        position[old] = len(nodes) - 1
+        single[position[old]] = readers[old] == 1
+    output = affine_before(position[graph.output])
+    return _living(replace(graph, nodes=tuple(nodes[: output + 1])))
+
+
+def _living(graph: Graph) -> Graph:
+    """Without the nodes that the output does not depend on (the input stays)."""
+    needed, waiting = {0}, [graph.output]
+    while waiting:
+        i = waiting.pop()
+        if i not in needed:
+            needed.add(i)
+            waiting.extend(graph.nodes[i].inputs)
+    kept = sorted(needed)
+    place = {old: new for new, old in enumerate(kept)}
+    nodes = tuple(replace(graph.nodes[i], inputs=tuple(place[j] for j in graph.nodes[i].inputs)) for i in kept)
+    return replace(graph, nodes=nodes)
+
+
+def _is_identity(node: Affine) -> bool:
+    return len(node.operators) == 1 and isinstance(node.operators[0], Identity) and not node.bias.any()
+
+
+def _fused(node: Affine, nodes: list[Node], single: dict[int, bool]) -> Affine:
+    """The affine node with every affine node before it that can be swallowed, swallowed."""
+    terms: list[tuple[int, AbstractLinear]] = []
+    bias, weight = node.bias, node.bias.abs()  # weight: the sum of absolute values behind each bias
+    for source, operator in zip(node.inputs, node.operators, strict=True):
+        operator, before = tidy(operator), nodes[source]
+        inner = _swallowed(operator, before, single.get(source, False)) if isinstance(before, Affine) else None
+        if inner is None:
+            terms.append((source, operator))
+            continue
+        moved, size = operator.apply(before.bias), operator.absolute().apply(before.bias.abs())
+        if not _safe(bias + moved, weight + size, operator.terms):
+            terms.append((source, operator))
+            continue
+        bias, weight = bias + moved, weight + size
+        terms.extend(zip(before.inputs, inner, strict=True))
+    return _merged(node, terms, bias)
+
+
+def _swallowed(operator: AbstractLinear, before: Affine, only_reader: bool) -> list[AbstractLinear] | None:
+    """The operators of `before` followed by `operator`, or None where they should stay apart."""
+    if not only_reader and any(summing(inner) for inner in before.operators):
+        return None
+    products = []
+    for inner in before.operators:
+        product = compose(operator, inner)
+        if product is None:
+            return None
+        products.append(tidy(product))
+    return products
+
+
+def _safe(bias: Tensor, size: Tensor, terms: int) -> bool:
+    """Whether rounding in the folded bias stays below `DUST` of its largest entry."""
+    if not size.any():
+        return True
+    return float(size.max()) * (terms + 4) * ROUNDOFF <= DUST * float(bias.abs().max())
+
+
+def _merged(node: Affine, terms: list[tuple[int, AbstractLinear]], bias: Tensor) -> Affine:
+    """The node with terms that read the same source added up where that is cheap."""
+    merged: list[tuple[int, AbstractLinear]] = []
+    for source, operator in terms:
+        for k, (other, earlier) in enumerate(merged):
+            both = total(earlier, operator) if other == source else None
+            if both is not None:
+                merged[k] = (source, both)
+                break
+        else:
+            merged.append((source, operator))
+    return replace(node, inputs=tuple(s for s, _ in merged), operators=tuple(o for _, o in merged), bias=bias)
