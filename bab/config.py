@@ -80,13 +80,13 @@ class Config:
     search: SearchConfig = field(default_factory=SearchConfig)
 
 
-def load_config(source: str | Path | None = None, overrides: Mapping[str, Any] | Iterable[str] = ()) -> Config:
-    """The configuration of a preset's name or a YAML file, with overrides (a mapping, or `KEY=VALUE` strings) on top.
+def load_config(source: str | Path | Config | None = None, overrides: Mapping[str, Any] | Iterable[str] = ()) -> Config:
+    """A preset, a YAML file or a `Config`, with overrides (a mapping, or `KEY=VALUE` strings) on top.
 
     Raises `BadInput` for a missing or malformed file, an unknown key, or a value that is not allowed.
     """
-    config = Config()
-    if source is not None:
+    config = source if isinstance(source, Config) else Config()
+    if source is not config and source is not None:
         config = _filled(config, _read(source), f"in {source}")
     if not isinstance(overrides, Mapping):
         overrides = dict(_key_value(text) for text in overrides)

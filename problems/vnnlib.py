@@ -65,6 +65,7 @@ def parse_property(text: str, n_in: int, n_out: int, where: str = "the property"
     except BadInput:
         whole = _Reader(n_in, n_out, where)
         sexpr.fold(text, whole.combine, whole.command, where)
+        whole.check_sizes()
         raise
     reader.check_sizes()
     return to_property(reader.formulas, n_in, n_out, (reader.lower, reader.upper), where)
