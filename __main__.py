@@ -1,0 +1,5 @@
+"""`python -m partita`."""
+
+from .bab.cli import main
+
+main()

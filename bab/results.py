@@ -1,0 +1,81 @@
+"""Verdicts on paper: the competition's results file, the summary, and files that are never half-written.
+
+A results file is what VNN-COMP's scripts read: the verdict alone on the first line, and after `sat` the assignment
+in the property's own form. The summary is one JSON object with what the verdict cost, for programs that run many
+verifications. A file is written beside its target and renamed over it, so that a reader sees the old content or the
+new, and whether it can be written at all is known before the work starts.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..problems.errors import BadInput
+
+if TYPE_CHECKING:
+    from ..problems.property import Property
+    from .verify import Outcome
+
+
+def result_text(outcome: Outcome, prop: Property) -> str:
+    """The verdict, and for `sat` the witness: the content of a results file."""
+    if outcome.witness is None or outcome.verdict != "sat":
+        return outcome.verdict + "\n"
+    from ..problems.vnnlib import witness_text
+
+    return f"sat\n{witness_text(*outcome.witness, prop.declaration)}\n"
+
+
+def summary_text(verdict: str, reason: str, pieces: int, seconds: float, stats: dict) -> str:
+    """One JSON object; `seconds` is wall time from the process's start."""
+    summary = {"verdict": verdict, "reason": reason, "pieces": pieces, "seconds": round(seconds, 4), "stats": stats}
+    return json.dumps(summary, default=str) + "\n"
+
+
+def check_writable(path: Path) -> None:
+    """Raises `BadInput` where `path` could not be written, and leaves nothing behind."""
+    if path.is_dir():
+        raise BadInput(f"the results cannot be written to {path}, which is a folder; name a file")
+    if not path.parent.is_dir():
+        raise BadInput(f"the results cannot be written to {path}: the folder {path.parent} does not exist")
+    try:
+        if path.exists() and not path.is_file():  # a device or a pipe
+            writable = os.access(path, os.W_OK)
+        else:
+            writable = not path.exists() or os.access(path, os.W_OK)
+            descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+            os.close(descriptor)
+            os.unlink(name)
+    except OSError as error:
+        raise BadInput(f"the results cannot be written to {path}: {error.strerror}") from None
+    if not writable:
+        raise BadInput(f"the results cannot be written to {path}: no permission")
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replaces the file's content as a whole. A device or a pipe, which cannot be replaced, is written to."""
+    if path.exists() and not path.is_file():
+        path.write_text(text, encoding="utf-8")
+        return
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o666 & ~_umask())
+        os.replace(name, path)
+    except BaseException:
+        os.unlink(name)
+        raise
+
+
+def _umask() -> int:
+    """The process's file-creation mask, which can only be read by setting it."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
