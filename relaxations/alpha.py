@@ -1,0 +1,235 @@
+"""Optimised linear bounds: slopes, and multipliers for decided neurons and half-spaces (alpha-CROWN, beta-CROWN).
+
+A backward linear bound has free parameters: where each line lies (alpha; Xu et al. 2021), and one multiplier >= 0 for
+every constraint the piece satisfies: a decided neuron, sign (z - point) >= 0 (beta; Wang et al. 2021), or a half-space
+of the input. Each value gives a sound bound, so a few steps of projected gradient ascent (Adam) on all of them at once
+improve the bound and may stop anywhere. With all multipliers optimal the bound equals the LP over the same lines.
+
+How this version differs: gradients are the relaxed values of one forward pass (see `trace`), not automatic
+differentiation, and every piece keeps the best bound it met. Half-spaces are eliminated exactly, coordinate by
+coordinate, where the form is minimised (see `kernels.polytope`), so only alpha and beta are stepped.
+
+Soundness: outward rounded, at every step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from ..kernels.polytope import box_minimiser
+from ..problems.activation import LeakyReLU, Lines
+from ..problems.graph import Graph
+from .backward import Form, backward
+from .linear import Linear, conclude, part
+from .trace import relaxed_values
+from .types import Multipliers, Pieces, Result, Rows
+
+# Adam's moments (Kingma and Ba 2015); the step size shrinks by this factor each step (Wang et al. 2021).
+FIRST, SECOND, DECAY = 0.9, 0.999, 0.98
+
+
+@dataclass(frozen=True, eq=False)
+class Alpha:
+    """Optimised bounds on pieces whose pre-activation bounds are given."""
+
+    linear: Linear
+    steps: int = 10
+    rate: float = 0.1
+    beta_rate: float = 0.1
+
+    def start(self, pieces: Pieces, count: int) -> Multipliers:
+        """CROWN's slopes and no multipliers, for `count` rows a piece."""
+        graph = self.linear.graph
+        sides = 1 if only_relu(graph) else 2
+        choice = pieces.pre_lower.new_zeros(len(pieces), count, sides, graph.neurons)
+        for position in graph.activations:
+            defaults = graph.nodes[position].function.default_choice(*part(graph, pieces, position))
+            for side in range(sides):
+                choice[:, :, side, _slice(graph, position)] = defaults[side][:, None]
+        split = choice.new_zeros(len(pieces), count, pieces.neuron.shape[1])
+        return Multipliers(choice, split, choice.new_zeros(len(pieces), count, pieces.normals.shape[1]))
+
+    def bound(
+        self, pieces: Pieces, rows: Rows, start: Multipliers | None = None, steps: int | None = None
+    ) -> tuple[Result, list[Tensor], Form]:
+        """The best bounds met in `steps` steps; the last relaxed values and the form they belong to."""
+        steps = self.steps if steps is None else steps
+        current = start or self.start(pieces, rows.constants.shape[1])
+        fixed = self.linear.all_lines(pieces)
+        empty = torch.zeros(len(pieces), dtype=torch.bool, device=pieces.lower.device)
+        best: Result | None = None
+        moments = [[torch.zeros_like(t), torch.zeros_like(t)] for t in (current.choice, current.split)]
+        for step in range(steps + 1):
+            lines = self._lines(pieces, fixed, current.choice)
+            result, form = self._evaluate(pieces, rows, lines, current, empty)
+            best = result if best is None else better(best, result)
+            values = relaxed_values(
+                self.linear.graph, lines, form.at, box_minimiser(form.linear, pieces.lower, pieces.upper)
+            )
+            if step == steps or bool((best.lower > 0).any(1).all()):
+                break
+            slope, push = self._gradient(pieces, current.choice, form.at, values)
+            choice, split = current.choice.clone(), current.split.clone()
+            rate = self.rate * DECAY**step
+            _ascend(choice, slope, moments[0], step, rate)
+            _ascend(split, push, moments[1], step, rate * self.beta_rate / self.rate)
+            current = replace(current, choice=choice.clamp_(0, 1), split=split.clamp_(min=0))
+        scores = loss(self.linear.graph, pieces, lines, form.at, values)
+        return replace(best, scores=scores), values, form
+
+    def _evaluate(
+        self, pieces: Pieces, rows: Rows, lines: Mapping[int, Lines], current: Multipliers, empty: Tensor
+    ) -> tuple[Result, Form]:
+        """One backward pass with these lines and multipliers."""
+        graph = self.linear.graph
+        splits, constants = decisions(graph, pieces, current.split)
+        form = backward(
+            graph,
+            self.linear.scales,
+            lines,
+            graph.output,
+            rows.coefficients,
+            rows.constants + constants,
+            splits=splits,
+            record=True,
+        )
+        form.slack = form.slack + self.linear.scales.step * (pieces.neuron.shape[1] + 2) * (
+            current.split * pieces.point.abs()[:, None]
+        ).sum(-1)
+        return conclude(self.linear, pieces, rows, form, empty, current), form
+
+    def _lines(self, pieces: Pieces, fixed: dict[int, Lines], choice: Tensor) -> dict[int, Lines]:
+        """Lines with the chosen slopes; of a ReLU only the lower slope of undecided neurons depends on them."""
+        graph, lines = self.linear.graph, {}
+        for position, given in fixed.items():
+            function, where = graph.nodes[position].function, _slice(graph, position)
+            lower, upper = (t[:, None] for t in part(graph, pieces, position))
+            if isinstance(function, LeakyReLU):
+                chosen = choice[:, :, 0, where] * (1 - function.slope) + function.slope
+                chosen = torch.where((lower < 0) & (upper > 0), chosen, given.lower_slope[:, None])
+                lines[position] = given._replace(lower_slope=chosen)
+            else:
+                lines[position] = function.lines(lower, upper, (choice[:, :, 0, where], choice[:, :, 1, where]))
+        return lines
+
+    def _gradient(
+        self, pieces: Pieces, choice: Tensor, coefficients: Mapping[int, Tensor], values: list[Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """The bound's gradient with respect to choices (B, S, sides, N) and decision multipliers (B, S, P)."""
+        graph = self.linear.graph
+        slope = torch.zeros_like(choice)
+        flat = []
+        for position in graph.activations:
+            node, where = graph.nodes[position], _slice(graph, position)
+            z, coefficient = values[node.inputs[0]], coefficients.get(position)
+            flat.append(z)
+            if coefficient is None:
+                continue
+            if isinstance(node.function, LeakyReLU):
+                slope[:, :, 0, where] = coefficient.clamp(min=0) * z * (1 - node.function.slope)
+            else:
+                slope[:, :, :, where] = _smooth_gradient(
+                    graph, pieces, position, choice[:, :, :, where], coefficient, z
+                )
+        if pieces.neuron.shape[1] == 0:
+            return slope, slope.new_zeros(*slope.shape[:2], 0)
+        index = pieces.neuron.clamp(min=0)[:, None].expand(-1, choice.shape[1], -1)
+        at = torch.cat(flat, -1).gather(-1, index)
+        push = -(pieces.sign * (pieces.neuron >= 0))[:, None] * (at - pieces.point[:, None])
+        return slope, push
+
+
+def _smooth_gradient(
+    graph: Graph, pieces: Pieces, position: int, choice: Tensor, coefficient: Tensor, z: Tensor
+) -> Tensor:  # (B, S, 2, n)
+    """Gradient through a smooth activation's own lines, which only it knows: automatic differentiation of them."""
+    lower, upper = (t[:, None] for t in part(graph, pieces, position))
+    with torch.enable_grad():
+        leaf = choice.detach().clone().requires_grad_()
+        lines = graph.nodes[position].function.lines(lower, upper, (leaf[:, :, 0], leaf[:, :, 1]))
+        positive, negative = coefficient.clamp(min=0), coefficient.clamp(max=0)
+        total = positive * (lines.lower_slope * z + lines.lower_bias)
+        total = total + negative * (lines.upper_slope * z + lines.upper_bias)
+        if not total.requires_grad:
+            return torch.zeros_like(choice)
+        return torch.autograd.grad(total.sum(), leaf)[0].nan_to_num(0.0, 0.0, 0.0)
+
+
+def _ascend(value: Tensor, gradient: Tensor, moments: list[Tensor], step: int, rate: float) -> None:
+    """One Adam step upwards, in place."""
+    if value.numel() == 0:
+        return
+    first, second = moments
+    first.lerp_(gradient, 1 - FIRST)
+    second.mul_(SECOND).addcmul_(gradient, gradient, value=1 - SECOND)
+    scale = (second / (1 - SECOND ** (step + 1))).sqrt_().add_(1e-8)
+    value.addcdiv_(first, scale, value=rate / (1 - FIRST ** (step + 1)))
+
+
+def decisions(graph: Graph, pieces: Pieces, split: Tensor) -> tuple[dict[int, Tensor], Tensor]:
+    """What the multipliers of decided neurons add: to coefficients at their pre-activations, and to constants.
+
+    The constraint is sign (z - point) >= 0, so subtracting multiplier * sign * (z - point) keeps a lower bound.
+    """
+    if pieces.neuron.shape[1] == 0:
+        return {}, split.new_zeros(split.shape[:2])
+    weight = -split * (pieces.sign * (pieces.neuron >= 0))[:, None]  # (B, S, P)
+    flat = split.new_zeros(*split.shape[:2], graph.neurons)
+    flat.scatter_add_(2, pieces.neuron.clamp(min=0)[:, None].expand_as(weight), weight)
+    pieces_constants = -(weight * pieces.point[:, None]).sum(-1)
+    return {i: flat[:, :, _slice(graph, i)] for i in graph.activations}, pieces_constants
+
+
+def loss(
+    graph: Graph, pieces: Pieces, lines: Mapping[int, Lines], coefficients: Mapping[int, Tensor], values: list[Tensor]
+) -> Tensor:  # (B, N)
+    """How much the bound loses at each undecided neuron: coefficient times the distance of line and function at the
+    relaxed value, averaged with the same distance's maximum over the interval (BaBSR's intercept; Bunel et al. 2020).
+    Heuristic; the sum over rows.
+    """
+    scores = torch.zeros_like(pieces.pre_lower)
+    for position in graph.activations:
+        if position not in coefficients:
+            continue
+        node = graph.nodes[position]
+        lower, upper = part(graph, pieces, position)
+        chosen = [t if t.ndim == 3 else t[:, None] for t in lines[position]]
+        z = torch.minimum(torch.maximum(values[node.inputs[0]], lower[:, None]), upper[:, None])
+        exact = node.function.value(z)
+        coefficient = coefficients[position]
+        above = chosen[2] * z + chosen[3] - exact
+        below = exact - chosen[0] * z - chosen[1]
+        here = coefficient.clamp(min=0) * below - coefficient.clamp(max=0) * above
+        most = -coefficient.clamp(max=0) * chosen[3]
+        undecided = ~node.function.decided(lower, upper)
+        scores[:, _slice(graph, position)] = torch.where(undecided, (here + 0.3 * most).sum(1), 0.0)
+    return scores
+
+
+def better(old: Result, new: Result) -> Result:
+    """Row by row the larger bound, with the form and the multipliers it came from."""
+    won = new.lower > old.lower
+    pick = lambda a, b: torch.where(won.reshape(*won.shape, *[1] * (a.ndim - 2)), b, a)  # noqa: E731
+    a, b = old.multipliers, new.multipliers
+    return replace(
+        new,
+        lower=torch.maximum(old.lower, new.lower),
+        forms=pick(old.forms, new.forms),
+        constants=pick(old.constants, new.constants),
+        slack=pick(old.slack, new.slack),
+        multipliers=Multipliers(pick(a.choice, b.choice), pick(a.split, b.split), pick(a.half, b.half)),
+    )
+
+
+def only_relu(graph: Graph) -> bool:
+    """Whether every activation leaves only its lower line to choose."""
+    return all(isinstance(graph.nodes[i].function, LeakyReLU) for i in graph.activations)
+
+
+def _slice(graph: Graph, position: int) -> slice:
+    start = graph.offsets[position]
+    return slice(start, start + graph.nodes[position].size)

@@ -1,0 +1,88 @@
+"""What the search asks of a relaxation, and the two ways it asks.
+
+`bound` proves lower bounds of objective rows on a batch of pieces. A relaxation that re-bounds every layer on every
+piece suits pieces that are small regions of a low-dimensional input (`Rebounding`); one that keeps the root's
+pre-activation bounds and optimises multipliers suits pieces that differ by decided neurons (`Optimising`). Both
+return the same `Result`, and any of several results of one piece may be intersected: see `Tightest`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
+
+import torch
+
+from .alpha import Alpha, better
+from .clip import clip
+from .linear import Linear
+from .types import Multipliers, Pieces, Result, Rows
+
+
+class AbstractRelaxation(ABC):
+    """Lower bounds of rows on pieces. Sound, rounding included, for every implementation."""
+
+    @abstractmethod
+    def bound(self, pieces: Pieces, rows: Rows, start: Multipliers | None = None) -> tuple[Result, Pieces]:
+        """Bounds, and the pieces with what became known of them: pre-activation bounds, a smaller box.
+
+        What is cut off a piece contains no point where all of its rows are <= 0.
+        """
+
+
+@dataclass(frozen=True, eq=False)
+class Rebounding(AbstractRelaxation):
+    """Linear bounds of every layer on every piece, then clipping by the rows' own forms."""
+
+    linear: Linear
+    clipping: bool = True
+    half_spaces: int = 0  # how many of the rows' half-spaces children inherit
+
+    def bound(self, pieces: Pieces, rows: Rows, start: Multipliers | None = None) -> tuple[Result, Pieces]:
+        result, _ = self.linear.bound(pieces, rows)
+        pieces = pieces.with_pre(result.pre_lower, result.pre_upper)
+        if self.clipping:
+            pieces, empty = clip(pieces, result, self.half_spaces)
+            result = replace(result, empty=result.empty | empty)
+        return result, pieces
+
+
+@dataclass(frozen=True, eq=False)
+class Optimising(AbstractRelaxation):
+    """Optimised slopes and decision multipliers over given pre-activation bounds."""
+
+    alpha: Alpha
+
+    def bound(self, pieces: Pieces, rows: Rows, start: Multipliers | None = None) -> tuple[Result, Pieces]:
+        result, _, _ = self.alpha.bound(pieces, rows, start)
+        return result, pieces
+
+
+@dataclass(frozen=True, eq=False)
+class Tightest(AbstractRelaxation):
+    """The intersection of several relaxations: each starts from what the ones before it found."""
+
+    parts: tuple[AbstractRelaxation, ...]
+
+    def bound(self, pieces: Pieces, rows: Rows, start: Multipliers | None = None) -> tuple[Result, Pieces]:
+        best: Result | None = None
+        for relaxation in self.parts:
+            result, pieces = relaxation.bound(pieces, rows, start)
+            best = result if best is None else _intersect(best, result)
+        assert best is not None
+        return best, pieces
+
+
+def _intersect(old: Result, new: Result) -> Result:
+    if old.multipliers is not None and new.multipliers is not None:
+        return replace(better(old, new), empty=old.empty | new.empty)
+    won = new.lower > old.lower
+    return replace(
+        new,
+        lower=torch.maximum(old.lower, new.lower),
+        forms=torch.where(won[..., None], new.forms, old.forms),
+        constants=torch.where(won, new.constants, old.constants),
+        slack=torch.where(won, new.slack, old.slack),
+        empty=old.empty | new.empty,
+        scores=new.scores if new.scores is not None else old.scores,
+    )

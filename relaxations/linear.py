@@ -1,0 +1,172 @@
+"""Linear relaxations: DeepPoly-0, DeepPoly-1 and CROWN, for a batch of pieces.
+
+Every activation is enclosed between two lines on its pre-activation interval; substituting them backwards gives bounds
+that are linear in the input (see `backward`). The three differ in ReLU's lower line on an unstable neuron: y >= 0
+(DeepPoly-0), y >= x (DeepPoly-1; Singh et al. 2019), or the one of the two that leaves less area (CROWN; Zhang et al.
+2018). Pre-activation intervals are found layer by layer with the same method.
+
+Work is done only where it can change something: a neuron that is stable on a piece, by an ancestor's bounds or a
+decision, gets no rows, so a batch costs (unstable neurons) x (neurons before) instead of (neurons) x (neurons before).
+The rows of different pieces are gathered into one dense tensor, as wide as the piece with most unstable neurons.
+Nodes fed by the input alone get exact interval bounds by two matrix products.
+
+Soundness: outward rounded.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from ..kernels.polytope import polytope_minimum
+from ..problems.activation import LeakyReLU, Lines
+from ..problems.affine import Dense
+from ..problems.graph import Activation, Affine, Graph
+from .backward import Form, backward
+from .interval import affine_interval
+from .rounding import Scales
+from .types import Multipliers, Pieces, Result, Rows
+
+# Elements of one coefficient tensor; larger ones are cut into chunks of rows. Four of these live at a time.
+CHUNK = 1 << 24
+
+
+@dataclass(frozen=True, eq=False)
+class Linear:
+    """Backward linear bounds of one network. `rule`: crown, deeppoly-0 or deeppoly-1."""
+
+    graph: Graph
+    scales: Scales
+    rule: str = "crown"
+    sweeps: int = 1  # passes over the half-spaces of a piece when a form is minimised over it
+
+    def lines(self, position: int, lower: Tensor, upper: Tensor) -> Lines:
+        """The lines of activation node `position` on its pre-activation intervals (B, n)."""
+        function = self.graph.nodes[position].function
+        if self.rule == "crown" or not isinstance(function, LeakyReLU):
+            return function.lines(lower, upper)
+        choice = torch.full_like(lower, 0.0 if self.rule == "deeppoly-0" else 1.0)
+        return function.lines(lower, upper, (choice, torch.zeros_like(choice)))
+
+    def bound(self, pieces: Pieces, rows: Rows, *, refresh: bool = True, record: bool = False) -> tuple[Result, Form]:
+        """Lower bounds of the rows on each piece; with `refresh`, of every undecided pre-activation before."""
+        empty = torch.zeros(len(pieces), dtype=torch.bool, device=pieces.lower.device)
+        if refresh:
+            pieces, empty = self.tighten(pieces)
+        lines = self.all_lines(pieces)
+        form = backward(
+            self.graph, self.scales, lines, self.graph.output, rows.coefficients, rows.constants, record=record
+        )
+        return conclude(self, pieces, rows, form, empty), form
+
+    def all_lines(self, pieces: Pieces) -> dict[int, Lines]:
+        """Lines of every activation node on the pieces' pre-activation bounds."""
+        return {i: self.lines(i, *part(self.graph, pieces, i)) for i in self.graph.activations}
+
+    def tighten(self, pieces: Pieces) -> tuple[Pieces, Tensor]:
+        """Pre-activation bounds of every undecided neuron, layer by layer; and which pieces came out empty (B,)."""
+        graph = self.graph
+        pre_lower, pre_upper = pieces.pre_lower.clone(), pieces.pre_upper.clone()
+        pieces = pieces.with_pre(pre_lower, pre_upper)
+        empty = torch.zeros(len(pieces), dtype=torch.bool, device=pre_lower.device)
+        lines: dict[int, Lines] = {}
+        for position in graph.activations:
+            lower, upper = part(graph, pieces, position)  # views: writing to them writes to the pieces
+            new_lower, new_upper = self.pre_activation(pieces, lines, position, lower, upper)
+            torch.maximum(lower, new_lower, out=lower)
+            torch.minimum(upper, new_upper, out=upper)
+            empty |= (lower > upper).any(-1)
+            torch.maximum(lower, upper, out=upper)
+            lines[position] = self.lines(position, lower, upper)
+        return pieces, empty
+
+    def pre_activation(
+        self, pieces: Pieces, lines: dict[int, Lines], position: int, lower: Tensor, upper: Tensor
+    ) -> tuple[Tensor, Tensor]:  # (B, n), (B, n)
+        """Bounds of the pre-activations of one activation node, where undecided; elsewhere the given ones."""
+        graph, source = self.graph, self.graph.nodes[position].inputs[0]
+        node = graph.nodes[source]
+        from_input = isinstance(node, Affine) and set(node.inputs) == {0}
+        if from_input and pieces.normals.shape[1] == 0:
+            return affine_interval(graph, self.scales, source, [(pieces.lower, pieces.upper)] * len(node.inputs))
+        undecided = ~graph.nodes[position].function.decided(lower, upper)
+        width = int(undecided.sum(1).max())
+        if width == 0:
+            return lower, upper
+        new_lower, new_upper = lower.clone(), upper.clone()
+        index = undecided.to(torch.uint8).topk(width, sorted=False).indices  # (B, width); the rest is decided
+        step = max(1, CHUNK // (2 * len(pieces) * max(n.size for n in graph.nodes[: source + 1])))
+        for chosen in index.split(step, dim=1):
+            low, high = self._rows(pieces, lines, source, chosen)
+            new_lower.scatter_(1, chosen, low)
+            new_upper.scatter_(1, chosen, high)
+        return new_lower, new_upper
+
+    def _rows(self, pieces: Pieces, lines: dict[int, Lines], source: int, index: Tensor) -> tuple[Tensor, Tensor]:
+        """Bounds of the entries index (B, U) of node `source`: rows +e_i and -e_i, substituted backwards."""
+        node = self.graph.nodes[source]
+        count = index.shape[1]
+        if isinstance(node, Affine) and len(node.operators) == 1 and _plain(node.operators[0]):
+            picked = node.operators[0].weight[index]  # (B, U, m): the first step is a gather
+            bias, error = node.bias[index], self.scales.affine[source][index]
+            first = {node.inputs[0]: torch.cat([picked, -picked], 1)}
+            form = backward(
+                self.graph, self.scales, lines, source - 1, picked, torch.cat([bias, -bias], 1), first=first
+            )
+            form = replace(form, slack=form.slack + torch.cat([error, error], 1))
+        else:
+            unit = pieces.lower.new_zeros(*index.shape, node.size).scatter_(2, index[..., None], 1.0)
+            rows = torch.cat([unit, -unit], 1)
+            form = backward(self.graph, self.scales, lines, source, rows, rows.new_zeros(rows.shape[:2]))
+        value = self.minimum(pieces, form)
+        return value[:, :count], -value[:, count:]
+
+    def minimum(self, pieces: Pieces, form: Form) -> Tensor:  # (B, R)
+        """The least value of a form on each piece, rounding taken off."""
+        least, _ = polytope_minimum(
+            form.linear, pieces.lower, pieces.upper, pieces.normals, pieces.offsets, self.sweeps
+        )
+        total = least + form.constant
+        return total - form.slack - self.scales.step * (least.abs() + form.constant.abs())
+
+
+def _plain(operator: object) -> bool:
+    return isinstance(operator, Dense) and operator.repeat == 1
+
+
+def part(graph: Graph, pieces: Pieces, position: int) -> tuple[Tensor, Tensor]:
+    """Pre-activation bounds (B, n) of activation node `position`, as views."""
+    start = graph.offsets[position]
+    chosen = slice(start, start + graph.nodes[position].size)
+    return pieces.pre_lower[:, chosen], pieces.pre_upper[:, chosen]
+
+
+def conclude(
+    relaxation: Linear,
+    pieces: Pieces,
+    rows: Rows,
+    form: Form,
+    empty: Tensor,
+    multipliers: Multipliers | None = None,
+) -> Result:
+    """The bounds that the final forms give on the pieces."""
+    if rows.on_input is not None:
+        linear = form.linear + rows.on_input
+        slack = form.slack + linear.abs() @ relaxation.scales.sum[0]
+        form = replace(form, linear=linear, slack=slack)
+    lower = relaxation.minimum(pieces, form)
+    return Result(
+        lower=lower,
+        forms=form.linear,
+        constants=form.constant - form.slack,
+        slack=form.slack,
+        pre_lower=pieces.pre_lower,
+        pre_upper=pieces.pre_upper,
+        empty=empty,
+        multipliers=multipliers,
+    )
+
+
+__all__ = ["CHUNK", "Activation", "Linear", "conclude", "part"]

@@ -1,0 +1,102 @@
+"""What passes between the search and a relaxation: pieces in, bounds out.
+
+All are plain tuples of tensors with the batch of pieces first. Letters: B pieces, S objective rows, D inputs,
+N neurons (all activation nodes, layer after layer, as numbered by `Graph.offsets`), H half-spaces, P decided neurons.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Pieces:
+    """A batch of convex pieces of the input set.
+
+    Piece b is {x : lower <= x <= upper, normals x <= offsets}, cut further by its decided neurons: for each p with
+    neuron[b, p] >= 0, the pre-activation z of that neuron satisfies sign (z - point) >= 0.
+    `pre_lower`, `pre_upper` enclose the pre-activations on the piece (decisions included); they start infinite.
+    """
+
+    lower: Tensor  # (B, D)
+    upper: Tensor  # (B, D)
+    normals: Tensor  # (B, H, D)
+    offsets: Tensor  # (B, H), infinite where a half-space is absent
+    neuron: Tensor  # (B, P) int64, -1 where absent
+    sign: Tensor  # (B, P), +1 or -1
+    point: Tensor  # (B, P)
+    pre_lower: Tensor  # (B, N)
+    pre_upper: Tensor  # (B, N)
+
+    def __len__(self) -> int:
+        return len(self.lower)
+
+    def __getitem__(self, index: Tensor | slice) -> Pieces:
+        return Pieces(*(getattr(self, f.name)[index] for f in fields(self)))
+
+    def with_pre(self, lower: Tensor, upper: Tensor) -> Pieces:
+        """The same pieces with other pre-activation bounds."""
+        return replace(self, pre_lower=lower, pre_upper=upper)
+
+    @staticmethod
+    def boxes(lower: Tensor, upper: Tensor, neurons: int) -> Pieces:  # (B, D), (B, D)
+        """Pieces that are boxes, with nothing known of the pre-activations."""
+        count, size = lower.shape
+        return Pieces(
+            lower,
+            upper,
+            lower.new_zeros(count, 0, size),
+            lower.new_zeros(count, 0),
+            torch.zeros(count, 0, dtype=torch.int64, device=lower.device),
+            lower.new_zeros(count, 0),
+            lower.new_zeros(count, 0),
+            lower.new_full((count, neurons), -torch.inf),
+            lower.new_full((count, neurons), torch.inf),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """What is bounded from below on each piece: coefficients f(x) + on_input x + constants."""
+
+    coefficients: Tensor  # (B, S, n_out)
+    constants: Tensor  # (B, S)
+    on_input: Tensor | None = None  # (B, S, D)
+
+    def __getitem__(self, index: Tensor | slice) -> Rows:
+        on_input = None if self.on_input is None else self.on_input[index]
+        return Rows(self.coefficients[index], self.constants[index], on_input)
+
+
+@dataclass(frozen=True, eq=False)
+class Multipliers:
+    """Free parameters of a linear bound; any value in range gives a sound bound.
+
+    choice: for every neuron the choices of its lower and upper line, in [0, 1] (see `problems.activation`).
+    split: the multiplier >= 0 of each decided neuron; half: of each half-space.
+    """
+
+    choice: Tensor  # (B, S, 2, N)
+    split: Tensor  # (B, S, P)
+    half: Tensor  # (B, S, H)
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """Bounds of a batch of pieces; everything is sound, rounding included.
+
+    For every x of piece b: row s is at least forms[b, s] x + constants[b, s], and at least lower[b, s].
+    """
+
+    lower: Tensor  # (B, S)
+    forms: Tensor  # (B, S, D)
+    constants: Tensor  # (B, S)
+    slack: Tensor  # (B, S): how much of `lower` and `constants` was given up to rounding
+    pre_lower: Tensor  # (B, N)
+    pre_upper: Tensor  # (B, N)
+    empty: Tensor  # (B,) bool: the piece was proved to contain no point
+    scores: Tensor | None = None  # (B, N): how much each undecided neuron's relaxation costs (heuristic)
+    multipliers: Multipliers | None = None
