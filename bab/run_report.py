@@ -5,6 +5,7 @@ Everything on the way goes to standard error, so that standard output holds the 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from statistics import median
@@ -54,13 +55,13 @@ def progress(total: int, done: int, stream: TextIO) -> Iterator[Callable[[Row], 
 
 def closing_table(rows: Sequence[Row], total: int) -> str:
     """The run in figures, with every wrong verdict by name."""
-    counts = {verdict: sum(row.verdict == verdict for row in rows) for verdict in _verdicts(rows)}
+    counts = Counter(row.verdict for row in rows)
     solved, wrong = [row for row in rows if row.solved], [row for row in rows if row.wrong]
     seconds = [row.seconds for row in rows]
-    others = ", ".join(f"{counts[v]} {v}" for v in ("unknown", "timeout", "error") if counts.get(v))
+    others = ", ".join(f"{counts[v]} {v}" for v in ("unknown", "timeout", "error") if counts[v])
     figures = [
         ("instances", f"{len(rows)} of {total} run"),
-        ("solved", f"{len(solved)} ({counts.get('unsat', 0)} unsat, {counts.get('sat', 0)} sat)"),
+        ("solved", f"{len(solved)} ({counts['unsat']} unsat, {counts['sat']} sat)"),
         ("not solved", f"{len(rows) - len(solved)}" + (f" ({others})" if others else "")),
         ("wrong", f"{len(wrong)} of {sum(row.expected in ('sat', 'unsat') for row in rows)} with an expected verdict"),
         ("median time", f"{median(seconds) if seconds else 0:.2f} s"),
@@ -69,9 +70,5 @@ def closing_table(rows: Sequence[Row], total: int) -> str:
     ]
     width = max(len(name) for name, _ in figures)
     lines = [f"{name:<{width}}  {figure}" for name, figure in figures]
-    lines += [f"WRONG  {line_of(row, total)}" for row in wrong]
+    lines += [line_of(row, total) for row in wrong]
     return "\n".join(lines)
-
-
-def _verdicts(rows: Sequence[Row]) -> set[str]:
-    return {row.verdict for row in rows}
