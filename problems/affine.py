@@ -54,9 +54,7 @@ class AbstractLinear(ABC):
 
     def rows(self, index: Tensor) -> Tensor:  # (R,) -> (R, n_in)
         """The rows `index` of the matrix, dense, in the dtype of the operator's weights (float64 if it has none)."""
-        like = next((v for v in vars(self).values() if isinstance(v, Tensor) and v.is_floating_point()), None)
-        dtype = like.dtype if like is not None else torch.float64
-        unit = torch.zeros(len(index), self.n_out, dtype=dtype, device=index.device)
+        unit = torch.zeros(len(index), self.n_out, dtype=_dtype(self) or torch.float64, device=index.device)
         unit[torch.arange(len(index), device=index.device), index] = 1
         return self.adjoint(unit)
 
@@ -65,13 +63,38 @@ class AbstractLinear(ABC):
         moved = {}
         for f in fields(self):  # type: ignore[arg-type]
             value = getattr(self, f.name)
-            if isinstance(value, Tensor):
+            if f.name == "scale":
+                moved["scale"] = self._moved_scale(dtype, device)
+            elif isinstance(value, Tensor):
                 moved[f.name] = value.to(device, dtype) if value.is_floating_point() else value.to(device)
             elif isinstance(value, AbstractLinear):
                 moved[f.name] = value.to(dtype, device)
             elif isinstance(value, tuple) and value and isinstance(value[0], AbstractLinear):
                 moved[f.name] = tuple(v.to(dtype, device) for v in value)
         return replace(self, **moved)  # type: ignore[type-var]
+
+    def _moved_scale(self, dtype: torch.dtype, device: torch.device | str) -> Tensor | None:
+        """`scale` for weights stored in `dtype`: what a coarser dtype rounds away dwarfs what `scale` stood for."""
+        scale = getattr(self, "scale", None)
+        if scale is None:
+            return None
+        stored = next(v for v in vars(self).values() if isinstance(v, Tensor))  # weights stand before their scale
+        ratio = torch.finfo(stored.dtype).eps / torch.finfo(dtype).eps
+        if ratio < 1:  # |stored - exact| <= u' |stored| + t u scale <= t u' (|stored| + (u / u') scale)
+            scale = stored.abs() * (1 + 2 * torch.finfo(dtype).eps) + scale * (2 * ratio)
+        return scale.to(device, dtype)
+
+
+def _dtype(operator: AbstractLinear) -> torch.dtype | None:
+    """The dtype of the operator's weights, also where they are those of an operator inside it; None if it has none."""
+    for value in vars(operator).values():
+        if isinstance(value, Tensor) and value.is_floating_point():
+            return value.dtype
+        inner = value if isinstance(value, tuple) else (value,)
+        found = next((d for part in inner if isinstance(part, AbstractLinear) and (d := _dtype(part))), None)
+        if found is not None:
+            return found
+    return None
 
 
 @dataclass(frozen=True, eq=False)
@@ -237,8 +260,7 @@ class Conv(AbstractLinear):
         object.__setattr__(self, "out_shape", (self.weight.shape[0], *space))
 
     def to(self, dtype: torch.dtype, device: torch.device | str) -> Conv:
-        scale = None if self.scale is None else self.scale.to(device, dtype)
-        return replace(self, weight=self.weight.to(device, dtype), scale=scale)
+        return replace(self, weight=self.weight.to(device, dtype), scale=self._moved_scale(dtype, device))
 
     @property
     def n_in(self) -> int:

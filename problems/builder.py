@@ -45,15 +45,19 @@ def tensor(array: NDArray) -> torch.Tensor:
 
 def select(index: NDArray, n_in: int) -> AbstractLinear:
     """The index map y[i] = x[index[i]] (-1: zero); `Identity` where it is."""
-    index = np.ascontiguousarray(index.reshape(-1), dtype=np.int64)
+    index = np.array(index.reshape(-1), dtype=np.int64)  # a copy: broadcast arrays cannot be written to
     if len(index) == n_in and (index == np.arange(n_in)).all():
         return Identity(n_in)
     return Select(torch.from_numpy(index), n_in)
 
 
-def scaled(operator: AbstractLinear, factor: float | NDArray) -> AbstractLinear:
-    """The operator followed by a multiplication with a number, or with one number an entry."""
-    diagonal = Diagonal(tensor(np.broadcast_to(np.asarray(factor, np.float64).reshape(-1), (operator.n_out,))))
+def scaled(operator: AbstractLinear, factor: float | NDArray, roundings: int = 1) -> AbstractLinear:
+    """The operator followed by a multiplication with a number, or with one number an entry.
+
+    `roundings` says how many unit roundoffs the factors may be away from the exact ones.
+    """
+    entries = tensor(np.broadcast_to(np.asarray(factor, np.float64).reshape(-1), (operator.n_out,)))
+    diagonal = Diagonal(entries, None if roundings == 1 else roundings * entries.abs())
     return diagonal if isinstance(operator, Identity) else Chain((operator, diagonal))
 
 
@@ -84,6 +88,11 @@ class Builder:
     def activation(self, x: Value, function: AbstractActivation, name: str = "") -> Value:
         """function(x), entry by entry."""
         return self._append(Activation((x.node,), function, x.size, name), x.shape)
+
+    def constant(self, value: NDArray | float, shape: tuple[int, ...], name: str = "") -> Value:
+        """A value that does not depend on the input, as a node that reads the input and ignores it."""
+        nothing = select(np.full(prod(shape), -1), self.input.size)
+        return self.affine([(nothing, self.input)], shape, value, name)
 
     def relu(self, x: Value, name: str = "") -> Value:
         """max(x, 0)."""

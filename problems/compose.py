@@ -8,25 +8,24 @@ interval bounds through such a chain would be no better than through two nodes. 
 two stay separate nodes.
 
 Rounding: a product of weights is rounded. `magnitude` of the result keeps the promise of `affine` (stored entries
-differ from the exact ones by at most terms * unit_roundoff * magnitude): products of two numbers that fit in float32
-are exact, everything else is accounted for in `scale`, computed as the product of the factors' magnitudes.
-Soundness: exact up to what `scale` accounts for; `scale` itself is rounded up by a relative 1e-10.
+differ from the exact ones by at most terms * unit_roundoff * magnitude), as `matrix` explains.
+Soundness: exact up to what `scale` accounts for.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
-from math import prod
 
 import torch
 from torch import Tensor
 
 from .affine import AbstractLinear, Adjoint, Chain, Conv, Dense, Diagonal, Identity, Select
+from .matrix import cost, dense, exact_sum, one_hot, product, rounding_scale, roundings, short, summing
 
 TINY = 1 << 14  # matrices of at most so many entries are cheaper than any structure
-SMALL = 1 << 18  # up to here a matrix may replace a convolution that does a quarter of its work
+SMALL = 1 << 18  # up to here a matrix may replace a convolution that does half of its work
 LARGE = 1 << 25  # no matrix is formed beyond this
-UPWARD = 1 + 1e-10
 
 
 def compose(outer: AbstractLinear, inner: AbstractLinear) -> AbstractLinear | None:
@@ -45,58 +44,28 @@ def total(a: AbstractLinear, b: AbstractLinear) -> AbstractLinear | None:
     if isinstance(a, (Identity, Diagonal)) and isinstance(b, (Identity, Diagonal)):
         one, two = _as_diagonal(a), _as_diagonal(b)
         factor = one.factor + two.factor
+        if short(one.factor, two.factor) and exact_sum(one.factor, two.factor):
+            return Diagonal(factor)
         bound = one.magnitude().factor + two.magnitude().factor
-        return Diagonal(factor, None if _short(one.factor, two.factor) else _scale(bound, 3, 1))
+        return Diagonal(factor, rounding_scale(bound, 2, 1))
     if a.n_in * a.n_out > SMALL or not (_is_matrix(a) or _is_matrix(b) or a.n_in * a.n_out <= TINY):
         return None
     one, two = dense(a), dense(b)
+    weight = one.weight + two.weight
+    if one.scale is None and two.scale is None and short(one.weight, two.weight) and exact_sum(one.weight, two.weight):
+        return Dense(weight)
     bound = one.magnitude().weight + two.magnitude().weight
-    return Dense(one.weight + two.weight, 1, _scale(bound, max(a.terms, b.terms) + 1, one.terms))
+    return Dense(weight, 1, rounding_scale(bound, max(roundings(one), roundings(two)) + 1, one.terms))
 
 
 def tidy(a: AbstractLinear) -> AbstractLinear:
     """The same operator in its cheapest form: a small convolution as a matrix, a one-hot matrix as an index map."""
     if isinstance(a, Dense):
-        return _one_hot(a)
+        return one_hot(a)
     if not summing(a) or isinstance(a, Chain):
         return a
     size = a.n_in * a.n_out
-    return dense(a) if size <= TINY or (size <= SMALL and size <= 4 * cost(a)) else a
-
-
-def cost(a: AbstractLinear) -> int:
-    """Multiplications of one `apply` to one vector; moves count one an entry."""
-    match a:
-        case Identity():
-            return 0
-        case Dense():
-            return a.repeat * a.weight.numel()
-        case Conv():
-            return prod(a.out_shape) * prod(a.weight.shape[1:])
-        case Adjoint():
-            return cost(a.inner)
-        case Chain():
-            return sum(cost(part) for part in a.parts)
-    return a.n_out
-
-
-def summing(a: AbstractLinear) -> bool:
-    """Whether some entry of A x is a sum of several entries of x."""
-    match a:
-        case Identity() | Diagonal() | Select():
-            return False
-        case Chain():
-            return any(summing(part) for part in a.parts)
-    return True
-
-
-def dense(a: AbstractLinear) -> Dense:
-    """The operator as one matrix."""
-    if isinstance(a, Dense) and a.repeat == 1:
-        return a
-    weight, bound = _matrix(a), _matrix(a.magnitude())
-    exact = torch.equal(weight.abs(), bound)
-    return Dense(weight, 1, None if exact and not isinstance(a, Chain) else _scale(bound, a.terms, max(weight.shape)))
+    return dense(a) if size <= TINY or (size <= SMALL and size <= 2 * cost(a)) else a
 
 
 # --- melting one factor into another
@@ -152,19 +121,19 @@ def _melt(outer: AbstractLinear, inner: AbstractLinear) -> AbstractLinear | None
                 return Identity(len(index))
             return Select(index, inner.n_in)
         case Diagonal(), Diagonal():
-            return _scaled_weights(inner, "factor", outer, outer.factor)
+            return _scaled_weights(inner, "factor", outer, lambda v: v)
         case Diagonal(), Dense():
             factor = _periodic(outer, inner.repeat)
-            return None if factor is None else _scaled_weights(inner, "weight", factor, factor.factor[:, None])
+            return None if factor is None else _scaled_weights(inner, "weight", factor, lambda v: v[:, None])
         case Dense(), Diagonal():
             factor = _periodic(inner, outer.repeat)
-            return None if factor is None else _scaled_weights(outer, "weight", factor, factor.factor[None, :])
+            return None if factor is None else _scaled_weights(outer, "weight", factor, lambda v: v[None, :])
         case Diagonal(), Conv():
             factor = _channelwise(outer, inner.out_shape)
-            return None if factor is None else _scaled_weights(inner, "weight", factor, _out_channels(factor, inner))
+            return None if factor is None else _scaled_weights(inner, "weight", factor, _out_channels(inner))
         case Conv(), Diagonal():
             factor = _channelwise(inner, outer.in_shape)
-            return None if factor is None else _scaled_weights(outer, "weight", factor, _in_channels(factor, outer))
+            return None if factor is None else _scaled_weights(outer, "weight", factor, _in_channels(outer))
         case (Diagonal(), Adjoint()) | (Adjoint(), Diagonal()):
             adjoint, diagonal = (inner, outer) if isinstance(inner, Adjoint) else (outer, inner)
             melted = _melt(adjoint.inner, diagonal) if adjoint is inner else _melt(diagonal, adjoint.inner)
@@ -178,15 +147,15 @@ def _melt(outer: AbstractLinear, inner: AbstractLinear) -> AbstractLinear | None
     return None
 
 
-def _scaled_weights(target, field: str, diagonal: Diagonal, factor: Tensor):
-    """`target` with its weights multiplied by `factor`, the broadcast form of the diagonal's entries."""
-    stored = getattr(target, field)
+def _scaled_weights(target, field: str, diagonal: Diagonal, spread: Callable[[Tensor], Tensor]):
+    """`target` with its weights multiplied by the diagonal's entries, which `spread` brings to the weights' shape."""
+    stored, factor = getattr(target, field), spread(diagonal.factor)
     product = stored * factor
-    if target.scale is None and diagonal.scale is None and _short(stored, factor):
+    if target.scale is None and diagonal.scale is None and short(stored, factor):
         return replace(target, **{field: product})
-    own = getattr(target.magnitude(), field)
-    other = diagonal.magnitude().factor.reshape(factor.shape)
-    return replace(target, **{field: product, "scale": _scale(own * other, target.terms + 2, target.terms)})
+    own, other = getattr(target.magnitude(), field), spread(diagonal.magnitude().factor)
+    count = roundings(target) + roundings(diagonal) + 1
+    return replace(target, **{field: product, "scale": rounding_scale(own * other, count, target.terms)})
 
 
 def _periodic(diagonal: Diagonal, repeat: int) -> Diagonal | None:
@@ -217,16 +186,18 @@ def _reduced(diagonal: Diagonal, reduce) -> Diagonal | None:
     return Diagonal(factor, scale)
 
 
-def _out_channels(diagonal: Diagonal, conv: Conv) -> Tensor:
-    return diagonal.factor.reshape(-1, *[1] * (conv.weight.ndim - 1))
+def _out_channels(conv: Conv) -> Callable[[Tensor], Tensor]:
+    return lambda v: v.reshape(-1, *[1] * (conv.weight.ndim - 1))
 
 
-def _in_channels(diagonal: Diagonal, conv: Conv) -> Tensor | None:
-    space = [1] * (conv.weight.ndim - 2)
-    if conv.groups == 1:
-        return diagonal.factor.reshape(1, -1, *space)
-    each = diagonal.factor.reshape(conv.groups, 1, -1)
-    return each.expand(-1, conv.weight.shape[0] // conv.groups, -1).reshape(conv.weight.shape[0], -1, *space)
+def _in_channels(conv: Conv) -> Callable[[Tensor], Tensor]:
+    space, channels = [1] * (conv.weight.ndim - 2), conv.weight.shape[0]
+
+    def spread(v: Tensor) -> Tensor:
+        each = v.reshape(conv.groups, 1, -1).expand(-1, channels // conv.groups, -1)
+        return each.reshape(channels, -1, *space)
+
+    return spread
 
 
 def _picked_rows(move: Select, a: Dense) -> Dense | None:
@@ -239,7 +210,7 @@ def _picked_rows(move: Select, a: Dense) -> Dense | None:
 
     weight = pick(a.weight)
     # A shorter matrix must still account for as many roundings as the longer one.
-    scale = None if a.scale is None else _scale(pick(a.scale), a.terms, max(weight.shape))
+    scale = None if a.scale is None else rounding_scale(pick(a.scale), roundings(a), max(weight.shape))
     return Dense(weight, 1, scale)
 
 
@@ -250,7 +221,8 @@ def _placed_columns(a: Dense, move: Select) -> Dense | None:
     weight = move.adjoint(a.weight)
     if move.terms == 1 and a.scale is None:
         return Dense(weight)
-    return Dense(weight, 1, _scale(move.adjoint(a.magnitude().weight), 2 * a.terms, max(weight.shape)))
+    count = roundings(a) + move.terms
+    return Dense(weight, 1, rounding_scale(move.adjoint(a.magnitude().weight), count, max(weight.shape)))
 
 
 def _absorbed_padding(conv: Conv, move: Select) -> Conv | None:
@@ -277,25 +249,13 @@ def _absorbed_padding(conv: Conv, move: Select) -> Conv | None:
 
 def _matrix_product(outer: AbstractLinear, inner: AbstractLinear) -> Dense | None:
     """outer @ inner as a matrix, where applying it costs less than applying both."""
+    if isinstance(outer, Dense) and isinstance(inner, Dense) and outer.repeat == inner.repeat > 1:
+        segment = _matrix_product(Dense(outer.weight, 1, outer.scale), Dense(inner.weight, 1, inner.scale))
+        return None if segment is None else replace(segment, repeat=outer.repeat)
     size = outer.n_out * inner.n_in
     if size > LARGE or (size > TINY and size > cost(outer) + cost(inner)):
         return None
-    weight, bound = _product(outer, inner), _product(outer.magnitude(), inner.magnitude())
-    return Dense(weight, 1, _scale(bound, 2 * (outer.terms + inner.terms), max(weight.shape)))
-
-
-def _product(outer: AbstractLinear, inner: AbstractLinear) -> Tensor:  # (n_out, n_in)
-    if isinstance(outer, Dense) and outer.repeat == 1:
-        return inner.adjoint(outer.weight)
-    return outer.apply(_matrix(inner).mT).mT.contiguous()
-
-
-def _matrix(a: AbstractLinear) -> Tensor:  # (n_out, n_in)
-    if isinstance(a, Dense) and a.repeat == 1:
-        return a.weight
-    if a.n_out <= a.n_in:
-        return a.adjoint(torch.eye(a.n_out, dtype=torch.float64))
-    return a.apply(torch.eye(a.n_in, dtype=torch.float64)).mT.contiguous()
+    return product(outer, inner)
 
 
 def _is_matrix(a: AbstractLinear) -> bool:
@@ -304,33 +264,3 @@ def _is_matrix(a: AbstractLinear) -> bool:
 
 def _as_diagonal(a: Identity | Diagonal) -> Diagonal:
     return a if isinstance(a, Diagonal) else Diagonal(torch.ones(a.n, dtype=torch.float64))
-
-
-def _one_hot(a: Dense) -> AbstractLinear:
-    """A matrix with at most one entry a row as an index map and a scaling."""
-    if a.repeat > 1 or a.scale is not None or a.weight.shape[1] < 2:
-        return a
-    used = a.weight != 0
-    if used.sum(1).max() > 1:
-        return a
-    column = used.int().argmax(1)
-    factor = a.weight.gather(1, column[:, None])[:, 0]
-    index = torch.where(factor != 0, column, -1)
-    factor = torch.where(factor != 0, factor, torch.ones_like(factor))
-    if len(index) == a.n_in and torch.equal(index, torch.arange(len(index))):
-        return Identity(a.n_in) if (factor == 1).all() else Diagonal(factor)
-    move = Select(index, a.n_in)
-    return move if (factor == 1).all() else Chain((move, Diagonal(factor)))
-
-
-# --- rounding
-
-
-def _short(*factors: Tensor) -> bool:
-    """Whether all numbers fit in float32, so that their products are exact in float64."""
-    return all(torch.equal(f.float().double(), f) for f in factors)
-
-
-def _scale(bound: Tensor, roundings: int, terms: int) -> Tensor:
-    """A `scale` that lets `terms` account for `roundings` unit roundoffs of `bound`."""
-    return bound * (max(1.0, roundings / terms) * UPWARD)

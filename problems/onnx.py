@@ -107,7 +107,7 @@ def _imported(model: ModelProto) -> Graph:
     if result is None:
         raise BadInput(f"the network's output '{output}' is computed by no node; the file is damaged")
     if not isinstance(result, Value):
-        result = builder.affine([], result.shape, result, output)
+        result = builder.constant(result, result.shape, output)
     return builder.graph(result)
 
 

@@ -189,7 +189,8 @@ def _nearest(call: Call, old: bool, before: int, after: int, scale: np.float32) 
             place = out * np.float32(before - 1) / np.float32(after - 1) if after > 1 else np.zeros(1, np.float32)
         case _:
             raise call.refuse(f"has coordinate_transformation_mode '{how}', which is not supported")
-    rounding = "floor" if old else call.attribute("nearest_mode", "round_prefer_floor")
+    # Before opset 11 the standard leaves this open; onnxruntime rounds down when enlarging and up when shrinking.
+    rounding = ("ceil" if scale < 1 else "floor") if old else call.attribute("nearest_mode", "round_prefer_floor")
     half = np.float32(0.5)
     match rounding:
         case "floor":

@@ -83,7 +83,8 @@ def batch_normalization(call: Call) -> Value:
     factor = gamma / np.sqrt(variance + call.attribute("epsilon", 1e-5))
     channelwise = (-1, *[1] * (len(x.shape) - 2))
     factor, shift = factor.reshape(channelwise), (beta - mean * factor).reshape(channelwise)
-    operator = scaled(call.builder.broadcast(x, x.shape), np.broadcast_to(factor, x.shape))
+    # Sum, root and quotient round; the root halves what comes before it.
+    operator = scaled(call.builder.broadcast(x, x.shape), np.broadcast_to(factor, x.shape), roundings=3)
     return call.builder.affine([(operator, x)], x.shape, shift, call.name)
 
 

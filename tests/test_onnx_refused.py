@@ -1,0 +1,146 @@
+"""Networks that are refused: each with one sentence that says what, where and what to do."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper
+from onnx_models import agrees, floats, ints, model, node, normal, single
+
+from partita.problems.errors import BadInput
+from partita.problems.onnx import SUPPORTED_OPERATORS, load_onnx, read_onnx
+from partita.problems.session import OnnxModel
+
+
+def refusal(made, check: bool = True) -> str:
+    with pytest.raises(BadInput) as caught:
+        read_onnx(made.SerializeToString(), "net.onnx", check)
+    return str(caught.value)
+
+
+def test_unsupported_operator_is_named_with_the_list() -> None:
+    text = refusal(model([node("Relu", "x", "r"), node("Softmax", "r", "y")], (1, 3)))
+    assert text.startswith("operator Softmax (node 'Softmax_y') is not supported; supported are Abs, Add, ")
+    assert all(name in text for name in SUPPORTED_OPERATORS)
+
+
+def test_foreign_operator_is_named_with_its_domain() -> None:
+    made = model([helper.make_node("Gelu", ["x"], ["y"], domain="com.example")], (1, 3))
+    assert "operator com.example::Gelu" in refusal(made)
+
+
+@pytest.mark.parametrize(
+    ("shape", "words"),
+    [
+        ((1, "width"), "dimension 1 of the network input 'x' is dynamic (width)"),
+        (("N", 3, 0), "dimension 2 of the network input 'x' is dynamic"),
+        ((1, None), "dimension 1 of the network input 'x' is dynamic (unknown)"),
+    ],
+)
+def test_dynamic_shapes_are_refused(shape: tuple, words: str) -> None:
+    assert words in refusal(model([node("Relu", "x", "y")], shape))
+
+
+@pytest.mark.parametrize("shape", [("batch", 3), (None, 3), (0, 3)])
+def test_an_open_batch_dimension_is_one(shape: tuple) -> None:
+    made = model([node("Relu", "x", "y")], shape)
+    assert read_onnx(made.SerializeToString(), check=False).input_shape == (1, 3)
+    if shape[0] != 0:
+        agrees(made)
+
+
+def test_products_of_variables_are_refused_by_name() -> None:
+    assert "Mul (node 'Mul_y') multiplies two variables" in refusal(model([node("Mul", "x x", "y")], (1, 3)))
+    assert "MatMul (node 'MatMul_y') multiplies two variables" in refusal(model([node("MatMul", "x x", "y")], (3, 3)))
+    made = model([node("Div", "c x", "y")], (1, 3), {"c": normal(3)})
+    assert "Div (node 'Div_y') divides by a variable" in refusal(made)
+
+
+@pytest.mark.parametrize(("value", "word"), [(np.nan, "NaN"), (np.inf, "infinity"), (-np.inf, "infinity")])
+def test_weights_must_be_finite(value: float, word: str) -> None:
+    constants = {"w": normal(2, 2), "bad": floats(1, value)}
+    made = model([node("MatMul", "x w", "h"), node("Add", "h bad", "y")], (1, 2), constants)
+    assert refusal(made).startswith(f"tensor 'bad' of Add (node 'Add_y') contains {word}")
+
+
+def test_a_nan_in_a_gemm_is_found() -> None:
+    made = model([node("Gemm", "x w", "y", transB=1)], (1, 2), {"w": floats(1, np.nan).reshape(1, 2)})
+    assert "tensor 'w' of Gemm" in refusal(made)
+
+
+def test_division_by_zero_is_refused() -> None:
+    assert "divides by zero" in refusal(model([node("Div", "x c", "y")], (1, 2), {"c": floats(1, 0)}))
+
+
+def test_two_inputs_or_outputs_are_refused() -> None:
+    made = model([node("Add", "x z", "y")], (1, 2))
+    made.graph.input.append(helper.make_tensor_value_info("z", TensorProto.FLOAT, [1, 2]))
+    assert refusal(made) == "the network has 2 inputs (x, z); exactly one is supported"
+    made = model([node("Relu", "x", "y"), node("Neg", "x", "z")], (1, 2))
+    made.graph.output.append(helper.make_tensor_value_info("z", TensorProto.FLOAT, [1, 2]))
+    assert refusal(made) == "the network has 2 outputs (y, z); exactly one is supported"
+
+
+def test_other_element_types_are_refused() -> None:
+    made = model([node("Relu", "x", "y")], (1, 2), element=TensorProto.FLOAT16)
+    assert "element type float16; float32 or float64 is needed" in refusal(made)
+    assert "turns a variable into int64" in refusal(single("Cast", (1, 2), to=TensorProto.INT64))
+
+
+@pytest.mark.parametrize(
+    ("made", "words"),
+    [
+        (single("BatchNormalization", (1, 2), *[normal(2) ** 2] * 4, training_mode=1, opset=15), "training mode"),
+        (single("Resize", (1, 1, 2, 2), None, floats(1, 1, 2, 2), mode="linear"), "only nearest is supported"),
+        (single("Conv", (1, 1, 3, 3, 3), normal(1, 1, 2, 2, 2)), "one or two space dimensions"),
+        (single("MaxPool", (1, 1, 4, 4), kernel_shape=[2, 2], outputs=2), "also returns indices"),
+        (single("Reshape", (1, 4), ints(3)), "cannot be imported"),
+        (model([node("Gather", "c i", "y")], (1, 2), {"c": normal(3)}), "reads 'i', which no earlier node computes"),
+        (model([node("Relu", "x", "z")], (1, 2)), "output 'y' is computed by no node"),
+        (model([node("Relu", "x", "y")], (1, 2), opset=6), "uses ONNX opset 6"),
+    ],
+)
+def test_forms_that_are_refused(made, words: str) -> None:
+    assert words in refusal(made)
+
+
+def test_variable_indices_are_refused() -> None:
+    made = model([node("Cast", "x", "i", to=TensorProto.FLOAT), node("Gather", "x i", "y")], (1, 2))
+    assert "has indices ('i') that depend on the network's input" in refusal(made)
+
+
+def test_missing_truncated_and_foreign_files(tmp_path: Path) -> None:
+    def text(path: Path) -> str:
+        with pytest.raises(BadInput) as caught:
+            load_onnx(path)
+        return str(caught.value)
+
+    data = single("Relu", (1, 4)).SerializeToString()
+    assert "does not exist" in text(tmp_path / "none.onnx")
+    assert "cannot be read" in text(tmp_path)
+    for name, content, words in [
+        ("short.onnx", data[: len(data) // 2], "not an ONNX file, or is truncated"),
+        ("text.onnx", b"hello, this is no network", "not an ONNX file, or is truncated"),
+        ("empty.onnx", b"", "is empty"),
+        ("short.onnx.gz", gzip.compress(data)[:-20], "damaged or truncated gzip"),
+        ("tail.onnx.gz", gzip.compress(data)[:-4] + b"abcd", "damaged or truncated gzip"),
+    ]:
+        (tmp_path / name).write_bytes(content)
+        assert words in text(tmp_path / name)
+
+
+def test_weights_in_another_file_are_refused() -> None:
+    made = model([node("Add", "x c", "y")], (1, 2), {"c": normal(2)})
+    made.graph.initializer[0].ClearField("raw_data")
+    made.graph.initializer[0].data_location = TensorProto.EXTERNAL
+    assert "lies in a separate file" in refusal(made)
+
+
+def test_an_import_that_differs_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The guard itself: onnxruntime gets another network than the reader."""
+    other = OnnxModel(single("Mul", (1, 4), floats(1.01)).SerializeToString())
+    monkeypatch.setattr("partita.problems.onnx.OnnxModel", lambda data: other)
+    assert "gives other outputs in onnxruntime" in refusal(single("Mul", (1, 4), floats(1)))
