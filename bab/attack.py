@@ -1,0 +1,320 @@
+"""Looking for a counterexample: projected gradient descent from many points at once.
+
+A *goal* is one unsafe polyhedron of one case: its point must make every row v_r(x) = rows_r f(x) + on_input_r x +
+constants_r non-positive (half-spaces of the input set are rows without outputs). From random points of the case's box
+(centre, corners, uniform; those that come nearest after a first evaluation), steps
+
+    x  <-  clip(x - eta_t (u - l) sign(g_t)),    g_t = mu g_{t-1} + grad / |grad|_1,    eta_t from 0.25 down to 0.004
+
+follow (Madry et al. 2018; the momentum is Dong et al. 2018). Half of the points lower the largest row, the others the
+sum of the rows' positive parts, each row relative to its spread over the first points: the first ends deep inside,
+the second is not caught where rows pull against each other. All goals and starting points run as one batch; twice on
+the way the worse half of the points is dropped, whatever their goals, so that hopeless goals cost little.
+
+The search stops at the first candidate that `witness.Judge` turns into a confirmed witness. Soundness: heuristic
+throughout; what is returned is exact, because the judge is.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from ..problems.graph import Graph
+from ..problems.property import Array, Property
+from .witness import Goal, Judge, Witness
+
+FIRST_STEP, LAST_STEP, MOMENTUM = 0.25, 0.004, 0.75  # steps as fractions of a coordinate's width
+ABSENT = -1e30  # the value of a row that is only there to fill the table
+NUMBERS = 1 << 22  # how many activations one batch may hold
+CANDIDATES = 4  # how many points of one step are put before the judge
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How hard one call of `search` tries: points a goal, and steps for each."""
+
+    restarts: int
+    steps: int
+
+
+def budgets() -> Iterator[Budget]:
+    """Budgets without end: one that costs an easy instance nothing, then larger ones."""
+    yield Budget(16, 20)
+    restarts, steps = 32, 50
+    while True:
+        yield Budget(restarts, steps)
+        restarts, steps = min(2 * restarts, 256), min(2 * steps, 400)
+
+
+@dataclass(frozen=True, eq=False)
+class _Table:
+    """All goals as tensors; a goal with fewer rows than another is filled up with rows that are always satisfied."""
+
+    goals: tuple[Goal, ...]
+    case: Tensor  # (G,)
+    lower: Tensor  # (C, D)
+    upper: Tensor  # (C, D)
+    rows: Tensor  # (G, R, n_out)
+    constants: Tensor  # (G, R)
+    on_input: Tensor | None  # (G, R, D)
+
+    @staticmethod
+    def of(prop: Property, goals: Sequence[Goal], like: Tensor) -> _Table:
+        """The goals in `like`'s dtype, on its device."""
+        count = max(
+            (len(prop.cases[c].inputs.normals) + len(prop.cases[c].unsafe[u].rows) for c, u in goals), default=0
+        )
+        rows = torch.zeros(len(goals), max(count, 1), prop.n_out, dtype=torch.float64)
+        constants = torch.full(rows.shape[:2], ABSENT, dtype=torch.float64)
+        speaks_of_input = any(
+            len(prop.cases[c].inputs.normals) or prop.cases[c].unsafe[u].on_input is not None for c, u in goals
+        )
+        on_input = torch.zeros(*rows.shape[:2], prop.n_in, dtype=torch.float64) if speaks_of_input else None
+        for g, (c, u) in enumerate(goals):
+            inputs, unsafe = prop.cases[c].inputs, prop.cases[c].unsafe[u]
+            own, cut = len(unsafe.rows), len(inputs.normals)
+            rows[g, :own], constants[g, :own] = torch.from_numpy(unsafe.rows), torch.from_numpy(unsafe.constants)
+            if unsafe.on_input is not None:
+                on_input[g, :own] = torch.from_numpy(unsafe.on_input)
+            if cut:
+                on_input[g, own : own + cut] = torch.from_numpy(inputs.normals)
+                constants[g, own : own + cut] = -torch.from_numpy(inputs.offsets)
+        lower, upper = (
+            torch.stack([torch.from_numpy(getattr(case.inputs, side)) for case in prop.cases]).to(like)
+            for side in ("lower", "upper")
+        )
+        case = torch.tensor([c for c, _ in goals], device=like.device)
+        on_input = None if on_input is None else on_input.to(like)
+        return _Table(tuple(goals), case, lower, upper, rows.to(like), constants.to(like), on_input)
+
+
+class Attack:
+    """Looks for counterexamples of a property.
+
+    `graph` is the network in the dtype and on the device of the attack, `confirm` the original network on flat
+    float64 vectors, (n_in,) -> (n_out,); `exact` is the network in float64 on the CPU, where it is at hand. The same
+    seed and the same calls give the same points.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        prop: Property,
+        confirm: Callable[[Array], Array],
+        seed: int = 0,
+        exact: Graph | None = None,
+    ) -> None:
+        self.graph, self.prop = graph, prop
+        self.like = next(node.bias for node in graph.nodes if hasattr(node, "bias")).new_empty(0)
+        self.random = torch.Generator(self.like.device).manual_seed(seed)
+        self.judge = Judge(exact or graph.to(torch.float64, "cpu"), prop, confirm)
+        self.points_a_batch = max(16, NUMBERS // max(graph.neurons, graph.input_size))
+
+    @cached_property
+    def everything(self) -> _Table:
+        """All goals of the property."""
+        goals = [
+            (c, u) for c, case in enumerate(self.prop.cases) if not case.inputs.empty for u in range(len(case.unsafe))
+        ]
+        return _Table.of(self.prop, goals, self.like)
+
+    # ---- the three ways in
+
+    def search(
+        self, *, restarts: int, steps: int, goals: Sequence[Goal] | None = None, deadline: float | None = None
+    ) -> Witness | None:
+        """Descends from `restarts` random points for each goal (all goals, or (case, unsafe set) index pairs).
+
+        `deadline` is on `time.monotonic()`. Returns a confirmed witness, or None.
+        """
+        table = self._table(goals)
+        starts = []
+        for some in torch.arange(len(table.goals), device=self.like.device).split(self._goals_at_once(restarts)):
+            witness, start = self._starts(table, some, restarts)
+            if witness or _late(deadline):
+                return witness
+            starts.append(start)
+        if not starts:
+            return None
+        points, goal, rank, scale = (torch.cat(parts) for parts in zip(*starts, strict=True))
+        order = rank.argsort()  # the nearest points first, so that a deadline cuts the hopeless ones
+        for some in order.split(self.points_a_batch):
+            witness = self._descend(table, points[some], goal[some], scale, steps, deadline)
+            if witness or _late(deadline):
+                return witness
+        return None
+
+    def polish(
+        self, points: Tensor, goals: Sequence[Goal] | None = None, steps: int = 20, deadline: float | None = None
+    ) -> Witness | None:  # (K, D)
+        """Descends from the given points, each towards the goal that it is nearest to."""
+        table = self._table(goals)
+        if not len(points) or not table.goals:
+            return None
+        points = points.to(self.like)
+        for some in points.split(self.points_a_batch):
+            margin = self._margins(table, some)
+            witness = self._judge(table, *_best(some, margin))
+            if witness:
+                return witness
+            least, goal = margin.min(1)
+            some, goal = some[least < torch.inf], goal[least < torch.inf]
+            scale = torch.ones_like(table.constants)
+            witness = self._descend(table, some, goal, scale, steps, deadline, FIRST_STEP / 4) if len(some) else None
+            if witness or _late(deadline):
+                return witness
+        return None
+
+    def check(self, points: Tensor) -> Witness | None:  # (K, D)
+        """A witness, where one of the points is a counterexample already. No gradients."""
+        table = self.everything
+        if not len(points) or not table.goals:
+            return None
+        for some in points.to(self.like).split(self.points_a_batch):
+            witness = self._judge(table, *_best(some, self._margins(table, some)))
+            if witness:
+                return witness
+        return None
+
+    # ---- values
+
+    def _table(self, goals: Sequence[Goal] | None) -> _Table:
+        return self.everything if goals is None else _Table.of(self.prop, goals, self.like)
+
+    def _goals_at_once(self, restarts: int) -> int:
+        """How many goals to start at a time, so that the starting points stay within a batch."""
+        return max(1, self.points_a_batch // (4 * restarts))
+
+    def _margins(self, table: _Table, x: Tensor) -> Tensor:  # (K, D) -> (K, G)
+        """The largest row of every goal at every point; infinite where the point lies outside the goal's box."""
+        with torch.no_grad():
+            y = self.graph(x)
+            values = torch.einsum("grn,kn->kgr", table.rows, y) + table.constants
+            if table.on_input is not None:
+                values += torch.einsum("grd,kd->kgr", table.on_input, x)
+            slack = 1e-6 * (table.upper.abs() + table.lower.abs() + 1e-6)
+            boxes = zip(table.lower - slack, table.upper + slack, strict=True)
+            inside = torch.stack([((x >= l) & (x <= u)).all(-1) for l, u in boxes], 1)
+            return torch.where(inside[:, table.case], values.amax(-1), torch.inf)
+
+    def _starts(
+        self, table: _Table, some: Tensor, restarts: int
+    ) -> tuple[Witness | None, tuple[Tensor, Tensor, Tensor, Tensor] | None]:
+        """For the goals `some`: points, the goal of each, its rank (small is promising), and the rows' spread."""
+        cases, place = table.case[some].unique(return_inverse=True)
+        lower, upper = table.lower[cases, None], table.upper[cases, None]
+        x = self._random_points(lower, upper, 4 * restarts)
+        with torch.no_grad():
+            y = self.graph(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+            values = y[place] @ table.rows[some].mT + table.constants[some, None]
+            if table.on_input is not None:
+                values += x[place] @ table.on_input[some].mT
+        spread = values.std(1)
+        scale = torch.where(spread > 0, spread, 1.0)
+        margin = values.amax(-1)  # (G', 4 restarts)
+        rank = (values / scale[:, None]).amax(-1)
+        flat = margin.reshape(-1)
+        owner = some[:, None].expand_as(margin).reshape(-1)
+        points = x[place].reshape(len(flat), -1)
+        witness = self._judge(table, points, owner, flat)
+        if witness:
+            return witness, None
+        kept = rank.topk(restarts - restarts // 2, largest=False).indices
+        others = torch.arange(restarts // 2, device=kept.device).expand(len(kept), -1)
+        kept = torch.cat([kept, others], 1)
+        chosen = (kept + x.shape[1] * torch.arange(len(kept), device=kept.device)[:, None]).reshape(-1)
+        return None, (points[chosen], owner[chosen], rank.reshape(-1)[chosen], scale)
+
+    def _random_points(self, lower: Tensor, upper: Tensor, count: int) -> Tensor:  # (C, 1, D) twice -> (C, count, D)
+        """The centre, then corners and uniform points in turn."""
+        t = torch.rand(
+            len(lower), count, lower.shape[-1], generator=self.random, dtype=lower.dtype, device=lower.device
+        )
+        t[:, 1::2] = t[:, 1::2].round()
+        t[:, 0] = 0.5
+        return torch.clamp(lower + t * (upper - lower), lower, upper)
+
+    # ---- descent
+
+    def _descend(
+        self,
+        table: _Table,
+        x: Tensor,  # (P, D)
+        goal: Tensor,  # (P,)
+        scale: Tensor,  # (G, R)
+        steps: int,
+        deadline: float | None,
+        first_step: float = FIRST_STEP,
+    ) -> Witness | None:
+        """Projected sign-gradient descent with momentum; the worse half of the points goes at 1/4 and 1/2."""
+        point = _Points(table, goal, scale)
+        summed = torch.arange(len(x), device=x.device) % 2 == 1
+        momentum, refused = torch.zeros_like(x), torch.inf
+        ratio = (LAST_STEP / first_step) ** (1 / max(1, steps - 1))
+        for t in range(steps):
+            x.requires_grad_()
+            y = self.graph(x)
+            values = point.values(y, x)
+            margin = values.detach().amax(-1)
+            if margin.min() <= 0 and margin.min() < refused:
+                witness = self._judge(table, x.detach(), point.goal, margin)
+                if witness:
+                    return witness
+                refused = margin.min() - 1e-5 * y.detach().abs().max()
+            if _late(deadline) or t == steps - 1:
+                return None
+            relative = values / point.scale
+            loss = torch.where(summed, torch.relu(relative + 1e-3).sum(-1), relative.amax(-1))
+            (slope,) = torch.autograd.grad(loss.sum(), x)
+            x = x.detach()
+            momentum = MOMENTUM * momentum + slope / slope.abs().sum(-1, keepdim=True).clamp(min=1e-30)
+            x = torch.clamp(x - first_step * ratio**t * point.width * momentum.sign(), point.lower, point.upper)
+            if t + 1 in (steps // 4, steps // 2) and len(x) > 8:
+                kept = relative.detach().amax(-1).topk(len(x) // 2, largest=False).indices
+                x, momentum, summed = x[kept], momentum[kept], summed[kept]
+                point = _Points(table, point.goal[kept], scale)
+        return None
+
+    def _judge(self, table: _Table, x: Tensor, goal: Tensor, margin: Tensor) -> Witness | None:
+        """The first of the most promising points (P, D) that becomes a witness of its goal (P,)."""
+        best = margin.topk(min(CANDIDATES, len(margin)), largest=False).indices
+        best = best[margin[best] <= 0]
+        for x_i, g in zip(x[best].double().cpu().numpy(), goal[best].tolist(), strict=True):
+            witness = self.judge(x_i, table.goals[g])
+            if witness:
+                return witness
+        return None
+
+
+class _Points:
+    """What the rows and boxes of the points' goals are, point by point."""
+
+    def __init__(self, table: _Table, goal: Tensor, scale: Tensor) -> None:  # (P,), (G, R)
+        self.goal, self.scale = goal, scale[goal]
+        self.rows, self.constants = table.rows[goal], table.constants[goal]
+        self.on_input = None if table.on_input is None else table.on_input[goal]
+        self.lower, self.upper = table.lower[table.case[goal]], table.upper[table.case[goal]]
+        self.width = self.upper - self.lower
+
+    def values(self, y: Tensor, x: Tensor) -> Tensor:  # (P, n_out), (P, D) -> (P, R)
+        """Every row at every point."""
+        values = torch.bmm(self.rows, y[..., None])[..., 0] + self.constants
+        if self.on_input is not None:
+            values = values + torch.bmm(self.on_input, x[..., None])[..., 0]
+        return values
+
+
+def _best(x: Tensor, margin: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # (K, D), (K, G)
+    """Each point with its nearest goal and the margin there."""
+    least, goal = margin.min(1)
+    return x, goal, least
+
+
+def _late(deadline: float | None) -> bool:
+    return deadline is not None and time.monotonic() >= deadline
