@@ -1,0 +1,153 @@
+"""The exact relaxation: the minimum of a linear function of the outputs, by mixed-integer programming.
+
+This is the oracle that every other relaxation is tested against (Tjeng, Xiao, Tedrake 2019; the encoding is in
+`lp.encode`). It needs piecewise-linear activations and is meant for small networks.
+
+What its answers are worth. `upper` is the value of the network itself (float64) at the incumbent's input, cut to the
+box, so it is attained up to rounding (half-spaces hold at `x` within 1e-9). `lower` is the solver's dual bound less
+`margin`. A branch-and-cut tree leaves no dual vector to check, so this is not a proof: the tree, the cuts and the
+presolve are trusted, and the margin covers the tolerance of the linear programs in it. A reduced cost may be wrong by
+the dual tolerance 1e-9, which by weak duality moves a bound by at most 1e-9 times the sum of all variables' widths;
+the solver may stop at an absolute gap of 1e-9. (Tolerances on constraints only enlarge the feasible set, which cannot
+raise a minimum.) A verdict that must stand is proved by `leaf` or by branch and bound; from here it carries the word
+"trusted". Where no binary is needed the model is a linear program, and `lower` is its safe bound: outward rounded.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ..problems.errors import BadInput
+from ..problems.graph import Graph
+from ..problems.property import Polytope, UnsafeSet
+from .lp.boxes import Box, node_boxes
+from .lp.model import Array, LinearModel, Solution, Status, backend
+
+TOLERANCE = 1e-9
+
+
+@dataclass(frozen=True, eq=False)
+class ExactResult:
+    """lower <= minimum <= upper; `lower` is +inf where the input set was proved empty."""
+
+    lower: float
+    upper: float
+    x: Array | None  # (D,) an input with value `upper`
+    status: Status
+    margin: float  # what was taken off the solver's dual bound
+    note: str = ""
+
+    @property
+    def positive(self) -> bool:
+        """The minimum is positive: the unsafe set is not reached (trusting the solver, see the essay)."""
+        return self.lower > 0
+
+    @property
+    def attained(self) -> bool:
+        """A value of zero or less is attained at `x` (in float64; the search confirms it on the original file)."""
+        return self.x is not None and self.upper <= 0
+
+
+def minimum(
+    graph: Graph,
+    polytope: Polytope,
+    row: Array,  # (n_out,)
+    constant: float = 0.0,
+    *,
+    backend: str = "highs",
+    time_limit: float | None = None,
+    bounds: list[Box] | None = None,
+    tighten: bool = False,
+) -> ExactResult:
+    """The minimum of row . f(x) + constant over the polytope.
+
+    `bounds` are sound boxes of all nodes (interval arithmetic without); `tighten` improves them by linear programs
+    first. Raises `BadInput` for products, smooth activations and unbounded inputs.
+    """
+    unsafe = UnsafeSet(np.asarray(row, dtype=float)[None], np.array([constant], dtype=float))
+    return feasible_unsafe(
+        graph, polytope, unsafe, backend=backend, time_limit=time_limit, bounds=bounds, tighten=tighten
+    )
+
+
+def feasible_unsafe(
+    graph: Graph,
+    polytope: Polytope,
+    unsafe: UnsafeSet,
+    *,
+    backend: str = "highs",
+    time_limit: float | None = None,
+    bounds: list[Box] | None = None,
+    tighten: bool = False,
+) -> ExactResult:
+    """The minimum over the polytope of `unsafe.margin`, the largest left-hand side: zero or less means a violation.
+
+    Arguments and errors as in `minimum`. An unsafe set without rows is all of the output space: margin -inf.
+    """
+    from .lp.encode import encode, tightened
+
+    _check(graph, polytope, unsafe)
+    solve = _solver(backend)
+    if polytope.empty or _proved_empty(polytope, solve):
+        return ExactResult(np.inf, np.inf, None, Status.infeasible, 0.0)
+    graph = graph.to(torch.float64)
+    boxes = node_boxes(graph, polytope) if bounds is None else bounds
+    if tighten:
+        boxes = tightened(graph, polytope, solve, boxes)
+    encoding = encode(graph, polytope, form="exact", boxes=boxes)
+    if not len(unsafe.rows):
+        model = encoding.model
+    elif len(unsafe.rows) == 1 and unsafe.on_input is None:
+        model = encoding.minimising(graph.output, unsafe.rows[0], float(unsafe.constants[0]))
+    else:
+        model = encoding.minimising_margin(unsafe)
+    solution = solve(model, time_limit=time_limit)
+    return _judge(graph, polytope, unsafe, model, solution)
+
+
+def _judge(graph: Graph, polytope: Polytope, unsafe: UnsafeSet, model: LinearModel, solution: Solution) -> ExactResult:
+    """The solver's answer, with its bound lowered by the margin and its point evaluated by the network."""
+    x, upper = None, np.inf
+    if solution.x is not None:
+        x = np.clip(solution.x[: graph.input_size], polytope.lower, polytope.upper)
+        upper = unsafe.margin(graph(torch.as_tensor(x)).numpy(), x)
+    if not len(unsafe.rows):
+        return ExactResult(-np.inf, upper, x, solution.status, 0.0, solution.note)
+    if not model.discrete:
+        return ExactResult(solution.bound_safe, upper, x, solution.status, 0.0, solution.note)
+    margin = TOLERANCE * (1.0 + float((model.upper - model.lower).sum()))
+    # The network is defined everywhere, so only an empty input set is infeasible, and that was not proved.
+    lower = -np.inf if solution.status is Status.infeasible else solution.bound - margin
+    return ExactResult(lower, upper, x, solution.status, margin, solution.note)
+
+
+def _check(graph: Graph, polytope: Polytope, unsafe: UnsafeSet) -> None:
+    if polytope.size != graph.input_size:
+        raise BadInput(f"the input set has {polytope.size} variables and the network {graph.input_size} inputs.")
+    if len(unsafe.rows) and unsafe.rows.shape[1] != graph.output_size:
+        raise BadInput(f"a row has {unsafe.rows.shape[1]} coefficients and the network {graph.output_size} outputs.")
+
+
+def _solver(name: str):  # type: ignore[no-untyped-def]
+    """The backend's solve function (the keyword `backend` hides the function of that name above)."""
+    return backend(name)
+
+
+def _proved_empty(polytope: Polytope, solve) -> bool:  # type: ignore[no-untyped-def]
+    """Whether no point of the box satisfies the half-spaces; certified by a Farkas ray."""
+    if not len(polytope.normals):
+        return False
+    from scipy.sparse import csr_array
+
+    model = LinearModel(
+        np.zeros(polytope.size),
+        polytope.lower,
+        polytope.upper,
+        csr_array(polytope.normals),
+        np.full(len(polytope.offsets), -np.inf),
+        polytope.offsets,
+    )
+    return solve(model).bound_safe == np.inf
