@@ -55,7 +55,9 @@ class Call:
         """Argument i, which must depend on the network's input (all-constant calls never get here)."""
         x = self.argument(i)
         if not isinstance(x, Value):
-            raise self.refuse(f"has a constant as its input {i} ('{self.names[i]}') but not as all inputs; unsupported")
+            raise self.refuse(
+                f"has a constant as its input {i} ('{self.names[i]}') and a variable elsewhere; unsupported"
+            )
         return x
 
     def constant(self, i: int, what: str) -> NDArray:

@@ -55,6 +55,10 @@ def static_shape(dimensions: list[int | str | None], name: str) -> tuple[int, ..
     return tuple(shape)  # type: ignore[arg-type]
 
 
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0]
+
+
 class OnnxModel:
     """A model in onnxruntime, as a function of flat float64 vectors. The batch dimension, where open, is 1."""
 
@@ -67,8 +71,7 @@ class OnnxModel:
         try:
             self.session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime raises its own classes, which share no public base
-            reason = str(error).strip().split("\n")[0]
-            raise BadInput(f"onnxruntime cannot load the network: {reason}") from None
+            raise BadInput(f"onnxruntime cannot load the network: {_first_line(error)}") from None
         argument = self.session.get_inputs()[0]
         self.name = argument.name
         self.dtype = np.float64 if argument.type == "tensor(double)" else np.float32
@@ -79,7 +82,11 @@ class OnnxModel:
         if x.size != prod(self.shape):
             raise BadInput(f"the network takes {prod(self.shape)} inputs, not {x.size}")
         feed = {self.name: np.ascontiguousarray(x, dtype=self.dtype).reshape(self.shape)}
-        return np.asarray(self.session.run(None, feed)[0], dtype=np.float64).reshape(-1)
+        try:
+            y = self.session.run(None, feed)[0]
+        except Exception as error:
+            raise BadInput(f"onnxruntime cannot run the network: {_first_line(error)}") from None
+        return np.asarray(y, dtype=np.float64).reshape(-1)
 
     def run_many(self, points: Array) -> Array:  # (B, n_in) -> (B, n_out)
         """`run` on each row; a loop, because a model may have its batch size fixed at 1."""

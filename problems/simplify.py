@@ -27,6 +27,7 @@ from .compose import compose, summing, tidy, total
 from .graph import Activation, Affine, Graph, Node
 
 DUST = 2.0**-36
+MANY = 24  # no affine node gets more terms than this by swallowing one that others read too
 ROUNDOFF = 2.0**-53
 
 
@@ -90,7 +91,9 @@ def _fused(node: Affine, nodes: list[Node], single: dict[int, bool]) -> Affine:
     bias, weight = node.bias, node.bias.abs()  # weight: the sum of absolute values behind each bias
     for source, operator in zip(node.inputs, node.operators, strict=True):
         operator, before = tidy(operator), nodes[source]
-        inner = _swallowed(operator, before, single.get(source, False)) if isinstance(before, Affine) else None
+        inner = None
+        if isinstance(before, Affine):
+            inner = _swallowed(operator, before, single.get(source, False), len(terms))
         if inner is None:
             terms.append((source, operator))
             continue
@@ -103,9 +106,12 @@ def _fused(node: Affine, nodes: list[Node], single: dict[int, bool]) -> Affine:
     return _merged(node, terms, bias)
 
 
-def _swallowed(operator: AbstractLinear, before: Affine, only_reader: bool) -> list[AbstractLinear] | None:
-    """The operators of `before` followed by `operator`, or None where they should stay apart."""
-    if not only_reader and any(summing(inner) for inner in before.operators):
+def _swallowed(operator: AbstractLinear, before: Affine, only_reader: bool, terms: int) -> list[AbstractLinear] | None:
+    """The operators of `before` followed by `operator`, or None where they should stay apart.
+
+    `terms` is how many terms the swallowing node has already.
+    """
+    if not only_reader and (terms + len(before.operators) > MANY or any(summing(a) for a in before.operators)):
         return None
     products = []
     for inner in before.operators:

@@ -139,6 +139,13 @@ def test_weights_in_another_file_are_refused() -> None:
     assert "lies in a separate file" in refusal(made)
 
 
+def test_a_network_that_always_overflows_is_refused() -> None:
+    nodes = [node("Add", "x big", "a"), node("Mul", "a big", "y")]
+    assert "NaN or infinity in onnxruntime on every random input" in refusal(
+        model(nodes, (1, 2), {"big": floats(1e30, 1e30)})
+    )
+
+
 def test_an_import_that_differs_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """The guard itself: onnxruntime gets another network than the reader."""
     other = OnnxModel(single("Mul", (1, 4), floats(1.01)).SerializeToString())

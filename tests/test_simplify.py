@@ -98,6 +98,19 @@ def test_large_cancelling_biases_are_not_folded() -> None:
     assert largest >= 1e19
 
 
+def test_doubling_skips_do_not_double_the_terms() -> None:
+    """x + x^T, twelve times over: written out, 4096 terms."""
+    nodes, last = [node("Relu", "x", "t0")], "t0"
+    for i in range(12):
+        nodes += [node("Slice", f"{last} s e a k", f"r{i}"), node("Add", f"{last} r{i}", f"u{i}")]
+        nodes += [node("Mul", f"u{i} half", f"t{i + 1}")]
+        last = f"t{i + 1}"
+    nodes.append(node("Identity", last, "y"))
+    constants = {"s": ints(-1), "e": ints(-99999), "a": ints(1), "k": ints(-1), "half": normal(700)}
+    graph = agrees(model(nodes, (1, 700), constants))
+    assert max(len(n.operators) for n in graph.nodes if isinstance(n, Affine)) <= 48
+
+
 def test_select_survives_where_nothing_absorbs_it() -> None:
     graph = agrees(single("Transpose", (2, 3), perm=[1, 0]))
     assert isinstance(graph.nodes[1].operators[0], Select)
