@@ -2,14 +2,17 @@
 
 A *goal* is one unsafe polyhedron of one case: its point must make every row v_r(x) = rows_r f(x) + on_input_r x +
 constants_r non-positive (half-spaces of the input set are rows without outputs). From random points of the case's box
-(centre, corners, uniform; those that come nearest after a first evaluation), steps
+(centre, corners, uniform; many are evaluated and the nearest kept, some others beside them), steps
 
-    x  <-  clip(x - eta_t (u - l) sign(g_t)),    g_t = mu g_{t-1} + grad / |grad|_1,    eta_t from 0.25 down to 0.004
+    x  <-  clip(x - eta_t (u - l) sign(g_t)),    g_t = mu g_{t-1} + grad / |grad|_1
 
-follow (Madry et al. 2018; the momentum is Dong et al. 2018). Half of the points lower the largest row, the others the
-sum of the rows' positive parts, each row relative to its spread over the first points: the first ends deep inside,
-the second is not caught where rows pull against each other. All goals and starting points run as one batch; twice on
-the way the worse half of the points is dropped, whatever their goals, so that hopeless goals cost little.
+follow (Madry et al. 2018; the momentum is Dong et al. 2018), with eta_t falling geometrically. Points differ in two
+ways, in turn. Half of them lower the largest row, the others the sum of the rows' positive parts, each row relative
+to its spread over the first points: the first ends deep inside, the second is not caught where rows pull against each
+other. And `STRIDES` sets how far they walk: long strides cross the box of an image network, short ones keep to the
+basin that the first evaluation found, which alone finds the slivers of low-dimensional controllers. All goals and
+starting points run as one batch; twice on the way the worse half of the points is dropped, whatever their goals, so
+that hopeless goals cost little.
 
 The search stops at the first candidate that `witness.Judge` turns into a confirmed witness. Soundness: heuristic
 throughout; what is returned is exact, because the judge is.
@@ -22,16 +25,20 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from ..problems.graph import Graph
+from ..problems.graph import Affine, Graph
 from ..problems.property import Array, Property
 from .witness import Goal, Judge, Witness
 
-FIRST_STEP, LAST_STEP, MOMENTUM = 0.25, 0.004, 0.75  # steps as fractions of a coordinate's width
+STRIDES = ((0.25, 0.004), (0.25, 0.0005), (0.03, 0.0005))  # first and last step, in widths of the box
+MOMENTUM = 0.75
+SAMPLES = 8  # points evaluated for each one kept
 ABSENT = -1e30  # the value of a row that is only there to fill the table
 NUMBERS = 1 << 22  # how many activations one batch may hold
+QUICK = 2e7  # multiplications for one evaluation of all points of the first budget
 CANDIDATES = 4  # how many points of one step are put before the judge
 
 
@@ -43,13 +50,13 @@ class Budget:
     steps: int
 
 
-def budgets() -> Iterator[Budget]:
-    """Budgets without end: one that costs an easy instance nothing, then larger ones."""
-    yield Budget(16, 20)
-    restarts, steps = 32, 50
+def budgets(operations: float = 1e6) -> Iterator[Budget]:
+    """Budgets without end, the first one quick, for a network whose evaluation at a point for every goal takes
+    `operations` multiplications: many points where they are cheap, few where they are dear."""
+    restarts, steps = int(min(max(QUICK / operations, 12), 1000)), 20
     while True:
         yield Budget(restarts, steps)
-        restarts, steps = min(2 * restarts, 256), min(2 * steps, 400)
+        restarts, steps = min(2 * restarts, 8000), min(2 * steps, 200)
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,10 +93,12 @@ class _Table:
                 on_input[g, own : own + cut] = torch.from_numpy(inputs.normals)
                 constants[g, own : own + cut] = -torch.from_numpy(inputs.offsets)
         lower, upper = (
-            torch.stack([torch.from_numpy(getattr(case.inputs, side)) for case in prop.cases]).to(like)
+            torch.from_numpy(np.array([getattr(case.inputs, side) for case in prop.cases]).reshape(-1, prop.n_in)).to(
+                like
+            )
             for side in ("lower", "upper")
         )
-        case = torch.tensor([c for c, _ in goals], device=like.device)
+        case = torch.tensor([c for c, _ in goals], dtype=torch.long, device=like.device)
         on_input = None if on_input is None else on_input.to(like)
         return _Table(tuple(goals), case, lower, upper, rows.to(like), constants.to(like), on_input)
 
@@ -123,6 +132,11 @@ class Attack:
             (c, u) for c, case in enumerate(self.prop.cases) if not case.inputs.empty for u in range(len(case.unsafe))
         ]
         return _Table.of(self.prop, goals, self.like)
+
+    def budgets(self) -> Iterator[Budget]:
+        """Budgets for `search` that suit this network."""
+        maps = [op for node in self.graph.nodes if isinstance(node, Affine) for op in node.operators]
+        return budgets(len(self.everything.goals) * sum(op.terms * min(op.n_in, op.n_out) for op in maps))
 
     # ---- the three ways in
 
@@ -166,7 +180,7 @@ class Attack:
             least, goal = margin.min(1)
             some, goal = some[least < torch.inf], goal[least < torch.inf]
             scale = torch.ones_like(table.constants)
-            witness = self._descend(table, some, goal, scale, steps, deadline, FIRST_STEP / 4) if len(some) else None
+            witness = self._descend(table, some, goal, scale, steps, deadline, STRIDES[-1:]) if len(some) else None
             if witness or _late(deadline):
                 return witness
         return None
@@ -189,7 +203,7 @@ class Attack:
 
     def _goals_at_once(self, restarts: int) -> int:
         """How many goals to start at a time, so that the starting points stay within a batch."""
-        return max(1, self.points_a_batch // (4 * restarts))
+        return max(1, self.points_a_batch // (SAMPLES * restarts))
 
     def _margins(self, table: _Table, x: Tensor) -> Tensor:  # (K, D) -> (K, G)
         """The largest row of every goal at every point; infinite where the point lies outside the goal's box."""
@@ -209,7 +223,7 @@ class Attack:
         """For the goals `some`: points, the goal of each, its rank (small is promising), and the rows' spread."""
         cases, place = table.case[some].unique(return_inverse=True)
         lower, upper = table.lower[cases, None], table.upper[cases, None]
-        x = self._random_points(lower, upper, 4 * restarts)
+        x = self._random_points(lower, upper, SAMPLES * restarts)
         with torch.no_grad():
             y = self.graph(x.flatten(0, 1)).unflatten(0, x.shape[:2])
             values = y[place] @ table.rows[some].mT + table.constants[some, None]
@@ -217,7 +231,7 @@ class Attack:
                 values += x[place] @ table.on_input[some].mT
         spread = values.std(1)
         scale = torch.where(spread > 0, spread, 1.0)
-        margin = values.amax(-1)  # (G', 4 restarts)
+        margin = values.amax(-1)  # (G', SAMPLES restarts)
         rank = (values / scale[:, None]).amax(-1)
         flat = margin.reshape(-1)
         owner = some[:, None].expand_as(margin).reshape(-1)
@@ -250,13 +264,13 @@ class Attack:
         scale: Tensor,  # (G, R)
         steps: int,
         deadline: float | None,
-        first_step: float = FIRST_STEP,
+        strides: Sequence[tuple[float, float]] = STRIDES,
     ) -> Witness | None:
         """Projected sign-gradient descent with momentum; the worse half of the points goes at 1/4 and 1/2."""
-        point = _Points(table, goal, scale)
-        summed = torch.arange(len(x), device=x.device) % 2 == 1
+        point, place = _Points(table, goal, scale), torch.arange(len(x), device=x.device)
+        first, last = torch.tensor(strides, dtype=x.dtype, device=x.device)[place // 2 % len(strides)].T
+        summed, step, ratio = place % 2 == 1, first[:, None], (last / first)[:, None] ** (1 / max(1, steps - 1))
         momentum, refused = torch.zeros_like(x), torch.inf
-        ratio = (LAST_STEP / first_step) ** (1 / max(1, steps - 1))
         for t in range(steps):
             x.requires_grad_()
             y = self.graph(x)
@@ -274,10 +288,11 @@ class Attack:
             (slope,) = torch.autograd.grad(loss.sum(), x)
             x = x.detach()
             momentum = MOMENTUM * momentum + slope / slope.abs().sum(-1, keepdim=True).clamp(min=1e-30)
-            x = torch.clamp(x - first_step * ratio**t * point.width * momentum.sign(), point.lower, point.upper)
+            x = torch.clamp(x - step * point.width * momentum.sign(), point.lower, point.upper)
+            step = step * ratio
             if t + 1 in (steps // 4, steps // 2) and len(x) > 8:
                 kept = relative.detach().amax(-1).topk(len(x) // 2, largest=False).indices
-                x, momentum, summed = x[kept], momentum[kept], summed[kept]
+                x, momentum, summed, step, ratio = (part[kept] for part in (x, momentum, summed, step, ratio))
                 point = _Points(table, point.goal[kept], scale)
         return None
 
