@@ -147,15 +147,14 @@ class Attack:
 
         `deadline` is on `time.monotonic()`. Returns a confirmed witness, or None.
         """
-        table = self._table(goals)
-        starts = []
+        table, starts = self._table(goals), []
+        if not table.goals:
+            return None
         for some in torch.arange(len(table.goals), device=self.like.device).split(self._goals_at_once(restarts)):
             witness, start = self._starts(table, some, restarts)
             if witness or _late(deadline):
                 return witness
             starts.append(start)
-        if not starts:
-            return None
         points, goal, rank, scale = (torch.cat(parts) for parts in zip(*starts, strict=True))
         order = rank.argsort()  # the nearest points first, so that a deadline cuts the hopeless ones
         for some in order.split(self.points_a_batch):
