@@ -74,6 +74,8 @@ class Builder:
         self.input = Value(0, input_shape)
 
     def _append(self, node: Node, shape: tuple[int, ...]) -> Value:
+        if not prod(shape):
+            raise ValueError(f"its result has the shape {shape}, which is empty")
         self.nodes.append(node)
         return Value(len(self.nodes) - 1, shape)
 
@@ -115,7 +117,7 @@ class Builder:
         windows = np.take_along_axis(windows, empty_last, axis=1)
         if (windows[:, 0] < 0).any():
             raise ValueError("a pooling window holds padding only")
-        while windows.shape[1] > 1:
+        while (windows := windows[:, (windows >= 0).any(0)]).shape[1] > 1:
             x, windows = self._halve(x, windows, name)
         return self.select(x, windows[:, 0].reshape(shape), name)
 

@@ -244,7 +244,7 @@ def _transposed_space(
     auto = call.attribute("auto_pad", "NOTSET")
     wanted = call.integers("output_shape")
     if wanted is None and auto in ("SAME_UPPER", "SAME_LOWER"):
-        wanted = [n * s for n, s in zip(space, stride, strict=True)]
+        wanted = [min(n * s, most) for n, s, most in zip(space, stride, full, strict=True)]
     if wanted is None:
         padding = explicit_padding(call, space, kernel, stride, dilation)
         return tuple(n - sum(p) for n, p in zip(full, padding, strict=True)), padding
@@ -271,6 +271,8 @@ def pool_windows(
         if call.attribute("ceil_mode", 0) and room % s and size * s < n + before:
             size += 1
         sizes.append(size)
+    if min(sizes) < 1:
+        raise call.refuse(f"has a kernel {kernel} that is larger than its input {space}")
     return kernel, stride, dilation, padding, tuple(sizes)
 
 

@@ -74,6 +74,12 @@ CASES = {
     "ConvTranspose same": single(
         "ConvTranspose", (1, 1, 3, 4), normal(1, 2, 4, 3), strides=[2, 2], auto_pad="SAME_LOWER"
     ),
+    "ConvTranspose same with gaps": single(
+        "ConvTranspose", (1, 1, 5), normal(1, 2, 1), strides=[3], auto_pad="SAME_LOWER"
+    ),
+    "ConvTranspose output shape beyond": single(
+        "ConvTranspose", (1, 1, 3, 3), normal(1, 2, 2, 2), strides=[3, 2], output_shape=[9, 6]
+    ),
     "ConvTranspose 1d": single("ConvTranspose", (1, 2, 5), normal(2, 3, 4), strides=[2], pads=[1, 1]),
     # averages and sums
     "AveragePool": single("AveragePool", (1, 2, 6, 6), kernel_shape=[2, 3], strides=[2, 2]),
@@ -164,6 +170,7 @@ CASES = {
     "MaxPool ceil": single("MaxPool", (1, 1, 6, 7), kernel_shape=[3, 2], strides=[2, 2], ceil_mode=1),
     "MaxPool dilated": single("MaxPool", (1, 1, 7, 7), kernel_shape=[2, 3], dilations=[3, 2]),
     "MaxPool same": single("MaxPool", (1, 1, 5, 5), kernel_shape=[2, 2], auto_pad="SAME_LOWER", strides=[2, 2]),
+    "MaxPool all windows cut": single("MaxPool", (1, 1, 4), kernel_shape=[3], strides=[3], pads=[1, 2]),
     "MaxPool 1d": single("MaxPool", (2, 2, 9), kernel_shape=[3], strides=[2]),
 }
 for how in ("asymmetric", "half_pixel", "pytorch_half_pixel", "align_corners"):

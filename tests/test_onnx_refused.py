@@ -97,6 +97,11 @@ def test_other_element_types_are_refused() -> None:
         (single("Resize", (1, 1, 2, 2), None, floats(1, 1, 2, 2), mode="linear"), "only nearest is supported"),
         (single("Conv", (1, 1, 3, 3, 3), normal(1, 1, 2, 2, 2)), "one or two space dimensions"),
         (single("MaxPool", (1, 1, 4, 4), kernel_shape=[2, 2], outputs=2), "also returns indices"),
+        (
+            single("AveragePool", (1, 1, 2, 4), kernel_shape=[3, 3]),
+            "has a kernel (3, 3) that is larger than its input (2, 4)",
+        ),
+        (single("Slice", (1, 4), ints(2), ints(2), ints(1)), "its result has the shape (1, 0), which is empty"),
         (single("Reshape", (1, 4), ints(3)), "cannot be imported"),
         (model([node("Gather", "c i", "y")], (1, 2), {"c": normal(3)}), "reads 'i', which no earlier node computes"),
         (model([node("Relu", "x", "z")], (1, 2)), "output 'y' is computed by no node"),
