@@ -255,6 +255,7 @@ class Attack:
 
     # ---- descent
 
+    @torch.enable_grad()
     def _descend(
         self,
         table: _Table,

@@ -23,8 +23,10 @@ import torch
 from ..problems.errors import BadInput
 from ..problems.graph import Graph
 from ..problems.property import Polytope, UnsafeSet
+from .base import AbstractRelaxation
 from .lp.boxes import Box, node_boxes
 from .lp.model import Array, LinearModel, Solution, Status, backend
+from .types import Multipliers, Pieces, Result, Rows
 
 TOLERANCE = 1e-9
 
@@ -105,10 +107,12 @@ def feasible_unsafe(
     else:
         model = encoding.minimising_margin(unsafe)
     solution = solve(model, time_limit=time_limit)
-    return _judge(graph, polytope, unsafe, model, solution)
+    return _judge(graph, polytope, unsafe, model, solution, solve)
 
 
-def _judge(graph: Graph, polytope: Polytope, unsafe: UnsafeSet, model: LinearModel, solution: Solution) -> ExactResult:
+def _judge(  # type: ignore[no-untyped-def]
+    graph: Graph, polytope: Polytope, unsafe: UnsafeSet, model: LinearModel, solution: Solution, solve
+) -> ExactResult:
     """The solver's answer, with its bound lowered by the margin and its point evaluated by the network."""
     x, upper = None, np.inf
     if solution.x is not None:
@@ -118,10 +122,12 @@ def _judge(graph: Graph, polytope: Polytope, unsafe: UnsafeSet, model: LinearMod
         return ExactResult(-np.inf, upper, x, solution.status, 0.0, solution.note)
     if not model.discrete:
         return ExactResult(solution.bound_safe, upper, x, solution.status, 0.0, solution.note)
+    if solution.status is Status.infeasible:
+        # A solver's word is not enough to call a set empty; a Farkas ray of the relaxed model is.
+        lower = max(solution.bound_safe, solve(model.relaxed()).bound_safe)
+        return ExactResult(lower if lower == np.inf else -np.inf, upper, x, solution.status, 0.0, solution.note)
     margin = TOLERANCE * (1.0 + float((model.upper - model.lower).sum()))
-    # The network is defined everywhere, so only an empty input set is infeasible, and that was not proved.
-    lower = -np.inf if solution.status is Status.infeasible else solution.bound - margin
-    return ExactResult(lower, upper, x, solution.status, margin, solution.note)
+    return ExactResult(solution.bound - margin, upper, x, solution.status, margin, solution.note)
 
 
 def _check(graph: Graph, polytope: Polytope, unsafe: UnsafeSet) -> None:
@@ -151,3 +157,63 @@ def _proved_empty(polytope: Polytope, solve) -> bool:  # type: ignore[no-untyped
         polytope.offsets,
     )
     return solve(model).bound_safe == np.inf
+
+
+@dataclass(frozen=True, eq=False)
+class Exact(AbstractRelaxation):
+    """The oracle behind the search's interface: one mixed-integer program a piece and row."""
+
+    graph: Graph
+    backend: str = "highs"
+    time_limit: float | None = None  # seconds for each program
+
+    def bound(self, pieces: Pieces, rows: Rows, start: Multipliers | None = None) -> tuple[Result, Pieces]:
+        lower = torch.stack([torch.stack(self._piece(pieces, rows, b)) for b in range(len(pieces))])
+        lower = (lower if pieces.lower.dtype is torch.float64 else _below(lower)).to(pieces.lower.device)
+        return Result(
+            lower=lower,
+            forms=pieces.lower.new_zeros(*lower.shape, pieces.lower.shape[1]),
+            constants=lower.clamp(min=torch.finfo(lower.dtype).min, max=torch.finfo(lower.dtype).max),
+            slack=torch.zeros_like(lower),
+            pre_lower=pieces.pre_lower,
+            pre_upper=pieces.pre_upper,
+            empty=(lower == torch.inf).any(1),
+        ), pieces
+
+    def _piece(self, pieces: Pieces, rows: Rows, b: int) -> list[torch.Tensor]:
+        kept = torch.isfinite(pieces.offsets[b])
+        inputs = (pieces.lower[b], pieces.upper[b], pieces.normals[b][kept], pieces.offsets[b][kept])
+        polytope = Polytope(*(t.double().cpu().numpy() for t in inputs))
+        boxes = _boxes(self.graph.to(torch.float64), polytope, pieces, b)
+        answers = []
+        for s in range(rows.constants.shape[1]):
+            on_input = None if rows.on_input is None else rows.on_input[b, s : s + 1].double().cpu().numpy()
+            row, constant = rows.coefficients[b, s : s + 1], rows.constants[b, s : s + 1]
+            unsafe = UnsafeSet(row.double().cpu().numpy(), constant.double().cpu().numpy(), on_input)
+            found = feasible_unsafe(
+                self.graph, polytope, unsafe, backend=self.backend, time_limit=self.time_limit, bounds=boxes
+            )
+            answers.append(torch.tensor(found.lower, dtype=torch.float64))
+        return answers
+
+
+def _boxes(graph: Graph, polytope: Polytope, pieces: Pieces, b: int) -> list[Box]:
+    """Interval bounds cut by what is known of piece b: its pre-activation bounds and its decided neurons."""
+    boxes = node_boxes(graph, polytope)
+    low, high = pieces.pre_lower[b].double().cpu().clone(), pieces.pre_upper[b].double().cpu().clone()
+    decided = zip(pieces.neuron[b].tolist(), pieces.sign[b].tolist(), pieces.point[b].tolist(), strict=True)
+    for neuron, sign, point in decided:
+        if neuron >= 0 and sign > 0:
+            low[neuron] = max(low[neuron].item(), point)
+        elif neuron >= 0:
+            high[neuron] = min(high[neuron].item(), point)
+    for i in graph.activations:
+        before, where = graph.nodes[i].inputs[0], slice(graph.offsets[i], graph.offsets[i] + graph.nodes[i].size)
+        boxes[before] = (torch.maximum(boxes[before][0], low[where]), torch.minimum(boxes[before][1], high[where]))
+    return boxes
+
+
+def _below(value: torch.Tensor) -> torch.Tensor:
+    """float64 rounded down to float32."""
+    rounded = value.float()
+    return torch.where(rounded.double() > value, torch.nextafter(rounded, torch.tensor(-torch.inf)), rounded)

@@ -23,7 +23,7 @@ from torch import Tensor
 from ..kernels.polytope import polytope_minimum
 from ..problems.activation import LeakyReLU, Lines
 from ..problems.affine import Dense
-from ..problems.graph import Activation, Affine, Graph
+from ..problems.graph import Affine, Graph
 from .backward import Form, backward
 from .interval import affine_interval
 from .rounding import Scales
@@ -143,6 +143,12 @@ def part(graph: Graph, pieces: Pieces, position: int) -> tuple[Tensor, Tensor]:
     return pieces.pre_lower[:, chosen], pieces.pre_upper[:, chosen]
 
 
+def undecided_neurons(graph: Graph, pieces: Pieces) -> Tensor:  # (B, N) bool
+    """Which neurons are undecided on each piece."""
+    columns = [~graph.nodes[i].function.decided(*part(graph, pieces, i)) for i in graph.activations]
+    return torch.cat(columns, 1) if columns else torch.zeros_like(pieces.pre_lower, dtype=torch.bool)
+
+
 def conclude(
     relaxation: Linear,
     pieces: Pieces,
@@ -167,6 +173,3 @@ def conclude(
         empty=empty,
         multipliers=multipliers,
     )
-
-
-__all__ = ["CHUNK", "Activation", "Linear", "conclude", "part"]

@@ -9,10 +9,14 @@ Soundness: outward rounded.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
 import torch
 from torch import Tensor
 
 from ..problems.graph import Graph
+from ..problems.property import Polytope
 from .linear import Linear, part
 from .rounding import magnitudes, scales
 from .types import Pieces
@@ -24,26 +28,24 @@ def root(
     lower: Tensor,  # (D,) float64, CPU
     upper: Tensor,  # (D,)
     rule: str = "crown",
-) -> tuple[Linear, Pieces, Tensor]:
-    """The relaxation to search with, the box as one piece with its pre-activation bounds, and whether it is empty."""
+) -> tuple[Linear, Pieces, list[Tensor]]:
+    """The relaxation to search with, the box as one piece with its pre-activation bounds, and |value| of every node."""
     dtype, device = working.nodes[-1].bias.dtype, working.nodes[-1].bias.device
     largest = torch.maximum(lower.abs(), upper.abs())
     pieces = Pieces.boxes(*outward(lower[None], upper[None], dtype, device), graph.neurons)
-    empty = torch.zeros(1, dtype=torch.bool, device=device)
     proved: dict[int, tuple[Tensor, Tensor]] = {}
     lines = {}
-    linear = None
     for position in graph.activations:
         linear = Linear(working, scales(graph, magnitudes(graph, largest, proved), dtype, device), rule)
         low, high = part(graph, pieces, position)
         new_low, new_high = linear.pre_activation(pieces, lines, position, low, high)
         torch.maximum(low, new_low, out=low)
         torch.minimum(high, new_high, out=high)
-        empty |= (low > high).any(-1)
         torch.maximum(low, high, out=high)
         lines[position] = linear.lines(position, low, high)
         proved[position] = (low[0].double().cpu(), high[0].double().cpu())
-    return Linear(working, scales(graph, magnitudes(graph, largest, proved), dtype, device), rule), pieces, empty
+    sizes = magnitudes(graph, largest, proved)
+    return Linear(working, scales(graph, sizes, dtype, device), rule), pieces, sizes
 
 
 def outward(lower: Tensor, upper: Tensor, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -52,3 +54,25 @@ def outward(lower: Tensor, upper: Tensor, dtype: torch.dtype, device: torch.devi
     low = torch.where(low.double() > lower, torch.nextafter(low, low.new_tensor(-torch.inf)), low)
     high = torch.where(high.double() < upper, torch.nextafter(high, high.new_tensor(torch.inf)), high)
     return low.to(device), high.to(device)
+
+
+def outward_half_spaces(
+    polytopes: Sequence[Polytope],
+    lower: Tensor,  # (B, D) their boxes
+    upper: Tensor,
+) -> tuple[Tensor, Tensor]:  # (B, H, D), (B, H)
+    """The polytopes' half-spaces in the boxes' dtype, moved outwards by what rounding can change on the box; where a
+    polytope has fewer than the others, zero normals with infinite offsets."""
+    most = max(len(p.offsets) for p in polytopes)
+    normals = np.zeros((len(polytopes), most, lower.shape[1]))
+    offsets = np.full((len(polytopes), most), np.inf)
+    for row, polytope in enumerate(polytopes):
+        normals[row, : len(polytope.offsets)] = polytope.normals
+        offsets[row, : len(polytope.offsets)] = polytope.offsets
+    exact = torch.from_numpy(normals)
+    rounded = exact.to(lower.dtype)
+    largest = torch.maximum(lower.abs(), upper.abs()).double().cpu()
+    moved = torch.from_numpy(offsets) + ((rounded.double() - exact).abs() * largest[:, None]).sum(-1) * (1 + 1e-12)
+    up = moved.to(lower.dtype)
+    up = torch.where(up.double() < moved, torch.nextafter(up, up.new_tensor(torch.inf)), up)
+    return rounded.to(lower.device), up.to(lower.device)

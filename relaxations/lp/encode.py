@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from scipy.sparse import block_array, coo_array, csr_array, eye_array, vstack
 
 from ...problems.activation import LeakyReLU
-from ...problems.affine import AbstractLinear, Dense
+from ...problems.affine import AbstractLinear
 from ...problems.errors import BadInput
 from ...problems.graph import Activation, Affine, Graph
 from ...problems.property import Polytope, UnsafeSet
@@ -211,8 +211,8 @@ def sparse(operator: AbstractLinear, chunk: int = 512) -> csr_array:
 
 def _folded(operator: AbstractLinear) -> bool:
     """Whether some entries carry the rounding error of a folded product."""
-    parts = [operator, *getattr(operator, "parts", ()), getattr(operator, "inner", None)]
-    return len(parts) > 2 or any(isinstance(p, Dense) and p.scale is not None for p in parts)
+    parts = (*getattr(operator, "parts", ()), getattr(operator, "inner", None))
+    return getattr(operator, "scale", None) is not None or any(_folded(part) for part in parts if part is not None)
 
 
 def _affine_rows(rows: _Rows, node: Affine, first: tuple[int, ...], i: int, boxes: list[Box]) -> None:

@@ -1,0 +1,208 @@
+"""Branch and bound: the loop, and one function for each thing it can do.
+
+The frontier holds the open pieces. Each step takes the worst, splits them, bounds the children, and puts back those
+that are not closed. The loop ends when the frontier is empty (the property holds), a confirmed witness is found (it
+is violated), or a limit is reached.
+
+Soundness. A piece leaves the tree only when (a) a bound with its rounding taken off is positive, (b) the same bound
+evaluated in float64 is, or (c) it is settled by a linear program whose certificate is checked. Every split covers its
+piece. A piece that can be neither closed nor split is counted, and then the verdict cannot be better than `unknown`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import torch
+
+from .attack import Attack
+from .frontier import Frontier, Record, select
+from .observer import Observer
+from .schedule import Schedule
+from .state import State
+from .tree import AbstractTree, Bounded
+
+HOLDS, VIOLATED = "unsat", "sat"
+SUSPECTS = 64  # points kept for the attack
+
+
+class Engine:
+    """One search."""
+
+    def __init__(
+        self,
+        tree: AbstractTree,
+        attack: Attack | None,
+        schedule: Schedule,
+        observers: Sequence[Observer],
+        deadline: float | None,
+        batch: int,
+        memory: float,
+    ) -> None:
+        self.tree, self.attack_with, self.schedule = tree, attack, schedule
+        self.observers, self.memory = observers, memory
+        roots = tree.roots()
+        self.roots = roots
+        self.state = State(
+            frontier=Frontier(tree.fill),
+            goals=len(roots["goal"]),
+            batch=batch or tree.default_batch(memory),
+            deadline=deadline,
+        )
+        self.budgets = attack.budgets() if attack is not None else iter(())
+
+    def run(self) -> str:
+        """The verdict: unsat, sat, timeout or unknown (then `schedule.reason` says why)."""
+        state, schedule = self.state, self.schedule
+        for observer in self.observers:
+            observer.rooted(self.roots)
+        self.bound(self.roots)
+        self.progress("r")
+        verdict = None
+        while verdict is None:
+            if state.witness is not None:
+                verdict = VIOLATED
+            elif len(state.frontier) == 0:
+                verdict = HOLDS if state.stuck == 0 else self.undecided()
+            elif schedule.exhausted(state):
+                verdict = "timeout" if schedule.reason == "timeout" else "unknown"
+            elif schedule.reporting(state):
+                self.progress("b")
+            elif schedule.attacking(state):
+                self.attack()
+            else:
+                self.branch()
+        return verdict
+
+    def undecided(self) -> str:
+        """Every piece is closed but the stuck ones."""
+        self.schedule.reason = f"{self.state.stuck} pieces could be neither closed nor split: {self.state.stuck_reason}"
+        return "unknown"
+
+    def branch(self) -> None:
+        """Split the worst pieces, bound the children."""
+        state = self.state
+        begun = time.monotonic()
+        crowded = state.frontier.bytes > self.memory / 3
+        parents = state.frontier.pop(max(1, state.batch // 2), best=crowded)
+        for observer in self.observers:
+            observer.branched(parents)
+        self.bound(self.tree.split(parents))
+        self.schedule.slowest = max(self.schedule.slowest, time.monotonic() - begun)
+
+    def bound(self, record: Record) -> None:
+        """Bound a batch of pieces, in parts if memory asks for it, and sort out what became of each."""
+        waiting = [record]
+        while waiting and self.state.witness is None:
+            part = waiting.pop()
+            if len(part["goal"]) > self.state.batch:
+                waiting += [select_slice(part, self.state.batch, None), select_slice(part, 0, self.state.batch)]
+                continue
+            begun = time.monotonic()
+            try:
+                bounded = self.tree.bound(part)
+            except (MemoryError, RuntimeError) as error:
+                if not _out_of_memory(error) or len(part["goal"]) == 1:
+                    raise
+                self.state.batch = max(1, len(part["goal"]) // 2)
+                self.progress("m")
+                waiting.append(part)
+                continue
+            self.state.spend("bound", begun)
+            self.sort(bounded)
+
+    def sort(self, bounded: Bounded) -> None:
+        """Close, confirm, settle or keep each bounded piece."""
+        state = self.state
+        state.pieces += len(bounded.closed)
+        self.close(select(bounded.records, bounded.closed.nonzero()[:, 0]), "bound")
+        open_ = ~bounded.closed
+        near = (bounded.near & open_).nonzero()[:, 0]
+        if len(near):
+            begun = time.monotonic()
+            sure = near[self.tree.confirm(select(bounded.records, near))]
+            state.spend("float64", begun)
+            state.confirmed += len(sure)
+            self.close(select(bounded.records, sure), "float64")
+            open_[sure] = False
+        rows = open_.nonzero()[:, 0]
+        if len(rows) == 0:
+            return
+        if self.attack_with is not None:
+            self.look(bounded, rows)
+        decided = bounded.decided & open_
+        for row in decided.nonzero()[:, 0].tolist():
+            self.settle(bounded, row)
+            open_[row] = False
+        kept = select(bounded.records, open_.nonzero()[:, 0])
+        if len(kept["depth"]):
+            state.depth = max(state.depth, int(kept["depth"].max()))
+        state.frontier.push(kept)
+
+    def close(self, leaves: Record, how: str) -> None:
+        """These pieces are proved."""
+        if len(leaves["depth"]) == 0:
+            return
+        self.state.leaves += len(leaves["depth"])
+        self.state.weight += float(torch.exp2(-leaves["depth"].double()).sum()) / self.state.goals
+        for observer in self.observers:
+            observer.closed(leaves, how)
+
+    def look(self, bounded: Bounded, rows: torch.Tensor) -> None:
+        """Try the points that the worst bounds of this batch were reached at; keep some for the attack."""
+        begun = time.monotonic()
+        worst = rows[bounded.records["bound"][rows].topk(min(SUSPECTS, len(rows)), largest=False).indices]
+        points = bounded.points[worst]
+        self.state.suspects = points
+        self.state.witness = self.attack_with.check(points)
+        self.state.spend("look", begun)
+
+    def attack(self) -> None:
+        """One turn of the attack: from the suspects first, then from random points."""
+        state, begun = self.state, time.monotonic()
+        budget = next(self.budgets)
+        limit = min(state.deadline or begun + 60, begun + 1 + 0.3 * state.elapsed)
+        goals = [self.tree.goals.pairs[g] for g in state.frontier.goals()]
+        if state.suspects is not None:
+            state.witness = self.attack_with.polish(state.suspects, goals=goals, steps=budget.steps, deadline=limit)
+            state.suspects = None
+        if state.witness is None:
+            state.witness = self.attack_with.search(
+                restarts=budget.restarts, steps=budget.steps, goals=goals, deadline=limit
+            )
+        state.spend("attack", begun)
+        self.progress("a")
+
+    def settle(self, bounded: Bounded, row: int) -> None:
+        """An exact linear program on a piece whose neurons are all decided (or that cannot be split)."""
+        state, begun = self.state, time.monotonic()
+        leaf = select(bounded.records, torch.tensor([row], device=bounded.closed.device))
+        result = self.tree.leaf(leaf, 0)
+        state.spend("leaf", begun)
+        if result.closed:
+            state.settled += 1
+            self.close(leaf, "linear program")
+            return
+        if result.point is not None:
+            judge = self.attack_with
+            point = torch.as_tensor(result.point, dtype=bounded.points.dtype, device=bounded.points.device)[None]
+            state.witness = state.witness or (judge.polish(point, goals=None, steps=50) if judge else None)
+        if state.witness is None:
+            state.stuck += 1
+            state.stuck_reason = result.reason
+
+    def progress(self, mark: str) -> None:
+        """Tell the observers."""
+        for observer in self.observers:
+            observer.progress(mark, self.state)
+
+
+def select_slice(record: Record, start: int, stop: int | None) -> Record:
+    """Consecutive rows of every field."""
+    return {name: value[start:stop] for name, value in record.items()}
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    text = str(error).lower()
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "memory" in text or "can't allocate" in text

@@ -1,0 +1,108 @@
+"""The open pieces: one table of tensors with a row for each, in reused slots.
+
+A record is a dictionary of tensors with the pieces first, whatever a tree stores of a piece (see `regions`, `phases`);
+`bound` is always among them. Taking pieces out frees their slots and putting children in fills them, so a step costs
+what its batch weighs, however many pieces are open. Trailing dimensions (decided neurons, half-spaces) grow as needed;
+the new room is filled with zeros, or with the value given for that field.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+Record = dict[str, Tensor]
+
+
+def select(record: Mapping[str, Tensor], index: Tensor) -> Record:
+    """The rows `index` of every field."""
+    return {name: value[index] for name, value in record.items()}
+
+
+class Frontier:
+    """A pool of records. `fill` gives the padding of fields whose trailing dimensions grow (default 0)."""
+
+    def __init__(self, fill: Mapping[str, float] | None = None) -> None:
+        self._fill = dict(fill or {})
+        self._table: Record = {}
+        self._free: Tensor | None = None
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    @property
+    def bytes(self) -> int:
+        """Memory the table holds."""
+        return sum(t.numel() * t.element_size() for t in self._table.values())
+
+    @property
+    def worst(self) -> float:
+        """The lowest bound of an open piece."""
+        return float(self._table["bound"].min()) if self._count else torch.inf
+
+    @property
+    def deepest(self) -> int:
+        """The greatest depth of an open piece."""
+        if not self._count:
+            return 0
+        return int(self._table["depth"][self._table["bound"] < torch.inf].max())
+
+    def push(self, record: Record) -> None:
+        """Adds pieces."""
+        count = len(record["bound"])
+        if count == 0:
+            return
+        if not self._table:
+            self._table = {k: v.new_empty(0, *v.shape[1:]) for k, v in record.items()}
+            self._free = torch.zeros(0, dtype=torch.int64, device=record["bound"].device)
+        self._widen(record)
+        if len(self._free) < count:
+            self._grow(count)
+        slots, self._free = self._free[:count], self._free[count:]
+        for name, table in self._table.items():
+            table[slots] = self._padded(name, record[name], table.shape[1:])
+        self._count += count
+
+    def pop(self, count: int, *, best: bool = False) -> Record:
+        """Takes out the `count` pieces with the lowest bounds (the highest with `best`, which keeps memory low)."""
+        bound = self._table["bound"]
+        count = min(count, self._count)
+        if best:
+            slots = torch.where(bound < torch.inf, bound, -torch.inf).topk(count).indices
+        else:
+            slots = bound.topk(count, largest=False).indices
+        record = {name: table[slots] for name, table in self._table.items()}
+        bound[slots] = torch.inf
+        self._free = torch.cat([slots, self._free])
+        self._count -= count
+        return record
+
+    def goals(self) -> list[int]:
+        """The goals that have open pieces."""
+        return self._table["goal"][self._table["bound"] < torch.inf].unique().tolist() if self._count else []
+
+    def _widen(self, record: Record) -> None:
+        for name, table in self._table.items():
+            shape = tuple(max(a, b) for a, b in zip(table.shape[1:], record[name].shape[1:], strict=True))
+            if shape != tuple(table.shape[1:]):
+                self._table[name] = self._padded(name, table, shape)
+
+    def _grow(self, needed: int) -> None:
+        old = len(self._table["bound"])
+        size = max(256, old + needed, old + old // 2)
+        for name, table in self._table.items():
+            bigger = table.new_empty(size, *table.shape[1:])
+            bigger[:old] = table
+            self._table[name] = bigger
+        self._table["bound"][old:] = torch.inf
+        self._free = torch.cat([self._free, torch.arange(old, size, device=self._free.device)])
+
+    def _padded(self, name: str, value: Tensor, shape: tuple[int, ...] | torch.Size) -> Tensor:
+        if tuple(value.shape[1:]) == tuple(shape):
+            return value
+        out = value.new_full((len(value), *shape), self._fill.get(name, 0))
+        out[(slice(None), *(slice(0, n) for n in value.shape[1:]))] = value
+        return out

@@ -1,0 +1,35 @@
+"""Who may watch a search. Every method is empty here; an observer overrides what it wants to see.
+
+Observers must not change what they are given. Pieces are named by id: the roots are 1 to G's, see `frontier`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .frontier import Record
+    from .outcome import Outcome
+    from .state import State
+
+
+class Observer:
+    """Does nothing."""
+
+    def started(self, strategy: str) -> None:
+        """The search begins, with this strategy."""
+
+    def rooted(self, roots: Record) -> None:
+        """The roots, one a goal, before they are bounded."""
+
+    def branched(self, parents: Record) -> None:
+        """These pieces are about to be split as their `kind`, `index`, `point` say."""
+
+    def closed(self, leaves: Record, how: str) -> None:
+        """These pieces hold no counterexample; how: bound, float64, linear program."""
+
+    def progress(self, mark: str, state: State) -> None:
+        """Something worth a report line happened."""
+
+    def finished(self, outcome: Outcome, state: State | None) -> None:
+        """The search is over."""

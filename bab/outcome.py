@@ -1,0 +1,20 @@
+"""How a verification ended."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ..problems.property import Array
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """`verdict`: unsat (the property holds), sat (violated, with a confirmed witness), unknown or timeout, the last
+    two with the reason. `stats` is what the final summary shows."""
+
+    verdict: str
+    reason: str = ""
+    witness: tuple[Array, Array] | None = None  # (n_in,), (n_out,)
+    pieces: int = 0
+    seconds: float = 0.0
+    stats: dict[str, float | int | str] = field(default_factory=dict)

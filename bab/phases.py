@@ -1,0 +1,190 @@
+"""Trees of activation branches: pieces are the input set with some neurons decided.
+
+The box is the same for all pieces of a case and is never stored; a piece is its list of decided neurons. The root's
+pre-activation bounds hold on every piece, with the decided neurons cut off, so only the objective is bounded again:
+with slopes and decision multipliers that start from the parent's and are optimised for a few steps
+(`relaxations.alpha`). What a piece stores is small: its decisions, one multiplier for each, and the slopes of neurons
+undecided at the root in half precision, which costs nothing in soundness, since any slope is sound.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..problems.graph import Graph
+from ..problems.property import Polytope, Property
+from ..relaxations.alpha import Alpha, only_relu
+from ..relaxations.linear import undecided_neurons
+from ..relaxations.root import outward, outward_half_spaces
+from ..relaxations.types import Multipliers, Pieces
+from .branching import phase_candidates, phase_split
+from .frontier import Record
+from .goals import Goals
+from .settle import settled
+from .splits import PHASE, Split, add_decisions
+from .tree import AbstractTree, Bounded, Settled, children_of
+
+
+class Phases(AbstractTree):
+    """See the module's essay."""
+
+    fill = {"neuron": -1.0}  # noqa: RUF012
+
+    def __init__(
+        self,
+        graph: Graph,  # float64, CPU
+        prop: Property,
+        goals: Goals,
+        precise_goals: Goals,
+        relaxation: Alpha,
+        precise: Alpha,  # the same in float64
+        root: Pieces,  # the hull of all cases, bounded
+        candidates: int = 4,
+    ) -> None:
+        self.graph, self.prop, self.goals, self.precise_goals = graph, prop, goals, precise_goals
+        self.relaxation, self.precise = relaxation, precise
+        self.candidates = candidates
+        self.device, self.dtype = root.lower.device, root.lower.dtype
+        cases = [prop.cases[c].inputs for c, _ in goals.pairs]
+        distinct = list({id(c): c for c in cases}.values())
+        self.case = torch.tensor([[d is c for d in distinct].index(True) for c in cases], device=self.device)
+        boxes = [torch.tensor(np.stack([getattr(c, side) for c in distinct])) for side in ("lower", "upper")]
+        self.lower, self.upper = outward(*boxes, self.dtype, self.device)
+        self.normals, self.offsets = outward_half_spaces(distinct, self.lower, self.upper)
+        self.pre_lower, self.pre_upper = root.pre_lower, root.pre_upper
+        self.free = undecided_neurons(graph, root)[0].nonzero()[:, 0]
+        self.sides = 1 if only_relu(graph) else 2
+
+    def describe(self) -> str:
+        return f"activation branches over {len(self.free)} undecided neurons, optimised slopes and multipliers"
+
+    def roots(self) -> Record:
+        count, rows = len(self.goals), self.goals.constants.shape[1]
+        index = torch.arange(count, device=self.device)
+        zeros = torch.zeros(count, dtype=torch.int64, device=self.device)
+        real = lambda *shape: torch.zeros(count, *shape, dtype=self.dtype, device=self.device)  # noqa: E731
+        record = {
+            "goal": index,
+            "bound": real() - torch.inf,
+            "depth": zeros,
+            "id": index + count,
+            "neuron": zeros.new_zeros(count, 0),
+            "sign": real(0),
+            "at": real(0),
+            "multiplier": real(rows, 0),
+            "index": zeros,
+            "point": real(),
+        }
+        start = self.relaxation.start(self.pieces(record), rows)
+        return record | {"choice": start.choice[..., self.free].half()}
+
+    def pieces(self, record: Record, dtype: torch.dtype | None = None) -> Pieces:
+        """The record's pieces, their decisions worked into the pre-activation bounds."""
+        dtype = dtype or self.dtype
+        case = self.case[record["goal"]]
+        count = len(case)
+        low = self.pre_lower.to(dtype).expand(count, -1).clone()
+        high = self.pre_upper.to(dtype).expand(count, -1).clone()
+        neuron, sign, at = record["neuron"], record["sign"].to(dtype), record["at"].to(dtype)
+        if neuron.shape[1]:
+            index = neuron.clamp(min=0)
+            floor = torch.where((neuron >= 0) & (sign > 0), at, -torch.inf)
+            ceiling = torch.where((neuron >= 0) & (sign < 0), at, torch.inf)
+            low.scatter_reduce_(1, index, floor, "amax")
+            high.scatter_reduce_(1, index, ceiling, "amin")
+        box = (self.lower[case].to(dtype), self.upper[case].to(dtype))
+        planes = (self.normals[case].to(dtype), self.offsets[case].to(dtype))
+        return Pieces(*box, *planes, neuron, sign, at, low, high)
+
+    def _start(self, record: Record, pieces: Pieces) -> Multipliers:
+        """The record's slopes and multipliers; decided neurons' slopes are not used."""
+        count, rows = record["multiplier"].shape[:2]
+        choice = pieces.lower.new_zeros(count, rows, self.sides, self.graph.neurons)
+        choice[..., self.free] = record["choice"].to(pieces.lower.dtype)
+        split = record["multiplier"].to(pieces.lower.dtype)
+        return Multipliers(choice, split, split.new_zeros(count, rows, pieces.normals.shape[1]))
+
+    def bound(self, record: Record) -> Bounded:
+        pieces = self.pieces(record)
+        rows = self.goals.rows(record["goal"])
+        result, values, _ = self.relaxation.bound(pieces, rows, self._start(record, pieces))
+        empty = result.empty | (pieces.pre_lower > pieces.pre_upper).any(1)
+        bound = torch.maximum(result.lower.amax(1), record["bound"])
+        closed = (bound > 0) | empty
+        near = ~closed & ((result.lower + result.slack) > 0).any(1)
+        undecided = undecided_neurons(self.graph, pieces)
+        found = result.multipliers
+        records = dict(record) | {
+            "bound": bound,
+            "choice": found.choice[..., self.free].half(),
+            "multiplier": found.split,
+        }
+        choice = self._choose(records, pieces, result.scores, undecided, ~closed)
+        records |= {"index": choice.index, "point": choice.point}
+        best = result.lower.argmax(1)
+        points = values[0][torch.arange(len(best), device=best.device), best]
+        return Bounded(records, result, closed, near, ~undecided.any(1), points)
+
+    def _choose(self, record: Record, pieces: Pieces, scores: Tensor, undecided: Tensor, open_: Tensor) -> Split:
+        """The best-scored neuron, or the best of a few by what its children's bounds would be."""
+        top = phase_candidates(scores, undecided, self.candidates)  # (B, K)
+        neuron = top[:, 0].clone()
+        rows = (open_ & undecided.any(1)).nonzero()[:, 0]
+        if self.candidates > 1 and len(rows):
+            neuron[rows] = self._look_ahead({k: v[rows] for k, v in record.items()}, pieces[rows], top[rows])
+        return phase_split(self.graph, neuron, pieces.pre_lower, pieces.pre_upper)
+
+    def _look_ahead(self, record: Record, pieces: Pieces, top: Tensor) -> Tensor:  # (B, K) -> (B,)
+        """Of each piece's candidates, the one whose worse child has the best bound without further optimisation."""
+        count, tried = top.shape
+        every = torch.arange(count, device=top.device).repeat_interleave(tried)
+        low, high = pieces.pre_lower[every], pieces.pre_upper[every]
+        split = phase_split(self.graph, top.flatten(), low, high)
+        children = self.split({k: v[every] for k, v in record.items()} | {"index": split.index, "point": split.point})
+        child_pieces = self.pieces(children)
+        result, _, _ = self.relaxation.bound(
+            child_pieces, self.goals.rows(children["goal"]), self._start(children, child_pieces), steps=0
+        )
+        bound = result.lower.amax(1).reshape(2, count, tried)
+        # A closed child needs no work, so what it gains beyond zero is worth nothing; both gains count a little.
+        gained = bound.clamp(max=0.0)
+        score = gained.amin(0) + 0.1 * gained.amax(0)
+        return top.gather(1, score.argmax(1, keepdim=True))[:, 0]
+
+    def confirm(self, record: Record) -> Tensor:
+        pieces = self.pieces(record, torch.float64)
+        rows = self.precise_goals.rows(record["goal"])
+        result, _, _ = self.precise.bound(pieces, rows, self._start(record, pieces), steps=0)
+        return (result.lower > 0).any(1)
+
+    def split(self, record: Record) -> Record:
+        kind = torch.full_like(record["index"], PHASE)
+        chosen = Split(kind, record["index"], record["point"])
+        children = children_of(record, ("goal", "bound", "choice", "index", "point"))
+        children["neuron"], children["sign"], children["at"] = add_decisions(
+            record["neuron"], record["sign"], record["at"], chosen
+        )
+        fresh = record["multiplier"].new_zeros(*record["multiplier"].shape[:2], 1)
+        multiplier = torch.cat([record["multiplier"], fresh], -1)
+        children["multiplier"] = torch.cat([multiplier, multiplier])
+        return children
+
+    def leaf(self, record: Record, row: int) -> Settled:
+        goal = int(record["goal"][row])
+        case, unsafe = self.goals.pairs[goal]
+        pieces = self.pieces({k: v[row : row + 1] for k, v in record.items()})
+        phases = []
+        for position in self.graph.activations:
+            start = self.graph.offsets[position]
+            low = pieces.pre_lower[0, start : start + self.graph.nodes[position].size]
+            phases.append(torch.where(low >= 0, 1, -1).to(torch.int8).cpu().numpy())
+        inputs: Polytope = self.prop.cases[case].inputs
+        return settled(self.graph, inputs, phases, self.prop.cases[case].unsafe[unsafe])
+
+    def default_batch(self, memory: float) -> int:
+        widest = max(node.size for node in self.graph.nodes)
+        width = self.goals.constants.shape[1]
+        per_piece = 4 * width * (6 * self.sides * self.graph.neurons + 8 * widest * self.candidates * 2)
+        return int(min(256 if self.device.type == "cpu" else 8192, max(4, memory / 8 / per_piece)))

@@ -1,0 +1,51 @@
+"""When to do what: the predicates of the engine's loop.
+
+The attack gets a quick turn before anything is bounded, then turns whose cost is kept below a share of the time spent
+so far: counterexamples are common where bounds stay bad, and cheap to look for. Report lines come at the start, at
+growing intervals and at events.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .state import State
+
+ATTACK_SHARE = 0.15
+FIRST_REPORT, REPORT_GROWTH, LONGEST = 1.0, 1.4, 10.0
+
+
+@dataclass(eq=False)
+class Schedule:
+    """Owned by one run."""
+
+    attack_on: bool
+    max_pieces: int | None
+    margin: float = 0.05  # seconds before the deadline at which the search stops
+    next_report: float = FIRST_REPORT
+    interval: float = FIRST_REPORT
+    slowest: float = 0.0  # the longest step so far
+    reason: str = ""
+    attack_done: bool = False
+
+    def exhausted(self, state: State) -> bool:
+        """Whether a limit has been reached; `reason` then says which."""
+        if state.left < self.margin + min(1.2 * self.slowest, 2.0):
+            self.reason = "timeout"
+        elif self.max_pieces is not None and state.pieces >= self.max_pieces:
+            self.reason = f"the limit of {self.max_pieces} pieces was reached"
+        return bool(self.reason)
+
+    def reporting(self, state: State) -> bool:
+        """Time for a progress line."""
+        if state.elapsed < self.next_report:
+            return False
+        self.interval = min(self.interval * REPORT_GROWTH, LONGEST)
+        self.next_report = state.elapsed + self.interval
+        return True
+
+    def attacking(self, state: State) -> bool:
+        """Time for another turn of the attack."""
+        if not self.attack_on or self.attack_done:
+            return False
+        return state.seconds.get("attack", 0.0) < ATTACK_SHARE * state.elapsed

@@ -1,0 +1,93 @@
+"""The three ways to cut a piece in two.
+
+- INPUT: bisect one coordinate of the box at `point`.
+- HALF_SPACE: cut by the hyperplane normal x = point: one child has normal x <= point, the other the opposite.
+- PHASE: decide a neuron: its pre-activation is <= point in one child, >= point in the other.
+
+Every split covers its piece, and both children contain the cut. A split is a row of tensors (`Split`), so a batch of
+pieces, each split in its own way, is cut by a fixed number of operations. The lower child of piece b is child b, the
+upper one child b + B.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+INPUT, HALF_SPACE, PHASE = 0, 1, 2
+NAMES = ("input", "half-space", "phase")
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """One split a piece. `index` is the coordinate or the neuron; `normal` is present where half-spaces are used."""
+
+    kind: Tensor  # (B,) int64
+    index: Tensor  # (B,) int64
+    point: Tensor  # (B,)
+    normal: Tensor | None = None  # (B, D)
+
+    def json(self, row: int) -> dict[str, object]:
+        """One split as a log writes it."""
+        kind = NAMES[int(self.kind[row])]
+        said: dict[str, object] = {"kind": kind, "point": float(self.point[row])}
+        if kind == "half-space":
+            said["normal"] = self.normal[row].tolist() if self.normal is not None else []
+        else:
+            said["index"] = int(self.index[row])
+        return said
+
+
+def twice(value: Tensor) -> Tensor:
+    """A field of the pieces as their children start with it."""
+    return torch.cat([value, value])
+
+
+def cut_boxes(lower: Tensor, upper: Tensor, split: Split) -> tuple[Tensor, Tensor]:  # (B, D) -> (2B, D)
+    """The children's boxes; splits of other kinds leave them as they are."""
+    count = len(lower)
+    low, high = twice(lower), twice(upper)
+    rows = (split.kind == INPUT).nonzero()[:, 0]
+    at = split.index[rows]
+    high[rows, at] = split.point[rows]
+    low[rows + count, at] = split.point[rows]
+    return low, high
+
+
+def cut_half_spaces(normals: Tensor, offsets: Tensor, split: Split) -> tuple[Tensor, Tensor]:
+    """The children's half-spaces, (B, H, D) -> (2B, H + 1, D); where the split is another, the new one is absent."""
+    assert split.normal is not None
+    here = split.kind == HALF_SPACE
+    away = torch.full_like(split.point, torch.inf)
+    new_offsets = torch.cat([torch.where(here, split.point, away), torch.where(here, -split.point, away)])
+    new_normals = torch.cat([split.normal, -split.normal])
+    return (
+        torch.cat([twice(normals), new_normals[:, None]], 1),
+        torch.cat([twice(offsets), new_offsets[:, None]], 1),
+    )
+
+
+def cut_pre(pre_lower: Tensor, pre_upper: Tensor, split: Split) -> tuple[Tensor, Tensor]:  # (B, N) -> (2B, N)
+    """The children's pre-activation bounds: a decided neuron's interval ends at the cut."""
+    count = len(pre_lower)
+    low, high = twice(pre_lower), twice(pre_upper)
+    rows = (split.kind == PHASE).nonzero()[:, 0]
+    at = split.index[rows]
+    high[rows, at] = torch.minimum(high[rows, at], split.point[rows])
+    low[rows + count, at] = torch.maximum(low[rows + count, at], split.point[rows])
+    return low, high
+
+
+def add_decisions(
+    neuron: Tensor, sign: Tensor, point: Tensor, split: Split
+) -> tuple[Tensor, Tensor, Tensor]:  # (B, P) each -> (2B, P + 1)
+    """The children's lists of decided neurons; where the split is another, the new entry is absent (-1)."""
+    here = torch.where(split.kind == PHASE, split.index, -1)
+    signs = torch.cat([-torch.ones_like(split.point), torch.ones_like(split.point)])
+    return (
+        torch.cat([twice(neuron), twice(here)[:, None]], 1),
+        torch.cat([twice(sign), signs[:, None]], 1),
+        torch.cat([twice(point), twice(split.point)[:, None]], 1),
+    )

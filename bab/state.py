@@ -1,0 +1,62 @@
+"""What a search knows about itself: the open pieces, the counts, the clock."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from .frontier import Frontier
+from .witness import Witness
+
+
+@dataclass(eq=False)
+class State:
+    """Mutable, owned by one run of the engine; observers read it."""
+
+    frontier: Frontier
+    goals: int  # how many roots there are
+    batch: int
+    deadline: float | None = None
+    start: float = field(default_factory=time.monotonic)
+    pieces: int = 0  # bounded so far
+    leaves: int = 0  # closed so far
+    weight: float = 0.0  # closed share of the tree: a piece at depth d weighs 2^-d of its root
+    depth: int = 0
+    stuck: int = 0  # pieces that can be neither closed nor split
+    stuck_reason: str = ""
+    witness: Witness | None = None
+    confirmed: int = 0  # pieces that float64 closed after float32 had not
+    settled: int = 0  # pieces closed by an exact linear program
+    suspects: Tensor | None = None  # (K, D) inputs where bounds were worst, for the attack
+    seconds: dict[str, float] = field(default_factory=dict)  # spent, by activity
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the search began."""
+        return time.monotonic() - self.start
+
+    @property
+    def left(self) -> float:
+        """Seconds until the deadline."""
+        return float("inf") if self.deadline is None else self.deadline - time.monotonic()
+
+    def spend(self, activity: str, since: float) -> None:
+        """Books the time since `since` (a `time.monotonic()` value) to an activity."""
+        self.seconds[activity] = self.seconds.get(activity, 0.0) + time.monotonic() - since
+
+
+def resident_bytes() -> int:
+    """Memory this process has resident; 0 where the system does not say."""
+    try:
+        with open("/proc/self/statm", encoding="ascii") as file:
+            return int(file.read().split()[1]) * 4096
+    except (OSError, ValueError, IndexError):
+        try:
+            import resource
+        except ImportError:
+            return 0
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else peak * 1024

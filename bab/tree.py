@@ -1,0 +1,92 @@
+"""What the engine asks of a kind of tree: how pieces are stored, bounded and split.
+
+Two kinds exist. `regions`: pieces are small regions of a low-dimensional input, every layer is bounded anew on each.
+`phases`: pieces are activation branches of a high-dimensional input, the root's pre-activation bounds are kept and
+multipliers are optimised. A record (see `frontier`) holds what the tree needs to rebuild a piece; every record has
+
+    goal   which goal the piece works on          depth  splits above it
+    bound  the best lower bound of its rows       id     its number, children 2 i and 2 i + 1 of split i
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..problems.property import Array
+from ..relaxations.types import Result
+from .frontier import Record
+from .goals import Goals
+
+
+@dataclass(frozen=True, eq=False)
+class Bounded:
+    """What bounding a batch of records gave.
+
+    records: the same pieces with what became known, ready to be stored.
+    closed: proved to hold no counterexample. near: closed but for rounding. decided: no neuron is open any more, or
+    nothing is left to split. points: inputs worth trying as counterexamples.
+    """
+
+    records: Record
+    result: Result
+    closed: Tensor  # (B,) bool
+    near: Tensor  # (B,) bool
+    decided: Tensor  # (B,) bool
+    points: Tensor  # (B, D)
+
+
+@dataclass(frozen=True, eq=False)
+class Settled:
+    """What the exact linear program said of a decided piece: closed, or a point worth trying and why it is open."""
+
+    closed: bool
+    point: Array | None
+    reason: str
+
+
+class AbstractTree(ABC):
+    """A kind of tree over one network and property, in one dtype on one device."""
+
+    goals: Goals
+    fill: dict[str, float]  # padding of fields that grow
+
+    @abstractmethod
+    def roots(self) -> Record:
+        """One piece for each goal, not yet bounded."""
+
+    @abstractmethod
+    def bound(self, record: Record) -> Bounded:
+        """Bounds a batch of pieces, and chooses how each would be split."""
+
+    @abstractmethod
+    def confirm(self, record: Record) -> Tensor:  # (B,) bool
+        """Which pieces are closed by the same computation in float64."""
+
+    @abstractmethod
+    def split(self, record: Record) -> Record:
+        """Both children of every piece, as chosen when it was bounded; child b of piece b, and b + B."""
+
+    @abstractmethod
+    def leaf(self, record: Record, row: int) -> Settled:
+        """An exact linear program on a piece whose neurons are all decided."""
+
+    @abstractmethod
+    def default_batch(self, memory: float) -> int:
+        """How many pieces to bound at once, given bytes of memory."""
+
+    def describe(self) -> str:
+        """A few words for the strategy line."""
+        return type(self).__name__.lower()
+
+
+def children_of(record: Record, shared: tuple[str, ...]) -> Record:
+    """Fields that children inherit as they are, with depth and id advanced."""
+    twice = {name: torch.cat([record[name], record[name]]) for name in shared}
+    twice["depth"] = torch.cat([record["depth"], record["depth"]]) + 1
+    # Ids fit 62 levels; deeper pieces share ids, which only the log reads.
+    twice["id"] = torch.cat([2 * record["id"], 2 * record["id"] + 1])
+    return twice

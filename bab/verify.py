@@ -1,0 +1,144 @@
+"""One verification from beginning to end: attack, root, search, outcome."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+
+from ..problems.graph import Graph
+from ..problems.property import Array, Property
+from ..relaxations.alpha import Alpha
+from ..relaxations.base import Rebounding
+from ..relaxations.linear import Linear
+from ..relaxations.root import root
+from ..relaxations.rounding import scales
+from .attack import Attack
+from .config import Config
+from .engine import Engine
+from .goals import goals_of
+from .observer import Observer
+from .outcome import Outcome
+from .phases import Phases
+from .regions import Regions
+from .schedule import Schedule
+from .strategy import Strategy, choose
+from .tree import AbstractTree
+from .witness import Witness
+
+__all__ = ["Outcome", "verify"]
+
+
+@torch.no_grad()
+def verify(
+    graph: Graph,
+    prop: Property,
+    config: Config,
+    *,
+    confirm: Callable[[Array], Array],
+    observers: Sequence[Observer] = (),
+    deadline: float | None = None,
+) -> Outcome:
+    """Decides a property; see `Outcome`. `deadline` is a value of `time.monotonic()`.
+
+    `confirm` evaluates the original network at one input; `sat` is said only of a witness it confirms.
+    """
+    start = time.monotonic()
+    if all(case.inputs.empty for case in prop.cases):
+        return Outcome("unsat", "the input set is empty: some lower bound exceeds its upper bound")
+    torch.manual_seed(config.seed)
+    strategy = choose(graph, config)
+    working = graph.to(strategy.dtype, strategy.device)
+    attack = None
+    if config.attack == "on":
+        attack = Attack(working, prop, confirm, config.seed)
+        found = _first_attack(attack, deadline)
+        if found is not None:
+            return _outcome("sat", found, time.monotonic() - start, "found by the first attack")
+    tree = build(graph, working, prop, config, strategy)
+    for observer in observers:
+        observer.started(strategy.sentence(graph, tree.describe()))
+    schedule = Schedule(config.attack == "on", config.search.max_pieces)
+    judge = attack or Attack(working, prop, confirm, config.seed)
+    engine = Engine(
+        tree,
+        judge if config.attack == "on" else None,
+        schedule,
+        observers,
+        deadline,
+        config.search.batch,
+        config.search.memory_gb * 2**30,
+    )
+    verdict = engine.run()
+    state = engine.state
+    stats = {
+        "leaves": state.leaves,
+        "depth": state.depth,
+        "open": len(state.frontier),
+        "worst": state.frontier.worst,
+        "float64": state.confirmed,
+        "linear programs": state.settled,
+        **{f"{what} s": round(seconds, 4) for what, seconds in state.seconds.items()},
+        "strategy": strategy.sentence(graph, tree.describe()),
+    }
+    outcome = _outcome(verdict, state.witness, time.monotonic() - start, schedule.reason, state.pieces, stats)
+    for observer in observers:
+        observer.finished(outcome, state)
+    return outcome
+
+
+def build(graph: Graph, working: Graph, prop: Property, config: Config, strategy: Strategy) -> AbstractTree:
+    """The tree the strategy asks for, its root bounded."""
+    cases = [case.inputs for case in prop.cases if not case.inputs.empty]
+    lower = torch.from_numpy(np.min([case.lower for case in cases], axis=0))
+    upper = torch.from_numpy(np.max([case.upper for case in cases], axis=0))
+    rule = strategy.relaxation if strategy.relaxation.startswith("deeppoly") else "crown"
+    linear, pieces, sizes = root(graph, working, lower, upper, rule)
+    precise = Linear(graph, scales(graph, sizes, torch.float64, "cpu"), rule)
+    goals = goals_of(prop, strategy.dtype, strategy.device, sizes[0], sizes[-1])
+    precise_goals = goals_of(prop, torch.float64, "cpu", sizes[0], sizes[-1])
+    if strategy.tree == "regions":
+        keep = 2 * goals.constants.shape[1] if strategy.splits == "polyhedral" else 0
+        return Regions(
+            graph,
+            prop,
+            goals,
+            precise_goals,
+            Rebounding(linear, half_spaces=keep),
+            Rebounding(precise, clipping=False),
+            pieces,
+            strategy.splits,
+            strategy.rule,
+        )
+    steps = config.bounding.steps if strategy.relaxation == "alpha-crown" else 0
+    return Phases(
+        graph,
+        prop,
+        goals,
+        precise_goals,
+        Alpha(linear, steps, config.bounding.learning_rate),
+        Alpha(precise, 0),
+        pieces,
+        config.branching.candidates,
+    )
+
+
+def _first_attack(attack: Attack, deadline: float | None) -> Witness | None:
+    """One quick turn before anything else."""
+    budget = next(attack.budgets())
+    with torch.enable_grad():
+        return attack.search(restarts=budget.restarts, steps=budget.steps, deadline=deadline)
+
+
+def _outcome(
+    verdict: str,
+    witness: Witness | None,
+    seconds: float,
+    reason: str,
+    pieces: int = 0,
+    stats: dict[str, float | int | str] | None = None,
+) -> Outcome:
+    found = None if witness is None or verdict != "sat" else (witness.x, witness.y)
+    return Outcome(verdict, reason, found, pieces, seconds, stats or {})
