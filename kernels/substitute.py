@@ -18,7 +18,7 @@ from torch import Tensor
 
 
 class LinesLike(NamedTuple):
-    """Four tensors of slopes and biases, (B, n), or (B, R, n) where each row has its own."""
+    """Slopes and biases, each (B, n), or (B, R, n) where every row has its own."""
 
     lower_slope: Tensor
     lower_bias: Tensor
@@ -28,14 +28,15 @@ class LinesLike(NamedTuple):
 
 def substitute(coefficient: Tensor, lines: LinesLike) -> tuple[Tensor, Tensor]:  # (B, R, n) -> (B, R, n), (B, R)
     """Coefficients on the pre-activations and the constant gained; rounding is the caller's to account for."""
-    shared = lines.lower_slope.ndim == 2
-    lower_slope, lower_bias, upper_slope, upper_bias = (t[:, None] if shared else t for t in lines)
     positive, negative = coefficient.clamp(min=0), coefficient.clamp(max=0)
-    if shared:
-        gain = torch.bmm(negative, upper_bias.mT)[..., 0]
-        if bool(lower_bias.any()):
-            gain = gain + torch.bmm(positive, lower_bias.mT)[..., 0]
-    else:
-        gain = (negative * upper_bias).sum(-1) + (positive * lower_bias).sum(-1)
+    gain = _inner(negative, lines.upper_bias)
+    if bool(lines.lower_bias.any()):
+        gain = gain + _inner(positive, lines.lower_bias)
+    lower_slope, upper_slope = (t[:, None] if t.ndim == 2 else t for t in (lines.lower_slope, lines.upper_slope))
     below = positive.mul_(lower_slope).addcmul_(negative, upper_slope)
     return below, gain
+
+
+def _inner(rows: Tensor, bias: Tensor) -> Tensor:  # (B, R, n), (B, n) or (B, R, n) -> (B, R)
+    """Each row's inner product with its bias; one product with a vector where the rows share it."""
+    return torch.bmm(rows, bias[..., None])[..., 0] if bias.ndim == 2 else (rows * bias).sum(-1)

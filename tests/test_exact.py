@@ -253,7 +253,7 @@ def test_safe_bound_accounts_for_the_rounding_of_its_products():
     """With all variables zero only the products y_i row_lower_i are left, and each of them rounds."""
     random = np.random.default_rng(0)
     for _ in range(50):
-        low = random.random(4)
+        low = random.normal(size=4)  # of both signs: their sum is smaller than what the products lose
         zero = np.zeros(1)
         model = LinearModel(zero, zero, zero, csr_array(random.random((4, 1))), low, np.full(4, np.inf))
         dual = random.random(4)
