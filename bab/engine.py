@@ -162,7 +162,7 @@ class Engine:
         """One turn of the attack: from the suspects first, then from random points."""
         state, begun = self.state, time.monotonic()
         budget = next(self.budgets)
-        limit = min(state.deadline or begun + 60, begun + 1 + 0.3 * state.elapsed)
+        limit = min(state.deadline or begun + 60, begun + 0.2 + 0.1 * state.elapsed)
         goals = [self.tree.goals.pairs[g] for g in state.frontier.goals()]
         if state.suspects is not None:
             state.witness = self.attack_with.polish(state.suspects, goals=goals, steps=budget.steps, deadline=limit)
@@ -172,6 +172,7 @@ class Engine:
                 restarts=budget.restarts, steps=budget.steps, goals=goals, deadline=limit
             )
         state.spend("attack", begun)
+        state.last_attack = time.monotonic() - begun
         self.progress("a")
 
     def settle(self, bounded: Bounded, row: int) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from .state import State
 
-ATTACK_SHARE = 0.15
+ATTACK_SHARE = 0.08
 FIRST_REPORT, REPORT_GROWTH, LONGEST = 1.0, 1.4, 10.0
 
 
@@ -26,7 +26,6 @@ class Schedule:
     interval: float = FIRST_REPORT
     slowest: float = 0.0  # the longest step so far
     reason: str = ""
-    attack_done: bool = False
 
     def exhausted(self, state: State) -> bool:
         """Whether a limit has been reached; `reason` then says which."""
@@ -46,6 +45,8 @@ class Schedule:
 
     def attacking(self, state: State) -> bool:
         """Time for another turn of the attack."""
-        if not self.attack_on or self.attack_done:
+        if not self.attack_on:
             return False
-        return state.seconds.get("attack", 0.0) < ATTACK_SHARE * state.elapsed
+        # The next turn has twice the budget of the last one.
+        expected = state.seconds.get("attack", 0.0) + 2 * state.last_attack
+        return expected < ATTACK_SHARE * state.elapsed

@@ -31,6 +31,7 @@ class State:
     confirmed: int = 0  # pieces that float64 closed after float32 had not
     settled: int = 0  # pieces closed by an exact linear program
     suspects: Tensor | None = None  # (K, D) inputs where bounds were worst, for the attack
+    last_attack: float = 0.1  # seconds the last turn of the attack took
     seconds: dict[str, float] = field(default_factory=dict)  # spent, by activity
 
     @property

@@ -12,9 +12,7 @@ from ..problems.graph import Graph
 from ..problems.property import Array, Property
 from ..relaxations.alpha import Alpha
 from ..relaxations.base import Rebounding
-from ..relaxations.linear import Linear
-from ..relaxations.root import root
-from ..relaxations.rounding import scales
+from ..relaxations.root import in_float64, root
 from .attack import Attack
 from .config import Config
 from .engine import Engine
@@ -95,10 +93,11 @@ def build(graph: Graph, working: Graph, prop: Property, config: Config, strategy
     lower = torch.from_numpy(np.min([case.lower for case in cases], axis=0))
     upper = torch.from_numpy(np.max([case.upper for case in cases], axis=0))
     rule = strategy.relaxation if strategy.relaxation.startswith("deeppoly") else "crown"
-    linear, pieces, sizes = root(graph, working, lower, upper, rule)
-    precise = Linear(graph, scales(graph, sizes, torch.float64, "cpu"), rule)
-    goals = goals_of(prop, strategy.dtype, strategy.device, sizes[0], sizes[-1])
-    precise_goals = goals_of(prop, torch.float64, "cpu", sizes[0], sizes[-1])
+    linear, pieces = root(graph, working, lower, upper, rule)
+    precise = in_float64(graph, linear, pieces)
+    sizes = [linear.scales.size[i].double().cpu() * 1.001 for i in (0, -1)]
+    goals = goals_of(prop, strategy.dtype, strategy.device, *sizes)
+    precise_goals = goals_of(prop, torch.float64, "cpu", *sizes)
     if strategy.tree == "regions":
         keep = 2 * goals.constants.shape[1] if strategy.splits == "polyhedral" else 0
         return Regions(

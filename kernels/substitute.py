@@ -26,11 +26,16 @@ class LinesLike(NamedTuple):
     upper_bias: Tensor
 
 
-def substitute(coefficient: Tensor, lines: LinesLike) -> tuple[Tensor, Tensor]:  # (B, R, n) -> (B, R, n), (B, R)
+def substitute(
+    coefficient: Tensor,  # (B, R, n)
+    lines: LinesLike,
+    *,
+    zero_lower_bias: bool = False,
+) -> tuple[Tensor, Tensor]:  # (B, R, n), (B, R)
     """Coefficients on the pre-activations and the constant gained; rounding is the caller's to account for."""
     positive, negative = coefficient.clamp(min=0), coefficient.clamp(max=0)
     gain = _inner(negative, lines.upper_bias)
-    if bool(lines.lower_bias.any()):
+    if not zero_lower_bias:
         gain = gain + _inner(positive, lines.lower_bias)
     lower_slope, upper_slope = (t[:, None] if t.ndim == 2 else t for t in (lines.lower_slope, lines.upper_slope))
     below = positive.mul_(lower_slope).addcmul_(negative, upper_slope)

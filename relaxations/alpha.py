@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ..kernels.polytope import box_minimiser
+from ..kernels.polytope import box_minimiser, polytope_minimum
 from ..problems.activation import LeakyReLU, Lines
 from ..problems.graph import Graph
 from .backward import Form, backward
@@ -67,9 +67,7 @@ class Alpha:
             lines = self._lines(pieces, fixed, current.choice)
             result, form = self._evaluate(pieces, rows, lines, current, empty)
             best = result if best is None else better(best, result)
-            values = relaxed_values(
-                self.linear.graph, lines, form.at, box_minimiser(form.linear, pieces.lower, pieces.upper)
-            )
+            values = relaxed_values(self.linear.graph, lines, form.at, self._minimiser(pieces, result.forms))
             if step == steps or bool((best.lower > 0).any(1).all()):
                 break
             slope, push = self._gradient(pieces, current.choice, form.at, values)
@@ -80,6 +78,14 @@ class Alpha:
             current = replace(current, choice=choice.clamp_(0, 1), split=split.clamp_(min=0))
         scores = loss(self.linear.graph, pieces, lines, form.at, values)
         return replace(best, scores=scores), values, form
+
+    def _minimiser(self, pieces: Pieces, forms: Tensor) -> Tensor:  # (B, S, D) -> (B, S, D)
+        """Where each form is least on its piece: on the box, once half-spaces are priced in."""
+        if pieces.normals.shape[1]:
+            box = pieces.lower, pieces.upper
+            _, price = polytope_minimum(forms, *box, pieces.normals, pieces.offsets, self.linear.sweeps)
+            forms = torch.baddbmm(forms, price, pieces.normals)
+        return box_minimiser(forms, pieces.lower, pieces.upper)
 
     def _evaluate(
         self, pieces: Pieces, rows: Rows, lines: Mapping[int, Lines], current: Multipliers, empty: Tensor

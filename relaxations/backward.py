@@ -7,10 +7,10 @@ bound of the row that is linear in the input.
 
 Rounding. Each step replaces L y by something computed. If `computed` stands for L A as it comes out of a matrix
 product of t terms, then for every true value x of the node's input, |(L A - computed) x| <= gamma_t |L| |A| |x|, and
-|x| is bounded once and for all on the root's input set. So the error of a step is at most |L| . scale with a vector
-`scale` that does not depend on the piece (`rounding.py` beside this file computes it), and the sum over the steps is
-carried along as `slack`. This running bound is rigorous, costs one product with a vector a layer, and is far below
-what worst-case constants would give.
+|x| is bounded on the root's input set or on the piece. So the error of a step is at most |L| . scale with a vector
+`scale` that does not depend on the row (`rounding.py` beside this file makes it), and the sum over the steps is carried
+along as `slack`. This running bound is rigorous, costs one product with a vector a layer, and is far below what
+worst-case constants would give.
 
 Soundness: outward rounded, whatever the lines' choices and multipliers.
 """
@@ -26,7 +26,7 @@ from torch import Tensor
 from ..kernels.substitute import substitute
 from ..problems.activation import LeakyReLU, Lines
 from ..problems.graph import Activation, Affine, Graph, Input, Product
-from .rounding import Scales
+from .rounding import Scales, weigh
 
 
 @dataclass(eq=False)
@@ -65,21 +65,20 @@ def backward(
         match node:
             case Affine():
                 gain = coefficient @ node.bias
-                slack = slack + coefficient.abs() @ scales.affine[position]
+                slack = slack + weigh(coefficient, scales.affine[position])
                 for source, operator in zip(node.inputs, node.operators, strict=True):
                     slack = slack + _add(pending, source, operator.adjoint(coefficient), scales)
             case Activation():
                 if record:
                     seen[position] = coefficient
-                below, gain = substitute(coefficient, lines[position])
-                source = node.inputs[0]
-                if isinstance(node.function, LeakyReLU):
-                    slack = slack + below.abs() @ scales.activation[position]
-                else:
-                    slack = slack + coefficient.abs() @ scales.activation[position]
+                relu = isinstance(node.function, LeakyReLU)
+                below, gain = substitute(coefficient, lines[position], zero_lower_bias=relu)
+                source, vector = node.inputs[0], scales.activation[position]
+                if vector is not None:
+                    slack = slack + weigh(below if relu else coefficient, vector)
                 if splits is not None and position in splits:
                     below = below + splits[position]
-                    slack = slack + below.abs() @ scales.sum[source]
+                    slack = slack + weigh(below, scales.sum[source])
                 slack = slack + _add(pending, source, below, scales)
             case Product():
                 raise NotImplementedError(f"node {node.name}: products have no linear relaxation yet")
@@ -100,4 +99,4 @@ def _add(pending: dict[int, Tensor], node: int, value: Tensor, scales: Scales) -
         pending[node] = value
         return 0.0
     pending[node] = pending[node] + value
-    return pending[node].abs() @ scales.sum[node]
+    return weigh(pending[node], scales.sum[node])

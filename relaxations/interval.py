@@ -12,29 +12,29 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..problems.graph import Activation, Affine, Graph, Input, Product
-from .rounding import Scales
+from ..problems.graph import Activation, Affine, Input, Product
+from .rounding import Rounding, Scales
 
 
 def affine_interval(
-    graph: Graph, scales: Scales, position: int, arguments: list[tuple[Tensor, Tensor]]
+    rounding: Rounding, scales: Scales, position: int, arguments: list[tuple[Tensor, Tensor]]
 ) -> tuple[Tensor, Tensor]:  # each (B, n)
     """Bounds of an affine node from bounds of its inputs."""
-    node = graph.nodes[position]
+    node = rounding.graph.nodes[position]
     assert isinstance(node, Affine)
     centre, radius = node.bias, torch.zeros_like(node.bias)
-    for operator, (low, high) in zip(node.operators, arguments, strict=True):
+    for operator, absolute, (low, high) in zip(node.operators, rounding.absolute[position], arguments, strict=True):
         middle = (low + high) / 2
         half = torch.maximum(high - middle, middle - low) * (1 + 4 * torch.finfo(low.dtype).eps)
         centre = centre + operator.apply(middle)
-        radius = radius + operator.absolute().apply(half)
+        radius = radius + absolute.apply(half)
     # Centre and radius are one inner product each over values no larger than the node's inputs.
     error = 3 * scales.affine[position] + scales.sum[position] * (2 + len(node.operators))
     return centre - radius - error, centre + radius + error
 
 
 def interval_bounds(
-    graph: Graph,
+    rounding: Rounding,
     scales: Scales,
     lower: Tensor,  # (B, D)
     upper: Tensor,  # (B, D)
@@ -42,14 +42,14 @@ def interval_bounds(
     pre_upper: Tensor,  # (B, N)
 ) -> list[tuple[Tensor, Tensor]]:
     """Bounds of every node over each box; known pre-activation bounds are intersected in."""
-    bounds: list[tuple[Tensor, Tensor]] = []
+    graph, bounds = rounding.graph, []
     for position, node in enumerate(graph.nodes):
         arguments = [bounds[i] for i in node.inputs]
         match node:
             case Input():
                 bounds.append((lower, upper))
             case Affine():
-                bounds.append(affine_interval(graph, scales, position, arguments))
+                bounds.append(affine_interval(rounding, scales, position, arguments))
             case Activation():
                 low, high = arguments[0]
                 part = slice(graph.offsets[position], graph.offsets[position] + node.size)

@@ -26,7 +26,7 @@ from ..problems.affine import Dense
 from ..problems.graph import Affine, Graph
 from .backward import Form, backward
 from .interval import affine_interval
-from .rounding import Scales
+from .rounding import Rounding, Scales, pick, weigh
 from .types import Multipliers, Pieces, Result, Rows
 
 # Elements of one coefficient tensor; larger ones are cut into chunks of rows. Four of these live at a time.
@@ -37,10 +37,15 @@ CHUNK = 1 << 24
 class Linear:
     """Backward linear bounds of one network. `rule`: crown, deeppoly-0 or deeppoly-1."""
 
-    graph: Graph
-    scales: Scales
+    rounding: Rounding
+    scales: Scales  # of the root; `tighten` makes its own for each piece
     rule: str = "crown"
     sweeps: int = 1  # passes over the half-spaces of a piece when a form is minimised over it
+
+    @property
+    def graph(self) -> Graph:
+        """The network in the dtype and on the device of the computation."""
+        return self.rounding.graph
 
     def lines(self, position: int, lower: Tensor, upper: Tensor) -> Lines:
         """The lines of activation node `position` on its pre-activation intervals (B, n)."""
@@ -53,44 +58,58 @@ class Linear:
     def bound(self, pieces: Pieces, rows: Rows, *, refresh: bool = True, record: bool = False) -> tuple[Result, Form]:
         """Lower bounds of the rows on each piece; with `refresh`, of every undecided pre-activation before."""
         empty = torch.zeros(len(pieces), dtype=torch.bool, device=pieces.lower.device)
+        scales = self.scales
         if refresh:
-            pieces, empty = self.tighten(pieces)
+            pieces, empty, scales = self.tighten(pieces)
         lines = self.all_lines(pieces)
-        form = backward(
-            self.graph, self.scales, lines, self.graph.output, rows.coefficients, rows.constants, record=record
-        )
-        return conclude(self, pieces, rows, form, empty), form
+        output = self.graph.output
+        form = backward(self.graph, scales, lines, output, rows.coefficients, rows.constants, record=record)
+        return conclude(self, pieces, rows, form, empty, scales=scales), form
 
     def all_lines(self, pieces: Pieces) -> dict[int, Lines]:
         """Lines of every activation node on the pieces' pre-activation bounds."""
         return {i: self.lines(i, *part(self.graph, pieces, i)) for i in self.graph.activations}
 
-    def tighten(self, pieces: Pieces) -> tuple[Pieces, Tensor]:
-        """Pre-activation bounds of every undecided neuron, layer by layer; and which pieces came out empty (B,)."""
+    def tighten(self, pieces: Pieces) -> tuple[Pieces, Tensor, Scales]:
+        """Pre-activation bounds of every undecided neuron, layer by layer; which pieces came out empty (B,);
+        and the rounding vectors of each piece."""
         graph = self.graph
         pre_lower, pre_upper = pieces.pre_lower.clone(), pieces.pre_upper.clone()
         pieces = pieces.with_pre(pre_lower, pre_upper)
         empty = torch.zeros(len(pieces), dtype=torch.bool, device=pre_lower.device)
         lines: dict[int, Lines] = {}
-        for position in graph.activations:
+        scales = self.rounding.start(torch.maximum(pieces.lower.abs(), pieces.upper.abs()))
+        for position in range(1, len(graph.nodes)):
+            if position not in graph.offsets:
+                self.rounding.extend(scales, position)
+                continue
             lower, upper = part(graph, pieces, position)  # views: writing to them writes to the pieces
-            new_lower, new_upper = self.pre_activation(pieces, lines, position, lower, upper)
+            new_lower, new_upper = self.pre_activation(pieces, scales, lines, position, lower, upper)
             torch.maximum(lower, new_lower, out=lower)
             torch.minimum(upper, new_upper, out=upper)
             empty |= (lower > upper).any(-1)
             torch.maximum(lower, upper, out=upper)
             lines[position] = self.lines(position, lower, upper)
-        return pieces, empty
+            source = graph.nodes[position].inputs[0]
+            scales.size[source] = torch.minimum(scales.size[source], torch.maximum(lower.abs(), upper.abs()))
+            self.rounding.extend(scales, position, (lower, upper))
+        return pieces, empty, scales
 
     def pre_activation(
-        self, pieces: Pieces, lines: dict[int, Lines], position: int, lower: Tensor, upper: Tensor
+        self,
+        pieces: Pieces,
+        scales: Scales,
+        lines: dict[int, Lines],
+        position: int,
+        lower: Tensor,
+        upper: Tensor,
     ) -> tuple[Tensor, Tensor]:  # (B, n), (B, n)
         """Bounds of the pre-activations of one activation node, where undecided; elsewhere the given ones."""
         graph, source = self.graph, self.graph.nodes[position].inputs[0]
         node = graph.nodes[source]
         from_input = isinstance(node, Affine) and set(node.inputs) == {0}
         if from_input and pieces.normals.shape[1] == 0:
-            return affine_interval(graph, self.scales, source, [(pieces.lower, pieces.upper)] * len(node.inputs))
+            return affine_interval(self.rounding, scales, source, [(pieces.lower, pieces.upper)] * len(node.inputs))
         undecided = ~graph.nodes[position].function.decided(lower, upper)
         width = int(undecided.sum(1).max())
         if width == 0:
@@ -99,27 +118,27 @@ class Linear:
         index = undecided.to(torch.uint8).topk(width, sorted=False).indices  # (B, width); the rest is decided
         step = max(1, CHUNK // (2 * len(pieces) * max(n.size for n in graph.nodes[: source + 1])))
         for chosen in index.split(step, dim=1):
-            low, high = self._rows(pieces, lines, source, chosen)
+            low, high = self._rows(pieces, scales, lines, source, chosen)
             new_lower.scatter_(1, chosen, low)
             new_upper.scatter_(1, chosen, high)
         return new_lower, new_upper
 
-    def _rows(self, pieces: Pieces, lines: dict[int, Lines], source: int, index: Tensor) -> tuple[Tensor, Tensor]:
+    def _rows(
+        self, pieces: Pieces, scales: Scales, lines: dict[int, Lines], source: int, index: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Bounds of the entries index (B, U) of node `source`: rows +e_i and -e_i, substituted backwards."""
         node = self.graph.nodes[source]
         count = index.shape[1]
         if isinstance(node, Affine) and len(node.operators) == 1 and _plain(node.operators[0]):
             picked = node.operators[0].weight[index]  # (B, U, m): the first step is a gather
-            bias, error = node.bias[index], self.scales.affine[source][index]
+            bias, error = node.bias[index], pick(scales.affine[source], index)
             first = {node.inputs[0]: torch.cat([picked, -picked], 1)}
-            form = backward(
-                self.graph, self.scales, lines, source - 1, picked, torch.cat([bias, -bias], 1), first=first
-            )
+            form = backward(self.graph, scales, lines, source - 1, picked, torch.cat([bias, -bias], 1), first=first)
             form = replace(form, slack=form.slack + torch.cat([error, error], 1))
         else:
             unit = pieces.lower.new_zeros(*index.shape, node.size).scatter_(2, index[..., None], 1.0)
             rows = torch.cat([unit, -unit], 1)
-            form = backward(self.graph, self.scales, lines, source, rows, rows.new_zeros(rows.shape[:2]))
+            form = backward(self.graph, scales, lines, source, rows, rows.new_zeros(rows.shape[:2]))
         value = self.minimum(pieces, form)
         return value[:, :count], -value[:, count:]
 
@@ -156,11 +175,12 @@ def conclude(
     form: Form,
     empty: Tensor,
     multipliers: Multipliers | None = None,
+    scales: Scales | None = None,
 ) -> Result:
     """The bounds that the final forms give on the pieces."""
     if rows.on_input is not None:
         linear = form.linear + rows.on_input
-        slack = form.slack + linear.abs() @ relaxation.scales.sum[0]
+        slack = form.slack + weigh(linear, (scales or relaxation.scales).sum[0])
         form = replace(form, linear=linear, slack=slack)
     lower = relaxation.minimum(pieces, form)
     return Result(

@@ -15,10 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..problems.activation import Lines
 from ..problems.graph import Graph
 from ..problems.property import Polytope
 from .linear import Linear, part
-from .rounding import magnitudes, scales
+from .rounding import Rounding
 from .types import Pieces
 
 
@@ -28,24 +29,37 @@ def root(
     lower: Tensor,  # (D,) float64, CPU
     upper: Tensor,  # (D,)
     rule: str = "crown",
-) -> tuple[Linear, Pieces, list[Tensor]]:
-    """The relaxation to search with, the box as one piece with its pre-activation bounds, and |value| of every node."""
-    dtype, device = working.nodes[-1].bias.dtype, working.nodes[-1].bias.device
-    largest = torch.maximum(lower.abs(), upper.abs())
-    pieces = Pieces.boxes(*outward(lower[None], upper[None], dtype, device), graph.neurons)
-    proved: dict[int, tuple[Tensor, Tensor]] = {}
-    lines = {}
-    for position in graph.activations:
-        linear = Linear(working, scales(graph, magnitudes(graph, largest, proved), dtype, device), rule)
+) -> tuple[Linear, Pieces]:
+    """The relaxation to search with, the box as one piece with its pre-activation bounds."""
+    like = working.nodes[-1].bias
+    pieces = Pieces.boxes(*outward(lower[None], upper[None], like.dtype, like.device), graph.neurons)
+    rounding = Rounding(working)
+    scales = rounding.start(torch.maximum(pieces.lower.abs(), pieces.upper.abs())[0])
+    linear = Linear(rounding, scales, rule)
+    lines: dict[int, Lines] = {}
+    for position in range(1, len(graph.nodes)):
+        if position not in graph.offsets:
+            rounding.extend(scales, position)
+            continue
         low, high = part(graph, pieces, position)
-        new_low, new_high = linear.pre_activation(pieces, lines, position, low, high)
+        new_low, new_high = linear.pre_activation(pieces, scales, lines, position, low, high)
         torch.maximum(low, new_low, out=low)
         torch.minimum(high, new_high, out=high)
         torch.maximum(low, high, out=high)
         lines[position] = linear.lines(position, low, high)
-        proved[position] = (low[0].double().cpu(), high[0].double().cpu())
-    sizes = magnitudes(graph, largest, proved)
-    return Linear(working, scales(graph, sizes, dtype, device), rule), pieces, sizes
+        source = graph.nodes[position].inputs[0]
+        scales.size[source] = torch.minimum(scales.size[source], torch.maximum(low.abs(), high.abs())[0])
+        rounding.extend(scales, position, (low[0], high[0]))
+    return linear, pieces
+
+
+def in_float64(graph: Graph, linear: Linear, root: Pieces) -> Linear:
+    """The same relaxation in float64 on the CPU, on the root's proved bounds; `graph` in float64."""
+    rounding = Rounding(graph)
+    wide = lambda t: t[0].double().cpu()  # noqa: E731
+    pre = {i: tuple(map(wide, part(graph, root, i))) for i in graph.activations}
+    largest = torch.maximum(wide(root.lower).abs(), wide(root.upper).abs())
+    return Linear(rounding, rounding.local(largest, pre), linear.rule)
 
 
 def outward(lower: Tensor, upper: Tensor, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -1,19 +1,21 @@
-"""How large values can get on the root's input set, and what rounding can cost there.
+"""How large values can get, and what rounding can cost there.
 
-For every node, `magnitude` bounds |value| entry by entry over the whole input set: from interval arithmetic, and from
-the pre-activation bounds already proved, whichever is smaller. From it follow the vectors that `backward` multiplies
-with the absolute values of its coefficients (u is the unit roundoff, gamma_n = n u / (1 - n u)):
+For every node, a *size* bounds |value| entry by entry over a set of inputs: from interval arithmetic, and from the
+pre-activation bounds already proved, whichever is smaller. From it follow the vectors that `backward` multiplies with
+the absolute values of its coefficients (u is the unit roundoff, gamma_n = n u / (1 - n u)):
 
 - affine node, x its inputs, t the terms of its longest inner product:
-      scale = gamma_{t+3} sum_i |A_i| |x_i|  +  gamma_{n+3} |b|.
+      gamma_{t+3} sum_i |A_i| |x_i|  +  gamma_{n+3} |b|.
   Storing a float64 weight in the working dtype costs one more u for each entry, hence t + 3.
 - ReLU-like activation, z its pre-activation, coefficients taken *below* it: gamma_{n+4} |z|. The bias of the upper line
-  is -s l, so a coefficient L contributes an inner product of terms L s l, each at most (L s) |z|.
+  is -s l, so a coefficient L contributes an inner product of terms L s l, each at most (L s) |z|. Where the affine node
+  below feeds nothing else, its coefficients are the same, and the two vectors are added up beforehand.
 - smooth activation, coefficients taken *above* it: gamma_{n+4} (|f(z)| + 2 |z|), slopes being at most 1.
 - sum of two coefficients that arrive at a node: 2 u |value|.
 
-Everything here is computed in float64 and inflated by 2 %, which covers its own rounding.
-Soundness: outward rounded.
+Sizes are taken at the root once and for all (`Rounding.fixed`), or on each piece of a batch (`Rounding.local`): on a
+small piece values are orders of magnitude below what bounds allow at the root, and so is what float32 can cost.
+Everything is inflated by 2 %, which covers its own rounding. Soundness: outward rounded.
 """
 
 from __future__ import annotations
@@ -26,63 +28,118 @@ from torch import Tensor
 
 from ..kernels.rounding import gamma, unit_roundoff
 from ..problems.activation import LeakyReLU
+from ..problems.affine import AbstractLinear
 from ..problems.graph import Activation, Affine, Graph, Product
 
+INFLATE = 1.02
 
-@dataclass(frozen=True, eq=False)
+
+@dataclass(eq=False)
 class Scales:
-    """Rounding vectors of one network on one input set in one dtype; see the module's essay."""
+    """Rounding vectors by node, (n,) or (B, n); they grow node by node as sizes become known."""
 
-    affine: dict[int, Tensor]  # (n,) by node
-    activation: dict[int, Tensor]  # (n,) by node
-    sum: dict[int, Tensor]  # (n,) by node
+    affine: dict[int, Tensor]
+    activation: dict[int, Tensor | None]  # None where the affine node below carries it
+    sum: dict[int, Tensor]
+    size: list[Tensor]
     step: float
 
 
-def magnitudes(
-    graph: Graph,  # float64
-    largest_input: Tensor,  # (D,)
-    pre: Mapping[int, tuple[Tensor, Tensor]],  # activation node -> bounds (n,) of its pre-activation, where proved
-) -> list[Tensor]:
-    """|value| of every node, entry by entry, over the input set."""
-    known = {graph.nodes[i].inputs[0]: bounds for i, bounds in pre.items()}
-    sizes: list[Tensor] = [largest_input]
-    for position, node in enumerate(graph.nodes[1:], 1):
+class Rounding:
+    """Makes rounding vectors for one network in the dtype and on the device of `graph`."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        like = graph.nodes[-1].bias
+        self.dtype = like.dtype
+        self.absolute: dict[int, tuple[AbstractLinear, ...]] = {}
+        self._magnitude: dict[int, tuple[AbstractLinear, ...]] = {}
+        self._bias: dict[int, Tensor] = {}
+        consumers = [0] * len(graph.nodes)
+        for node in graph.nodes:
+            for source in node.inputs:
+                consumers[source] += 1
+        self._carried: dict[int, int] = {}  # affine node -> the ReLU above it, its only consumer
+        for position, node in enumerate(graph.nodes):
+            match node:
+                case Affine():
+                    self.absolute[position] = tuple(op.absolute() for op in node.operators)
+                    self._magnitude[position] = tuple(
+                        op.magnitude() if _folded(op) else absolute
+                        for op, absolute in zip(node.operators, self.absolute[position], strict=True)
+                    )
+                    self._bias[position] = node.bias.abs()
+                case Activation():
+                    if isinstance(node.function, LeakyReLU) and consumers[node.inputs[0]] == 1:
+                        self._carried[node.inputs[0]] = position
+
+    def start(self, largest_input: Tensor) -> Scales:  # (D,) or (B, D)
+        """The vectors of the input node alone."""
+        u = unit_roundoff(self.dtype)
+        return Scales({}, {}, {0: 2 * INFLATE * u * largest_input}, [largest_input], 4 * u)
+
+    def extend(self, scales: Scales, position: int, bounds: tuple[Tensor, Tensor] | None = None) -> None:
+        """Adds node `position`, the next one. `bounds`, where proved: of its value if it is affine, of its
+        pre-activation if it is an activation; then the size and the vectors follow from them."""
+        node, u = self.graph.nodes[position], unit_roundoff(self.dtype)
         match node:
             case Affine():
-                size = node.bias.abs()
-                for source, operator in zip(node.inputs, node.operators, strict=True):
-                    size = size + operator.absolute().apply(sizes[source])
+                size = self._bias[position]
+                error = gamma(node.size + 3, self.dtype) * size
+                pairs = zip(self.absolute[position], self._magnitude[position], strict=True)
+                for source, (absolute, magnitude) in zip(node.inputs, pairs, strict=True):
+                    reach = absolute.apply(scales.size[source])
+                    size = size + reach
+                    # `magnitude` is `absolute` but where products of weights were folded.
+                    scaled = reach if magnitude is absolute else magnitude.apply(scales.size[source])
+                    error = error + gamma(magnitude.terms + 3, self.dtype) * scaled
+                scales.affine[position] = INFLATE * error
+                size = INFLATE * size
             case Activation():
-                z = sizes[node.inputs[0]]
-                low, high = pre.get(position, (-z, z))
-                low, high = torch.maximum(low.to(z), -z), torch.minimum(high.to(z), z)
-                low, high = node.function.interval(torch.minimum(low, high), high)
+                source = node.inputs[0]
+                z = scales.size[source]
+                low, high = (-z, z) if bounds is None else bounds
+                high = torch.maximum(low, high)
+                low, high = node.function.interval(low, high)
                 size = torch.maximum(low.abs(), high.abs())
+                relu = isinstance(node.function, LeakyReLU)
+                vector = INFLATE * gamma(node.size + 4, self.dtype) * (z if relu else size + 2 * z)
+                if self._carried.get(source) == position:
+                    scales.affine[source] = scales.affine[source] + vector
+                    scales.activation[position] = None
+                else:
+                    scales.activation[position] = vector
             case Product():
-                size = sizes[node.inputs[0]] * sizes[node.inputs[1]]
-        if position in known:
-            low, high = (t.to(size) for t in known[position])
-            size = torch.minimum(size, torch.maximum(low.abs(), high.abs()))
-        sizes.append(size)
-    return sizes
+                size = scales.size[node.inputs[0]] * scales.size[node.inputs[1]] * INFLATE
+        if bounds is not None and isinstance(node, Affine):
+            size = torch.minimum(size, torch.maximum(bounds[0].abs(), bounds[1].abs()))
+        scales.size.append(size)
+        scales.sum[position] = 2 * INFLATE * u * size
+
+    def local(self, largest_input: Tensor, pre: Mapping[int, tuple[Tensor, Tensor]]) -> Scales:
+        """The vectors of the whole network, given pre-activation bounds by activation node."""
+        scales = self.start(largest_input)
+        known = {self.graph.nodes[i].inputs[0]: bounds for i, bounds in pre.items()}
+        for position in range(1, len(self.graph.nodes)):
+            self.extend(scales, position, pre.get(position) or known.get(position))
+        return scales
 
 
-def scales(graph: Graph, sizes: list[Tensor], dtype: torch.dtype, device: torch.device | str) -> Scales:
-    """The rounding vectors for computations in `dtype`; `graph` and `sizes` in float64."""
-    affine, activation, total = {}, {}, {}
-    u = unit_roundoff(dtype)
-    for position, node in enumerate(graph.nodes):
-        total[position] = 2.04 * u * sizes[position]
-        match node:
-            case Affine():
-                error = gamma(node.size + 3, dtype) * node.bias.abs()
-                for source, operator in zip(node.inputs, node.operators, strict=True):
-                    error = error + gamma(operator.terms + 3, dtype) * operator.magnitude().apply(sizes[source])
-                affine[position] = 1.02 * error
-            case Activation():
-                z = sizes[node.inputs[0]]
-                reach = z if isinstance(node.function, LeakyReLU) else sizes[position] + 2 * z
-                activation[position] = 1.02 * gamma(node.size + 4, dtype) * reach
-    move = lambda table: {i: t.to(device, dtype) for i, t in table.items()}  # noqa: E731
-    return Scales(move(affine), move(activation), move(total), 4 * u)
+def _folded(operator: AbstractLinear) -> bool:
+    """Whether products of weights were folded into the operator, so that its `magnitude` is not its absolute value."""
+    if getattr(operator, "scale", None) is not None:
+        return True
+    parts = [getattr(operator, "inner", None), *getattr(operator, "parts", ())]
+    return any(_folded(part) for part in parts if part is not None)
+
+
+def weigh(coefficient: Tensor, vector: Tensor) -> Tensor:  # (B, R, n), (n,) or (B, n) -> (B, R)
+    """|coefficient| . vector."""
+    if vector.ndim == 1:
+        return coefficient.abs() @ vector
+    return torch.bmm(coefficient.abs(), vector[..., None])[..., 0]
+
+
+def pick(vector: Tensor, index: Tensor) -> Tensor:  # (n,) or (B, n), (B, U) -> (B, U)
+    """Entries of a rounding vector."""
+    return vector[index] if vector.ndim == 1 else vector.gather(1, index)
