@@ -1,0 +1,133 @@
+"""The measuring script: what it times, how it judges, what its tables say."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
+EXAMPLES = SCRIPTS.parent / "examples"
+sys.path.insert(0, str(SCRIPTS))
+
+from measure import instances, process, table  # noqa: E402
+from measure.process import Run  # noqa: E402
+
+
+def row(family="f", name="n", expected="unsat", verdict="unsat", wall=1.0, pieces=1):
+    return {
+        "family": family,
+        "onnx": f"onnx/{name}.onnx.gz",
+        "vnnlib": "p.vnnlib",
+        "expected": expected,
+        "limit": 60.0,
+        "verdict": verdict,
+        "wall": wall,
+        "peak_mb": 100.0,
+        "pieces": pieces,
+        "reason": "",
+    }
+
+
+def peer(tool="them", name="n", verdict="unsat", wall=4.0, limit=60.0):
+    return {"family": "f", "onnx": f"onnx/{name}.onnx.gz", "vnnlib": "p.vnnlib", "tool": tool, "verdict": verdict} | {
+        "wall": wall,
+        "limit": limit,
+    }
+
+
+def test_timed_sees_time_memory_and_exit_code():
+    program = "import sys, time; block = bytearray(200 << 20); time.sleep(0.3); sys.exit('gone wrong')"
+    code, wall, peak, tail = process.timed([sys.executable, "-c", program])
+    assert code == 1 and tail.strip() == "gone wrong"
+    assert 0.3 < wall < 5 and 200 < peak < 400
+
+
+def test_timed_kills_what_outlives_its_limit():
+    code, wall, _, _ = process.timed([sys.executable, "-c", "import time; time.sleep(60)"], limit=0.3)
+    assert code < 0 and wall < 5
+
+
+def test_verify_an_example(tmp_path):
+    found = process.verify(EXAMPLES / "digits_relu.onnx", EXAMPLES / "digits_relu_256_0.15.vnnlib", 60.0)
+    assert found.verdict == "sat" and found.wall > 0 and found.peak_mb > 50
+    missing = process.verify(tmp_path / "none.onnx", EXAMPLES / "digits_relu_256_0.15.vnnlib", 60.0)
+    assert missing.verdict == "error" and "does not exist" in missing.reason
+
+
+@pytest.mark.parametrize(
+    "header, line, limit, expected",
+    [
+        ("onnx,vnnlib,timeout_s,expected", "a.onnx,b.vnnlib,300.0,sat", 120.0, "sat"),
+        ("", "a.onnx,b.vnnlib,30", 30.0, ""),
+        ("", "a.onnx,b.vnnlib", 120.0, ""),
+    ],
+)
+def test_instances_of_a_family(tmp_path, header, line, limit, expected):
+    (tmp_path / "f").mkdir()
+    (tmp_path / "f" / "instances.csv").write_text(f"{header}\n{line}\n\n")
+    (found,) = instances.read_family(tmp_path, "f", 120.0)
+    assert found == instances.Instance("f", "a.onnx", "b.vnnlib", limit, expected)
+    with pytest.raises(SystemExit, match="does not exist"):
+        instances.read_family(tmp_path, "g", 120.0)
+
+
+def test_a_wrong_run_speaks_for_all():
+    runs = [Run(verdict, 1.0, 1.0, 0, "") for verdict in ("unsat", "timeout", "sat", "error")]
+    assert instances.worst(runs, "unsat").verdict == "sat"
+    assert instances.worst(runs, "").verdict == "error"
+    assert instances.worst(runs[:2], "unsat").verdict == "timeout"
+    assert instances.worst(runs[:1], "unsat").verdict == "unsat"
+
+
+def test_family_table_counts():
+    rows = [row(), row(verdict="sat", wall=3.0), row("g", verdict="timeout", wall=60.0, expected="unknown", pieces=998)]
+    assert table.by_family(rows)[1:] == [
+        ["f", "2", "2", "1", "2.00", "4.0", "100", "2"],
+        ["g", "1", "0", "0", "60.00", "60.0", "100", "998"],
+        ["all", "3", "2", "1", "3.00", "64.0", "100", "1,000"],
+    ]
+
+
+def test_peers_are_compared_on_what_both_solve():
+    rows = [row(name="a"), row(name="b"), row(name="c", wall=70.0), row(name="d", verdict="sat"), row(name="e")]
+    peers = [peer(name=n) for n in "acd"] + [peer(name="b", verdict="timeout", wall=60.0), peer("fast", "a", wall=2.0)]
+    # c takes longer than the peer's limit, d is wrong, e is not listed, b is solved by us alone.
+    assert table.against(rows, peers, "them")[1] == ["f", "4", "3", "2", "1", "4.0", "1.0", "0.25"]
+    assert table.against(rows, peers, "best")[1][5:] == ["2.0", "1.0", "0.50"]
+    assert len(table.against(rows, peers, "nobody")) == 1
+
+
+def test_tables_are_aligned_and_markdown_is_markdown():
+    cells = [["name", "n"], ["a", "1"], ["long name", "1000"]]
+    assert table.plain(cells).split("\n") == ["name          n", "a             1", "long name  1000"]
+    assert table.markdown(cells).split("\n")[1] == "| --- | ---: |"
+
+
+def test_the_whole_script(tmp_path):
+    """Two examples as a family, a resumed run that has nothing left to do, and the tables from the file."""
+    (tmp_path / "digits").symlink_to(EXAMPLES)
+    out, peers = tmp_path / "bench.json", tmp_path / "peers.csv"
+    peers.write_text(
+        "family,onnx,vnnlib,expected,tool,limit_s,verdict,wall_s,search_s,pieces\n"
+        "digits,digits_relu.onnx,digits_relu_256_0.15.vnnlib,sat,slow,60,sat,1000,1,1\n"
+    )
+
+    def bench(*arguments: str) -> subprocess.CompletedProcess:
+        command = [sys.executable, str(SCRIPTS / "bench.py"), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+    arguments = ["--bench", str(tmp_path), "--families", "digits", "--only", "256_0.15", "--out", str(out), "--resume"]
+    first = bench(*arguments, "--peers", str(peers), "--tools", "slow")
+    assert first.returncode == 0, first.stderr
+    assert "Against slow" in first.stdout and "1/1 sat" in first.stderr
+    report = json.loads(out.read_text())
+    assert report["instances"][0]["verdict"] == "sat" and report["hardware"]["torch"] and report["date"]
+    assert "1/1" not in bench(*arguments).stderr
+    assert json.loads(out.read_text())["instances"] == report["instances"]
+    assert bench(*arguments, "--timeout", "7").returncode == 1
+    assert "| digits | 1 | 1 | 0 |" in bench("--markdown", str(out)).stdout
+    assert bench("--families", "digits").stderr.startswith("bench: name the folder")
