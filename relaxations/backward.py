@@ -77,8 +77,9 @@ def backward(
                 if vector is not None:
                     slack = slack + weigh(below if relu else coefficient, vector)
                 if splits is not None and position in splits:
+                    # Before they are added: where the two cancel, what each of them rounded away does not.
+                    slack = slack + weigh(below.abs() + splits[position].abs(), scales.sum[source])
                     below = below + splits[position]
-                    slack = slack + weigh(below, scales.sum[source])
                 slack = slack + _add(pending, source, below, scales)
             case Product():
                 raise NotImplementedError(f"node {node.name}: products have no linear relaxation yet")
