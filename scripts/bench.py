@@ -27,7 +27,7 @@ FAMILIES = (
     "acasxu,mnist_fc,cora,oval21,sri_resnet_a,cifar_biasfield,tllverifybench,rl_benchmarks,reach_prob_density,"
     "safenlp,collins_rul_cnn,dist_shift,eran,verivital,test"
 )
-EASY = (ROOT / "examples/digits_conv.onnx", ROOT / "examples/digits_conv_256_0.07.vnnlib")
+EASY = (ROOT / "examples/digits_conv.onnx", ROOT / "examples/digits_conv_256_0.02.vnnlib")
 
 
 def main() -> int:

@@ -3,9 +3,10 @@
 Three networks (ReLU 64-24-24-10; two convolutions and a linear layer; sigmoid 64-16-16-10) learn scikit-learn's 8 x 8
 digits for some seconds; everything is seeded, on one thread; the answers take a minute. For test images that a
 network classifies correctly it writes "no image within r, pixel by pixel, is scored as high for another digit" twice:
-for a radius at which that holds, and for one at which it does not. `sat` stands on a counterexample that onnxruntime
-confirms or on mixed-integer programming (`relaxations.exact`), `unsat` on CROWN bounds or on that program. For the
-sigmoid network, which the program cannot express, radii at which neither attack nor bounds succeed are left out.
+for the largest radius of a grid at which that is known to hold, and for the smallest at which it does not (and once a
+network for an easy radius). `sat` stands on a counterexample that onnxruntime confirms or on mixed-integer programming
+(`relaxations.exact`), `unsat` on CROWN bounds or on that program. For the sigmoid network, which the program cannot
+express, radii at which neither attack nor bounds succeed are left out.
 
 Two more for the ReLU network's first image: the violated radius again, but cut by two half-spaces that keep the mean
 brightness (a polytope that is no box); and the radius that holds, in VNN-LIB 2.0.
@@ -168,7 +169,7 @@ def by_programming(network: Network, prop: Property) -> str:
 
 def crown_minimum(graph: Graph, inputs: Polytope, rows: Array) -> float:  # (R, n_out)
     """A lower bound on the least row over the box."""
-    linear, piece, _ = root(graph, graph, torch.from_numpy(inputs.lower), torch.from_numpy(inputs.upper))
+    linear, piece, *_ = root(graph, graph, torch.from_numpy(inputs.lower), torch.from_numpy(inputs.upper))
     c = torch.from_numpy(rows)[None]
     result, _ = linear.bound(piece, Rows(c, torch.zeros(c.shape[:2], dtype=c.dtype)))
     return float((result.lower - result.slack).min())
@@ -191,7 +192,8 @@ def write_properties(network: Network, digits: Digits, out: Path) -> list[Instan
             if answers[radius] == "sat":
                 break
         holds, violated = (max(r for r, a in answers.items() if a == verdict) for verdict in ("unsat", "sat"))
-        for radius, verdict in ((holds, "unsat"), (violated, "sat")):
+        easy = [(RADII[1], "unsat")] if place == correct[0] else []
+        for radius, verdict in (*easy, (holds, "unsat"), (violated, "sat")):
             text = version_1(box(centre, radius, label), label, f"image {image}, radius {radius}: expected {verdict}")
             made.append(write(out, network, f"{network.name}_{image}_{radius:.2f}.vnnlib", text, verdict))
         if place == correct[0] and network.name == "digits_relu":
