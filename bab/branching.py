@@ -1,9 +1,7 @@
 """Branching rules: from what bounding found out about a piece to the split that should help it most.
 
-Input splits. `widest` takes the longest side, relative to the input set. `sensitivity` weighs a side by the
-coefficient of the bound's linear form: |form_d| (u_d - l_d) is how much coordinate d moves the bound over the piece.
-On its own it starves coordinates that only matter through the relaxation (acasxu 4_5 property 10 never ends with it),
-so a share of relative width is mixed in; see `MIX` for what was measured.
+Input splits. `widest` takes the longest side, relative to the input set. `sensitivity` takes the coordinate that is to
+blame for most of what the bound loses (`relaxations.attribution`).
 
 Half-space splits cut through the box's centre, along the form's gradient in the box's own units or along the
 hyperplane of an undecided neuron of the first layer.
@@ -23,24 +21,20 @@ from ..problems.activation import LeakyReLU
 from ..problems.graph import Graph
 from .splits import HALF_SPACE, INPUT, PHASE, Split
 
-MIX = 0.3
-
 
 def input_split(
     lower: Tensor,  # (B, D)
     upper: Tensor,  # (B, D)
-    forms: Tensor,  # (B, S, D)
+    blame: Tensor,  # (B, D)
     root_width: Tensor,  # (D,)
     rule: str = "sensitivity",
 ) -> Split:
     """Bisect one side of each box at its middle."""
     width = upper - lower
-    relative = width / root_width.clamp(min=1e-30)
-    score = relative / relative.amax(1, keepdim=True).clamp(min=1e-30)
+    score = width / root_width.clamp(min=1e-30)
     if rule != "widest":
-        moved = (forms.abs() * width[:, None]).amax(1)
-        moved = moved / moved.amax(1, keepdim=True).clamp(min=1e-30)
-        score = moved + MIX * score
+        # Widths break ties where nothing is lost any more, or nothing can be told apart.
+        score = blame + 1e-6 * blame.amax(1, keepdim=True).clamp(min=1e-30) * score
     score = torch.where(width > 0, score, -1.0)
     index = score.argmax(1)
     at = index[:, None]

@@ -21,7 +21,7 @@ from ..problems.property import Polytope, Property
 from ..relaxations.base import Rebounding
 from ..relaxations.linear import part, undecided_neurons
 from ..relaxations.root import outward, outward_half_spaces
-from ..relaxations.types import Pieces
+from ..relaxations.types import Pieces, Result
 from .branching import half_space_split, input_split, phase_candidates, phase_split
 from .frontier import Record
 from .goals import Goals
@@ -116,7 +116,7 @@ class Regions(AbstractTree):
         closed = (bound > 0) | result.empty
         near = ~closed & ((result.lower + result.slack) > 0).any(1)
         undecided = undecided_neurons(self.graph, left)
-        choice = self._choose(left, result.forms, result.lower, undecided)
+        choice = self._choose(left, result, undecided)
         stuck = (choice.kind == INPUT) & ~_splittable(left, choice)
         best = result.forms[torch.arange(len(bound), device=bound.device), result.lower.argmax(1)]
         points = box_minimiser(best[:, None], left.lower, left.upper)[:, 0]
@@ -140,11 +140,11 @@ class Regions(AbstractTree):
         result, _ = self.precise.bound(self.pieces(precise), self.precise_goals.rows(record["goal"]))
         return (result.lower > 0).any(1) | result.empty
 
-    def _choose(self, pieces: Pieces, forms: Tensor, bounds: Tensor, undecided: Tensor) -> Split:
+    def _choose(self, pieces: Pieces, result: Result, undecided: Tensor) -> Split:
         """The split of each piece."""
-        split = input_split(pieces.lower, pieces.upper, forms, self.root_width, self.rule)
+        split = input_split(pieces.lower, pieces.upper, result.blame, self.root_width, self.rule)
         if self.splits == "polyhedral":
-            return half_space_split(pieces.lower, pieces.upper, forms, bounds, *self._hyperplanes(pieces))
+            return half_space_split(pieces.lower, pieces.upper, result.forms, result.lower, *self._hyperplanes(pieces))
         if self.splits == "activation":
             gap = torch.where(undecided, torch.minimum(-pieces.pre_lower, pieces.pre_upper), 0.0)
             width = (pieces.pre_upper - pieces.pre_lower).clamp(min=1e-30)

@@ -12,8 +12,10 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 
 import torch
+from torch import Tensor
 
 from .alpha import Alpha, better
+from .attribution import attribution
 from .clip import clip
 from .linear import Linear
 from .types import Multipliers, Pieces, Result, Rows
@@ -39,8 +41,12 @@ class Rebounding(AbstractRelaxation):
     half_spaces: int = 0  # how many of the rows' half-spaces children inherit
 
     def bound(self, pieces: Pieces, rows: Rows, start: Multipliers | None = None) -> tuple[Result, Pieces]:
-        result, _ = self.linear.bound(pieces, rows)
+        reach: dict[int, Tensor] = {}
+        result, form = self.linear.bound(pieces, rows, record=True, reach=reach)
         pieces = pieces.with_pre(result.pre_lower, result.pre_upper)
+        lines = self.linear.all_lines(pieces)
+        blame = attribution(self.linear.graph, pieces, lines, form.at, reach, result.lower.argmax(1))
+        result = replace(result, blame=blame)
         if self.clipping:
             pieces, empty = clip(pieces, result, self.half_spaces)
             result = replace(result, empty=result.empty | empty)

@@ -55,12 +55,23 @@ class Linear:
         choice = torch.full_like(lower, 0.0 if self.rule == "deeppoly-0" else 1.0)
         return function.lines(lower, upper, (choice, torch.zeros_like(choice)))
 
-    def bound(self, pieces: Pieces, rows: Rows, *, refresh: bool = True, record: bool = False) -> tuple[Result, Form]:
-        """Lower bounds of the rows on each piece; with `refresh`, of every undecided pre-activation before."""
+    def bound(
+        self,
+        pieces: Pieces,
+        rows: Rows,
+        *,
+        refresh: bool = True,
+        record: bool = False,
+        reach: dict[int, Tensor] | None = None,
+    ) -> tuple[Result, Form]:
+        """Lower bounds of the rows on each piece; with `refresh`, of every undecided pre-activation before.
+
+        A `reach` that is given is filled with |linear form| (B, n, D) of the pre-activations, by activation node.
+        """
         empty = torch.zeros(len(pieces), dtype=torch.bool, device=pieces.lower.device)
         scales = self.scales
         if refresh:
-            pieces, empty, scales = self.tighten(pieces)
+            pieces, empty, scales = self.tighten(pieces, reach)
         lines = self.all_lines(pieces)
         output = self.graph.output
         form = backward(self.graph, scales, lines, output, rows.coefficients, rows.constants, record=record)
@@ -70,7 +81,7 @@ class Linear:
         """Lines of every activation node on the pieces' pre-activation bounds."""
         return {i: self.lines(i, *part(self.graph, pieces, i)) for i in self.graph.activations}
 
-    def tighten(self, pieces: Pieces) -> tuple[Pieces, Tensor, Scales]:
+    def tighten(self, pieces: Pieces, reach: dict[int, Tensor] | None = None) -> tuple[Pieces, Tensor, Scales]:
         """Pre-activation bounds of every undecided neuron, layer by layer; which pieces came out empty (B,);
         and the rounding vectors of each piece."""
         graph = self.graph
@@ -84,7 +95,7 @@ class Linear:
                 self.rounding.extend(scales, position)
                 continue
             lower, upper = part(graph, pieces, position)  # views: writing to them writes to the pieces
-            new_lower, new_upper = self.pre_activation(pieces, scales, lines, position, lower, upper)
+            new_lower, new_upper = self.pre_activation(pieces, scales, lines, position, lower, upper, reach)
             torch.maximum(lower, new_lower, out=lower)
             torch.minimum(upper, new_upper, out=upper)
             empty |= (lower > upper).any(-1)
@@ -103,11 +114,16 @@ class Linear:
         position: int,
         lower: Tensor,
         upper: Tensor,
+        reach: dict[int, Tensor] | None = None,
     ) -> tuple[Tensor, Tensor]:  # (B, n), (B, n)
         """Bounds of the pre-activations of one activation node, where undecided; elsewhere the given ones."""
         graph, source = self.graph, self.graph.nodes[position].inputs[0]
         node = graph.nodes[source]
         from_input = isinstance(node, Affine) and set(node.inputs) == {0}
+        if from_input and reach is not None:
+            every = torch.arange(node.size, device=lower.device)
+            whole = sum(operator.rows(every) for operator in node.operators)
+            reach[position] = whole.abs().expand(len(pieces), -1, -1)
         if from_input and pieces.normals.shape[1] == 0:
             return affine_interval(self.rounding, scales, source, [(pieces.lower, pieces.upper)] * len(node.inputs))
         undecided = ~graph.nodes[position].function.decided(lower, upper)
@@ -118,15 +134,20 @@ class Linear:
         index = undecided.to(torch.uint8).topk(width, sorted=False).indices  # (B, width); the rest is decided
         step = max(1, CHUNK // (2 * len(pieces) * max(n.size for n in graph.nodes[: source + 1])))
         for chosen in index.split(step, dim=1):
-            low, high = self._rows(pieces, scales, lines, source, chosen)
+            low, high, spread = self._rows(pieces, scales, lines, source, chosen)
             new_lower.scatter_(1, chosen, low)
             new_upper.scatter_(1, chosen, high)
+            if reach is not None and not from_input:
+                if position not in reach:
+                    reach[position] = spread.new_zeros(*lower.shape, spread.shape[-1])
+                reach[position].scatter_(1, chosen[..., None].expand_as(spread), spread)
         return new_lower, new_upper
 
     def _rows(
         self, pieces: Pieces, scales: Scales, lines: dict[int, Lines], source: int, index: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Bounds of the entries index (B, U) of node `source`: rows +e_i and -e_i, substituted backwards."""
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Bounds (B, U) and |linear form| (B, U, D) of the entries index (B, U) of node `source`: rows +e_i and -e_i,
+        substituted backwards."""
         node = self.graph.nodes[source]
         count = index.shape[1]
         if isinstance(node, Affine) and len(node.operators) == 1 and _plain(node.operators[0]):
@@ -140,7 +161,8 @@ class Linear:
             rows = torch.cat([unit, -unit], 1)
             form = backward(self.graph, scales, lines, source, rows, rows.new_zeros(rows.shape[:2]))
         value = self.minimum(pieces, form)
-        return value[:, :count], -value[:, count:]
+        spread = torch.maximum(form.linear[:, :count].abs(), form.linear[:, count:].abs())
+        return value[:, :count], -value[:, count:], spread
 
     def minimum(self, pieces: Pieces, form: Form) -> Tensor:  # (B, R)
         """The least value of a form on each piece, rounding taken off."""

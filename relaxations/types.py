@@ -99,4 +99,5 @@ class Result:
     pre_upper: Tensor  # (B, N)
     empty: Tensor  # (B,) bool: the piece was proved to contain no point
     scores: Tensor | None = None  # (B, N): how much each undecided neuron's relaxation costs (heuristic)
+    blame: Tensor | None = None  # (B, D): how much of that each input coordinate is to blame for (heuristic)
     multipliers: Multipliers | None = None
