@@ -38,6 +38,8 @@ def main() -> int:
         print(as_markdown(report, peers, options.tools))
         return 0
     report = begin(options)
+    if report["load"] > 0.5:
+        print(f"bench: the machine is busy (load {report['load']:.1f}); times will be too long", file=sys.stderr)
     if options.startup:
         report["startup"] = startup.measure(*options.easy, pairs=options.pairs)
         save(report, options.out)
@@ -88,6 +90,7 @@ def need_bench(options: argparse.Namespace) -> Path:
 def begin(options: argparse.Namespace) -> dict:
     """The report so far: what `--out` holds with `--resume`, else an empty one."""
     head = {"date": machine.now(), "commit": machine.commit(), "hardware": machine.hardware()}
+    head["load"] = round(machine.busy(), 2)
     if options.resume and options.out and options.out.is_file():
         return {**json.loads(options.out.read_text(encoding="utf-8")), **head}
     return {**head, "instances": []}

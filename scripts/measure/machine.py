@@ -35,6 +35,11 @@ def hardware() -> dict:
     }
 
 
+def busy() -> float:
+    """Other work on the machine: the load average of the last minute, in cores. Zero where the system tells none."""
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+
+
 def _field(path: str, name: str) -> str:
     """The value of the first line `name: value` of a file."""
     try:
