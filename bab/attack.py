@@ -34,6 +34,7 @@ from ..problems.property import Array, Property
 from .witness import Goal, Judge, Witness
 
 STRIDES = ((0.25, 0.004), (0.25, 0.0005), (0.03, 0.0005))  # first and last step, in widths of the box
+NEAR_STRIDES = ((0.03, 0.0005), (0.1, 0.002))  # from points that were given
 MOMENTUM = 0.75
 SAMPLES = 8  # points evaluated for each one kept
 ABSENT = -1e30  # the value of a row that is only there to fill the table
@@ -54,9 +55,10 @@ def budgets(operations: float = 1e6) -> Iterator[Budget]:
     """Budgets without end, the first one quick, for a network whose evaluation at a point for every goal takes
     `operations` multiplications: many points where they are cheap, few where they are dear."""
     restarts, steps = int(min(max(QUICK / operations, 12), 1000)), 20
+    most = 16 * restarts
     while True:
         yield Budget(restarts, steps)
-        restarts, steps = min(2 * restarts, 8000), min(2 * steps, 200)
+        restarts, steps = min(2 * restarts, most), min(2 * steps, 200)
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,7 +125,6 @@ class Attack:
         self.like = next(node.bias for node in graph.nodes if hasattr(node, "bias")).new_empty(0)
         self.random = torch.Generator(self.like.device).manual_seed(seed)
         self.judge = Judge(exact or graph.to(torch.float64, "cpu"), prop, confirm)
-        self.points_a_batch = max(16, NUMBERS // max(graph.neurons, graph.input_size))
 
     @cached_property
     def everything(self) -> _Table:
@@ -140,6 +141,7 @@ class Attack:
 
     # ---- the three ways in
 
+    @torch.enable_grad()
     def search(
         self, *, restarts: int, steps: int, goals: Sequence[Goal] | None = None, deadline: float | None = None
     ) -> Witness | None:
@@ -150,19 +152,21 @@ class Attack:
         table, starts = self._table(goals), []
         if not table.goals:
             return None
-        for some in torch.arange(len(table.goals), device=self.like.device).split(self._goals_at_once(restarts)):
+        some_goals = max(1, self._evaluated_at_once() // (SAMPLES * restarts))
+        for some in torch.arange(len(table.goals), device=self.like.device).split(some_goals):
             witness, start = self._starts(table, some, restarts)
             if witness or _late(deadline):
                 return witness
             starts.append(start)
         points, goal, rank, scale = (torch.cat(parts) for parts in zip(*starts, strict=True))
         order = rank.argsort()  # the nearest points first, so that a deadline cuts the hopeless ones
-        for some in order.split(self.points_a_batch):
+        for some in order.split(self._descended_at_once(table)):
             witness = self._descend(table, points[some], goal[some], scale, steps, deadline)
             if witness or _late(deadline):
                 return witness
         return None
 
+    @torch.enable_grad()
     def polish(
         self, points: Tensor, goals: Sequence[Goal] | None = None, steps: int = 20, deadline: float | None = None
     ) -> Witness | None:  # (K, D)
@@ -171,7 +175,7 @@ class Attack:
         if not len(points) or not table.goals:
             return None
         points = points.to(self.like)
-        for some in points.split(self.points_a_batch):
+        for some in points.split(min(self._evaluated_at_once(table), self._descended_at_once(table))):
             margin = self._margins(table, some)
             witness = self._judge(table, *_best(some, margin))
             if witness:
@@ -179,17 +183,18 @@ class Attack:
             least, goal = margin.min(1)
             some, goal = some[least < torch.inf], goal[least < torch.inf]
             scale = torch.ones_like(table.constants)
-            witness = self._descend(table, some, goal, scale, steps, deadline, STRIDES[-1:]) if len(some) else None
+            witness = self._descend(table, some, goal, scale, steps, deadline, NEAR_STRIDES) if len(some) else None
             if witness or _late(deadline):
                 return witness
         return None
 
+    @torch.enable_grad()  # for the judge, which moves a candidate
     def check(self, points: Tensor) -> Witness | None:  # (K, D)
         """A witness, where one of the points is a counterexample already. No gradients."""
         table = self.everything
         if not len(points) or not table.goals:
             return None
-        for some in points.to(self.like).split(self.points_a_batch):
+        for some in points.to(self.like).split(self._evaluated_at_once(table)):
             witness = self._judge(table, *_best(some, self._margins(table, some)))
             if witness:
                 return witness
@@ -200,9 +205,15 @@ class Attack:
     def _table(self, goals: Sequence[Goal] | None) -> _Table:
         return self.everything if goals is None else _Table.of(self.prop, goals, self.like)
 
-    def _goals_at_once(self, restarts: int) -> int:
-        """How many goals to start at a time, so that the starting points stay within a batch."""
-        return max(1, self.points_a_batch // (SAMPLES * restarts))
+    def _evaluated_at_once(self, table: _Table | None = None) -> int:
+        """How many points one evaluation may hold, of the network and of all goals of `table`."""
+        values = table.constants.numel() if table else 1
+        return max(16, NUMBERS // max(self.graph.neurons, self.graph.input_size, values))
+
+    def _descended_at_once(self, table: _Table) -> int:
+        """How many points may descend together, each with the rows of its goal."""
+        rows = table.rows[0].numel() + (0 if table.on_input is None else table.on_input[0].numel())
+        return max(16, NUMBERS // max(self.graph.neurons, self.graph.input_size, rows))
 
     def _margins(self, table: _Table, x: Tensor) -> Tensor:  # (K, D) -> (K, G)
         """The largest row of every goal at every point; infinite where the point lies outside the goal's box."""
@@ -224,7 +235,8 @@ class Attack:
         lower, upper = table.lower[cases, None], table.upper[cases, None]
         x = self._random_points(lower, upper, SAMPLES * restarts)
         with torch.no_grad():
-            y = self.graph(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+            y = torch.cat([self.graph(part) for part in x.flatten(0, 1).split(self._evaluated_at_once())])
+            y = y.unflatten(0, x.shape[:2])
             values = y[place] @ table.rows[some].mT + table.constants[some, None]
             if table.on_input is not None:
                 values += x[place] @ table.on_input[some].mT

@@ -196,6 +196,29 @@ def test_settle_gives_up_on_an_empty_polytope():
     assert settle(np.array([0.5, 0.5]), empty) is None
 
 
+def test_works_where_gradients_are_off():
+    graph = linear_graph([[1.0, 1.0]])
+    attack = attack_on(graph, box_property(-np.ones(2), np.ones(2), np.ones((1, 1)), [1.99]))
+    with torch.no_grad():
+        assert attack.search(restarts=4, steps=20)
+        assert attack.polish(-0.9 * torch.ones(1, 2), steps=40)
+        assert attack.check(-torch.ones(1, 2))
+
+
+def test_memory_stays_bounded(monkeypatch):
+    """However many points are asked for, the network sees them in batches."""
+    graph = random_graph(0, inputs=4, width=64)
+    prop = box_property(-np.ones(4), np.ones(4), np.eye(2)[:1], [1e3])
+    attack = attack_on(graph, prop)
+    seen, call = [], Graph.__call__
+    monkeypatch.setattr("partita.bab.attack.NUMBERS", 64 * graph.neurons)
+    monkeypatch.setattr(Graph, "__call__", lambda self, x: (seen.append(len(x)), call(self, x))[1])
+    attack.search(restarts=500, steps=2)
+    attack.polish(torch.zeros(1000, 4), steps=2)
+    attack.check(torch.zeros(1000, 4))
+    assert max(seen) <= 64 and sum(seen) > 4000
+
+
 def test_budgets_grow_and_follow_the_cost():
     cheap, dear = (list(islice(budgets(cost), 4)) for cost in (1e3, 1e8))
     assert cheap[0].restarts > dear[0].restarts
