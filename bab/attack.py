@@ -6,13 +6,13 @@ constants_r non-positive (half-spaces of the input set are rows without outputs)
 
     x  <-  clip(x - eta_t (u - l) sign(g_t)),    g_t = mu g_{t-1} + grad / |grad|_1
 
-follow (Madry et al. 2018; the momentum is Dong et al. 2018), with eta_t falling geometrically. Points differ in two
-ways, in turn. Half of them lower the largest row, the others the sum of the rows' positive parts, each row relative
-to its spread over the first points: the first ends deep inside, the second is not caught where rows pull against each
-other. And `STRIDES` sets how far they walk: long strides cross the box of an image network, short ones keep to the
-basin that the first evaluation found, which alone finds the slivers of low-dimensional controllers. All goals and
-starting points run as one batch; twice on the way the worse half of the points is dropped, whatever their goals, so
-that hopeless goals cost little.
+follow (Madry et al. 2018; the momentum is Dong et al. 2018), with eta_t falling geometrically. Points differ in three
+ways, in turn. Some lower the largest row, the others the sum of the rows' positive parts, each row relative to its
+spread over the first points: the first ends deep inside, the second is not caught where rows pull against each other.
+`STRIDES` sets how far they walk: long strides cross the box of an image network, short ones keep to the basin that the
+first evaluation found, which alone finds the slivers of low-dimensional controllers. And half of the gradients leak
+through inactive neurons (`leak`). All goals and starting points run as one batch; twice on the way the worse half of
+the points is dropped, whatever their goals, so that hopeless goals cost little.
 
 The search stops at the first candidate that `witness.Judge` turns into a confirmed witness. Soundness: heuristic
 throughout; what is returned is exact, because the judge is.
@@ -31,15 +31,18 @@ from torch import Tensor
 
 from ..problems.graph import Affine, Graph
 from ..problems.property import Array, Property
+from .leak import leaking
 from .witness import Goal, Judge, Witness
 
 STRIDES = ((0.25, 0.004), (0.25, 0.0005), (0.03, 0.0005))  # first and last step, in widths of the box
 NEAR_STRIDES = ((0.03, 0.0005), (0.1, 0.002))  # from points that were given
+LEAKS = (0.0, 0.02, 0.0, 0.1, 0.0, 0.4)  # slopes that gradients see in inactive neurons
 MOMENTUM = 0.75
 SAMPLES = 8  # points evaluated for each one kept
 ABSENT = -1e30  # the value of a row that is only there to fill the table
 NUMBERS = 1 << 22  # how many activations one batch may hold
 QUICK = 2e7  # multiplications for one evaluation of all points of the first budget
+VARIANTS = 24  # how many points at least start from few given ones
 CANDIDATES = 4  # how many points of one step are put before the judge
 
 
@@ -182,8 +185,10 @@ class Attack:
                 return witness
             least, goal = margin.min(1)
             some, goal = some[least < torch.inf], goal[least < torch.inf]
-            scale = torch.ones_like(table.constants)
-            witness = self._descend(table, some, goal, scale, steps, deadline, NEAR_STRIDES) if len(some) else None
+            if len(some):
+                copies = -(-VARIANTS // len(some))
+                some, goal, scale = some.repeat(copies, 1), goal.repeat(copies), torch.ones_like(table.constants)
+                witness = self._descend(table, some, goal, scale, steps, deadline, NEAR_STRIDES)
             if witness or _late(deadline):
                 return witness
         return None
@@ -267,7 +272,6 @@ class Attack:
 
     # ---- descent
 
-    @torch.enable_grad()
     def _descend(
         self,
         table: _Table,
@@ -280,12 +284,15 @@ class Attack:
     ) -> Witness | None:
         """Projected sign-gradient descent with momentum; the worse half of the points goes at 1/4 and 1/2."""
         point, place = _Points(table, goal, scale), torch.arange(len(x), device=x.device)
+        leak = torch.tensor(LEAKS, dtype=x.dtype, device=x.device)[place % len(LEAKS), None]
+        place = place // len(LEAKS)
         first, last = torch.tensor(strides, dtype=x.dtype, device=x.device)[place // 2 % len(strides)].T
         summed, step, ratio = place % 2 == 1, first[:, None], (last / first)[:, None] ** (1 / max(1, steps - 1))
+        graph = leaking(self.graph, leak)
         momentum, refused = torch.zeros_like(x), torch.inf
         for t in range(steps):
             x.requires_grad_()
-            y = self.graph(x)
+            y = graph(x)
             values = point.values(y, x)
             margin = values.detach().amax(-1)
             if margin.min() <= 0 and margin.min() < refused:
@@ -304,8 +311,9 @@ class Attack:
             step = step * ratio
             if t + 1 in (steps // 4, steps // 2) and len(x) > 8:
                 kept = relative.detach().amax(-1).topk(len(x) // 2, largest=False).indices
-                x, momentum, summed, step, ratio = (part[kept] for part in (x, momentum, summed, step, ratio))
-                point = _Points(table, point.goal[kept], scale)
+                parts = (x, momentum, summed, step, ratio, leak)
+                x, momentum, summed, step, ratio, leak = (part[kept] for part in parts)
+                point, graph = _Points(table, point.goal[kept], scale), leaking(self.graph, leak)
         return None
 
     def _judge(self, table: _Table, x: Tensor, goal: Tensor, margin: Tensor) -> Witness | None:

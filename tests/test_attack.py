@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 from networks import KINDS, graph_to_onnx, random_box, random_graph, random_property, sample
 
 from partita.bab.attack import Attack, budgets
+from partita.bab.leak import leaking
 from partita.bab.witness import Judge, round_inside, settle
+from partita.problems.activation import ReLU
 from partita.problems.affine import Dense
-from partita.problems.graph import Affine, Graph, Input
+from partita.problems.graph import Activation, Affine, Graph, Input
 from partita.problems.property import Case, Polytope, Property, UnsafeSet, box_property
 from partita.problems.session import OnnxModel
 
@@ -205,6 +207,31 @@ def test_works_where_gradients_are_off():
         assert attack.check(-torch.ones(1, 2))
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_leaks_change_gradients_only(kind):
+    graph = random_graph(1, kind, inputs=4)
+    x = torch.from_numpy(sample(random_box(1, 4), 20))
+    for leak in (0.0, 0.3):
+        there = leaking(graph, torch.full((len(x), 1), leak, dtype=torch.float64))
+        torch.testing.assert_close(there(x), graph(x), rtol=0, atol=0)
+        ours, theirs = (torch.autograd.functional.jacobian(lambda p, g=g: g(p).sum(), x) for g in (there, graph))
+        same = torch.allclose(ours, theirs)
+        assert same if leak == 0 or kind in ("sigmoid", "tanh") else not same
+
+
+def test_a_leak_wakes_a_dead_neuron():
+    """y = relu(x - 1/2) is flat around zero; only leaking gradients know which way to go."""
+    nodes = (
+        Input(1),
+        Affine((0,), (Dense(torch.ones(1, 1, dtype=torch.float64)),), torch.full((1,), -0.5, dtype=torch.float64)),
+        Activation((1,), ReLU(), 1),
+        Affine((2,), (Dense(-torch.ones(1, 1, dtype=torch.float64)),), torch.zeros(1, dtype=torch.float64)),
+    )
+    graph = Graph(nodes, (1, 1), (1, 1))
+    prop = box_property([-10.0], [10.0], np.ones((1, 1)), [0.4])
+    assert attack_on(graph, prop).polish(torch.zeros(1, 1), steps=20)
+
+
 def test_memory_stays_bounded(monkeypatch):
     """However many points are asked for, the network sees them in batches."""
     graph = random_graph(0, inputs=4, width=64)
@@ -216,7 +243,7 @@ def test_memory_stays_bounded(monkeypatch):
     attack.search(restarts=500, steps=2)
     attack.polish(torch.zeros(1000, 4), steps=2)
     attack.check(torch.zeros(1000, 4))
-    assert max(seen) <= 64 and sum(seen) > 4000
+    assert max(seen) <= 64 + 24 and sum(seen) > 4000
 
 
 def test_budgets_grow_and_follow_the_cost():
