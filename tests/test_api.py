@@ -9,9 +9,10 @@ import pytest
 import torch
 from small_files import SAT, UNSAT, save_network, save_property
 
-from partita.bab.api import load, load_network, verify
+from partita.bab.api import load, verify
 from partita.bab.config import Config
 from partita.problems.errors import BadInput
+from partita.problems.load import load_network
 from partita.problems.property import box_property
 
 
