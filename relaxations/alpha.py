@@ -40,6 +40,7 @@ class Alpha:
     steps: int = 10
     rate: float = 0.1
     beta_rate: float = 0.1
+    patient: bool = False  # go on where every piece is closed already: every row is wanted as tight as it gets
 
     def start(self, pieces: Pieces, count: int) -> Multipliers:
         """CROWN's slopes and no multipliers, for `count` rows a piece."""
@@ -68,7 +69,7 @@ class Alpha:
             result, form = self._evaluate(pieces, rows, lines, current, empty)
             best = result if best is None else better(best, result)
             values = relaxed_values(self.linear.graph, lines, form.at, self._minimiser(pieces, result.forms))
-            if step == steps or bool((best.lower > 0).any(1).all()):
+            if step == steps or (not self.patient and bool((best.lower > 0).any(1).all())):
                 break
             slope, push = self._gradient(pieces, current.choice, form.at, values)
             choice, split = current.choice.clone(), current.split.clone()

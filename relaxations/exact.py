@@ -184,7 +184,7 @@ class Exact(AbstractRelaxation):
         kept = torch.isfinite(pieces.offsets[b])
         inputs = (pieces.lower[b], pieces.upper[b], pieces.normals[b][kept], pieces.offsets[b][kept])
         polytope = Polytope(*(t.double().cpu().numpy() for t in inputs))
-        boxes = _boxes(self.graph.to(torch.float64), polytope, pieces, b)
+        boxes = boxes_from(self.graph.to(torch.float64), polytope, pieces, b)
         answers = []
         for s in range(rows.constants.shape[1]):
             on_input = None if rows.on_input is None else rows.on_input[b, s : s + 1].double().cpu().numpy()
@@ -197,7 +197,7 @@ class Exact(AbstractRelaxation):
         return answers
 
 
-def _boxes(graph: Graph, polytope: Polytope, pieces: Pieces, b: int) -> list[Box]:
+def boxes_from(graph: Graph, polytope: Polytope, pieces: Pieces, b: int) -> list[Box]:
     """Interval bounds cut by what is known of piece b: its pre-activation bounds and its decided neurons."""
     boxes = node_boxes(graph, polytope)
     low, high = pieces.pre_lower[b].double().cpu().clone(), pieces.pre_upper[b].double().cpu().clone()

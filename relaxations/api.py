@@ -1,0 +1,329 @@
+"""`partita.bound`: what is proved about a network's values over an input set, from both sides.
+
+A row c f(x) + d is bounded from above by bounding -c f(x) - d from below, so both sides go through one pass. What may
+be asked for, from cheap and loose to dear and tight:
+
+    ibp                     intervals                                     `ibp`, `interval`
+    deeppoly-0, deeppoly-1  lines, fixed lower slope                      `linear`
+    crown                   lines, the lower slope with less area         `linear`
+    alpha-crown             slopes and multipliers optimised              `alpha`
+    exact                   mixed-integer programs, small ReLU networks   `exact`
+
+Every rung above `ibp` starts from intervals and never falls behind them; `alpha-crown` starts from `crown` and never
+falls behind it. Half-spaces of the input set are used by all: they shrink its box first, then minimise each form.
+Nothing is clipped by the rows' own signs here (see `clip`): that would bound only what may still be dangerous.
+
+Several input polytopes are bounded as one batch, and the answer is the smallest box around all of them: the least
+lower bound, the greatest upper bound, and every neuron that is unstable on one of them.
+
+Soundness: outward rounded, in the precision asked for, but for `exact`, whose bounds trust the solver's search and
+take its tolerances off (see there); its pre-activations are those of `crown`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..kernels.polytope import clip_box
+from ..problems.errors import BadInput
+from ..problems.graph import Graph
+from ..problems.load import load_network, load_property_for
+from ..problems.property import Array, Polytope, Property
+from .ibp import Ibp, interval_root, pre_activations, rows_below
+from .linear import Linear, undecided_neurons
+from .root import outward, outward_half_spaces, root
+from .types import Pieces, Rows
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+RELAXATIONS = ("ibp", "deeppoly-0", "deeppoly-1", "crown", "alpha-crown", "exact")
+ELEMENTS = 1 << 24  # of one coefficient tensor; what is larger is bounded in parts
+
+InputSet = Polytope | Property | Sequence[Polytope] | tuple[Any, Any] | str | Path
+
+
+class Layer(NamedTuple):
+    """Bounds of one activation node's pre-activations, (n,) each, float64."""
+
+    name: str
+    lower: Array
+    upper: Array
+
+
+@dataclass(frozen=True, eq=False)
+class BoundsReport:
+    """lower[r] <= row r <= upper[r] on the whole input set; all float64."""
+
+    lower: Array  # (R,)
+    upper: Array  # (R,)
+    seconds: float
+    layers: tuple[Layer, ...]
+    unstable: tuple[np.ndarray, ...]  # for each layer, the indices of neurons that may be in either phase
+
+
+@torch.no_grad()
+def bound(
+    network: str | Path | Graph | torch.nn.Module,
+    input_set: InputSet,
+    relaxation: str = "crown",
+    rows: ArrayLike | None = None,  # (R, n_out)
+    constants: ArrayLike | None = None,  # (R,)
+    *,
+    example_input: Tensor | None = None,
+    precision: str = "float64",
+    device: str = "cpu",
+    steps: int = 50,
+    backend: str = "highs",
+    time_limit: float | None = None,
+) -> BoundsReport:
+    """Lower and upper bounds of rows f(x) + constants over the input set; without `rows`, of every output.
+
+    `network`: an `.onnx` or `.onnx.gz` file, a `Graph`, or a `torch.nn.Module` with an `example_input` (batch size 1).
+    `input_set`: a `Polytope` or several, arrays (lower, upper) of any shape with n_in entries, or a `Property` or
+    VNN-LIB file, whose input polytopes are taken. `relaxation`: one of `RELAXATIONS`. `steps`: of alpha-crown;
+    `backend` (highs, gurobi) and `time_limit` (seconds for each program): of exact.
+
+    Raises `BadInput` for what does not fit, an empty input set, and networks the relaxation cannot bound.
+    """
+    graph, _ = load_network(network, example_input)
+    _check(graph, relaxation, precision, device)
+    polytopes = _polytopes(graph, input_set)
+    c, d = _rows(graph, rows, constants)
+    start = time.perf_counter()
+    dtype = torch.float32 if precision == "float32" else torch.float64
+    if relaxation == "exact":
+        found = _exact(graph, polytopes, c, d, backend, time_limit)
+    else:
+        found = _batched(graph, polytopes, c, d, relaxation, graph.to(dtype, device), steps)
+    lower, upper, pieces, working = found
+    if not bool((lower <= upper).all()):
+        raise BadInput("the input set is empty: its half-spaces have no point in common, so there is nothing to bound")
+    return BoundsReport(lower, upper, time.perf_counter() - start, _layers(graph, pieces), _unstable(working, pieces))
+
+
+# ---- arguments
+
+
+def _check(graph: Graph, relaxation: str, precision: str, device: str) -> None:
+    if relaxation not in RELAXATIONS:
+        raise BadInput(f"there is no relaxation '{relaxation}'; bounds come from {', '.join(RELAXATIONS)}")
+    if precision not in ("float32", "float64"):
+        raise BadInput(f"precision must be float32 or float64, not {precision!r}")
+    if torch.device(device).type == "cuda" and not torch.cuda.is_available():
+        raise BadInput("device 'cuda' was asked for, but PyTorch finds no CUDA device here; use cpu")
+    if relaxation == "exact" and any(not graph.nodes[i].function.kinks for i in graph.activations):
+        raise BadInput("exact bounds need piecewise-linear activations, and this network has smooth ones; use crown")
+
+
+def _polytopes(graph: Graph, input_set: InputSet) -> list[Polytope]:
+    """The non-empty polytopes of an input set, checked against the network."""
+    match input_set:
+        case Polytope():
+            found = [input_set]
+        case Property() | str() | Path():
+            found = [case.inputs for case in load_property_for(graph, input_set).cases]
+            found = list({id(p): p for p in found}.values())
+        case [*parts] if parts and all(isinstance(p, Polytope) for p in parts):
+            found = parts
+        case [lower, upper]:
+            found = [Polytope(*(np.asarray(side, dtype=np.float64).reshape(-1) for side in (lower, upper)))]
+        case _:
+            raise BadInput("an input set is a Polytope or several, a Property or its file, or arrays (lower, upper)")
+    for p in found:
+        if len(p.lower) != graph.input_size or len(p.upper) != graph.input_size:
+            raise BadInput(
+                f"the input set has {len(p.lower)} lower and {len(p.upper)} upper bounds, but the network has "
+                f"{graph.input_size} inputs"
+            )
+        if not (np.isfinite(p.lower).all() and np.isfinite(p.upper).all()):
+            raise BadInput("bounds need an input set with finite lower and upper bounds of every input")
+    found = [p for p in found if not p.empty]
+    if not found:
+        raise BadInput("the input set is empty: some lower bound exceeds its upper bound, so there is nothing to bound")
+    found = [p for p in found if not _shown_empty(p)]
+    if not found:
+        raise BadInput("the input set is empty: its half-spaces leave nothing of its box, so there is nothing to bound")
+    return found
+
+
+def _shown_empty(polytope: Polytope) -> bool:
+    """Whether bound propagation proves that the half-spaces have no point in the box."""
+    parts = (polytope.lower, polytope.upper, polytope.normals, polytope.offsets)
+    return len(polytope.offsets) > 0 and bool(clip_box(*(torch.as_tensor(t)[None] for t in parts))[2])
+
+
+def _rows(graph: Graph, rows: ArrayLike | None, constants: ArrayLike | None) -> tuple[Tensor, Tensor]:
+    """(R, n_out) and (R,), float64."""
+    c = torch.eye(graph.output_size, dtype=torch.float64)
+    if rows is not None:
+        c = torch.as_tensor(np.atleast_2d(np.asarray(rows, dtype=np.float64)))
+    d = torch.zeros(len(c), dtype=torch.float64)
+    if constants is not None:
+        d = torch.as_tensor(np.atleast_1d(np.asarray(constants, dtype=np.float64)))
+    if c.ndim != 2 or c.shape[1] != graph.output_size or d.shape != (len(c),):
+        raise BadInput(
+            f"rows of shape {tuple(c.shape)} and constants of shape {tuple(d.shape)} do not fit {graph.output_size} "
+            "outputs: they are (R, n_out) and (R,)"
+        )
+    if not (torch.isfinite(c).all() and torch.isfinite(d).all()):
+        raise BadInput("rows and constants must be finite numbers")
+    return c, d
+
+
+# ---- batched relaxations
+
+
+def _batched(
+    graph: Graph, polytopes: list[Polytope], c: Tensor, d: Tensor, relaxation: str, working: Graph, steps: int
+) -> tuple[Array, Array, Pieces, Graph]:
+    """Least lower and greatest upper bounds (R,), and the pieces with their pre-activation bounds."""
+    lower, upper = (torch.tensor(np.stack([getattr(p, side) for p in polytopes])) for side in ("lower", "upper"))
+    intervals, whole = interval_root(working, lower.amin(0), upper.amax(0))
+    pieces = _pieces(polytopes, lower, upper, whole)
+    linear = None
+    if relaxation != "ibp":
+        rule = relaxation if relaxation.startswith("deeppoly") else "crown"
+        linear, tight = root(graph, working, lower.amin(0), upper.amax(0), rule)
+        pre = torch.maximum(whole.pre_lower, tight.pre_lower), torch.minimum(whole.pre_upper, tight.pre_upper)
+        pieces = pieces.with_pre(*(side.expand(len(pieces), -1) for side in pre))
+    known, least, greatest = [], [], []
+    for chosen in _parts(len(pieces), ELEMENTS // max(node.size for node in graph.nodes) ** 2):
+        part, low, high = _part(pieces[chosen], intervals, linear, relaxation, len(polytopes) > 1, c, d, steps)
+        known.append(part)
+        least.append(low.amin(0))
+        greatest.append(high.amax(0))
+    low, high = (t.numpy() for t in (torch.stack(least).amin(0), torch.stack(greatest).amax(0)))
+    return low, high, _joined(known), working
+
+
+def _pieces(polytopes: list[Polytope], lower: Tensor, upper: Tensor, whole: Pieces) -> Pieces:
+    """One piece a polytope: its box cut to what its half-spaces leave, and its half-spaces."""
+    like = whole.lower
+    low, high = outward(lower, upper, like.dtype, like.device)
+    normals, offsets = outward_half_spaces(polytopes, low, high)
+    if normals.shape[1]:
+        low, high, _ = clip_box(low, high, normals, offsets)
+    boxes = Pieces.boxes(low, high, whole.pre_lower.shape[1])
+    return replace(boxes, normals=normals, offsets=offsets)
+
+
+def _part(
+    pieces: Pieces,
+    intervals: Ibp,
+    linear: Linear | None,
+    relaxation: str,
+    several: bool,
+    c: Tensor,
+    d: Tensor,
+    steps: int,
+) -> tuple[Pieces, Tensor, Tensor]:
+    """Some pieces with their pre-activation bounds, and two-sided bounds of the rows on each, (B, R) float64."""
+    pieces = _refined(pieces, intervals)
+    if linear is not None and (several or pieces.normals.shape[1]):  # else the root has said it all
+        pieces = _refined(linear.tighten(pieces)[0], intervals)
+    bounds = intervals.nodes(pieces)
+    least, greatest = [], []
+    size = max(pieces.lower.shape[1], pieces.pre_lower.shape[1], c.shape[1]) * len(pieces)
+    for chosen in _parts(len(c), ELEMENTS // (4 * size)):
+        rows, lost = _both_sides(c[chosen], d[chosen], intervals, len(pieces))
+        found, slack = rows_below(intervals.rounding, intervals.scales, bounds, rows)
+        found = found - slack
+        if linear is not None:
+            found = torch.maximum(found, _linear_rows(pieces, linear, rows, relaxation, steps))
+        found = found.double().cpu() - lost
+        half = found.shape[1] // 2
+        least.append(found[:, :half])
+        greatest.append(-found[:, half:])
+    return pieces, torch.cat(least, 1), torch.cat(greatest, 1)
+
+
+def _linear_rows(pieces: Pieces, linear: Linear, rows: Rows, relaxation: str, steps: int) -> Tensor:  # (B, S)
+    if relaxation == "alpha-crown":
+        from .alpha import Alpha
+
+        return Alpha(linear, steps, patient=True).bound(pieces, rows)[0].lower
+    return linear.bound(pieces, rows, refresh=False)[0].lower
+
+
+def _refined(pieces: Pieces, intervals: Ibp) -> Pieces:
+    """The pieces with what interval arithmetic adds to their pre-activation bounds."""
+    low, high = pre_activations(intervals.graph, intervals.nodes(pieces), pieces)
+    return pieces.with_pre(low, torch.maximum(low, high))
+
+
+def _both_sides(c: Tensor, d: Tensor, intervals: Ibp, count: int) -> tuple[Rows, Tensor]:
+    """Rows c and -c for `count` pieces in the working dtype, and what rounding them can cost (2 R,) float64."""
+    exact, constant = torch.cat([c, -c]), torch.cat([d, -d])
+    like = intervals.graph.nodes[-1].bias
+    rounded, offset = exact.to(like.dtype), constant.to(like.dtype)
+    largest = intervals.scales.size[-1].double().cpu() * 1.001
+    lost = (rounded.double() - exact).abs() @ largest + (offset.double() - constant).abs()
+    expand = lambda t: t.to(like.device).expand(count, *t.shape)  # noqa: E731
+    return Rows(expand(rounded), expand(offset)), lost * (1 + 1e-12)
+
+
+def _parts(count: int, most: int) -> list[slice]:
+    """0 .. count in slices of at most `most`, at least one each."""
+    step = max(1, most)
+    return [slice(at, at + step) for at in range(0, count, step)]
+
+
+def _joined(parts: list[Pieces]) -> Pieces:
+    """The pieces in one batch again, what is known of their pre-activations with them."""
+    low, high = (torch.cat([getattr(p, side) for p in parts]) for side in ("pre_lower", "pre_upper"))
+    boxes = Pieces.boxes(*(torch.cat([getattr(p, side) for p in parts]) for side in ("lower", "upper")), low.shape[1])
+    return boxes.with_pre(low, high)
+
+
+# ---- exact
+
+
+def _exact(
+    graph: Graph, polytopes: list[Polytope], c: Tensor, d: Tensor, backend: str, time_limit: float | None
+) -> tuple[Array, Array, Pieces, Graph]:
+    """Minima of the rows and of their opposites, one program each, and never looser than `crown`."""
+    from .exact import boxes_from, minimum
+
+    graph = graph.to(torch.float64)
+    loose_lower, loose_upper, pieces, _ = _batched(graph, polytopes, c, d, "crown", graph, 0)
+    lower, upper = np.full(len(c), np.inf), np.full(len(c), -np.inf)
+    for b, polytope in enumerate(polytopes):
+        options = {
+            "backend": backend,
+            "time_limit": time_limit,
+            "bounds": boxes_from(graph, polytope, pieces, b),
+        }
+        for r, (row, constant) in enumerate(zip(c.numpy(), d.tolist(), strict=True)):
+            lower[r] = min(lower[r], minimum(graph, polytope, row, constant, **options).lower)
+            upper[r] = max(upper[r], -minimum(graph, polytope, -row, -constant, **options).lower)
+    return np.maximum(lower, loose_lower), np.minimum(upper, loose_upper), pieces, graph
+
+
+# ---- the report
+
+
+def _layers(graph: Graph, pieces: Pieces) -> tuple[Layer, ...]:
+    layers = []
+    for k, position in enumerate(graph.activations):
+        where = slice(graph.offsets[position], graph.offsets[position] + graph.nodes[position].size)
+        low, high = pieces.pre_lower[:, where].amin(0), pieces.pre_upper[:, where].amax(0)
+        name = graph.nodes[position].name or f"layer {k}"
+        layers.append(Layer(name, low.double().cpu().numpy(), high.double().cpu().numpy()))
+    return tuple(layers)
+
+
+def _unstable(graph: Graph, pieces: Pieces) -> tuple[np.ndarray, ...]:
+    undecided = undecided_neurons(graph, pieces).any(0).cpu()
+    return tuple(
+        undecided[graph.offsets[i] : graph.offsets[i] + graph.nodes[i].size].nonzero()[:, 0].numpy()
+        for i in graph.activations
+    )

@@ -1,0 +1,154 @@
+"""Interval arithmetic as a relaxation: the lowest rung of the ladder.
+
+All nodes are bounded by `interval`; the rows are substituted backwards through one affine node, the output, and
+minimised over the box of what feeds it, so that rows which compare outputs lose nothing to the last layer. There are
+no forms linear in the input: what `Result` promises of them is kept by zero forms with the bound as constant.
+
+Which coordinate to blame. The width of an interval passes through a layer by |A|, and through a neuron unchanged
+unless it is dead; so the share of coordinate d in a row's width is w_d times the entry of
+
+    |C| |A_L| D_L ... |A_1|,        D = 0 where dead, the function's steepest slope elsewhere,
+
+which one backward pass over the absolute operators gives.
+
+Soundness: outward rounded, the blame apart (heuristic).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..kernels.polytope import box_minimum, clip_box
+from ..problems.activation import LeakyReLU
+from ..problems.graph import Activation, Affine, Graph, Product
+from .base import AbstractRelaxation
+from .interval import interval_bounds
+from .root import outward
+from .rounding import Rounding, Scales, weigh
+from .types import Multipliers, Pieces, Result, Rows
+
+
+def interval_root(
+    graph: Graph,  # in the dtype and on the device of the search
+    lower: Tensor,  # (D,) float64, CPU
+    upper: Tensor,  # (D,)
+) -> tuple[Ibp, Pieces]:
+    """The relaxation to search with and the box as one piece, its pre-activations bounded by intervals."""
+    like = graph.nodes[-1].bias
+    pieces = Pieces.boxes(*outward(lower[None], upper[None], like.dtype, like.device), graph.neurons)
+    rounding = Rounding(graph)
+    scales = rounding.local(torch.maximum(pieces.lower.abs(), pieces.upper.abs())[0], {})
+    relaxation = Ibp(rounding, scales)
+    bounds = relaxation.nodes(pieces)
+    return relaxation, pieces.with_pre(*pre_activations(graph, bounds, pieces))
+
+
+@dataclass(frozen=True, eq=False)
+class Ibp(AbstractRelaxation):
+    """Interval bounds of every layer on every piece."""
+
+    rounding: Rounding
+    scales: Scales  # of the root
+    half_spaces: int = 0  # children inherit none: the rows have no forms to cut with
+
+    @property
+    def graph(self) -> Graph:
+        """The network in the dtype and on the device of the computation."""
+        return self.rounding.graph
+
+    def nodes(self, pieces: Pieces) -> list[tuple[Tensor, Tensor]]:
+        """Bounds of every node on every piece, half-spaces worked into the box."""
+        lower, upper = pieces.lower, pieces.upper
+        if pieces.normals.shape[1]:
+            lower, upper, _ = clip_box(lower, upper, pieces.normals, pieces.offsets)
+        return interval_bounds(self.rounding, self.scales, lower, upper, pieces.pre_lower, pieces.pre_upper)
+
+    def bound(self, pieces: Pieces, rows: Rows, start: Multipliers | None = None) -> tuple[Result, Pieces]:
+        lower, upper, empty = pieces.lower, pieces.upper, torch.zeros_like(pieces.lower[:, 0], dtype=torch.bool)
+        if pieces.normals.shape[1]:
+            lower, upper, empty = clip_box(lower, upper, pieces.normals, pieces.offsets)
+        bounds = interval_bounds(self.rounding, self.scales, lower, upper, pieces.pre_lower, pieces.pre_upper)
+        pre_lower, pre_upper = pre_activations(self.graph, bounds, pieces)
+        empty = empty | (pre_lower > pre_upper).any(1)
+        pieces = pieces.with_pre(pre_lower, torch.maximum(pre_lower, pre_upper))
+        least, slack = rows_below(self.rounding, self.scales, bounds, rows)
+        lower_bound = least - slack
+        result = Result(
+            lower=lower_bound,
+            forms=least.new_zeros(*least.shape, pieces.lower.shape[1]),
+            constants=lower_bound,
+            slack=slack,
+            pre_lower=pieces.pre_lower,
+            pre_upper=pieces.pre_upper,
+            empty=empty,
+            blame=self.blame(pieces, rows, least.argmax(1)),
+        )
+        return result, pieces
+
+    def blame(self, pieces: Pieces, rows: Rows, row: Tensor) -> Tensor:  # (B,) -> (B, D)
+        """Each coordinate's share in the width of the interval of row `row`; heuristic."""
+        graph = self.graph
+        each = torch.arange(len(pieces), device=row.device)
+        pending = {graph.output: rows.coefficients[each, row].abs()}
+
+        def send(node: int, value: Tensor) -> None:
+            pending[node] = pending[node] + value if node in pending else value
+
+        for position in range(graph.output, 0, -1):
+            weight = pending.pop(position, None)
+            if weight is None:
+                continue
+            node = graph.nodes[position]
+            match node:
+                case Affine():
+                    for source, operator in zip(node.inputs, self.rounding.absolute[position], strict=True):
+                        send(source, operator.adjoint(weight))
+                case Activation():
+                    where = slice(graph.offsets[position], graph.offsets[position] + node.size)
+                    low, high = pieces.pre_lower[:, where], pieces.pre_upper[:, where]
+                    steepest = torch.maximum(node.function.derivative(low), node.function.derivative(high))
+                    if not isinstance(node.function, LeakyReLU):
+                        flat = node.function.derivative(torch.zeros_like(low))
+                        steepest = torch.where((low < 0) & (high > 0), flat, steepest)
+                    send(node.inputs[0], weight * steepest)
+                case Product():  # the share depends on the other factor: blame widths alone
+                    return pieces.upper - pieces.lower
+        width = pieces.upper - pieces.lower
+        return pending[0] * width if 0 in pending else width
+
+
+def pre_activations(
+    graph: Graph, bounds: list[tuple[Tensor, Tensor]], pieces: Pieces
+) -> tuple[Tensor, Tensor]:  # (B, N), (B, N)
+    """The pre-activation bounds among the bounds of all nodes, and what the pieces knew already."""
+    if not graph.activations:
+        return pieces.pre_lower, pieces.pre_upper
+    low, high = (torch.cat([bounds[graph.nodes[i].inputs[0]][side] for i in graph.activations], 1) for side in (0, 1))
+    return torch.maximum(low, pieces.pre_lower), torch.minimum(high, pieces.pre_upper)
+
+
+def rows_below(
+    rounding: Rounding, scales: Scales, bounds: list[tuple[Tensor, Tensor]], rows: Rows
+) -> tuple[Tensor, Tensor]:  # (B, S), (B, S)
+    """The rows' least values over the boxes of the output's inputs, and what to take off for rounding."""
+    output = rounding.graph.output
+    node = rounding.graph.nodes[output]
+    forms = [(output, rows.coefficients)]
+    constant, slack = rows.constants, torch.zeros_like(rows.constants)
+    size = constant.abs()
+    if isinstance(node, Affine):
+        slack = slack + weigh(rows.coefficients, scales.affine[output])
+        constant = constant + rows.coefficients @ node.bias
+        size = size + constant.abs()
+        forms = [(j, op.adjoint(rows.coefficients)) for j, op in zip(node.inputs, node.operators, strict=True)]
+    if rows.on_input is not None:
+        forms.append((0, rows.on_input))
+    total = constant
+    for source, form in forms:
+        least = box_minimum(form, *bounds[source])
+        total = total + least
+        size = size + least.abs() + total.abs()
+    return total, 1.02 * slack + scales.step * size
