@@ -25,6 +25,7 @@ from ..problems.activation import LeakyReLU, Lines
 from ..problems.graph import Graph
 from .backward import Form, backward
 from .linear import Linear, conclude, part
+from .rounding import Scales
 from .trace import relaxed_values
 from .types import Multipliers, Pieces, Result, Rows
 
@@ -55,9 +56,17 @@ class Alpha:
         return Multipliers(choice, split, choice.new_zeros(len(pieces), count, pieces.normals.shape[1]))
 
     def bound(
-        self, pieces: Pieces, rows: Rows, start: Multipliers | None = None, steps: int | None = None
+        self,
+        pieces: Pieces,
+        rows: Rows,
+        start: Multipliers | None = None,
+        steps: int | None = None,
+        scales: Scales | None = None,
     ) -> tuple[Result, list[Tensor], Form]:
-        """The best bounds met in `steps` steps; the last relaxed values and the form they belong to."""
+        """The best bounds met in `steps` steps; the last relaxed values and the form they belong to.
+
+        `scales` are the pieces' own rounding vectors, where they have some; otherwise the root's serve.
+        """
         steps = self.steps if steps is None else steps
         current = start or self.start(pieces, rows.constants.shape[1])
         fixed = self.linear.all_lines(pieces)
@@ -66,7 +75,7 @@ class Alpha:
         moments = [[torch.zeros_like(t), torch.zeros_like(t)] for t in (current.choice, current.split)]
         for step in range(steps + 1):
             lines = self._lines(pieces, fixed, current.choice)
-            result, form = self._evaluate(pieces, rows, lines, current, empty)
+            result, form = self._evaluate(pieces, rows, lines, current, empty, scales or self.linear.scales)
             best = result if best is None else better(best, result)
             values = relaxed_values(self.linear.graph, lines, form.at, self._minimiser(pieces, result.forms))
             if step == steps or (not self.patient and bool((best.lower > 0).any(1).all())):
@@ -89,14 +98,20 @@ class Alpha:
         return box_minimiser(forms, pieces.lower, pieces.upper)
 
     def _evaluate(
-        self, pieces: Pieces, rows: Rows, lines: Mapping[int, Lines], current: Multipliers, empty: Tensor
+        self,
+        pieces: Pieces,
+        rows: Rows,
+        lines: Mapping[int, Lines],
+        current: Multipliers,
+        empty: Tensor,
+        scales: Scales,
     ) -> tuple[Result, Form]:
         """One backward pass with these lines and multipliers."""
         graph = self.linear.graph
         splits, constants = decisions(graph, pieces, current.split)
         form = backward(
             graph,
-            self.linear.scales,
+            scales,
             lines,
             graph.output,
             rows.coefficients,
@@ -104,10 +119,10 @@ class Alpha:
             splits=splits,
             record=True,
         )
-        form.slack = form.slack + self.linear.scales.step * (pieces.neuron.shape[1] + 2) * (
+        form.slack = form.slack + scales.step * (pieces.neuron.shape[1] + 2) * (
             current.split * pieces.point.abs()[:, None]
         ).sum(-1)
-        return conclude(self.linear, pieces, rows, form, empty, current), form
+        return conclude(self.linear, pieces, rows, form, empty, current, scales), form
 
     def _lines(self, pieces: Pieces, fixed: dict[int, Lines], choice: Tensor) -> dict[int, Lines]:
         """Lines with the chosen slopes; of a ReLU only the lower slope of undecided neurons depends on them."""

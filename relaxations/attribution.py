@@ -35,21 +35,26 @@ def attribution(
     coefficients: Mapping[int, Tensor],  # (B, S, n) by activation node, as `backward` recorded them
     reach: Mapping[int, Tensor],  # (B, n, D) by activation node: |linear form| of each undecided pre-activation
     row: Tensor,  # (B,) the row that is closest to closing the piece
-) -> Tensor:  # (B, D)
-    """How much of the row's loss each coordinate is to blame for."""
+) -> tuple[Tensor, Tensor]:  # (B, D), (B, N)
+    """How much of the row's loss each coordinate is to blame for, and each neuron."""
     width = pieces.upper - pieces.lower
     blame = torch.zeros_like(width)
     each = torch.arange(len(width), device=width.device)
-    for position, spread in reach.items():
+    losses = torch.zeros_like(pieces.pre_lower)
+    for position in graph.activations:
         if position not in coefficients:
             continue
         lower, upper = part(graph, pieces, position)
         coefficient = coefficients[position][each, row]
         loss = _loss(graph, position, lines[position], lower, upper, coefficient)
-        moved = spread * width[:, None]
+        start = graph.offsets[position]
+        losses[:, start : start + loss.shape[1]] = loss
+        if position not in reach:
+            continue
+        moved = reach[position] * width[:, None]
         share = loss / moved.sum(-1).clamp(min=torch.finfo(loss.dtype).tiny)
         blame += torch.bmm(share[:, None], moved)[:, 0]
-    return blame
+    return blame, losses
 
 
 def _loss(graph: Graph, position: int, lines: Lines, lower: Tensor, upper: Tensor, coefficient: Tensor) -> Tensor:

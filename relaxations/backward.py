@@ -37,6 +37,7 @@ class Form:
     constant: Tensor  # (B, R)
     slack: Tensor  # (B, R)
     at: dict[int, Tensor] = field(default_factory=dict)  # coefficients at activation nodes, if recorded
+    scales: Scales | None = None  # the rounding vectors it was made with
 
 
 def backward(

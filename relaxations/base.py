@@ -18,6 +18,7 @@ from .alpha import Alpha, better
 from .attribution import attribution
 from .clip import clip
 from .linear import Linear
+from .rounding import Scales
 from .types import Multipliers, Pieces, Result, Rows
 
 
@@ -39,18 +40,36 @@ class Rebounding(AbstractRelaxation):
     linear: Linear
     clipping: bool = True
     half_spaces: int = 0  # how many of the rows' half-spaces children inherit
+    steps: int = 0  # of optimised slopes, on the rows of pieces that are still open
 
     def bound(self, pieces: Pieces, rows: Rows, start: Multipliers | None = None) -> tuple[Result, Pieces]:
         reach: dict[int, Tensor] = {}
         result, form = self.linear.bound(pieces, rows, record=True, reach=reach)
         pieces = pieces.with_pre(result.pre_lower, result.pre_upper)
         lines = self.linear.all_lines(pieces)
-        blame = attribution(self.linear.graph, pieces, lines, form.at, reach, result.lower.argmax(1))
-        result = replace(result, blame=blame)
+        blame, scores = attribution(self.linear.graph, pieces, lines, form.at, reach, result.lower.argmax(1))
+        result = replace(result, blame=blame, scores=scores)
+        if self.steps:
+            result = self._optimised(pieces, rows, result, form.scales)
         if self.clipping:
             pieces, empty = clip(pieces, result, self.half_spaces)
             result = replace(result, empty=result.empty | empty)
         return result, pieces
+
+    def _optimised(self, pieces: Pieces, rows: Rows, result: Result, scales: Scales | None) -> Result:
+        """The result with the rows of open pieces improved. One row costs little beside the layers before it."""
+        open_ = (~(result.lower > 0).any(1) & ~result.empty).nonzero()[:, 0]
+        if len(open_) == 0:
+            return result
+        own = scales.of(open_) if scales is not None else None
+        better_, _, _ = Alpha(self.linear, self.steps, rate=0.3).bound(pieces[open_], rows[open_], scales=own)
+        won = better_.lower > result.lower[open_]
+        merged = {}
+        for name in ("lower", "constants", "slack", "forms"):
+            old, new = getattr(result, name), getattr(better_, name)
+            keep = won[..., None] if new.ndim == 3 else won
+            merged[name] = old.index_put((open_,), torch.where(keep, new, old[open_]))
+        return replace(result, **merged)
 
 
 @dataclass(frozen=True, eq=False)

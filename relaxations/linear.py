@@ -40,7 +40,7 @@ class Linear:
     rounding: Rounding
     scales: Scales  # of the root; `tighten` makes its own for each piece
     rule: str = "crown"
-    sweeps: int = 1  # passes over the half-spaces of a piece when a form is minimised over it
+    sweeps: int = 2  # passes over the half-spaces of a piece when a form is minimised over it
 
     @property
     def graph(self) -> Graph:
@@ -75,6 +75,7 @@ class Linear:
         lines = self.all_lines(pieces)
         output = self.graph.output
         form = backward(self.graph, scales, lines, output, rows.coefficients, rows.constants, record=record)
+        form.scales = scales
         return conclude(self, pieces, rows, form, empty, scales=scales), form
 
     def all_lines(self, pieces: Pieces) -> dict[int, Lines]:

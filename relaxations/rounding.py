@@ -44,6 +44,14 @@ class Scales:
     size: list[Tensor]
     step: float
 
+    def of(self, rows: Tensor) -> Scales:
+        """The vectors of some of a batch's pieces."""
+        some = lambda t: t[rows] if t is not None and t.ndim == 2 else t  # noqa: E731
+        affine, activation, sums = (
+            {i: some(t) for i, t in d.items()} for d in (self.affine, self.activation, self.sum)
+        )
+        return Scales(affine, activation, sums, [some(t) for t in self.size], self.step)
+
 
 class Rounding:
     """Makes rounding vectors for one network in the dtype and on the device of `graph`."""
