@@ -3,8 +3,7 @@
 Input splits. `widest` takes the longest side, relative to the input set. `sensitivity` takes the coordinate that is to
 blame for most of what the bound loses (`relaxations.attribution`).
 
-Half-space splits cut through the box's centre, along the form's gradient in the box's own units or along the
-hyperplane of an undecided neuron of the first layer.
+Half-space splits cut through the box's centre, across the gradient of the bound in the box's own units.
 
 Phase splits take the neuron at which the bound loses most (`relaxations.alpha.loss`, after BaBSR, Bunel et al. 2020),
 or look ahead: the best few are tried, and the split whose worse child has the better bound wins (De Palma et al. 2021).
@@ -19,7 +18,10 @@ from torch import Tensor
 
 from ..problems.activation import LeakyReLU
 from ..problems.graph import Graph
-from .splits import HALF_SPACE, INPUT, PHASE, Split
+from .splits import HALF_SPACE, INPUT, NONE, PHASE, Split
+
+# One undecided neuron is few from depth 14 on, two from depth 18 on, and so on: bisecting has had its chance by then.
+FINISH_FROM, FINISH_EVERY = 10, 4
 
 
 def input_split(
@@ -29,17 +31,18 @@ def input_split(
     root_width: Tensor,  # (D,)
     rule: str = "sensitivity",
 ) -> Split:
-    """Bisect one side of each box at its middle."""
+    """Bisect one side of each box at its middle; no split where no side has a number between its ends."""
+    blame = blame.nan_to_num()
     width = upper - lower
     score = width / root_width.clamp(min=1e-30)
     if rule != "widest":
         # Widths break ties where nothing is lost any more, or nothing can be told apart.
         score = blame + 1e-6 * blame.amax(1, keepdim=True).clamp(min=1e-30) * score
-    score = torch.where(width > 0, score, -1.0)
-    index = score.argmax(1)
-    at = index[:, None]
-    point = ((lower.gather(1, at) + upper.gather(1, at)) / 2)[:, 0]
-    return Split(torch.full_like(index, INPUT), index, point)
+    middle = (lower + upper) / 2
+    score = torch.where((lower < middle) & (middle < upper), score, -1.0)
+    top, index = score.max(1)
+    point = middle.gather(1, index[:, None])[:, 0]
+    return Split(torch.where(top >= 0, INPUT, NONE), index, point)
 
 
 def half_space_split(
@@ -47,26 +50,34 @@ def half_space_split(
     upper: Tensor,  # (B, D)
     forms: Tensor,  # (B, S, D)
     bounds: Tensor,  # (B, S)
-    first_layer: tuple[Tensor, Tensor] | None,  # (n, D), (n,): the first layer's hyperplanes w x + b = 0
-    scores: Tensor | None,  # (B, n): what each costs; zero where it does not cut the piece
 ) -> Split:
-    """Cut each box by the most expensive hyperplane of the first layer, or across the bound's gradient."""
-    best = bounds.argmax(1)
-    gradient = forms[torch.arange(len(forms), device=forms.device), best]
-    width = upper - lower
+    """Cut each box through its centre, across the gradient of its best bound; no split where that is zero."""
+    gradient = forms[torch.arange(len(forms), device=forms.device), bounds.argmax(1)].nan_to_num()
     # A hyperplane with equal reach on all sides that matter: coordinates whose part is small are left alone.
-    moved = gradient * width
-    normal = torch.where(moved.abs() >= 0.5 * moved.abs().amax(1, keepdim=True), gradient, 0.0)
-    centre = (lower + upper) / 2
-    point = (normal * centre).sum(1)
-    if first_layer is not None and scores is not None:
-        weight, bias = first_layer
-        top, index = scores.max(1)
-        take = top > 0
-        normal = torch.where(take[:, None], weight[index], normal)
-        point = torch.where(take, -bias[index], point)
-    kind = torch.full((len(lower),), HALF_SPACE, dtype=torch.int64, device=lower.device)
+    moved = (gradient * (upper - lower)).abs()
+    most = moved.amax(1, keepdim=True)
+    normal = torch.where(moved >= 0.5 * most, gradient, 0.0)
+    point = (normal * ((lower + upper) / 2)).sum(1)
+    kind = torch.where(most[:, 0] > 0, HALF_SPACE, NONE)
     return Split(kind, torch.zeros_like(kind), point, normal)
+
+
+def finishing(depth: Tensor) -> Tensor:
+    """How many undecided neurons are few at this depth, so that deciding them all is the shortest way to the end."""
+    return (depth - FINISH_FROM).clamp(min=0) // FINISH_EVERY
+
+
+def merge(take: Tensor, first: Split, second: Split) -> Split:  # (B,) bool
+    """The first split where `take`, elsewhere the second."""
+    normal = first.normal if second.normal is None else second.normal
+    if first.normal is not None and second.normal is not None:
+        normal = torch.where(take[:, None], first.normal, second.normal)
+    return Split(
+        torch.where(take, first.kind, second.kind),
+        torch.where(take, first.index, second.index),
+        torch.where(take, first.point, second.point),
+        normal,
+    )
 
 
 def phase_candidates(scores: Tensor, undecided: Tensor, count: int) -> Tensor:  # (B, N), (B, N) -> (B, count)

@@ -33,7 +33,7 @@ class Engine:
     def __init__(
         self,
         tree: AbstractTree,
-        attack: Attack | None,
+        attack: Attack,
         schedule: Schedule,
         observers: Sequence[Observer],
         deadline: float | None,
@@ -47,10 +47,11 @@ class Engine:
         self.state = State(
             frontier=Frontier(tree.fill),
             goals=len(roots["goal"]),
+            named=len(roots["goal"]),
             batch=batch or tree.default_batch(memory),
             deadline=deadline,
         )
-        self.budgets = attack.budgets() if attack is not None else iter(())
+        self.budgets = attack.budgets()
 
     def run(self) -> str:
         """The verdict: unsat, sat, timeout or unknown (then `schedule.reason` says why)."""
@@ -86,9 +87,12 @@ class Engine:
         begun = time.monotonic()
         crowded = state.frontier.bytes > self.memory / 3
         parents = state.frontier.pop(max(1, state.batch // 2), best=crowded)
+        children = self.tree.split(parents)
+        children["id"] = state.named + torch.arange(len(children["goal"]), device=children["goal"].device)
+        state.named += len(children["goal"])
         for observer in self.observers:
-            observer.branched(parents)
-        self.bound(self.tree.split(parents))
+            observer.branched(parents, children)
+        self.bound(children)
         self.schedule.slowest = max(self.schedule.slowest, time.monotonic() - begun)
 
     def bound(self, record: Record) -> None:
@@ -129,10 +133,12 @@ class Engine:
         rows = open_.nonzero()[:, 0]
         if len(rows) == 0:
             return
-        if self.attack_with is not None:
+        if self.schedule.attack_on:
             self.look(bounded, rows)
         decided = bounded.decided & open_
         for row in decided.nonzero()[:, 0].tolist():
+            if state.witness is not None or self.schedule.exhausted(state):
+                break
             self.settle(bounded, row)
             open_[row] = False
         kept = select(bounded.records, open_.nonzero()[:, 0])
@@ -186,9 +192,7 @@ class Engine:
             self.close(leaf, "linear program")
             return
         if result.point is not None:
-            judge = self.attack_with
-            point = torch.as_tensor(result.point, dtype=bounded.points.dtype, device=bounded.points.device)[None]
-            state.witness = state.witness or (judge.polish(point, goals=None, steps=50) if judge else None)
+            state.witness = self.attack_with.judge(result.point, self.tree.goals.pairs[int(leaf["goal"][0])])
         if state.witness is None:
             state.stuck += 1
             state.stuck_reason = result.reason

@@ -1,6 +1,7 @@
 """Who may watch a search. Every method is empty here; an observer overrides what it wants to see.
 
-Observers must not change what they are given. Pieces are named by id: the roots are 1 to G's, see `frontier`.
+Observers must not change what they are given. Pieces are named by their `id`, a number in
+the order in which they came to be: the roots are 0 to G - 1.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ class Observer:
     def rooted(self, roots: Record) -> None:
         """The roots, one a goal, before they are bounded."""
 
-    def branched(self, parents: Record) -> None:
-        """These pieces are about to be split as their `kind`, `index`, `point` say."""
+    def branched(self, parents: Record, children: Record) -> None:
+        """These pieces were split as their `kind`, `index`, `point` say; children b and b + B are those of piece b."""
 
     def closed(self, leaves: Record, how: str) -> None:
         """These pieces hold no counterexample; how: bound, float64, linear program."""

@@ -22,7 +22,7 @@ from ..relaxations.types import Multipliers, Pieces
 from .branching import phase_candidates, phase_split
 from .frontier import Record
 from .goals import Goals
-from .settle import settled
+from .settle import phases_of, settled
 from .splits import PHASE, Split, add_decisions
 from .tree import AbstractTree, Bounded, Settled, children_of
 
@@ -69,7 +69,7 @@ class Phases(AbstractTree):
             "goal": index,
             "bound": real() - torch.inf,
             "depth": zeros,
-            "id": index + count,
+            "id": index,
             "neuron": zeros.new_zeros(count, 0),
             "sign": real(0),
             "at": real(0),
@@ -111,7 +111,7 @@ class Phases(AbstractTree):
         rows = self.goals.rows(record["goal"])
         result, values, _ = self.relaxation.bound(pieces, rows, self._start(record, pieces))
         empty = result.empty | (pieces.pre_lower > pieces.pre_upper).any(1)
-        bound = torch.maximum(result.lower.amax(1), record["bound"])
+        bound = torch.fmax(result.lower.amax(1), record["bound"])
         closed = (bound > 0) | empty
         near = ~closed & ((result.lower + result.slack) > 0).any(1)
         undecided = undecided_neurons(self.graph, pieces)
@@ -175,11 +175,7 @@ class Phases(AbstractTree):
         goal = int(record["goal"][row])
         case, unsafe = self.goals.pairs[goal]
         pieces = self.pieces({k: v[row : row + 1] for k, v in record.items()})
-        phases = []
-        for position in self.graph.activations:
-            start = self.graph.offsets[position]
-            low = pieces.pre_lower[0, start : start + self.graph.nodes[position].size]
-            phases.append(torch.where(low >= 0, 1, -1).to(torch.int8).cpu().numpy())
+        phases = phases_of(self.graph, pieces.pre_lower[0], pieces.pre_upper[0])
         inputs: Polytope = self.prop.cases[case].inputs
         return settled(self.graph, inputs, phases, self.prop.cases[case].unsafe[unsafe])
 

@@ -4,9 +4,14 @@ A piece carries its box, a few half-spaces, and the pre-activation bounds proved
 a neuron stable on a piece is stable below it and costs nothing more. After bounding, the piece is clipped to where
 its rows can still be negative; the cut goes through what is left. Deciding a neuron of a layer that is affine on the
 piece is a half-space of the input; of a deeper neuron it is relaxed to one by the neuron's own linear bound, which the
-piece gets in addition to the decided phase.
+piece gets in addition to the decided phase (`relaxations.decide`).
 
-Input splits, half-spaces and phases mix in one tree: `split` says which are used; `auto` means input splits.
+Input splits, half-spaces and phases mix in one tree; `split` says which. `auto` and `input` bisect; `activation`
+decides neurons; `polyhedral` takes turns: the hyperplane of a first-layer neuron, a half-space across the bound's
+gradient, a bisection, so that a piece shrinks on all sides whichever of them helps. In all of them a piece that is
+deep, with few undecided neurons, is finished by deciding those (`branching.finishing`), and so is one whose box cannot
+be bisected any more. With every neuron decided an exact linear program settles it: the search is complete for
+piecewise-linear networks. Smooth ones are bisected until float numbers run out.
 """
 
 from __future__ import annotations
@@ -19,14 +24,15 @@ from ..kernels.polytope import box_minimiser, clip_box
 from ..problems.graph import Affine, Graph
 from ..problems.property import Polytope, Property
 from ..relaxations.base import Rebounding
-from ..relaxations.linear import part, undecided_neurons
+from ..relaxations.decide import decision_half_spaces
+from ..relaxations.linear import undecided_neurons
 from ..relaxations.root import outward, outward_half_spaces
 from ..relaxations.types import Pieces, Result
-from .branching import half_space_split, input_split, phase_candidates, phase_split
+from .branching import finishing, half_space_split, input_split, merge, phase_candidates, phase_split
 from .frontier import Record
 from .goals import Goals
-from .settle import settled
-from .splits import HALF_SPACE, INPUT, PHASE, Split, cut_boxes, cut_half_spaces, cut_pre
+from .settle import phases_of, settled
+from .splits import HALF_SPACE, NONE, PHASE, Split, add_half_spaces, cut_boxes, cut_pre, half_spaces, twice
 from .tree import AbstractTree, Bounded, Settled, children_of
 
 # At most so many half-spaces stay with a piece; the oldest go first (a piece may only grow by that).
@@ -52,7 +58,9 @@ class Regions(AbstractTree):
         self.relaxation, self.precise = relaxation, precise
         self.root, self.splits, self.rule = root, splits, rule
         self.root_width = (root.upper - root.lower)[0]
-        self.halved = splits in ("polyhedral", "activation") or relaxation.half_spaces > 0
+        self.own = 0  # half-spaces that are the input set's
+        self.piecewise = all(graph.nodes[i].function.kinks for i in graph.activations)
+        self.first_layer = self._first_layer()
         self.fill = {"offsets": torch.inf}
 
     def describe(self) -> str:
@@ -71,14 +79,14 @@ class Regions(AbstractTree):
         )
         count = len(cases)
         normals, offsets = outward_half_spaces(cases, lower, upper)
-        self.halved |= normals.shape[1] > 0
+        self.own = normals.shape[1]
         index = torch.arange(count, device=device)
         zeros = torch.zeros(count, dtype=torch.int64, device=device)
         return {
             "goal": index,
             "bound": torch.full((count,), -torch.inf, dtype=dtype, device=device),
             "depth": zeros,
-            "id": index + count,
+            "id": index,
             "lower": lower,
             "upper": upper,
             "normals": normals,
@@ -112,12 +120,14 @@ class Regions(AbstractTree):
         pieces = self.pieces(record)
         rows = self.goals.rows(record["goal"])
         result, left = self.relaxation.bound(pieces, rows)
-        bound = torch.maximum(result.lower.amax(1), record["bound"])
+        bound = torch.fmax(result.lower.amax(1), record["bound"])
         closed = (bound > 0) | result.empty
         near = ~closed & ((result.lower + result.slack) > 0).any(1)
         undecided = undecided_neurons(self.graph, left)
-        choice = self._choose(left, result, undecided)
-        stuck = (choice.kind == INPUT) & ~_splittable(left, choice)
+        choice = self._choose(left, result, undecided, record["depth"])
+        decided = choice.kind == NONE
+        if self.piecewise:
+            decided |= ~undecided.any(1)
         best = result.forms[torch.arange(len(bound), device=bound.device), result.lower.argmax(1)]
         points = box_minimiser(best[:, None], left.lower, left.upper)[:, 0]
         records = dict(record) | {
@@ -131,54 +141,40 @@ class Regions(AbstractTree):
             "point": choice.point,
             "normal": choice.normal if choice.normal is not None else torch.zeros_like(left.lower),
         }
-        if self.relaxation.half_spaces:
-            records |= {"normals": left.normals, "offsets": left.offsets}
-        return Bounded(records, result, closed, near, ~undecided.any(1) | stuck, points)
+        return Bounded(records, result, closed, near, decided, points)
 
     def confirm(self, record: Record) -> Tensor:
         precise = {k: v.double() if v.is_floating_point() else v for k, v in record.items()}
         result, _ = self.precise.bound(self.pieces(precise), self.precise_goals.rows(record["goal"]))
         return (result.lower > 0).any(1) | result.empty
 
-    def _choose(self, pieces: Pieces, result: Result, undecided: Tensor) -> Split:
-        """The split of each piece."""
+    def _choose(self, pieces: Pieces, result: Result, undecided: Tensor, depth: Tensor) -> Split:
+        """The split of each piece; its kind is NONE where nothing can be split."""
         split = input_split(pieces.lower, pieces.upper, result.blame, self.root_width, self.rule)
-        if self.splits == "polyhedral":
-            return half_space_split(pieces.lower, pieces.upper, result.forms, result.lower, *self._hyperplanes(pieces))
+        count, stuck = undecided.sum(1), split.kind == NONE
+        few = ((count <= finishing(depth)) | stuck) & self.piecewise
         if self.splits == "activation":
-            gap = torch.where(undecided, torch.minimum(-pieces.pre_lower, pieces.pre_upper), 0.0)
-            width = (pieces.pre_upper - pieces.pre_lower).clamp(min=1e-30)
-            layer = self._layer_order(undecided)
-            neuron = phase_candidates(gap / width + layer, undecided, 1)[:, 0]
-            phase = phase_split(self.graph, neuron, pieces.pre_lower, pieces.pre_upper)
-            take = undecided.any(1)
-            return Split(
-                torch.where(take, phase.kind, split.kind),
-                torch.where(take, phase.index, split.index),
-                torch.where(take, phase.point, split.point),
-            )
-        return split
+            few = torch.full_like(few, True) if self.piecewise else depth % 2 == 0
+        elif self.splits == "polyhedral":
+            across = half_space_split(pieces.lower, pieces.upper, result.forms, result.lower)
+            split = merge((depth % 3 == 1) & (across.kind == HALF_SPACE), across, split)
+            first = undecided & self.first_layer
+            undecided = torch.where((few | ~first.any(1))[:, None], undecided, first)
+            few |= (depth % 3 == 0) & first.any(1)
+        few = few & (count > 0)
+        if not bool(few.any()):
+            return split
+        neuron = phase_candidates(result.scores.nan_to_num(), undecided, 1)[:, 0]
+        return merge(few, phase_split(self.graph, neuron, pieces.pre_lower, pieces.pre_upper), split)
 
-    def _layer_order(self, undecided: Tensor) -> Tensor:
-        """Earlier layers first: their hyperplanes are exact, and what follows them becomes so."""
-        order = undecided.new_zeros(undecided.shape[1], dtype=self.root.lower.dtype)
-        for rank, position in enumerate(reversed(self.graph.activations)):
-            start = self.graph.offsets[position]
-            order[start : start + self.graph.nodes[position].size] = 2.0 * rank
-        return order
-
-    def _hyperplanes(self, pieces: Pieces) -> tuple[tuple[Tensor, Tensor] | None, Tensor | None]:
-        """The first layer's hyperplanes w x + b = 0 and what deciding each of its neurons is worth."""
-        graph = self.relaxation.linear.graph
-        position = graph.activations[0] if graph.activations else None
-        source = graph.nodes[graph.nodes[position].inputs[0]] if position is not None else None
-        if not isinstance(source, Affine) or source.inputs != (0,) or graph.nodes[position].function.kinks != (0.0,):
-            return None, None
-        index = torch.arange(source.size, device=source.bias.device)
-        lower, upper = part(graph, pieces, position)
-        # The area between chord and function: zero for neurons that do not cut the piece.
-        scores = torch.where((lower < 0) & (upper > 0), -lower * upper / (upper - lower).clamp(min=1e-30), 0.0)
-        return (source.operators[0].rows(index), source.bias), scores
+    def _first_layer(self) -> Tensor:  # (N,) bool
+        """The neurons whose pre-activation is affine in the input."""
+        marks = torch.zeros(self.graph.neurons, dtype=torch.bool, device=self.root.lower.device)
+        for position, start in self.graph.offsets.items():
+            source = self.graph.nodes[self.graph.nodes[position].inputs[0]]
+            if isinstance(source, Affine) and set(source.inputs) == {0}:
+                marks[start : start + source.size] = True
+        return marks
 
     def split(self, record: Record) -> Record:
         chosen = Split(record["kind"], record["index"], record["point"], record["normal"])
@@ -186,50 +182,35 @@ class Regions(AbstractTree):
         children["lower"], children["upper"] = cut_boxes(record["lower"], record["upper"], chosen)
         children["pre_lower"], children["pre_upper"] = cut_pre(record["pre_lower"], record["pre_upper"], chosen)
         normals, offsets = record["normals"], record["offsets"]
-        if self.halved and bool((chosen.kind == PHASE).any()):
-            chosen = self._as_half_spaces(record, chosen)
-        if self.halved and bool((chosen.kind == HALF_SPACE).any()):
-            normals, offsets = cut_half_spaces(normals, offsets, chosen)
-            lower, upper, _ = clip_box(children["lower"], children["upper"], normals, offsets)
-            children["lower"], children["upper"] = lower, upper
-            if normals.shape[1] > HALF_SPACES:
-                normals, offsets = normals[:, -HALF_SPACES:], offsets[:, -HALF_SPACES:]
-            children["normals"], children["offsets"] = normals, offsets
-        else:
-            children["normals"], children["offsets"] = torch.cat([normals, normals]), torch.cat([offsets, offsets])
-        return children
+        if not bool(((chosen.kind == HALF_SPACE) | (chosen.kind == PHASE)).any()):
+            return children | {"normals": twice(normals), "offsets": twice(offsets)}
+        normals, offsets = add_half_spaces(normals, offsets, *self._cuts(record, chosen), self.own, HALF_SPACES)
+        lower, upper, _ = clip_box(children["lower"], children["upper"], normals, offsets)
+        return children | {"lower": lower, "upper": upper, "normals": normals, "offsets": offsets}
 
-    def _as_half_spaces(self, record: Record, split: Split) -> Split:
-        """Phase splits of first-layer neurons as the half-spaces they are, so that bounds can use them."""
-        planes, _ = self._hyperplanes(self.pieces(record))
-        if planes is None:
-            return split
-        weight, bias = planes
-        here = (split.kind == PHASE) & (split.index < len(bias))
-        index = torch.where(here, split.index, 0)
-        return Split(
-            torch.where(here, HALF_SPACE, split.kind),
-            split.index,
-            torch.where(here, split.point - bias[index], split.point),
-            torch.where(here[:, None], weight[index], split.normal),
-        )
+    def _cuts(self, record: Record, chosen: Split) -> tuple[Tensor, Tensor]:  # (2B, D), (2B,)
+        """The half-space that each child gets; infinite offsets where it gets none."""
+        normals, offsets = half_spaces(chosen)
+        rows = (chosen.kind == PHASE).nonzero()[:, 0]
+        if len(rows):
+            pieces = self.pieces(record)[rows]
+            cuts = decision_half_spaces(self.relaxation.linear, pieces, chosen.index[rows], chosen.point[rows])
+            both = torch.cat([rows, rows + len(chosen.kind)])
+            normals[both], offsets[both] = cuts
+        return normals, offsets
 
     def leaf(self, record: Record, row: int) -> Settled:
-        goal = int(record["goal"][row])
-        case, unsafe = self.goals.pairs[goal]
-        finite = record["offsets"][row] < torch.inf
-        as_array = lambda t: t.double().cpu().numpy()  # noqa: E731
+        case, unsafe = self.goals.pairs[int(record["goal"][row])]
+        inputs = self.prop.cases[case].inputs
+        as_array = lambda name: record[name][row].double().cpu().numpy()  # noqa: E731
+        normals, offsets = as_array("normals")[self.own :], as_array("offsets")[self.own :]
         polytope = Polytope(
-            as_array(record["lower"][row]),
-            as_array(record["upper"][row]),
-            as_array(record["normals"][row][finite]),
-            as_array(record["offsets"][row][finite]),
+            np.maximum(as_array("lower"), inputs.lower),
+            np.minimum(as_array("upper"), inputs.upper),
+            np.concatenate([inputs.normals, normals[offsets < np.inf]]),
+            np.concatenate([inputs.offsets, offsets[offsets < np.inf]]),
         )
-        phases = []
-        for position in self.graph.activations:
-            start = self.graph.offsets[position]
-            low = record["pre_lower"][row, start : start + self.graph.nodes[position].size]
-            phases.append(torch.where(low >= 0, 1, -1).to(torch.int8).cpu().numpy())
+        phases = phases_of(self.graph, record["pre_lower"][row], record["pre_upper"][row])
         return settled(self.graph, polytope, phases, self.prop.cases[case].unsafe[unsafe])
 
     def default_batch(self, memory: float) -> int:
@@ -237,10 +218,3 @@ class Regions(AbstractTree):
         stored = 4 * 2 * self.graph.neurons
         per_piece = 16 * widest * widest + stored
         return int(min(512 if self.root.lower.device.type == "cpu" else 8192, max(8, memory / 8 / per_piece)))
-
-
-def _splittable(pieces: Pieces, split: Split) -> Tensor:
-    """Whether the middle of the chosen side differs from both its ends."""
-    at = split.index[:, None]
-    low, high = pieces.lower.gather(1, at)[:, 0], pieces.upper.gather(1, at)[:, 0]
-    return (low < split.point) & (split.point < high)

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 INPUT, HALF_SPACE, PHASE = 0, 1, 2
+NONE = -1  # nothing is left to split
 NAMES = ("input", "half-space", "phase")
 
 
@@ -56,17 +57,35 @@ def cut_boxes(lower: Tensor, upper: Tensor, split: Split) -> tuple[Tensor, Tenso
     return low, high
 
 
-def cut_half_spaces(normals: Tensor, offsets: Tensor, split: Split) -> tuple[Tensor, Tensor]:
-    """The children's half-spaces, (B, H, D) -> (2B, H + 1, D); where the split is another, the new one is absent."""
+def half_spaces(split: Split) -> tuple[Tensor, Tensor]:  # (2B, D), (2B,)
+    """What the cut adds to each child's half-spaces: the offset is infinite where the split is another."""
     assert split.normal is not None
     here = split.kind == HALF_SPACE
-    away = torch.full_like(split.point, torch.inf)
-    new_offsets = torch.cat([torch.where(here, split.point, away), torch.where(here, -split.point, away)])
-    new_normals = torch.cat([split.normal, -split.normal])
-    return (
-        torch.cat([twice(normals), new_normals[:, None]], 1),
-        torch.cat([twice(offsets), new_offsets[:, None]], 1),
-    )
+    point = torch.where(here, split.point, torch.inf)
+    return torch.cat([split.normal, -split.normal]), torch.cat([point, torch.where(here, -point, torch.inf)])
+
+
+def add_half_spaces(
+    normals: Tensor,  # (B, H, D)
+    offsets: Tensor,  # (B, H), infinite where absent
+    new_normals: Tensor,  # (2B, D)
+    new_offsets: Tensor,  # (2B,)
+    own: int,
+    most: int,
+) -> tuple[Tensor, Tensor]:  # (2B, H', D), (2B, H') with H' <= own + most
+    """The children's half-spaces: the first `own`, which are the input set's, and of the others the newest `most`.
+
+    To drop a half-space makes a piece larger, never smaller.
+    """
+    normals = torch.cat([twice(normals), new_normals[:, None]], 1)
+    offsets = torch.cat([twice(offsets), new_offsets[:, None]], 1)
+    rest = normals.shape[1] - own
+    if rest <= most:
+        return normals, offsets
+    # Absent ones go first, the others stay in the order of their age.
+    order = own + (offsets[:, own:] < torch.inf).to(torch.int8).argsort(dim=1, stable=True)[:, rest - most :]
+    kept = torch.cat([torch.arange(own, device=order.device).expand(len(order), -1), order], 1)
+    return normals.gather(1, kept[..., None].expand(-1, -1, normals.shape[2])), offsets.gather(1, kept)
 
 
 def cut_pre(pre_lower: Tensor, pre_upper: Tensor, split: Split) -> tuple[Tensor, Tensor]:  # (B, N) -> (2B, N)

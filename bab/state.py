@@ -19,6 +19,7 @@ class State:
     frontier: Frontier
     goals: int  # how many roots there are
     batch: int
+    named: int = 0  # ids given so far
     deadline: float | None = None
     start: float = field(default_factory=time.monotonic)
     pieces: int = 0  # bounded so far

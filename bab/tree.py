@@ -5,7 +5,7 @@ Two kinds exist. `regions`: pieces are small regions of a low-dimensional input,
 multipliers are optimised. A record (see `frontier`) holds what the tree needs to rebuild a piece; every record has
 
     goal   which goal the piece works on          depth  splits above it
-    bound  the best lower bound of its rows       id     its number, children 2 i and 2 i + 1 of split i
+    bound  the best lower bound of its rows       id     its number, in the order in which pieces came to be
 """
 
 from __future__ import annotations
@@ -84,9 +84,6 @@ class AbstractTree(ABC):
 
 
 def children_of(record: Record, shared: tuple[str, ...]) -> Record:
-    """Fields that children inherit as they are, with depth and id advanced."""
+    """Fields that children inherit as they are, one level deeper; the engine gives them their ids."""
     twice = {name: torch.cat([record[name], record[name]]) for name in shared}
-    twice["depth"] = torch.cat([record["depth"], record["depth"]]) + 1
-    # Ids fit 62 levels; deeper pieces share ids, which only the log reads.
-    twice["id"] = torch.cat([2 * record["id"], 2 * record["id"] + 1])
-    return twice
+    return twice | {"depth": torch.cat([record["depth"], record["depth"]]) + 1}

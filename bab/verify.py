@@ -49,9 +49,8 @@ def verify(
     torch.manual_seed(config.seed)
     strategy = choose(graph, config)
     working = graph.to(strategy.dtype, strategy.device)
-    attack = None
+    attack = Attack(working, prop, confirm, config.seed)
     if config.attack == "on":
-        attack = Attack(working, prop, confirm, config.seed)
         found = _first_attack(attack, deadline)
         if found is not None:
             return _outcome("sat", found, time.monotonic() - start, "found by the first attack")
@@ -59,10 +58,9 @@ def verify(
     for observer in observers:
         observer.started(strategy.sentence(graph, tree.describe()))
     schedule = Schedule(config.attack == "on", config.search.max_pieces)
-    judge = attack or Attack(working, prop, confirm, config.seed)
     engine = Engine(
         tree,
-        judge if config.attack == "on" else None,
+        attack,
         schedule,
         observers,
         deadline,
@@ -99,13 +97,12 @@ def build(graph: Graph, working: Graph, prop: Property, config: Config, strategy
     goals = goals_of(prop, strategy.dtype, strategy.device, *sizes)
     precise_goals = goals_of(prop, torch.float64, "cpu", *sizes)
     if strategy.tree == "regions":
-        keep = 2 * goals.constants.shape[1] if strategy.splits == "polyhedral" else 0
         return Regions(
             graph,
             prop,
             goals,
             precise_goals,
-            Rebounding(linear, half_spaces=keep),
+            Rebounding(linear, steps=4),
             Rebounding(precise, clipping=False),
             pieces,
             strategy.splits,

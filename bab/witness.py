@@ -85,6 +85,7 @@ class Judge:
     def __init__(self, graph: Graph, prop: Property, confirm: Callable[[Array], Array]) -> None:
         self.graph, self.prop, self.confirm = graph, prop, confirm
 
+    @torch.enable_grad()  # a candidate moves along a gradient, and the search has gradients switched off
     def __call__(self, x: Array, goal: Goal) -> Witness | None:  # (D,)
         """The witness that the candidate x becomes; None where it is not confirmed."""
         case = self.prop.cases[goal[0]]
