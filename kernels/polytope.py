@@ -18,6 +18,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from .dot import absolute_dot, depth, dot
 from .rounding import gamma
 
 
@@ -26,8 +27,8 @@ def box_minimum(a: Tensor, lower: Tensor, upper: Tensor) -> Tensor:  # (B, R, D)
     middle = (lower + upper) / 2
     eps = torch.finfo(a.dtype).eps
     radius = torch.maximum(upper - middle, middle - lower) * (1 + 4 * eps)
-    reach = radius + gamma(2 * a.shape[-1] + 4, a.dtype) * torch.maximum(lower.abs(), upper.abs())
-    return (torch.bmm(a, middle[..., None]) - torch.bmm(a.abs(), reach[..., None]))[..., 0]
+    reach = radius + gamma(2 * depth(a.shape[-1]) + 4, a.dtype) * torch.maximum(lower.abs(), upper.abs())
+    return dot(a, middle) - absolute_dot(a, reach)
 
 
 def box_minimiser(a: Tensor, lower: Tensor, upper: Tensor) -> Tensor:  # (B, R, D), (B, D), (B, D) -> (B, R, D)

@@ -13,8 +13,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
+
+from .dot import dot
 
 
 class LinesLike(NamedTuple):
@@ -34,14 +35,9 @@ def substitute(
 ) -> tuple[Tensor, Tensor]:  # (B, R, n), (B, R)
     """Coefficients on the pre-activations and the constant gained; rounding is the caller's to account for."""
     positive, negative = coefficient.clamp(min=0), coefficient.clamp(max=0)
-    gain = _inner(negative, lines.upper_bias)
+    gain = dot(negative, lines.upper_bias)
     if not zero_lower_bias:
-        gain = gain + _inner(positive, lines.lower_bias)
+        gain = gain + dot(positive, lines.lower_bias)
     lower_slope, upper_slope = (t[:, None] if t.ndim == 2 else t for t in (lines.lower_slope, lines.upper_slope))
     below = positive.mul_(lower_slope).addcmul_(negative, upper_slope)
     return below, gain
-
-
-def _inner(rows: Tensor, bias: Tensor) -> Tensor:  # (B, R, n), (B, n) or (B, R, n) -> (B, R)
-    """Each row's inner product with its bias; one product with a vector where the rows share it."""
-    return torch.bmm(rows, bias[..., None])[..., 0] if bias.ndim == 2 else (rows * bias).sum(-1)

@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from ..kernels.dot import dot
 from ..kernels.substitute import substitute
 from ..problems.activation import LeakyReLU, Lines
 from ..problems.graph import Activation, Affine, Graph, Input, Product
@@ -65,7 +66,7 @@ def backward(
         node = graph.nodes[position]
         match node:
             case Affine():
-                gain = coefficient @ node.bias
+                gain = dot(coefficient, node.bias)
                 slack = slack + weigh(coefficient, scales.affine[position])
                 for source, operator in zip(node.inputs, node.operators, strict=True):
                     slack = slack + _add(pending, source, operator.adjoint(coefficient), scales)

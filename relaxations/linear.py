@@ -15,6 +15,7 @@ Soundness: outward rounded.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -30,7 +31,9 @@ from .rounding import Rounding, Scales, pick, weigh
 from .types import Multipliers, Pieces, Result, Rows
 
 # Elements of one coefficient tensor; larger ones are cut into chunks of rows. Four of these live at a time.
-CHUNK = 1 << 24
+CHUNK = 1 << 22
+# Groups smaller than this cost more in calls than they save in rows.
+FEWEST = 32
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,20 +131,21 @@ class Linear:
         if from_input and pieces.normals.shape[1] == 0:
             return affine_interval(self.rounding, scales, source, [(pieces.lower, pieces.upper)] * len(node.inputs))
         undecided = ~graph.nodes[position].function.decided(lower, upper)
-        width = int(undecided.sum(1).max())
-        if width == 0:
-            return lower, upper
+        counts, order = undecided.sum(1).sort(descending=True)
         new_lower, new_upper = lower.clone(), upper.clone()
-        index = undecided.to(torch.uint8).topk(width, sorted=False).indices  # (B, width); the rest is decided
-        step = max(1, CHUNK // (2 * len(pieces) * max(n.size for n in graph.nodes[: source + 1])))
-        for chosen in index.split(step, dim=1):
-            low, high, spread = self._rows(pieces, scales, lines, source, chosen)
-            new_lower.scatter_(1, chosen, low)
-            new_upper.scatter_(1, chosen, high)
-            if reach is not None and not from_input:
-                if position not in reach:
-                    reach[position] = spread.new_zeros(*lower.shape, spread.shape[-1])
-                reach[position].scatter_(1, chosen[..., None].expand_as(spread), spread)
+        if reach is not None and not from_input:
+            reach[position] = lower.new_zeros(*lower.shape, pieces.lower.shape[1])
+        size = max(n.size for n in graph.nodes[: source + 1])
+        for group, width in _groups(order, counts.tolist(), size):
+            index = (
+                undecided[group].to(torch.uint8).topk(width, sorted=False).indices
+            )  # (B, width); the rest is decided
+            own = {i: Lines(*(t[group] for t in chosen)) for i, chosen in lines.items()}
+            space, vectors, at = pieces.space(group), scales.of(group), group[:, None]
+            for some in index.split(max(1, CHUNK // (2 * len(group) * size)), dim=1):
+                new_lower[at, some], new_upper[at, some], spread = self._rows(space, vectors, own, source, some)
+                if reach is not None and not from_input:
+                    reach[position][at, some] = spread
         return new_lower, new_upper
 
     def _rows(
@@ -216,3 +220,21 @@ def conclude(
         empty=empty,
         multipliers=multipliers,
     )
+
+
+def _groups(order: Tensor, counts: list[int], size: int) -> Iterator[tuple[Tensor, int]]:
+    """Pieces of like width, and their width: `order` sorts them by how many rows each needs, most first.
+
+    The rows of a group form one dense tensor, so a few pieces with many rows must not set the width of all.
+    """
+    start = 0
+    while start < len(counts) and counts[start]:
+        width = counts[start]
+        most = max(1, CHUNK // (2 * width * size))
+        stop = start + 1
+        while stop < len(counts) and stop - start < most and (2 * counts[stop] > width or stop - start < FEWEST):
+            stop += 1
+        while stop > start + 1 and not counts[stop - 1]:
+            stop -= 1
+        yield order[start:stop], width
+        start = stop

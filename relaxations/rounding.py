@@ -5,12 +5,12 @@ pre-activation bounds already proved, whichever is smaller. From it follow the v
 the absolute values of its coefficients (u is the unit roundoff, gamma_n = n u / (1 - n u)):
 
 - affine node, x its inputs, t the terms of its longest inner product:
-      gamma_{t+3} sum_i |A_i| |x_i|  +  gamma_{n+3} |b|.
+      gamma_{t+3} sum_i |A_i| |x_i|  +  gamma_{d+3} |b|,   d = depth(n), see `kernels.dot`.
   Storing a float64 weight in the working dtype costs one more u for each entry, hence t + 3.
-- ReLU-like activation, z its pre-activation, coefficients taken *below* it: gamma_{n+4} |z|. The bias of the upper line
+- ReLU-like activation, z its pre-activation, coefficients taken *below* it: gamma_{d+4} |z|. The bias of the upper line
   is -s l, so a coefficient L contributes an inner product of terms L s l, each at most (L s) |z|. Where the affine node
   below feeds nothing else, its coefficients are the same, and the two vectors are added up beforehand.
-- smooth activation, coefficients taken *above* it: gamma_{n+4} (|f(z)| + 2 |z|), slopes being at most 1.
+- smooth activation, coefficients taken *above* it: gamma_{d+4} (|f(z)| + 2 |z|), slopes being at most 1.
 - sum of two coefficients that arrive at a node: 2 u |value|.
 
 Sizes are taken at the root once and for all (`Rounding.fixed`), or on each piece of a batch (`Rounding.local`): on a
@@ -26,6 +26,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..kernels.dot import absolute_dot, depth
 from ..kernels.rounding import gamma, unit_roundoff
 from ..problems.activation import LeakyReLU
 from ..problems.affine import AbstractLinear
@@ -93,7 +94,7 @@ class Rounding:
         match node:
             case Affine():
                 size = self._bias[position]
-                error = gamma(node.size + 3, self.dtype) * size
+                error = gamma(depth(node.size) + 3, self.dtype) * size
                 pairs = zip(self.absolute[position], self._magnitude[position], strict=True)
                 for source, (absolute, magnitude) in zip(node.inputs, pairs, strict=True):
                     reach = absolute.apply(scales.size[source])
@@ -111,7 +112,7 @@ class Rounding:
                 low, high = node.function.interval(low, high)
                 size = torch.maximum(low.abs(), high.abs())
                 relu = isinstance(node.function, LeakyReLU)
-                vector = INFLATE * gamma(node.size + 4, self.dtype) * (z if relu else size + 2 * z)
+                vector = INFLATE * gamma(depth(node.size) + 4, self.dtype) * (z if relu else size + 2 * z)
                 if self._carried.get(source) == position:
                     scales.affine[source] = scales.affine[source] + vector
                     scales.activation[position] = None
@@ -143,9 +144,7 @@ def _folded(operator: AbstractLinear) -> bool:
 
 def weigh(coefficient: Tensor, vector: Tensor) -> Tensor:  # (B, R, n), (n,) or (B, n) -> (B, R)
     """|coefficient| . vector."""
-    if vector.ndim == 1:
-        return coefficient.abs() @ vector
-    return torch.bmm(coefficient.abs(), vector[..., None])[..., 0]
+    return absolute_dot(coefficient, vector)
 
 
 def pick(vector: Tensor, index: Tensor) -> Tensor:  # (n,) or (B, n), (B, U) -> (B, U)

@@ -37,6 +37,22 @@ class Pieces:
     def __getitem__(self, index: Tensor | slice) -> Pieces:
         return Pieces(*(getattr(self, f.name)[index] for f in fields(self)))
 
+    def space(self, index: Tensor) -> Pieces:
+        """Some pieces as sets of inputs: without what is known of their neurons."""
+        none = self.neuron[index, :0]
+        empty = self.lower[index, :0]
+        return Pieces(
+            self.lower[index],
+            self.upper[index],
+            self.normals[index],
+            self.offsets[index],
+            none,
+            empty,
+            empty,
+            empty,
+            empty,
+        )
+
     def with_pre(self, lower: Tensor, upper: Tensor) -> Pieces:
         """The same pieces with other pre-activation bounds."""
         return replace(self, pre_lower=lower, pre_upper=upper)
