@@ -20,6 +20,7 @@ def bound_report(network: Path, prop: Path, config: Config, as_json: bool) -> st
         "crown" if config.relaxation == "auto" else config.relaxation,
         precision="float32" if config.precision == "float32" else "float64",
         device="cuda" if config.device == "cuda" else "cpu",
+        backend=config.bounding.backend,
         time_limit=config.timeout,
     )
     return _json(found) if as_json else _text(found)

@@ -31,6 +31,7 @@ Precision = Literal["auto", "float32", "float64"]
 Split = Literal["auto", "input", "polyhedral", "activation"]
 Relaxation = Literal["auto", "ibp", "deeppoly-0", "deeppoly-1", "crown", "alpha-crown", "exact"]
 Rule = Literal["auto", "widest", "sensitivity", "babsr", "look-ahead"]
+Backend = Literal["highs", "gurobi"]
 Switch = Literal["on", "off"]
 
 
@@ -45,6 +46,7 @@ class BoundingConfig:
 
     steps: int = _at_least(0, 20)  # gradient steps on slopes and multipliers
     learning_rate: float = _at_least(0.0, 0.1)
+    backend: Backend = "highs"  # of the mixed-integer programs of `exact`
 
 
 @dataclass(frozen=True)

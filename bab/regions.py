@@ -25,6 +25,7 @@ from ..problems.graph import Affine, Graph
 from ..problems.property import Polytope, Property
 from ..relaxations.base import Rebounding
 from ..relaxations.decide import decision_half_spaces
+from ..relaxations.ibp import Ibp
 from ..relaxations.linear import undecided_neurons
 from ..relaxations.root import outward, outward_half_spaces
 from ..relaxations.types import Pieces, Result
@@ -48,8 +49,8 @@ class Regions(AbstractTree):
         prop: Property,
         goals: Goals,
         precise_goals: Goals,  # in float64
-        relaxation: Rebounding,
-        precise: Rebounding,  # the same in float64
+        relaxation: Rebounding | Ibp,
+        precise: Rebounding | Ibp,  # the same in float64
         root: Pieces,  # the hull of all cases, bounded
         splits: str = "auto",
         rule: str = "sensitivity",

@@ -2,7 +2,10 @@
 
 Networks with few inputs are split in their input: boxes shrink geometrically, every layer can be bounded anew on each,
 and after a dozen bisections the network is nearly linear on a piece. With many inputs a box barely shrinks by a split,
-and neurons are decided instead. `SMALL` inputs is where that changes; a user can override it with `split`.
+and neurons are decided instead. `SMALL` inputs is where that changes, and `TINY` neurons an input: to decide them all
+is then less work than to bisect every side a few times. A user can override it with `split`.
+
+Two relaxations take no part in that choice: `ibp` bounds every layer anew whatever the tree, and `exact` needs none.
 """
 
 from __future__ import annotations
@@ -15,13 +18,14 @@ from ..problems.graph import Graph
 from .config import Config
 
 SMALL = 12
+TINY = 4
 
 
 @dataclass(frozen=True)
 class Strategy:
     """How a problem will be searched."""
 
-    tree: str  # regions or phases
+    tree: str  # regions, phases, or oracle: no tree, but one mixed-integer program a goal
     splits: str  # auto, input, polyhedral, activation
     rule: str  # of input splits
     relaxation: str
@@ -36,16 +40,23 @@ class Strategy:
 
 
 def choose(graph: Graph, config: Config) -> Strategy:
-    """The strategy for a network, with the user's overrides."""
+    """The strategy for a network, with the user's overrides; `BadInput` where `exact` is asked of a smooth network."""
     device = torch.device("cuda" if config.device == "cuda" else "cpu")
     if config.device == "auto" and torch.cuda.is_available() and graph.neurons > 20_000:
         device = torch.device("cuda")
     dtype = {"float32": torch.float32, "float64": torch.float64}.get(config.precision, torch.float32)
-    low = graph.input_size <= SMALL
-    regions = config.split in ("input", "polyhedral") or (config.split == "auto" and low)
+    low, tiny = graph.input_size <= SMALL, graph.neurons <= TINY * graph.input_size
+    regions = config.split in ("input", "polyhedral") or (config.split == "auto" and low and not tiny)
     regions |= config.split == "activation" and low
     rule = config.branching.rule if config.branching.rule in ("widest", "sensitivity") else "sensitivity"
-    relaxation = config.relaxation
+    relaxation, splits = config.relaxation, config.split
+    if relaxation == "exact":
+        from ..relaxations.exact import check_piecewise
+
+        check_piecewise(graph)
+        return Strategy("oracle", splits, rule, relaxation, torch.float64, torch.device("cpu"))
+    if relaxation == "ibp":  # intervals take nothing from multipliers: every layer is bounded anew, on any piece
+        regions, splits = True, "activation" if splits == "auto" and not low else splits
     if relaxation == "auto":
         relaxation = "crown" if regions else "alpha-crown"
-    return Strategy("regions" if regions else "phases", config.split, rule, relaxation, dtype, device)
+    return Strategy("regions" if regions else "phases", splits, rule, relaxation, dtype, device)

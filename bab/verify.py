@@ -12,6 +12,7 @@ from ..problems.graph import Graph
 from ..problems.property import Array, Property
 from ..relaxations.alpha import Alpha
 from ..relaxations.base import Rebounding
+from ..relaxations.ibp import Ibp, interval_root
 from ..relaxations.root import in_float64, root
 from .attack import Attack
 from .config import Config
@@ -27,6 +28,7 @@ from .tree import AbstractTree
 from .witness import Witness
 
 __all__ = ["Outcome", "verify"]
+PROGRAMS = "one mixed-integer program for each unsafe set"
 
 
 @torch.no_grad()
@@ -54,6 +56,8 @@ def verify(
         found = _first_attack(attack, deadline)
         if found is not None:
             return _outcome("sat", found, time.monotonic() - start, "found by the first attack")
+    if strategy.tree == "oracle":
+        return _asked(graph, prop, config, confirm, observers, deadline, strategy.sentence(graph, PROGRAMS))
     tree = build(graph, working, prop, config, strategy)
     for observer in observers:
         observer.started(strategy.sentence(graph, tree.describe()))
@@ -85,25 +89,56 @@ def verify(
     return outcome
 
 
+def _asked(
+    graph: Graph,
+    prop: Property,
+    config: Config,
+    confirm: Callable[[Array], Array],
+    observers: Sequence[Observer],
+    deadline: float | None,
+    sentence: str,
+) -> Outcome:
+    """The outcome of the exact relaxation."""
+    from .oracle import ask
+
+    start = time.monotonic()
+    for observer in observers:
+        observer.started(sentence)
+    answer = ask(graph, prop, confirm, config.bounding.backend, deadline)
+    stats = {"strategy": sentence}
+    seconds = time.monotonic() - start
+    outcome = _outcome(answer.verdict, answer.witness, seconds, answer.reason, answer.pieces, stats)
+    for observer in observers:
+        observer.finished(outcome, None)
+    return outcome
+
+
 def build(graph: Graph, working: Graph, prop: Property, config: Config, strategy: Strategy) -> AbstractTree:
     """The tree the strategy asks for, its root bounded."""
     cases = [case.inputs for case in prop.cases if not case.inputs.empty]
     lower = torch.from_numpy(np.min([case.lower for case in cases], axis=0))
     upper = torch.from_numpy(np.max([case.upper for case in cases], axis=0))
     rule = strategy.relaxation if strategy.relaxation.startswith("deeppoly") else "crown"
-    linear, pieces = root(graph, working, lower, upper, rule)
+    if strategy.relaxation == "ibp":
+        intervals, pieces = interval_root(working, lower, upper)
+        linear = intervals.linear
+    else:
+        linear, pieces = root(graph, working, lower, upper, rule)
     precise = in_float64(graph, linear, pieces)
     sizes = [linear.scales.size[i].double().cpu() * 1.001 for i in (0, -1)]
     goals = goals_of(prop, strategy.dtype, strategy.device, *sizes)
     precise_goals = goals_of(prop, torch.float64, "cpu", *sizes)
     if strategy.tree == "regions":
+        steps = 4 if config.relaxation in ("auto", "alpha-crown") else 0
+        both = Rebounding(linear, steps=steps), Rebounding(precise, clipping=False)
+        if strategy.relaxation == "ibp":
+            both = Ibp(linear), Ibp(precise)
         return Regions(
             graph,
             prop,
             goals,
             precise_goals,
-            Rebounding(linear, steps=4),
-            Rebounding(precise, clipping=False),
+            *both,
             pieces,
             strategy.splits,
             strategy.rule,

@@ -120,8 +120,10 @@ def _check(graph: Graph, relaxation: str, precision: str, device: str) -> None:
         raise BadInput(f"precision must be float32 or float64, not {precision!r}")
     if torch.device(device).type == "cuda" and not torch.cuda.is_available():
         raise BadInput("device 'cuda' was asked for, but PyTorch finds no CUDA device here; use cpu")
-    if relaxation == "exact" and any(not graph.nodes[i].function.kinks for i in graph.activations):
-        raise BadInput("exact bounds need piecewise-linear activations, and this network has smooth ones; use crown")
+    if relaxation == "exact":
+        from .exact import check_piecewise
+
+        check_piecewise(graph)
 
 
 def _polytopes(graph: Graph, input_set: InputSet) -> list[Polytope]:
@@ -235,7 +237,7 @@ def _part(
     size = max(pieces.lower.shape[1], pieces.pre_lower.shape[1], c.shape[1]) * len(pieces)
     for chosen in _parts(len(c), ELEMENTS // (4 * size)):
         rows, lost = _both_sides(c[chosen], d[chosen], intervals, len(pieces))
-        found, slack = rows_below(intervals.rounding, intervals.scales, bounds, rows)
+        found, slack = rows_below(intervals.linear.rounding, intervals.linear.scales, bounds, rows)
         found = found - slack
         if linear is not None:
             found = torch.maximum(found, _linear_rows(pieces, linear, rows, relaxation, steps))
@@ -265,7 +267,7 @@ def _both_sides(c: Tensor, d: Tensor, intervals: Ibp, count: int) -> tuple[Rows,
     exact, constant = torch.cat([c, -c]), torch.cat([d, -d])
     like = intervals.graph.nodes[-1].bias
     rounded, offset = exact.to(like.dtype), constant.to(like.dtype)
-    largest = intervals.scales.size[-1].double().cpu() * 1.001
+    largest = intervals.linear.scales.size[-1].double().cpu() * 1.001
     lost = (rounded.double() - exact).abs() @ largest + (offset.double() - constant).abs()
     expand = lambda t: t.to(like.device).expand(count, *t.shape)  # noqa: E731
     return Rows(expand(rounded), expand(offset)), lost * (1 + 1e-12)

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from ..problems.errors import BadInput
-from ..problems.graph import Graph
+from ..problems.graph import Activation, Graph, Product
 from ..problems.property import Polytope, UnsafeSet
 from .base import AbstractRelaxation
 from .lp.boxes import Box, node_boxes
@@ -128,6 +128,17 @@ def _judge(  # type: ignore[no-untyped-def]
         return ExactResult(lower if lower == np.inf else -np.inf, upper, x, solution.status, 0.0, solution.note)
     margin = TOLERANCE * (1.0 + float((model.upper - model.lower).sum()))
     return ExactResult(solution.bound - margin, upper, x, solution.status, margin, solution.note)
+
+
+def check_piecewise(graph: Graph) -> None:
+    """Raises `BadInput` for a network that no mixed-integer program is exact on."""
+    for node in graph.nodes:
+        if isinstance(node, Product) or (isinstance(node, Activation) and not node.function.kinks):
+            what = "product" if isinstance(node, Product) else node.function.name
+            raise BadInput(
+                f"the exact relaxation needs piecewise-linear activations, and layer {node.name!r} is a {what}; "
+                "use the relaxation crown or alpha-crown"
+            )
 
 
 def _check(graph: Graph, polytope: Polytope, unsafe: UnsafeSet) -> None:

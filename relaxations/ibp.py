@@ -26,6 +26,7 @@ from ..problems.activation import LeakyReLU
 from ..problems.graph import Activation, Affine, Graph, Product
 from .base import AbstractRelaxation
 from .interval import interval_bounds
+from .linear import Linear
 from .root import outward
 from .rounding import Rounding, Scales, weigh
 from .types import Multipliers, Pieces, Result, Rows
@@ -41,7 +42,7 @@ def interval_root(
     pieces = Pieces.boxes(*outward(lower[None], upper[None], like.dtype, like.device), graph.neurons)
     rounding = Rounding(graph)
     scales = rounding.local(torch.maximum(pieces.lower.abs(), pieces.upper.abs())[0], {})
-    relaxation = Ibp(rounding, scales)
+    relaxation = Ibp(Linear(rounding, scales))
     bounds = relaxation.nodes(pieces)
     return relaxation, pieces.with_pre(*pre_activations(graph, bounds, pieces))
 
@@ -50,32 +51,35 @@ def interval_root(
 class Ibp(AbstractRelaxation):
     """Interval bounds of every layer on every piece."""
 
-    rounding: Rounding
-    scales: Scales  # of the root
-    half_spaces: int = 0  # children inherit none: the rows have no forms to cut with
+    linear: Linear  # its network and rounding vectors; of its lines no bound here makes use
 
     @property
     def graph(self) -> Graph:
         """The network in the dtype and on the device of the computation."""
-        return self.rounding.graph
+        return self.linear.graph
 
     def nodes(self, pieces: Pieces) -> list[tuple[Tensor, Tensor]]:
         """Bounds of every node on every piece, half-spaces worked into the box."""
         lower, upper = pieces.lower, pieces.upper
         if pieces.normals.shape[1]:
             lower, upper, _ = clip_box(lower, upper, pieces.normals, pieces.offsets)
-        return interval_bounds(self.rounding, self.scales, lower, upper, pieces.pre_lower, pieces.pre_upper)
+        return interval_bounds(
+            self.linear.rounding, self.linear.scales, lower, upper, pieces.pre_lower, pieces.pre_upper
+        )
 
     def bound(self, pieces: Pieces, rows: Rows, start: Multipliers | None = None) -> tuple[Result, Pieces]:
         lower, upper, empty = pieces.lower, pieces.upper, torch.zeros_like(pieces.lower[:, 0], dtype=torch.bool)
         if pieces.normals.shape[1]:
             lower, upper, empty = clip_box(lower, upper, pieces.normals, pieces.offsets)
-        bounds = interval_bounds(self.rounding, self.scales, lower, upper, pieces.pre_lower, pieces.pre_upper)
+        bounds = interval_bounds(
+            self.linear.rounding, self.linear.scales, lower, upper, pieces.pre_lower, pieces.pre_upper
+        )
         pre_lower, pre_upper = pre_activations(self.graph, bounds, pieces)
         empty = empty | (pre_lower > pre_upper).any(1)
         pieces = pieces.with_pre(pre_lower, torch.maximum(pre_lower, pre_upper))
-        least, slack = rows_below(self.rounding, self.scales, bounds, rows)
+        least, slack = rows_below(self.linear.rounding, self.linear.scales, bounds, rows)
         lower_bound = least - slack
+        blame, scores = self.blame(pieces, rows, least.argmax(1))
         result = Result(
             lower=lower_bound,
             forms=least.new_zeros(*least.shape, pieces.lower.shape[1]),
@@ -84,13 +88,16 @@ class Ibp(AbstractRelaxation):
             pre_lower=pieces.pre_lower,
             pre_upper=pieces.pre_upper,
             empty=empty,
-            blame=self.blame(pieces, rows, least.argmax(1)),
+            blame=blame,
+            scores=scores,
         )
         return result, pieces
 
-    def blame(self, pieces: Pieces, rows: Rows, row: Tensor) -> Tensor:  # (B,) -> (B, D)
-        """Each coordinate's share in the width of the interval of row `row`; heuristic."""
-        graph = self.graph
+    def blame(self, pieces: Pieces, rows: Rows, row: Tensor) -> tuple[Tensor, Tensor]:  # (B,) -> (B, D), (B, N)
+        """What each coordinate adds to the width of row `row`, and what deciding each neuron would take off it at
+        least: its weight times the shorter part of its interval. Heuristic."""
+        graph, width = self.graph, pieces.upper - pieces.lower
+        scores = torch.zeros_like(pieces.pre_lower)
         each = torch.arange(len(pieces), device=row.device)
         pending = {graph.output: rows.coefficients[each, row].abs()}
 
@@ -104,7 +111,7 @@ class Ibp(AbstractRelaxation):
             node = graph.nodes[position]
             match node:
                 case Affine():
-                    for source, operator in zip(node.inputs, self.rounding.absolute[position], strict=True):
+                    for source, operator in zip(node.inputs, self.linear.rounding.absolute[position], strict=True):
                         send(source, operator.adjoint(weight))
                 case Activation():
                     where = slice(graph.offsets[position], graph.offsets[position] + node.size)
@@ -113,11 +120,11 @@ class Ibp(AbstractRelaxation):
                     if not isinstance(node.function, LeakyReLU):
                         flat = node.function.derivative(torch.zeros_like(low))
                         steepest = torch.where((low < 0) & (high > 0), flat, steepest)
+                    scores[:, where] = weight * torch.minimum(-low, high).clamp(min=0)
                     send(node.inputs[0], weight * steepest)
-                case Product():  # the share depends on the other factor: blame widths alone
-                    return pieces.upper - pieces.lower
-        width = pieces.upper - pieces.lower
-        return pending[0] * width if 0 in pending else width
+                case Product():  # what passes depends on the other factor: blame widths alone
+                    return width, scores
+        return (pending[0] * width if 0 in pending else width), scores
 
 
 def pre_activations(

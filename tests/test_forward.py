@@ -29,7 +29,7 @@ class TestIbp(Conformance):
     settles = False
 
     def build(self, linear, graph):
-        return Ibp(linear.rounding, linear.scales)
+        return Ibp(linear)
 
 
 def unknown(pieces: Pieces) -> Pieces:
@@ -46,7 +46,7 @@ def test_forward_bounds_hold_from_nothing_and_beat_intervals(kind, dtype):
         p = problem(kind, seed, dtype, halfspaces=seed % 2, radius=0.3)
         pieces = unknown(p.pieces)
         found, empty, scales = forward_bounds(p.linear, pieces)
-        intervals = Ibp(p.linear.rounding, p.linear.scales).bound(pieces, p.rows)[0]
+        intervals = Ibp(p.linear).bound(pieces, p.rows)[0]
         assert not empty.any() and len(scales.size) == len(p.graph.nodes)
         for b in range(len(pieces)):
             pre = points(p, b)[2]
@@ -79,5 +79,5 @@ def test_large_cancelling_weights_are_paid_for():
         graph = cancelling(-0.25)
         linear, pieces = root(graph, graph.to(dtype), lower, upper)[:2]
         rows = Rows(torch.ones(1, 1, 1, dtype=dtype), torch.zeros(1, 1, dtype=dtype))
-        for relaxation in (Forward(linear), Ibp(linear.rounding, linear.scales)):
+        for relaxation in (Forward(linear), Ibp(linear)):
             assert relaxation.bound(unknown(pieces), rows)[0].lower.item() <= -0.25 + 1e-6
