@@ -16,6 +16,7 @@ from torch import Tensor
 from ..problems.graph import Graph
 from ..problems.property import Polytope, Property
 from ..relaxations.alpha import Alpha, only_relu
+from ..relaxations.clip import none_left
 from ..relaxations.linear import undecided_neurons
 from ..relaxations.root import outward, outward_half_spaces
 from ..relaxations.types import Multipliers, Pieces
@@ -111,6 +112,7 @@ class Phases(AbstractTree):
         rows = self.goals.rows(record["goal"])
         result, values, _ = self.relaxation.bound(pieces, rows, self._start(record, pieces))
         empty = result.empty | (pieces.pre_lower > pieces.pre_upper).any(1)
+        empty |= none_left(pieces, result, pieces.lower, pieces.upper)
         bound = torch.fmax(result.lower.amax(1), record["bound"])
         closed = (bound > 0) | empty
         near = ~closed & ((result.lower + result.slack) > 0).any(1)
@@ -133,10 +135,13 @@ class Phases(AbstractTree):
         neuron = top[:, 0].clone()
         rows = (open_ & undecided.any(1)).nonzero()[:, 0]
         if self.candidates > 1 and len(rows):
-            neuron[rows] = self._look_ahead({k: v[rows] for k, v in record.items()}, pieces[rows], top[rows])
+            some = {k: v[rows] for k, v in record.items()}
+            neuron[rows] = self._look_ahead(some, pieces[rows], top[rows], undecided[rows])
         return phase_split(self.graph, neuron, pieces.pre_lower, pieces.pre_upper)
 
-    def _look_ahead(self, record: Record, pieces: Pieces, top: Tensor) -> Tensor:  # (B, K) -> (B,)
+    def _look_ahead(
+        self, record: Record, pieces: Pieces, top: Tensor, undecided: Tensor
+    ) -> Tensor:  # (B, K), (B, N) -> (B,)
         """Of each piece's candidates, the one whose worse child has the best bound without further optimisation."""
         count, tried = top.shape
         every = torch.arange(count, device=top.device).repeat_interleave(tried)
@@ -151,6 +156,8 @@ class Phases(AbstractTree):
         # A closed child needs no work, so what it gains beyond zero is worth nothing; both gains count a little.
         gained = bound.clamp(max=0.0)
         score = gained.amin(0) + 0.1 * gained.amax(0)
+        # Where fewer than K neurons are undecided, candidates are filled up with decided ones.
+        score = torch.where(undecided.gather(1, top), score.nan_to_num(), -torch.inf)
         return top.gather(1, score.argmax(1, keepdim=True))[:, 0]
 
     def confirm(self, record: Record) -> Tensor:
