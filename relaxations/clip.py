@@ -3,7 +3,7 @@
 A counterexample makes every row of its unsafe set <= 0. Since row s is at least form_s(x) + constant_s on the piece,
 it lies in the half-space form_s x <= -constant_s; the box shrinks to what these half-spaces, and those the piece
 already has, leave of it. The idea is Clip-and-Verify's (NeurIPS 2025); here the rows of one unsafe set clip together,
-and may stay with the piece as half-spaces, which then tighten its children's bounds. Rows that are each negative somewhere
+and may stay with the piece as half-spaces, which then tighten its children's bounds. Rows each negative somewhere
 but never together leave a box behind that holds no counterexample: minimising one row's form over the half-spaces of
 the others finds that out (a conjunction of three rows in nine inputs: 80,000 pieces and no end before, 11,000 after).
 
