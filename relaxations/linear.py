@@ -26,6 +26,7 @@ from ..problems.activation import LeakyReLU, Lines
 from ..problems.affine import Dense
 from ..problems.graph import Affine, Graph
 from .backward import Form, backward
+from .between import Carried
 from .interval import affine_interval
 from .rounding import Rounding, Scales, pick, weigh
 from .types import Multipliers, Pieces, Result, Rows
@@ -34,6 +35,8 @@ from .types import Multipliers, Pieces, Result, Rows
 CHUNK = 1 << 22
 # Groups smaller than this cost more in calls than they save in rows.
 FEWEST = 32
+# With at most so many inputs, layers may be bounded forward first: see `tighten`.
+FORWARD = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,18 +90,32 @@ class Linear:
 
     def tighten(self, pieces: Pieces, reach: dict[int, Tensor] | None = None) -> tuple[Pieces, Tensor, Scales]:
         """Pre-activation bounds of every undecided neuron, layer by layer; which pieces came out empty (B,);
-        and the rounding vectors of each piece."""
+        and the rounding vectors of each piece.
+
+        Where inputs are few and little is known of the pieces yet, linear functions are carried forward as well,
+        through the lines that backward bounds gave: they cost a tenth, and neurons they decide need no rows.
+        """
         graph = self.graph
         pre_lower, pre_upper = pieces.pre_lower.clone(), pieces.pre_upper.clone()
         pieces = pieces.with_pre(pre_lower, pre_upper)
         empty = torch.zeros(len(pieces), dtype=torch.bool, device=pre_lower.device)
         lines: dict[int, Lines] = {}
-        scales = self.rounding.start(torch.maximum(pieces.lower.abs(), pieces.upper.abs()))
+        largest = torch.maximum(pieces.lower.abs(), pieces.upper.abs())
+        scales = self.rounding.start(largest)
+        carried = Carried(self.rounding, pieces, largest) if self._forward_pays(pieces) else None
         for position in range(1, len(graph.nodes)):
             if position not in graph.offsets:
                 self.rounding.extend(scales, position)
+                if carried is not None:
+                    carried.affine(scales, position)
                 continue
             lower, upper = part(graph, pieces, position)  # views: writing to them writes to the pieces
+            if carried is not None:
+                low, high = carried.ranges(pieces, position, scales.step, self.sweeps)
+                torch.maximum(lower, low, out=lower)
+                torch.minimum(upper, high, out=upper)
+                empty |= (lower > upper).any(-1)
+                torch.maximum(lower, upper, out=upper)
             new_lower, new_upper = self.pre_activation(pieces, scales, lines, position, lower, upper, reach)
             torch.maximum(lower, new_lower, out=lower)
             torch.minimum(upper, new_upper, out=upper)
@@ -108,7 +125,16 @@ class Linear:
             source = graph.nodes[position].inputs[0]
             scales.size[source] = torch.minimum(scales.size[source], torch.maximum(lower.abs(), upper.abs()))
             self.rounding.extend(scales, position, (lower, upper))
+            if carried is not None:
+                carried.activation(position, lines[position])
         return pieces, empty, scales
+
+    def _forward_pays(self, pieces: Pieces) -> bool:
+        """Whether most neurons are undecided still: on children of bounded pieces, forward bounds decide few more
+        (acasxu, pieces a second with and without: fresh boxes 8,400 and 4,000, children 11,100 and 16,700)."""
+        if pieces.lower.shape[1] > FORWARD:
+            return False
+        return bool(undecided_neurons(self.graph, pieces).float().mean() > 0.5)
 
     def pre_activation(
         self,
