@@ -54,12 +54,23 @@ class Engine:
         self.budgets = attack.budgets()
 
     def run(self) -> str:
-        """The verdict: unsat, sat, timeout or unknown (then `schedule.reason` says why)."""
+        """The verdict: unsat, sat, timeout or unknown (then `schedule.reason` says why).
+
+        An interrupt (Ctrl-C) ends the search with what it knows: `unknown`, because it was interrupted.
+        """
+        try:
+            for observer in self.observers:
+                observer.rooted(self.roots)
+            self.bound(self.roots)
+            self.progress("r")
+            return self.loop()
+        except KeyboardInterrupt:
+            self.schedule.reason = "interrupted"
+            return "unknown"
+
+    def loop(self) -> str:
+        """The search, once the roots are bounded."""
         state, schedule = self.state, self.schedule
-        for observer in self.observers:
-            observer.rooted(self.roots)
-        self.bound(self.roots)
-        self.progress("r")
         verdict = None
         while verdict is None:
             if state.witness is not None:
@@ -96,10 +107,16 @@ class Engine:
         self.schedule.slowest = max(self.schedule.slowest, time.monotonic() - begun)
 
     def bound(self, record: Record) -> None:
-        """Bound a batch of pieces, in parts if memory asks for it, and sort out what became of each."""
+        """Bound a batch of pieces, in parts if memory asks for it, and sort out what became of each.
+
+        Parts whose turn does not come before a limit is reached stay open, with their parents' bounds.
+        """
         waiting = [record]
         while waiting and self.state.witness is None:
             part = waiting.pop()
+            if self.schedule.exhausted(self.state):
+                self.state.frontier.push(part)
+                continue
             if len(part["goal"]) > self.state.batch:
                 waiting += [select_slice(part, self.state.batch, None), select_slice(part, 0, self.state.batch)]
                 continue
@@ -107,11 +124,13 @@ class Engine:
             try:
                 bounded = self.tree.bound(part)
             except (MemoryError, RuntimeError) as error:
-                if not _out_of_memory(error) or len(part["goal"]) == 1:
+                if not out_of_memory(error):
                     raise
+                waiting.append(part)
+                if len(part["goal"]) == 1:
+                    self.schedule.reason = "memory does not suffice to bound a single piece"
                 self.state.batch = max(1, len(part["goal"]) // 2)
                 self.progress("m")
-                waiting.append(part)
                 continue
             self.state.spend("bound", begun)
             self.sort(bounded)
@@ -208,6 +227,7 @@ def select_slice(record: Record, start: int, stop: int | None) -> Record:
     return {name: value[start:stop] for name, value in record.items()}
 
 
-def _out_of_memory(error: BaseException) -> bool:
-    text = str(error).lower()
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "memory" in text or "can't allocate" in text
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out; the CPU's allocator and CUDA's libraries raise plain RuntimeErrors."""
+    said = ("out of memory", "not enough memory", "can't allocate memory", "alloc_failed")
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(s in str(error).lower() for s in said)

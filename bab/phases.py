@@ -131,6 +131,8 @@ class Phases(AbstractTree):
 
     def _choose(self, record: Record, pieces: Pieces, scores: Tensor, undecided: Tensor, open_: Tensor) -> Split:
         """The best-scored neuron, or the best of a few by what its children's bounds would be."""
+        if undecided.shape[1] == 0:  # an affine network: the root is a leaf
+            return Split(record["index"], record["index"], record["point"])
         top = phase_candidates(scores, undecided, self.candidates)  # (B, K)
         neuron = top[:, 0].clone()
         rows = (open_ & undecided.any(1)).nonzero()[:, 0]

@@ -29,6 +29,8 @@ class Schedule:
 
     def exhausted(self, state: State) -> bool:
         """Whether a limit has been reached; `reason` then says which."""
+        if self.reason:
+            return True
         if state.left < self.margin + min(1.2 * self.slowest, 2.0):
             self.reason = "timeout"
         elif self.max_pieces is not None and state.pieces >= self.max_pieces:

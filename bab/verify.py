@@ -22,10 +22,11 @@ from .observer import Observer
 from .outcome import Outcome
 from .phases import Phases
 from .regions import Regions
+from .rowless import answered
 from .schedule import Schedule
 from .strategy import Strategy, choose
 from .tree import AbstractTree
-from .witness import Witness
+from .witness import Judge, Witness
 
 __all__ = ["Outcome", "verify"]
 PROGRAMS = "one mixed-integer program for each unsafe set"
@@ -48,9 +49,16 @@ def verify(
     start = time.monotonic()
     if all(case.inputs.empty for case in prop.cases):
         return Outcome("unsat", "the input set is empty: some lower bound exceeds its upper bound")
+    if not _goals(prop):
+        return Outcome("unsat", "the property calls no output unsafe")
     torch.manual_seed(config.seed)
     strategy = choose(graph, config)
     working = graph.to(strategy.dtype, strategy.device)
+    prop, found = answered(prop, Judge(graph, prop, confirm))
+    if found is not None:
+        return _outcome("sat", found, time.monotonic() - start, "every output is unsafe, and the input set has a point")
+    if not _goals(prop):
+        return Outcome("unsat", "the input set is empty: its half-spaces leave no point")
     attack = Attack(working, prop, confirm, config.seed)
     if config.attack == "on":
         found = _first_attack(attack, deadline)
@@ -87,6 +95,11 @@ def verify(
     for observer in observers:
         observer.finished(outcome, state)
     return outcome
+
+
+def _goals(prop: Property) -> int:
+    """How many pairs of an input polytope and an unsafe set there are to decide."""
+    return sum(len(case.unsafe) for case in prop.cases if not case.inputs.empty)
 
 
 def _asked(

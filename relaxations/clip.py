@@ -4,7 +4,7 @@ A counterexample makes every row of its unsafe set <= 0. Since row s is at least
 it lies in the half-space form_s x <= -constant_s; the box shrinks to what these half-spaces, and those the piece
 already has, leave of it. The idea is Clip-and-Verify's (NeurIPS 2025); here the rows of one unsafe set clip together,
 and may stay with the piece as half-spaces, which then tighten its children's bounds. Rows each negative somewhere
-but never together leave a box behind that holds no counterexample: minimising one row's form over the half-spaces of
+but never together leave a box behind that holds no counterexample: minimising one of them over the half-spaces of
 the others finds that out (a conjunction of three rows in nine inputs: 80,000 pieces and no end before, 11,000 after).
 
 Soundness: outward rounded; no counterexample is cut off.
@@ -38,6 +38,6 @@ def none_left(pieces: Pieces, result: Result, lower: Tensor, upper: Tensor) -> T
         return torch.zeros_like(result.empty)
     normals = torch.cat([pieces.normals, result.forms], 1)
     offsets = torch.cat([pieces.offsets, -result.constants], 1)
-    least, _ = polytope_minimum(result.forms, lower, upper, normals, offsets)
-    rounding = 2 * torch.finfo(least.dtype).eps * (least.abs() + result.constants.abs())
-    return (least + result.constants > rounding).any(1)
+    least, _ = polytope_minimum(normals, lower, upper, normals, offsets)
+    rounding = 2 * torch.finfo(least.dtype).eps * (least.abs() + offsets.abs())
+    return (least - offsets > rounding).any(1)

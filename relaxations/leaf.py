@@ -181,7 +181,7 @@ def _add_broken(cell: Cell, cuts: _Cuts, used: dict[int, torch.Tensor], solution
         excess = torch.where(used[i], -torch.inf, -sign * values[before] / size - t)
         index = torch.nonzero(excess > BROKEN).flatten()
         broken.append((i, index, excess[index]))
-    worst = torch.cat([excess for _, _, excess in broken])
+    worst = torch.cat([x.new_zeros(0), *(excess for _, _, excess in broken)])
     if not len(worst):
         return False
     least = worst.topk(min(CUTS, len(worst))).values[-1]

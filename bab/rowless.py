@@ -1,0 +1,45 @@
+"""Unsafe sets without rows: every output is unsafe, so the question is whether the input set has a point at all.
+
+Such goals are answered before the search, which could only bisect in vain: a bound has no row to prove positive. A box
+has its centre; a polytope is asked for a point by the leaf's linear program over a network that does nothing, and where
+that proves it empty its case is dropped.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from ..problems.graph import Graph, Input
+from ..problems.property import Case, Polytope, Property, UnsafeSet
+from .settle import settled
+from .tree import Settled
+from .witness import Judge, Witness
+
+
+def answered(prop: Property, judge: Judge) -> tuple[Property, Witness | None]:
+    """The property without the cases that were proved empty, and a witness where a goal without rows has one."""
+    kept = []
+    for c, case in enumerate(prop.cases):
+        goal = next((u for u, unsafe in enumerate(case.unsafe) if not len(unsafe.rows)), None)
+        if goal is None or case.inputs.empty:
+            kept.append(case)
+            continue
+        found = _point(case)
+        if found.closed:
+            continue
+        witness = None if found.point is None else judge(found.point, (c, goal))
+        if witness is not None:
+            return prop, witness
+        kept.append(case)
+    return replace(prop, cases=tuple(kept)), None
+
+
+def _point(case: Case) -> Settled:
+    """A point of the case's polytope, or the proof that there is none."""
+    inputs: Polytope = case.inputs
+    if not len(inputs.normals):
+        return Settled(False, (inputs.lower + inputs.upper) / 2, "")
+    nothing = Graph((Input(inputs.size),), (inputs.size,), (inputs.size,))
+    return settled(nothing, inputs, [], UnsafeSet(np.zeros((0, inputs.size)), np.zeros(0)))
