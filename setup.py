@@ -1,4 +1,9 @@
-"""Partita's distribution: the repository root is the package `partita`, its folders are the sub-packages."""
+"""Partita's distribution: the repository root is the package `partita`, its folders are the sub-packages.
+
+Extras add what a plain install does without: `gurobi` and `layers` are solvers for linear programs, `gpu` the compiler
+of GPU kernels, `ray` a way to spread a benchmark over machines, `all` both solvers, `test` what the tests need. No
+version has a ceiling here; `constraints.txt` names the ones that were tested together.
+"""
 
 from pathlib import Path
 
@@ -38,7 +43,6 @@ setup(
         "vnnlib>=1.0",
         "pyyaml>=6",
         "rich>=13",
-        "typer>=0.12",
     ],
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["partita = partita.bab.cli:main"]},
