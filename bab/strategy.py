@@ -47,10 +47,11 @@ def choose(graph: Graph, config: Config) -> Strategy:
     dtype = {"float32": torch.float32, "float64": torch.float64}.get(config.precision, torch.float32)
     low, tiny = graph.input_size <= SMALL, graph.neurons <= TINY * graph.input_size
     tiny &= all(graph.nodes[i].function.kinks for i in graph.activations)  # smooth neurons are never decided
-    regions = config.split in ("input", "polyhedral") or (config.split == "auto" and low and not tiny)
-    regions |= config.split == "activation" and low
+    regions = config.split in ("input", "polyhedral") or low
     rule = config.branching.rule if config.branching.rule in ("widest", "sensitivity") else "sensitivity"
     relaxation, splits = config.relaxation, config.split
+    if splits == "auto" and low and tiny:
+        splits = "activation"
     if relaxation == "exact":
         from ..relaxations.exact import check_piecewise
 
