@@ -71,11 +71,13 @@ def load(
 
 def decide(problem: Problem, config: Config, observers: Sequence[Any], deadline: float | None) -> Outcome:
     """Runs the engine; `deadline` is a value of `time.monotonic()`."""
+    from ..kernels.arithmetic import full_products
     from .verify import verify as engine
 
-    return engine(
-        problem.graph, problem.property, config, confirm=problem.confirm, observers=observers, deadline=deadline
-    )
+    with full_products():
+        return engine(
+            problem.graph, problem.property, config, confirm=problem.confirm, observers=observers, deadline=deadline
+        )
 
 
 def check_device(config: Config) -> None:

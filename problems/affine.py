@@ -23,6 +23,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..kernels.arithmetic import direct_convolution
+
 
 class AbstractLinear(ABC):
     """A linear map from flat vectors of `n_in` entries to flat vectors of `n_out` entries (exact, no bias)."""
@@ -284,7 +286,8 @@ class Conv(AbstractLinear):
         padding = tuple(before for before, _ in self.padding)
         if not self._symmetric:
             image, padding = F.pad(image, self._pads), (0,) * len(self.stride)
-        y = convolve(image, self.weight, None, self.stride, padding, self.dilation, self.groups)
+        with direct_convolution(image):
+            y = convolve(image, self.weight, None, self.stride, padding, self.dilation, self.groups)
         return y.reshape(*x.shape[:-1], self.n_out)
 
     def adjoint(self, y: Tensor) -> Tensor:
@@ -299,7 +302,8 @@ class Conv(AbstractLinear):
         )
         padding = tuple(before for before, _ in self.padding) if self._symmetric else (0,) * len(self.stride)
         image = y.reshape(-1, *self.out_shape)
-        x = spread(image, self.weight, None, self.stride, padding, left_over, self.groups, self.dilation)
+        with direct_convolution(image):
+            x = spread(image, self.weight, None, self.stride, padding, left_over, self.groups, self.dilation)
         if not self._symmetric:
             x = F.pad(x, [-p for p in self._pads])
         return x.reshape(*y.shape[:-1], self.n_in)

@@ -32,6 +32,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..kernels.arithmetic import full_products
 from ..kernels.polytope import clip_box
 from ..problems.errors import BadInput
 from ..problems.graph import Graph
@@ -100,10 +101,11 @@ def bound(
     c, d = _rows(graph, rows, constants)
     start = time.perf_counter()
     dtype = torch.float32 if precision == "float32" else torch.float64
-    if relaxation == "exact":
-        found = _exact(graph, polytopes, c, d, backend, time_limit)
-    else:
-        found = _batched(graph, polytopes, c, d, relaxation, graph.to(dtype, device), steps)
+    with full_products():
+        if relaxation == "exact":
+            found = _exact(graph, polytopes, c, d, backend, time_limit)
+        else:
+            found = _batched(graph, polytopes, c, d, relaxation, graph.to(dtype, device), steps)
     lower, upper, pieces, working = found
     if not bool((lower <= upper).all()):
         raise BadInput("the input set is empty: its half-spaces have no point in common, so there is nothing to bound")

@@ -106,6 +106,18 @@ def test_float32_lies_outside_float64_and_near():
     assert np.abs(narrow.lower - wide.lower).max() < 1e-3 and narrow.lower.dtype == np.float64
 
 
+def test_the_callers_precision_of_products_is_put_back_and_not_used():
+    graph, polytope = network("mlp"), random_box(0, 4, 0.3)
+    best = bound(graph, polytope, precision="float32")
+    torch.set_float32_matmul_precision("medium")
+    try:
+        again = bound(graph, polytope, precision="float32")
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision("highest")
+    np.testing.assert_array_equal(best.lower, again.lower)
+
+
 def test_a_row_that_float32_cannot_hold_is_paid_for():
     graph, polytope = network("mlp"), random_box(0, 4, 0.3)
     rows = np.array([[1.0 + 1e-8, -1.0, 0.1]])

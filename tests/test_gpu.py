@@ -72,6 +72,26 @@ def test_gpu_bounds_hold_for_the_float64_network(dtype):
         assert (found >= graph(x).amin(0) - 0.5).all()
 
 
+@pytest.mark.parametrize("dtype", (torch.float32, torch.float64), ids=str)
+def test_convolutions_keep_to_their_rounding_bound(dtype):
+    """3 x 3 kernels invite Winograd, float32 invites TF32; large and tiny pixels side by side show either."""
+    from partita.kernels.rounding import gamma
+    from partita.problems.affine import Conv
+
+    torch.manual_seed(0)
+    conv = Conv(torch.randn(64, 64, 3, 3, dtype=torch.float64), (64, 32, 32), (1, 1), ((1, 1), (1, 1)), (1, 1))
+    x = torch.randn(4, 64, 32, 32, dtype=torch.float64)
+    x[..., ::2] *= 1e5
+    x = x.flatten(1)
+    rounded = conv.to(dtype, "cuda"), x.to(dtype).to("cuda")
+    for mine, exact, size in (
+        (rounded[0].apply(rounded[1]), conv.apply(x), conv.absolute().apply(x.abs())),
+        (rounded[0].adjoint(rounded[1]), conv.adjoint(x), conv.absolute().adjoint(x.abs())),
+    ):
+        allowed = gamma(conv.terms + 4, dtype) * size + 1e-12 * size
+        assert ((mine.cpu().double() - exact).abs() <= allowed).all()
+
+
 @pytest.mark.parametrize("precision", ("float32", "float64"))
 @pytest.mark.parametrize("split", ("auto", "input", "polyhedral", "activation"))
 @pytest.mark.parametrize("relaxation", ("auto", "ibp", "alpha-crown"))
