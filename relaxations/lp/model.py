@@ -140,7 +140,7 @@ Backend = Callable[..., Solution]
 
 
 def backend(name: str) -> Backend:
-    """The `solve(model, *, time_limit=None) -> Solution` of a backend: `highs` or `gurobi`.
+    """The `solve(model, *, time_limit=None) -> Solution` of a backend: `highs`, `gurobi` or `layers` (cvxpylayers).
 
     Raises `BadInput` for another name.
     """
@@ -150,6 +150,8 @@ def backend(name: str) -> Backend:
         from .highs import solve
     elif name == "gurobi":
         from .gurobi import solve
+    elif name == "layers":
+        from .layers import solve
     else:
-        raise BadInput(f"there is no linear-programming backend called {name!r}; use 'highs' or 'gurobi'.")
+        raise BadInput(f"there is no linear-programming backend called {name!r}; use 'highs', 'gurobi' or 'layers'.")
     return solve
