@@ -51,8 +51,8 @@ def forward_bounds(
                 source = node.inputs[0]
                 lower, upper = part(graph, pieces, position)  # views: writing to them writes to the pieces
                 low, high = ranges(pieces, found[source], linear.scales.step, linear.sweeps)
-                torch.maximum(lower, low, out=lower)
-                torch.minimum(upper, high, out=upper)
+                torch.fmax(lower, low, out=lower)
+                torch.fmin(upper, high, out=upper)
                 empty |= (lower > upper).any(-1)
                 torch.maximum(lower, upper, out=upper)
                 if reach is not None:

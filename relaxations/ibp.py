@@ -134,7 +134,7 @@ def pre_activations(
     if not graph.activations:
         return pieces.pre_lower, pieces.pre_upper
     low, high = (torch.cat([bounds[graph.nodes[i].inputs[0]][side] for i in graph.activations], 1) for side in (0, 1))
-    return torch.maximum(low, pieces.pre_lower), torch.minimum(high, pieces.pre_upper)
+    return torch.fmax(low, pieces.pre_lower), torch.fmin(high, pieces.pre_upper)
 
 
 def rows_below(

@@ -53,7 +53,7 @@ def interval_bounds(
             case Activation():
                 low, high = arguments[0]
                 part = slice(graph.offsets[position], graph.offsets[position] + node.size)
-                low, high = torch.maximum(low, pre_lower[:, part]), torch.minimum(high, pre_upper[:, part])
+                low, high = torch.fmax(low, pre_lower[:, part]), torch.fmin(high, pre_upper[:, part])
                 bounds[node.inputs[0]] = (low, torch.maximum(low, high))
                 bounds.append(node.function.interval(*bounds[node.inputs[0]]))
             case Product():

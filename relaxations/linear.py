@@ -112,13 +112,13 @@ class Linear:
             lower, upper = part(graph, pieces, position)  # views: writing to them writes to the pieces
             if carried is not None:
                 low, high = carried.ranges(pieces, position, scales.step, self.sweeps)
-                torch.maximum(lower, low, out=lower)
-                torch.minimum(upper, high, out=upper)
+                torch.fmax(lower, low, out=lower)
+                torch.fmin(upper, high, out=upper)
                 empty |= (lower > upper).any(-1)
                 torch.maximum(lower, upper, out=upper)
             new_lower, new_upper = self.pre_activation(pieces, scales, lines, position, lower, upper, reach)
-            torch.maximum(lower, new_lower, out=lower)
-            torch.minimum(upper, new_upper, out=upper)
+            torch.fmax(lower, new_lower, out=lower)  # not a number: no bound
+            torch.fmin(upper, new_upper, out=upper)
             empty |= (lower > upper).any(-1)
             torch.maximum(lower, upper, out=upper)
             lines[position] = self.lines(position, lower, upper)
@@ -201,7 +201,8 @@ class Linear:
             form.linear, pieces.lower, pieces.upper, pieces.normals, pieces.offsets, self.sweeps
         )
         total = least + form.constant
-        return total - form.slack - self.scales.step * (least.abs() + form.constant.abs())
+        value = total - form.slack - self.scales.step * (least.abs() + form.constant.abs())
+        return torch.where(value < torch.inf, value, -torch.inf)  # what overflowed proves nothing
 
 
 def _plain(operator: object) -> bool:

@@ -43,8 +43,8 @@ def root(
             continue
         low, high = part(graph, pieces, position)
         new_low, new_high = linear.pre_activation(pieces, scales, lines, position, low, high)
-        torch.maximum(low, new_low, out=low)
-        torch.minimum(high, new_high, out=high)
+        torch.fmax(low, new_low, out=low)
+        torch.fmin(high, new_high, out=high)
         torch.maximum(low, high, out=high)
         lines[position] = linear.lines(position, low, high)
         source = graph.nodes[position].inputs[0]
