@@ -137,8 +137,12 @@ def _verify(argv: list[str]) -> int:
         if path is not None:
             check_writable(path)
     report = _Report(options.results, options.summary)
-    clock.guard(config.timeout, lambda: report.and_exit("timeout", "the time limit passed within one step"))
-    return _decide(network, prop, config, options.network, report)
+    timer = clock.guard(config.timeout, lambda: report.and_exit("timeout", "the time limit passed within one step"))
+    try:
+        return _decide(network, prop, config, options.network, report)
+    finally:
+        if timer is not None:  # refused input must not turn into a timeout later
+            timer.cancel()
 
 
 def _decide(network: Path, prop: Path, config: Config, declared: str | None, report: _Report) -> int:

@@ -33,13 +33,15 @@ def deadline(timeout: float | None) -> float | None:
     return time.monotonic() - age() + timeout - min(MARGIN, timeout / 10)
 
 
-def guard(timeout: float | None, act: Callable[[], None]) -> None:
-    """Calls `act` from another thread just before `timeout` seconds have passed since the process's start.
+def guard(timeout: float | None, act: Callable[[], None]) -> threading.Timer | None:
+    """Calls `act` from another thread just before `timeout` seconds have passed since the process's start, unless the
+    timer that is returned is cancelled before.
 
     For work that does not look at the clock in time: a long solver call, a large import.
     """
     if timeout is None:
-        return
+        return None
     timer = threading.Timer(max(0.0, timeout - age() - min(GRACE, timeout / 20)), act)
     timer.daemon = True
     timer.start()
+    return timer

@@ -55,7 +55,7 @@ def test_unsat(files, tmp_path):
 
 def test_sat_prints_a_witness_that_is_one(files, tmp_path, capsys):
     code, out, _ = run(
-        capsys, "verify", files / "net.onnx", files / "sat.vnnlib", "--results", tmp_path / "r", "--timeout", "60"
+        capsys, "verify", files / "net.onnx", files / "sat.vnnlib", "--results", tmp_path / "r", "--timeout", "6000"
     )
     assert code == 0 and out.startswith("sat\n((X_0 ")
     assert (tmp_path / "r").read_text() == out
