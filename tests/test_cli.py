@@ -102,6 +102,15 @@ def test_a_time_limit_shorter_than_the_imports_is_kept(files):
     assert time.monotonic() - start < 1.5
 
 
+def test_a_guard_does_not_outlive_its_command(files, tmp_path, capsys):
+    import threading
+
+    (tmp_path / "bad.vnnlib").write_text("(assert")
+    for prop, code in ((tmp_path / "bad.vnnlib", 2), (files / "unsat.vnnlib", 0)):
+        assert run(capsys, "verify", files / "net.onnx", prop, "--timeout", "6000")[0] == code
+        assert not [t for t in threading.enumerate() if isinstance(t, threading.Timer) and not t.finished.is_set()]
+
+
 def test_ctrl_c_reports_unknown(tmp_path, files):
     script = tmp_path / "slow.py"  # an engine that never ends, to be interrupted at a known moment
     script.write_text(
