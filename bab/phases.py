@@ -24,7 +24,7 @@ from .branching import phase_candidates, phase_split
 from .frontier import Record
 from .goals import Goals
 from .settle import phases_of, settled
-from .splits import PHASE, Split, add_decisions
+from .splits import PHASE, Split, add_decisions, fitted
 from .tree import AbstractTree, Bounded, Settled, children_of
 
 
@@ -175,18 +175,17 @@ class Phases(AbstractTree):
         children["neuron"], children["sign"], children["at"] = add_decisions(
             record["neuron"], record["sign"], record["at"], chosen
         )
-        fresh = record["multiplier"].new_zeros(*record["multiplier"].shape[:2], 1)
-        multiplier = torch.cat([record["multiplier"], fresh], -1)
+        multiplier = fitted(record["multiplier"], children["neuron"].shape[1])
         children["multiplier"] = torch.cat([multiplier, multiplier])
         return children
 
-    def leaf(self, record: Record, row: int) -> Settled:
+    def leaf(self, record: Record, row: int, seconds: float | None = None) -> Settled:
         goal = int(record["goal"][row])
         case, unsafe = self.goals.pairs[goal]
         pieces = self.pieces({k: v[row : row + 1] for k, v in record.items()})
         phases = phases_of(self.graph, pieces.pre_lower[0], pieces.pre_upper[0])
         inputs: Polytope = self.prop.cases[case].inputs
-        return settled(self.graph, inputs, phases, self.prop.cases[case].unsafe[unsafe])
+        return settled(self.graph, inputs, phases, self.prop.cases[case].unsafe[unsafe], seconds)
 
     def default_batch(self, memory: float) -> int:
         widest = max(node.size for node in self.graph.nodes)

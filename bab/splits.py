@@ -101,12 +101,27 @@ def cut_pre(pre_lower: Tensor, pre_upper: Tensor, split: Split) -> tuple[Tensor,
 
 def add_decisions(
     neuron: Tensor, sign: Tensor, point: Tensor, split: Split
-) -> tuple[Tensor, Tensor, Tensor]:  # (B, P) each -> (2B, P + 1)
-    """The children's lists of decided neurons; where the split is another, the new entry is absent (-1)."""
+) -> tuple[Tensor, Tensor, Tensor]:  # (B, P) each -> (2B, Q), Q at most P + 1
+    """The children's lists of decided neurons; where the split is another, nothing is added.
+
+    Lists are filled from the left (absent entries are -1), each at its own length, so that Q is the longest list and
+    not the number of splits the table has seen.
+    """
+    length = (neuron >= 0).sum(1)
+    width = int(length.max()) + 1
     here = torch.where(split.kind == PHASE, split.index, -1)
     signs = torch.cat([-torch.ones_like(split.point), torch.ones_like(split.point)])
+    at = twice(length)[:, None]
     return (
-        torch.cat([twice(neuron), twice(here)[:, None]], 1),
-        torch.cat([twice(sign), signs[:, None]], 1),
-        torch.cat([twice(point), twice(split.point)[:, None]], 1),
+        fitted(twice(neuron), width, -1).scatter(1, at, twice(here)[:, None]),
+        fitted(twice(sign), width).scatter(1, at, signs[:, None]),
+        fitted(twice(point), width).scatter(1, at, twice(split.point)[:, None]),
     )
+
+
+def fitted(value: Tensor, width: int, fill: float = 0.0) -> Tensor:
+    """The tensor with `width` columns: cut, or filled up on the right."""
+    missing = width - value.shape[-1]
+    if missing <= 0:
+        return value[..., :width].clone()
+    return torch.cat([value, value.new_full((*value.shape[:-1], missing), fill)], -1)
