@@ -24,8 +24,9 @@ from ..problems.errors import BadInput
 from ..problems.graph import Activation, Graph, Product
 from ..problems.property import Polytope, UnsafeSet
 from .base import AbstractRelaxation
+from .lp.backends import backend
 from .lp.boxes import Box, node_boxes
-from .lp.model import Array, LinearModel, Solution, Status, backend
+from .lp.model import Array, LinearModel, Solution, Status
 from .types import Multipliers, Pieces, Result, Rows
 
 TOLERANCE = 1e-9

@@ -31,7 +31,8 @@ from numpy.typing import NDArray
 from ..problems.graph import Graph
 from ..problems.property import Polytope, UnsafeSet
 from .cell import Array, Cell, Multipliers, cell_of
-from .lp.model import LinearModel, Solution, backend
+from .lp.backends import backend
+from .lp.model import LinearModel, Solution
 
 CUTS = 200  # phases added in a round
 ROUNDS = 200
@@ -96,7 +97,10 @@ def settle(
     used = {i: torch.zeros(cell.graph.nodes[i].size, dtype=torch.bool) for i in cell.signs}
     best: LeafResult = LeafResult(LeafStatus.undecided, None, np.inf)
     for _ in range(ROUNDS):
-        solution = solve(_program(cell, cuts), time_limit=time_limit)
+        program = _program(cell, cuts)
+        if not (np.isfinite(program.matrix.data).all() and np.isfinite(program.row_upper).all()):
+            return _undecided(best, "The constraints of the piece overflow double precision.")
+        solution = solve(program, time_limit=time_limit)
         if solution.dual is not None:
             proof = _multipliers(cell, cuts, solution)
             margin = cell.certify(proof, unsafe)

@@ -23,9 +23,10 @@ from partita.relaxations.cell import Multipliers, cell_of
 from partita.relaxations.exact import feasible_unsafe, minimum
 from partita.relaxations.leaf import LeafStatus, settle
 from partita.relaxations.lp import gurobi, highs
+from partita.relaxations.lp.backends import backend
 from partita.relaxations.lp.boxes import node_boxes
 from partita.relaxations.lp.encode import encode, tightened
-from partita.relaxations.lp.model import LinearModel, Status, backend
+from partita.relaxations.lp.model import LinearModel, Status
 
 HAS_GUROBI = importlib.util.find_spec("gurobipy") is not None
 

@@ -12,8 +12,9 @@ from scipy.sparse import csr_array
 
 from partita.problems.errors import BadInput
 from partita.relaxations.lp import highs
+from partita.relaxations.lp.backends import backend
 from partita.relaxations.lp.encode import encode
-from partita.relaxations.lp.model import LinearModel, Status, backend
+from partita.relaxations.lp.model import LinearModel, Status
 
 
 def model(seed: int) -> LinearModel:

@@ -20,7 +20,6 @@ Integrality is ignored there: the bound holds for the relaxed, hence for the int
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING
@@ -135,23 +134,3 @@ class LinearModel:
 
 
 _TINY = float(np.finfo(np.float64).tiny)
-
-Backend = Callable[..., Solution]
-
-
-def backend(name: str) -> Backend:
-    """The `solve(model, *, time_limit=None) -> Solution` of a backend: `highs`, `gurobi` or `layers` (cvxpylayers).
-
-    Raises `BadInput` for another name.
-    """
-    from ...problems.errors import BadInput
-
-    if name == "highs":
-        from .highs import solve
-    elif name == "gurobi":
-        from .gurobi import solve
-    elif name == "layers":
-        from .layers import solve
-    else:
-        raise BadInput(f"there is no linear-programming backend called {name!r}; use 'highs', 'gurobi' or 'layers'.")
-    return solve
