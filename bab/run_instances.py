@@ -27,6 +27,7 @@ from pathlib import Path
 
 from ..problems.errors import BadInput
 from .results import write_atomically
+from .run_row import Row
 
 KILL_AFTER = 10.0  # seconds over the limit that an instance may take to end by itself
 VERDICTS = ("sat", "unsat", "unknown", "timeout")
@@ -42,28 +43,6 @@ class Instance:
     property: str
     timeout: float | None
     expected: str
-
-
-@dataclass(frozen=True)
-class Row:
-    """A row of results.csv; `seconds` is wall time of the whole process."""
-
-    number: int
-    network: str
-    property: str
-    expected: str
-    verdict: str  # one of VERDICTS, or `error`
-    seconds: float
-    pieces: int
-    reason: str
-
-    @property
-    def solved(self) -> bool:
-        return self.verdict in ("sat", "unsat")
-
-    @property
-    def wrong(self) -> bool:
-        return self.solved and self.expected in ("sat", "unsat") and self.verdict != self.expected
 
 
 def run_instances(

@@ -1,0 +1,27 @@
+"""One finished instance of a benchmark, as `results.csv` holds it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of results.csv; `seconds` is wall time of the whole process."""
+
+    number: int
+    network: str
+    property: str
+    expected: str
+    verdict: str  # sat, unsat, unknown, timeout or error
+    seconds: float
+    pieces: int
+    reason: str
+
+    @property
+    def solved(self) -> bool:
+        return self.verdict in ("sat", "unsat")
+
+    @property
+    def wrong(self) -> bool:
+        return self.solved and self.expected in ("sat", "unsat") and self.verdict != self.expected
