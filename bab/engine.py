@@ -25,6 +25,7 @@ from .tree import AbstractTree, Bounded
 
 HOLDS, VIOLATED = "unsat", "sat"
 SUSPECTS = 64  # points kept for the attack
+LONGEST = 60.0  # seconds that a linear program may take
 
 
 class Engine:
@@ -204,7 +205,7 @@ class Engine:
         """An exact linear program on a piece whose neurons are all decided (or that cannot be split)."""
         state, begun = self.state, time.monotonic()
         leaf = select(bounded.records, torch.tensor([row], device=bounded.closed.device))
-        result = self.tree.leaf(leaf, 0)
+        result = self.tree.leaf(leaf, 0, min(LONGEST, max(0.1, state.left)))
         state.spend("leaf", begun)
         if result.closed:
             state.settled += 1
@@ -215,6 +216,8 @@ class Engine:
         if state.witness is None:
             state.stuck += 1
             state.stuck_reason = result.reason
+            for observer in self.observers:
+                observer.stuck(leaf, result.reason)
 
     def progress(self, mark: str) -> None:
         """Tell the observers."""

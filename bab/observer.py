@@ -29,6 +29,9 @@ class Observer:
     def closed(self, leaves: Record, how: str) -> None:
         """These pieces hold no counterexample; how: bound, float64, linear program."""
 
+    def stuck(self, leaf: Record, reason: str) -> None:
+        """This piece can be neither closed nor split: the verdict cannot be unsat any more."""
+
     def progress(self, mark: str, state: State) -> None:
         """Something worth a report line happened."""
 

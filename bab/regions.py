@@ -200,7 +200,7 @@ class Regions(AbstractTree):
             normals[both], offsets[both] = cuts
         return normals, offsets
 
-    def leaf(self, record: Record, row: int) -> Settled:
+    def leaf(self, record: Record, row: int, seconds: float | None = None) -> Settled:
         case, unsafe = self.goals.pairs[int(record["goal"][row])]
         inputs = self.prop.cases[case].inputs
         as_array = lambda name: record[name][row].double().cpu().numpy()  # noqa: E731
@@ -212,7 +212,7 @@ class Regions(AbstractTree):
             np.concatenate([inputs.offsets, offsets[offsets < np.inf]]),
         )
         phases = phases_of(self.graph, record["pre_lower"][row], record["pre_upper"][row])
-        return settled(self.graph, polytope, phases, self.prop.cases[case].unsafe[unsafe])
+        return settled(self.graph, polytope, phases, self.prop.cases[case].unsafe[unsafe], seconds)
 
     def default_batch(self, memory: float) -> int:
         widest = max(node.size for node in self.graph.nodes)

@@ -14,8 +14,15 @@ from ..problems.property import Polytope, UnsafeSet
 from .tree import Settled
 
 
-def settled(graph: Graph, polytope: Polytope, phases: Sequence[NDArray[np.int8]], unsafe: UnsafeSet) -> Settled:
-    """Whether the piece holds an unsafe point. A network with smooth activations has no such program: undecided."""
+def settled(
+    graph: Graph,
+    polytope: Polytope,
+    phases: Sequence[NDArray[np.int8]],
+    unsafe: UnsafeSet,
+    seconds: float | None = None,
+) -> Settled:
+    """Whether the piece holds an unsafe point, in `seconds` for each program. A network with smooth activations has no
+    such program: undecided."""
     middle = (polytope.lower + polytope.upper) / 2
     if any(not graph.nodes[i].function.kinks for i in graph.activations):
         return Settled(False, middle, "smooth activations leave nothing to decide")
@@ -23,7 +30,7 @@ def settled(graph: Graph, polytope: Polytope, phases: Sequence[NDArray[np.int8]]
         return Settled(False, middle, "its box is a point or overflows, and some neuron could not be decided")
     from ..relaxations.leaf import LeafStatus, settle
 
-    result = settle(graph, polytope, phases, unsafe)
+    result = settle(graph, polytope, phases, unsafe, time_limit=seconds)
     return Settled(result.status is LeafStatus.closed, result.x, result.reason or result.status.value)
 
 

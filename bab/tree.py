@@ -71,8 +71,8 @@ class AbstractTree(ABC):
         """Both children of every piece, as chosen when it was bounded; child b of piece b, and b + B."""
 
     @abstractmethod
-    def leaf(self, record: Record, row: int) -> Settled:
-        """An exact linear program on a piece whose neurons are all decided."""
+    def leaf(self, record: Record, row: int, seconds: float | None = None) -> Settled:
+        """An exact linear program on a piece whose neurons are all decided, within a time limit."""
 
     @abstractmethod
     def default_batch(self, memory: float) -> int:
