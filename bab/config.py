@@ -44,7 +44,7 @@ def _at_least(minimum: float, default: Any) -> Any:
 class BoundingConfig:
     """How hard the relaxations that optimise try."""
 
-    steps: int = _at_least(0, 20)  # gradient steps on slopes and multipliers
+    steps: int = _at_least(0, 5)  # gradient steps on slopes and multipliers
     learning_rate: float = _at_least(0.0, 0.1)
     backend: Backend = "highs"  # of the mixed-integer programs of `exact`
 
@@ -54,7 +54,7 @@ class BranchingConfig:
     """How the next split is chosen."""
 
     rule: Rule = "auto"
-    candidates: int = _at_least(1, 4)  # splits that look-ahead tries
+    candidates: int = _at_least(1, 1)  # splits that look-ahead tries
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
+from ..kernels.memory import keep_pages
 from ..problems.graph import Graph
 from ..problems.property import Array, Property
 from ..relaxations.alpha import Alpha
@@ -52,6 +53,7 @@ def verify(
     if not _goals(prop):
         return Outcome("unsat", "the property calls no output unsafe")
     torch.manual_seed(config.seed)
+    keep_pages()
     strategy = choose(graph, config)
     working = graph.to(strategy.dtype, strategy.device)
     prop, found = answered(prop, Judge(graph, prop, confirm))
