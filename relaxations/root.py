@@ -18,6 +18,7 @@ from torch import Tensor
 from ..problems.activation import Lines
 from ..problems.graph import Graph
 from ..problems.property import Polytope
+from .interval import affine_interval
 from .linear import Linear, part
 from .rounding import Rounding
 from .types import Pieces
@@ -37,19 +38,26 @@ def root(
     scales = rounding.start(torch.maximum(pieces.lower.abs(), pieces.upper.abs())[0])
     linear = Linear(rounding, scales, rule)
     lines: dict[int, Lines] = {}
+    ranges = [(pieces.lower, pieces.upper)]  # of every node: neurons that intervals decide need no rows
     for position in range(1, len(graph.nodes)):
         if position not in graph.offsets:
             rounding.extend(scales, position)
+            arguments = [ranges[i] for i in graph.nodes[position].inputs]
+            ranges.append(affine_interval(rounding, scales, position, arguments))
             continue
+        source = graph.nodes[position].inputs[0]
         low, high = part(graph, pieces, position)
+        torch.fmax(low, ranges[source][0], out=low)
+        torch.fmin(high, ranges[source][1], out=high)
         new_low, new_high = linear.pre_activation(pieces, scales, lines, position, low, high)
         torch.fmax(low, new_low, out=low)
         torch.fmin(high, new_high, out=high)
         torch.maximum(low, high, out=high)
         lines[position] = linear.lines(position, low, high)
-        source = graph.nodes[position].inputs[0]
         scales.size[source] = torch.minimum(scales.size[source], torch.maximum(low.abs(), high.abs())[0])
         rounding.extend(scales, position, (low[0], high[0]))
+        ranges[source] = (low, high)
+        ranges.append(graph.nodes[position].function.interval(low, high))
     return linear, pieces
 
 
