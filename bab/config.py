@@ -54,7 +54,7 @@ class BranchingConfig:
     """How the next split is chosen."""
 
     rule: Rule = "auto"
-    candidates: int = _at_least(1, 1)  # splits that look-ahead tries
+    candidates: int = _at_least(1, 4)  # splits that look-ahead tries
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class SearchConfig:
 
     batch: int = _at_least(0, 0)  # pieces bounded at once; 0: as many as memory holds
     max_pieces: int | None = _at_least(1, None)
-    memory_gb: float = _at_least(0.1, 3.0)  # resident, on the device of the search
+    memory_gb: float = _at_least(0.0, 0.0)  # on the device of the search; 0: 3 on a CPU, 60 % of what a GPU has free
 
 
 @dataclass(frozen=True)

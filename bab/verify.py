@@ -25,7 +25,7 @@ from .phases import Phases
 from .regions import Regions
 from .rowless import answered
 from .schedule import Schedule
-from .strategy import Strategy, choose
+from .strategy import Strategy, candidates, choose, memory
 from .tree import AbstractTree
 from .witness import Judge, Witness
 
@@ -79,7 +79,7 @@ def verify(
         observers,
         deadline,
         config.search.batch,
-        config.search.memory_gb * 2**30,
+        memory(config, strategy.device),
     )
     verdict = engine.run()
     state = engine.state
@@ -167,7 +167,7 @@ def build(graph: Graph, working: Graph, prop: Property, config: Config, strategy
         Alpha(linear, steps, config.bounding.learning_rate),
         Alpha(precise, 0),
         pieces,
-        config.branching.candidates,
+        candidates(config),
     )
 
 
