@@ -14,7 +14,9 @@ from ..problems.property import Array, Property
 from ..relaxations.alpha import Alpha
 from ..relaxations.base import Rebounding
 from ..relaxations.ibp import Ibp, interval_root
+from ..relaxations.refine import refined
 from ..relaxations.root import in_float64, root
+from ..relaxations.types import Pieces
 from .attack import Attack
 from .config import Config
 from .engine import Engine
@@ -31,6 +33,10 @@ from .witness import Judge, Witness
 
 __all__ = ["Outcome", "verify"]
 PROGRAMS = "one mixed-integer program for each unsafe set"
+
+
+# Steps and rate for the root's pre-activation bounds, and the most seconds they get (see `relaxations.refine`).
+REFINE_STEPS, REFINE_RATE, REFINE_MOST = 10, 0.2, 20.0
 
 
 @torch.no_grad()
@@ -68,7 +74,7 @@ def verify(
             return _outcome("sat", found, time.monotonic() - start, "found by the first attack")
     if strategy.tree == "oracle":
         return _asked(graph, prop, config, confirm, observers, deadline, strategy.sentence(graph, PROGRAMS))
-    tree = build(graph, working, prop, config, strategy)
+    tree = build(graph, working, prop, config, strategy, deadline)
     for observer in observers:
         observer.started(strategy.sentence(graph, tree.describe()))
     schedule = Schedule(config.attack == "on", config.search.max_pieces)
@@ -128,7 +134,9 @@ def _asked(
     return outcome
 
 
-def build(graph: Graph, working: Graph, prop: Property, config: Config, strategy: Strategy) -> AbstractTree:
+def build(
+    graph: Graph, working: Graph, prop: Property, config: Config, strategy: Strategy, deadline: float | None = None
+) -> AbstractTree:
     """The tree the strategy asks for, its root bounded."""
     cases = [case.inputs for case in prop.cases if not case.inputs.empty]
     lower = torch.from_numpy(np.min([case.lower for case in cases], axis=0))
@@ -159,16 +167,21 @@ def build(graph: Graph, working: Graph, prop: Property, config: Config, strategy
             strategy.rule,
         )
     steps = config.bounding.steps if strategy.relaxation == "alpha-crown" else 0
-    return Phases(
-        graph,
-        prop,
-        goals,
-        precise_goals,
-        Alpha(linear, steps, config.bounding.learning_rate),
-        Alpha(precise, 0),
-        pieces,
-        candidates(config),
-    )
+    alpha = Alpha(linear, steps, config.bounding.learning_rate)
+
+    def phases(root: Pieces) -> Phases:
+        return Phases(graph, prop, goals, precise_goals, alpha, Alpha(precise, 0), root, candidates(config))
+
+    tree = phases(pieces)
+    if steps and not bool(tree.bound(tree.roots()).closed.all()):
+        tree = phases(refined(Alpha(linear, REFINE_STEPS, REFINE_RATE), pieces, _refine_until(deadline)))
+    return tree
+
+
+def _refine_until(deadline: float | None) -> float:
+    """When to stop improving the root: it may take a tenth of the time there is, and no more than `REFINE_MOST`."""
+    now = time.monotonic()
+    return now + (REFINE_MOST if deadline is None else min(REFINE_MOST, max(0.0, deadline - now) / 10))
 
 
 def _first_attack(attack: Attack, deadline: float | None) -> Witness | None:

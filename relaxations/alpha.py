@@ -62,10 +62,12 @@ class Alpha:
         start: Multipliers | None = None,
         steps: int | None = None,
         scales: Scales | None = None,
+        node: int | None = None,
     ) -> tuple[Result, list[Tensor], Form]:
         """The best bounds met in `steps` steps; the last relaxed values and the form they belong to.
 
-        `scales` are the pieces' own rounding vectors, where they have some; otherwise the root's serve.
+        `scales` are the pieces' own rounding vectors, where they have some; otherwise the root's serve. With `node`,
+        the rows are functions of that node's value instead of the output.
         """
         steps = self.steps if steps is None else steps
         current = start or self.start(pieces, rows.constants.shape[1])
@@ -75,7 +77,7 @@ class Alpha:
         moments = [[torch.zeros_like(t), torch.zeros_like(t)] for t in (current.choice, current.split)]
         for step in range(steps + 1):
             lines = self._lines(pieces, fixed, current.choice)
-            result, form = self._evaluate(pieces, rows, lines, current, empty, scales or self.linear.scales)
+            result, form = self._evaluate(pieces, rows, lines, current, empty, scales or self.linear.scales, node)
             best = result if best is None else better(best, result)
             values = relaxed_values(self.linear.graph, lines, form.at, self._minimiser(pieces, result.forms))
             if step == steps or (not self.patient and bool((best.lower > 0).any(1).all())):
@@ -105,6 +107,7 @@ class Alpha:
         current: Multipliers,
         empty: Tensor,
         scales: Scales,
+        node: int | None = None,
     ) -> tuple[Result, Form]:
         """One backward pass with these lines and multipliers."""
         graph = self.linear.graph
@@ -113,7 +116,7 @@ class Alpha:
             graph,
             scales,
             lines,
-            graph.output,
+            graph.output if node is None else node,
             rows.coefficients,
             rows.constants + constants,
             splits=splits,
