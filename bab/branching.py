@@ -20,7 +20,7 @@ from ..problems.activation import LeakyReLU
 from ..problems.graph import Graph
 from .splits import HALF_SPACE, INPUT, NONE, PHASE, Split
 
-# One undecided neuron is few from depth 14 on, two from depth 18 on, and so on: bisecting has had its chance by then.
+# From depth 14 on, every four levels one more undecided neuron is few: bisecting has had its chance by then.
 FINISH_FROM, FINISH_EVERY = 10, 4
 
 
@@ -62,9 +62,12 @@ def half_space_split(
     return Split(kind, torch.zeros_like(kind), point, normal)
 
 
-def finishing(depth: Tensor) -> Tensor:
-    """How many undecided neurons are few at this depth, so that deciding them all is the shortest way to the end."""
-    return (depth - FINISH_FROM).clamp(min=0) // FINISH_EVERY
+def finishing(depth: Tensor, inputs: int) -> Tensor:
+    """How many undecided neurons are few at this depth, so that deciding them all is the shortest way to the end.
+
+    To decide k neurons takes at most 2^k pieces, to bisect every side once takes 2^inputs.
+    """
+    return inputs // 2 + (depth - FINISH_FROM).clamp(min=0) // FINISH_EVERY
 
 
 def merge(take: Tensor, first: Split, second: Split) -> Split:  # (B,) bool

@@ -153,7 +153,7 @@ class Regions(AbstractTree):
         """The split of each piece; its kind is NONE where nothing can be split."""
         split = input_split(pieces.lower, pieces.upper, result.blame, self.root_width, self.rule)
         count, stuck = undecided.sum(1), split.kind == NONE
-        few = ((count <= finishing(depth)) | stuck) & self.piecewise
+        few = ((count <= finishing(depth, pieces.lower.shape[1])) | stuck) & self.piecewise
         if self.splits == "activation":
             few = torch.full_like(few, True) if self.piecewise else depth % 2 == 0
         elif self.splits == "polyhedral":
