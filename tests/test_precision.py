@@ -1,8 +1,8 @@
 """Networks built to fool verifiers that trust floating-point arithmetic, and what the stated slack is worth.
 
 Zombori, Banhelyi, Csendes, Megyeri and Jelasity (Fooling a complete neural network verifier, ICLR 2021) put a large
-constant through a layer so that what is added to it drowns in rounding: computed with one order of summation, or one
-precision, a neuron is dead; in exact arithmetic it is not. A verifier that computes in float32 without looking after its
+constant through a layer so that what is added to it drowns in rounding: computed with one order of summation or
+precision a neuron is dead, in exact arithmetic it is not. A verifier that computes in float32 and neglects its
 rounding calls such networks safe. Here the truth is known by construction, in rational arithmetic.
 """
 
