@@ -200,23 +200,26 @@ def judge(trial: Trial, seconds: float = 5.0) -> str:
     return ""
 
 
+def kind(complaint: str) -> str:
+    """What must stay while a trial shrinks: of a crash, the error and where it came from."""
+    parts = complaint.split(": ")
+    return ": ".join(parts[:2]) if parts[0] == "crash" else parts[0]
+
+
 # ---- shrinking them
 
 
 def shrink(trial: Trial, seconds: float = 60.0) -> Trial:
     """The smallest trial found that still has a complaint of the same kind."""
-    kind, deadline = trial.complaint.split(":")[0], time.monotonic() + seconds
+    deadline = time.monotonic() + seconds
     smaller: Trial | None = trial
     while smaller is not None:
         trial, smaller = smaller, None
         for candidate in _simpler(trial):
             if time.monotonic() > deadline:
                 return trial
-            try:
-                complaint = judge(candidate)
-            except (IndexError, ValueError):  # the candidate is no network any more
-                continue
-            if complaint.split(":")[0] == kind:
+            complaint = judge(candidate)
+            if kind(complaint) == kind(trial.complaint):
                 smaller = replace(candidate, complaint=complaint)
                 break
     return trial
