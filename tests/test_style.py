@@ -1,0 +1,45 @@
+"""What every module keeps to: an essay on top, no print below the command line, no global state, a readable length."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+FLOORS = ("kernels", "problems", "relaxations", "bab")
+FILES = sorted(path for floor in FLOORS for path in (ROOT / floor).rglob("*.py"))
+COMMAND_LINE = {"cli.py", "__main__.py", "run_instances.py", "run_report.py"}
+LONGEST_FILE, LONGEST_FUNCTION = 450, 80  # lines
+
+
+def test_files_are_found():
+    assert len(FILES) > 60 and {path.relative_to(ROOT).parts[0] for path in FILES} == set(FLOORS)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_module(path):
+    text = path.read_text(encoding="utf-8")
+    tree = ast.parse(text)
+    nodes = list(ast.walk(tree))
+    assert text.count("\n") <= LONGEST_FILE
+    assert path.name.startswith("__") or ast.get_docstring(tree)
+    assert not any(isinstance(node, ast.Global) for node in nodes)
+    called = {node.func.id for node in nodes if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
+    assert path.name in COMMAND_LINE or not called & {"print", "input", "breakpoint"}
+    for node in nodes:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            assert node.end_lineno - node.lineno < LONGEST_FUNCTION, node.name
+
+
+@pytest.mark.parametrize("module", ["kernels.polytope", "problems.onnx", "relaxations.api"])
+def test_lower_floors_run_without_those_above(module, tmp_path):
+    """What the imports say holds at run time."""
+    floor = FLOORS.index(module.split(".")[0])
+    code = f"import sys, partita.{module}; print(*sys.modules)"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=True)
+    loaded = {name.split(".")[1] for name in said.stdout.split() if name.startswith("partita.")}
+    assert loaded <= set(FLOORS[: floor + 1]) and module.split(".")[0] in loaded
