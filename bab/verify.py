@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from ..kernels.memory import keep_pages
+from ..kernels.threads import threads_for
 from ..problems.graph import Graph
 from ..problems.property import Array, Property
 from ..relaxations.alpha import Alpha
@@ -74,6 +75,22 @@ def verify(
             return _outcome("sat", found, time.monotonic() - start, "found by the first attack")
     if strategy.tree == "oracle":
         return _asked(graph, prop, config, confirm, observers, deadline, strategy.sentence(graph, PROGRAMS))
+    with threads_for(max(node.size for node in graph.nodes)):
+        return _searched(graph, working, prop, config, strategy, attack, observers, deadline, start)
+
+
+def _searched(
+    graph: Graph,
+    working: Graph,
+    prop: Property,
+    config: Config,
+    strategy: Strategy,
+    attack: Attack,
+    observers: Sequence[Observer],
+    deadline: float | None,
+    start: float,
+) -> Outcome:
+    """The outcome of a tree search; `start` is when the verification began."""
     tree = build(graph, working, prop, config, strategy, deadline)
     for observer in observers:
         observer.started(strategy.sentence(graph, tree.describe()))
