@@ -12,7 +12,8 @@ piece. A piece that can be neither closed nor split is counted, and then the ver
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 
@@ -99,7 +100,12 @@ class Engine:
         begun = time.monotonic()
         crowded = state.frontier.bytes > self.memory / 3
         parents = state.frontier.pop(max(1, state.batch // 2), best=crowded)
-        children = self.tree.split(parents)
+        try:
+            children = self.tree.split(parents)
+        except (MemoryError, RuntimeError) as error:
+            self.shrink(error, len(parents["goal"]))
+            state.frontier.push(parents)
+            return
         children["id"] = state.named + torch.arange(len(children["goal"]), device=children["goal"].device)
         state.named += len(children["goal"])
         for observer in self.observers:
@@ -125,16 +131,31 @@ class Engine:
             try:
                 bounded = self.tree.bound(part)
             except (MemoryError, RuntimeError) as error:
-                if not out_of_memory(error):
-                    raise
+                self.shrink(error, len(part["goal"]))
                 waiting.append(part)
-                if len(part["goal"]) == 1:
-                    self.schedule.reason = "memory does not suffice to bound a single piece"
-                self.state.batch = max(1, len(part["goal"]) // 2)
-                self.progress("m")
                 continue
             self.state.spend("bound", begun)
             self.sort(bounded)
+
+    def shrink(self, error: BaseException, count: int) -> None:
+        """Halves the batch where memory ran out for `count` pieces; any other error goes on its way."""
+        if not out_of_memory(error):
+            raise error
+        if count <= 1:
+            self.schedule.reason = "memory does not suffice for a single piece"
+        self.state.batch = max(1, min(self.state.batch, count) // 2)
+        self.progress("m")
+
+    @contextmanager
+    def dispensable(self, activity: str) -> Iterator[None]:
+        """Books the time of something the search can do without; where memory runs out in it, the batch is halved."""
+        begun = time.monotonic()
+        try:
+            yield
+        except (MemoryError, RuntimeError) as error:
+            self.shrink(error, max(2, self.state.batch))
+        finally:
+            self.state.spend(activity, begun)
 
     def sort(self, bounded: Bounded) -> None:
         """Close, confirm, settle or keep each bounded piece."""
@@ -144,12 +165,11 @@ class Engine:
         open_ = ~bounded.closed
         near = (bounded.near & open_).nonzero()[:, 0]
         if len(near):
-            begun = time.monotonic()
-            sure = near[self.tree.confirm(select(bounded.records, near))]
-            state.spend("float64", begun)
-            state.confirmed += len(sure)
-            self.close(select(bounded.records, sure), "float64")
-            open_[sure] = False
+            with self.dispensable("float64"):
+                sure = near[self.tree.confirm(select(bounded.records, near))]
+                state.confirmed += len(sure)
+                self.close(select(bounded.records, sure), "float64")
+                open_[sure] = False
         rows = open_.nonzero()[:, 0]
         if len(rows) == 0:
             return
@@ -177,12 +197,11 @@ class Engine:
 
     def look(self, bounded: Bounded, rows: torch.Tensor) -> None:
         """Try the points that the worst bounds of this batch were reached at; keep some for the attack."""
-        begun = time.monotonic()
         worst = rows[bounded.records["bound"][rows].topk(min(SUSPECTS, len(rows)), largest=False).indices]
         points = bounded.points[worst]
         self.state.suspects = points
-        self.state.witness = self.attack_with.check(points)
-        self.state.spend("look", begun)
+        with self.dispensable("look"):
+            self.state.witness = self.attack_with.check(points)
 
     def attack(self) -> None:
         """One turn of the attack: from the suspects first, then from random points."""
@@ -190,14 +209,14 @@ class Engine:
         budget = next(self.budgets)
         limit = min(state.deadline or begun + 60, begun + 0.2 + 0.1 * state.elapsed)
         goals = [self.tree.goals.pairs[g] for g in state.frontier.goals()]
-        if state.suspects is not None:
-            state.witness = self.attack_with.polish(state.suspects, goals=goals, steps=budget.steps, deadline=limit)
-            state.suspects = None
-        if state.witness is None:
-            state.witness = self.attack_with.search(
-                restarts=budget.restarts, steps=budget.steps, goals=goals, deadline=limit
-            )
-        state.spend("attack", begun)
+        suspects, state.suspects = state.suspects, None
+        with self.dispensable("attack"):
+            if suspects is not None:
+                state.witness = self.attack_with.polish(suspects, goals=goals, steps=budget.steps, deadline=limit)
+            if state.witness is None:
+                state.witness = self.attack_with.search(
+                    restarts=budget.restarts, steps=budget.steps, goals=goals, deadline=limit
+                )
         state.last_attack = time.monotonic() - begun
         self.progress("a")
 

@@ -56,6 +56,7 @@ class Phases(AbstractTree):
         self.normals, self.offsets = outward_half_spaces(distinct, self.lower, self.upper)
         self.pre_lower, self.pre_upper = root.pre_lower, root.pre_upper
         self.free = undecided_neurons(graph, root)[0].nonzero()[:, 0]
+        self.piecewise = all(graph.nodes[i].function.kinks for i in graph.activations)
         self.sides = 1 if only_relu(graph) else 2
 
     def describe(self) -> str:
@@ -117,6 +118,9 @@ class Phases(AbstractTree):
         closed = (bound > 0) | empty
         near = ~closed & ((result.lower + result.slack) > 0).any(1)
         undecided = undecided_neurons(self.graph, pieces)
+        if not self.piecewise:  # a smooth neuron is never decided, but its interval ends at two neighbouring numbers
+            middle = (pieces.pre_lower + pieces.pre_upper) / 2
+            undecided &= (pieces.pre_lower < middle) & (middle < pieces.pre_upper)
         found = result.multipliers
         records = dict(record) | {
             "bound": bound,

@@ -155,7 +155,7 @@ class Regions(AbstractTree):
         count, stuck = undecided.sum(1), split.kind == NONE
         few = ((count <= finishing(depth, pieces.lower.shape[1])) | stuck) & self.piecewise
         if self.splits == "activation":
-            few = torch.full_like(few, True) if self.piecewise else depth % 2 == 0
+            few = torch.full_like(few, True) if self.piecewise else (depth % 2 == 0) & ~stuck
         elif self.splits == "polyhedral":
             across = half_space_split(pieces.lower, pieces.upper, result.forms, result.lower)
             split = merge((depth % 3 == 1) & (across.kind == HALF_SPACE), across, split)

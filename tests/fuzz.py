@@ -195,7 +195,7 @@ def judge(trial: Trial, seconds: float = 5.0) -> str:
     if said.verdict == "unknown" and (lower > CLOSE or upper < -CLOSE):
         return f"gave up: {said.reason}; the margin lies in [{lower:.3g}, {upper:.3g}]"
     # A slow search is not a wrong one; one that has seen far more pieces than there are activation patterns is lost.
-    if said.pieces > PATIENCE * 2**trial.graph.neurons:
+    if said.pieces > max(PATIENCE * 2**trial.graph.neurons, 50_000):
         return f"no end: {said.verdict} after {said.pieces} pieces; the margin lies in [{lower:.3g}, {upper:.3g}]"
     return ""
 

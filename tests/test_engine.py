@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from networks import PIECEWISE, random_graph, random_property, sample
-from search import Recorded, engine, run, truth, verify
+from search import Blind, Recorded, engine, run, truth, verify
 
 from partita.bab.engine import out_of_memory
 from partita.bab.splits import HALF_SPACE, INPUT, PHASE
@@ -256,6 +256,36 @@ def test_out_of_memory_shrinks_the_batch_and_changes_no_verdict(split, error):
         assert verdict == expected == truth(graph, prop).verdict
         assert searched.state.batch <= 3 or plain.state.pieces < 4
         assert ("m" in record.marks) == (searched.tree.bound.failures > 0)
+
+
+@pytest.mark.parametrize("part", ["split", "confirm"])
+def test_memory_that_runs_out_elsewhere(part):
+    """Parents go back to the frontier, and what only helps is done without."""
+    failures = 0
+    for seed in range(4):
+        graph, prop = problem(seed, "mlp", rows=2, radius=1.0)
+        searched = engine(graph, prop, split="input")
+        failing = Failing(getattr(searched.tree, part), 1 if part == "split" else 0, MemoryError())
+        setattr(searched.tree, part, failing)
+        with torch.no_grad():
+            assert searched.run() == truth(graph, prop).verdict
+        failures += failing.failures
+    assert failures > 0 or part == "confirm"
+
+
+def test_an_attack_that_does_not_fit_is_done_without():
+    class Greedy(Blind):
+        def check(self, points):
+            raise MemoryError
+
+        polish = search = check
+
+    graph, prop = problem(2, "mlp", radius=1.0)
+    record = Recorded()
+    searched = engine(graph, prop, [record], attack="on", blind=True)
+    searched.attack_with = Greedy()
+    assert searched.run() == run(graph, prop, blind=True)[0]
+    assert "m" in record.marks
 
 
 def test_a_piece_that_does_not_fit_ends_in_unknown():
