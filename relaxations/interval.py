@@ -62,3 +62,26 @@ def interval_bounds(
                 pad = 4 * torch.finfo(a.dtype).eps * corners.abs().amax(0)
                 bounds.append((corners.amin(0) - pad, corners.amax(0) + pad))
     return bounds
+
+
+class CarriedIntervals:
+    """Intervals of every node, carried node by node beside another bounding, whose better bounds they start from."""
+
+    def __init__(self, rounding: Rounding, lower: Tensor, upper: Tensor) -> None:  # (B, D)
+        self.rounding = rounding
+        self.found: dict[int, tuple[Tensor, Tensor]] = {0: (lower, upper)}
+
+    def affine(self, scales: Scales, position: int) -> None:
+        """Adds an affine node, its rounding vectors known."""
+        arguments = [self.found[i] for i in self.rounding.graph.nodes[position].inputs]
+        self.found[position] = affine_interval(self.rounding, scales, position, arguments)
+
+    def ranges(self, position: int) -> tuple[Tensor, Tensor]:
+        """Bounds (B, n) of the pre-activations of activation node `position`."""
+        return self.found[self.rounding.graph.nodes[position].inputs[0]]
+
+    def activation(self, position: int, lower: Tensor, upper: Tensor) -> None:
+        """Adds an activation node, its pre-activations bounded."""
+        node = self.rounding.graph.nodes[position]
+        self.found[node.inputs[0]] = lower, upper
+        self.found[position] = node.function.interval(lower, upper)

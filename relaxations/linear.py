@@ -27,7 +27,7 @@ from ..problems.affine import Dense
 from ..problems.graph import Affine, Graph
 from .backward import Form, backward
 from .between import Carried
-from .interval import affine_interval
+from .interval import CarriedIntervals, affine_interval
 from .rounding import Rounding, Scales, pick, weigh
 from .types import Multipliers, Pieces, Result, Rows
 
@@ -93,7 +93,8 @@ class Linear:
         and the rounding vectors of each piece.
 
         Where inputs are few and little is known of the pieces yet, linear functions are carried forward as well,
-        through the lines that backward bounds gave: they cost a tenth, and neurons they decide need no rows.
+        through the lines that backward bounds gave: they cost a tenth, and neurons they decide need no rows. Where
+        nothing is known yet, intervals over the bounds found so far do that.
         """
         graph = self.graph
         pre_lower, pre_upper = pieces.pre_lower.clone(), pieces.pre_upper.clone()
@@ -103,15 +104,21 @@ class Linear:
         largest = torch.maximum(pieces.lower.abs(), pieces.upper.abs())
         scales = self.rounding.start(largest)
         carried = Carried(self.rounding, pieces, largest) if self._forward_pays(pieces) else None
+        fresh = carried is None and bool((pre_lower == -torch.inf).any())
+        boxes = CarriedIntervals(self.rounding, pieces.lower, pieces.upper) if fresh else None
         for position in range(1, len(graph.nodes)):
             if position not in graph.offsets:
                 self.rounding.extend(scales, position)
                 if carried is not None:
                     carried.affine(scales, position)
+                elif boxes is not None:
+                    boxes.affine(scales, position)
                 continue
             lower, upper = part(graph, pieces, position)  # views: writing to them writes to the pieces
-            if carried is not None:
-                low, high = carried.ranges(pieces, position, scales.step, self.sweeps)
+            if carried is not None or boxes is not None:
+                low, high = (
+                    boxes.ranges(position) if boxes else carried.ranges(pieces, position, scales.step, self.sweeps)
+                )
                 torch.fmax(lower, low, out=lower)
                 torch.fmin(upper, high, out=upper)
                 empty |= (lower > upper).any(-1)
@@ -127,6 +134,8 @@ class Linear:
             self.rounding.extend(scales, position, (lower, upper))
             if carried is not None:
                 carried.activation(position, lines[position])
+            elif boxes is not None:
+                boxes.activation(position, lower, upper)
         return pieces, empty, scales
 
     def _forward_pays(self, pieces: Pieces) -> bool:
