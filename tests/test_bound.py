@@ -80,7 +80,8 @@ def test_several_polytopes_are_bounded_by_the_box_around_them(relaxation, precis
     apart = [bound(graph, p, relaxation, precision=precision, steps=10) for p in polytopes]
     for p in polytopes:
         check(together, graph, p, np.eye(3), np.zeros(3), tolerance=1e-7)
-    rounding = 1e-9 if relaxation == "exact" else 1e-3 * (together.upper - together.lower)
+    # `exact` takes a margin off its bound that grows with the boxes around the neurons, which differ here.
+    rounding = 1e-8 if relaxation == "exact" else 1e-3 * (together.upper - together.lower)
     least, greatest = (np.min([r.lower for r in apart], 0), np.max([r.upper for r in apart], 0))
     if relaxation not in ("alpha-crown", "deeppoly-1"):  # these may go another way from the hull's bounds
         assert (np.abs(together.lower - least) <= rounding).all()
