@@ -206,6 +206,7 @@ class Engine:
     def attack(self) -> None:
         """One turn of the attack: from the suspects first, then from random points."""
         state, begun = self.state, time.monotonic()
+        self.schedule.attacked_at = state.pieces
         budget = next(self.budgets)
         limit = min(state.deadline or begun + 60, begun + 0.2 + 0.1 * state.elapsed)
         goals = [self.tree.goals.pairs[g] for g in state.frontier.goals()]

@@ -26,6 +26,7 @@ class Schedule:
     interval: float = FIRST_REPORT
     slowest: float = 0.0  # the longest step so far
     reason: str = ""
+    attacked_at: int = -1  # how many pieces there were when the attack had its last turn
 
     def exhausted(self, state: State) -> bool:
         """Whether a limit has been reached; `reason` then says which."""
@@ -47,7 +48,8 @@ class Schedule:
 
     def attacking(self, state: State) -> bool:
         """Time for another turn of the attack."""
-        if not self.attack_on:
+        # At least one step of the search between two turns: a turn that costs nothing would be followed by another.
+        if not self.attack_on or state.pieces == self.attacked_at:
             return False
         # The next turn has twice the budget of the last one.
         expected = state.seconds.get("attack", 0.0) + 2 * state.last_attack

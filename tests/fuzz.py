@@ -118,7 +118,7 @@ def random_trial(seed: int) -> Trial:
         values = numbers.normal(size=shape) * scale
         return (values.astype(np.float32) if digits is None else values.round(digits)).tolist()
 
-    sizes = [random.choice([1, 2, 3, 4, 7]), *(random.randint(1, 7) for _ in range(random.randint(1, 3)))]
+    sizes = [random.choice([1, 2, 3, 4, 7, 13, 13]), *(random.randint(1, 7) for _ in range(random.randint(1, 3)))]
     outputs, slope = random.randint(1, 3), random.choice([0.0, 0.0, 0.0, 0.125])
     layers = []
     for i, size in enumerate([*sizes[1:], outputs]):

@@ -17,7 +17,7 @@ from partita.bab.observer import Observer
 from partita.bab.outcome import Outcome
 from partita.bab.schedule import Schedule
 from partita.bab.splits import HALF_SPACE, INPUT, PHASE
-from partita.bab.strategy import choose
+from partita.bab.strategy import choose, memory
 from partita.bab.verify import build
 from partita.problems.graph import Graph
 from partita.problems.property import Property
@@ -88,7 +88,7 @@ def engine(graph: Graph, prop: Property, observers=(), *, blind: bool = False, d
     tree = build(graph, working, prop, config, strategy)
     schedule = Schedule(config.attack == "on", config.search.max_pieces)
     attack = Blind() if blind else Attack(working, prop, lambda x: graph(torch.from_numpy(x)).numpy(), config.seed)
-    return Engine(tree, attack, schedule, observers, deadline, config.search.batch, config.search.memory_gb * 2**30)
+    return Engine(tree, attack, schedule, observers, deadline, config.search.batch, memory(config, strategy.device))
 
 
 @torch.no_grad()

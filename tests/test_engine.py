@@ -42,6 +42,23 @@ def test_agrees_with_the_oracle(split, precision, attack):
         assert said.verdict == expected or not expected, (seed, said.reason)
 
 
+@pytest.mark.parametrize(("precision", "attack"), [("float32", "on"), ("float32", "off"), ("float64", "off")])
+def test_activation_branches_agree_with_the_oracle(precision, attack):
+    """Thirteen inputs and more are never bisected: pieces are branches."""
+    verdicts = set()
+    for seed in range(4, 8):
+        graph = random_graph(seed, ("mlp", "leaky", "residual", "maxpool")[seed % 4], inputs=13, width=6, depth=2)
+        options = {"rows": 1 + seed % 3, "cases": 1 + seed % 2, "sets": 1 + seed // 3 % 2, "halfspaces": seed % 3}
+        prop = random_property(seed, graph, radius=0.8, **options)
+        expected = truth(graph, prop).verdict
+        rule = "look-ahead" if seed % 2 else "auto"
+        said = verify(graph, prop, precision=precision, attack=attack, rule=rule)
+        assert "branches" in said.stats.get("strategy", "branches")
+        assert said.verdict == expected or not expected, (seed, said.reason)
+        verdicts.add(said.verdict)
+    assert verdicts >= {"sat", "unsat"}
+
+
 @pytest.mark.parametrize("relaxation", ["ibp", "deeppoly-0", "deeppoly-1", "crown", "alpha-crown", "exact"])
 @pytest.mark.parametrize("split", ["auto", "activation"])
 def test_every_relaxation_gives_the_same_verdict(relaxation, split):
@@ -146,12 +163,12 @@ def _depths(record: Recorded) -> dict[int, int]:
 
 
 @pytest.mark.parametrize("precision", ["float32", "float64"])
-@pytest.mark.parametrize("split", SPLITS)
-def test_no_counterexample_is_ever_lost(split, precision):
+@pytest.mark.parametrize(("inputs", "split"), [*((3, split) for split in SPLITS), (13, "auto")])
+def test_no_counterexample_is_ever_lost(inputs, split, precision):
     """A search that is told of none keeps each in an open or stuck piece, clipped and cut as that is."""
     kept = 0
     for seed in range(4):
-        graph = random_graph(seed, "residual", inputs=3, width=5, depth=2)
+        graph = random_graph(seed, "residual", inputs=inputs, width=5, depth=2)
         prop = random_property(seed, graph, radius=1.0, halfspaces=seed % 2, rows=1 + seed % 2)
         case = prop.cases[0]
         x = sample(case.inputs, 3000, seed)
@@ -161,7 +178,7 @@ def test_no_counterexample_is_ever_lost(split, precision):
         prop = Property((Case(case.inputs, (row,)),), prop.n_in, prop.n_out)
         points = [p for p in points if prop.violated_by(p, graph(torch.from_numpy(p)).numpy())]
         record = Recorded()
-        _, searched = run(graph, prop, [record], split=split, precision=precision, blind=True, max_pieces=400)
+        _, searched = run(graph, prop, [record], split=split, precision=precision, blind=True, max_pieces=300)
         rest = searched.state.frontier.pop(10**6)
         where = {piece: row for row, piece in enumerate(rest["id"].tolist())}
         for p in points:
