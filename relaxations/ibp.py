@@ -63,17 +63,13 @@ class Ibp(AbstractRelaxation):
         lower, upper = pieces.lower, pieces.upper
         if pieces.normals.shape[1]:
             lower, upper, _ = clip_box(lower, upper, pieces.normals, pieces.offsets)
-        return interval_bounds(
-            self.linear.rounding, self.linear.scales, lower, upper, pieces.pre_lower, pieces.pre_upper
-        )
+        return interval_bounds(self.linear.rounding, lower, upper, pieces.pre_lower, pieces.pre_upper)
 
     def bound(self, pieces: Pieces, rows: Rows, start: Multipliers | None = None) -> tuple[Result, Pieces]:
         lower, upper, empty = pieces.lower, pieces.upper, torch.zeros_like(pieces.lower[:, 0], dtype=torch.bool)
         if pieces.normals.shape[1]:
             lower, upper, empty = clip_box(lower, upper, pieces.normals, pieces.offsets)
-        bounds = interval_bounds(
-            self.linear.rounding, self.linear.scales, lower, upper, pieces.pre_lower, pieces.pre_upper
-        )
+        bounds = interval_bounds(self.linear.rounding, lower, upper, pieces.pre_lower, pieces.pre_upper)
         pre_lower, pre_upper = pre_activations(self.graph, bounds, pieces)
         empty = empty | (pre_lower > pre_upper).any(1)
         pieces = pieces.with_pre(pre_lower, torch.maximum(pre_lower, pre_upper))

@@ -4,7 +4,7 @@ For an affine node the centre goes through A and the radius through |A| (exact f
 that correlations between entries are forgotten from one node to the next); an activation maps the interval to its
 image. Cost: two applications of every operator. Source: Moore 1966; for networks Gowal et al. 2018.
 
-Soundness: outward rounded, with the rounding vectors of `rounding`.
+Soundness: outward rounded.
 """
 
 from __future__ import annotations
@@ -12,30 +12,43 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..kernels.rounding import gamma, unit_roundoff
 from ..problems.graph import Activation, Affine, Input, Product
-from .rounding import Rounding, Scales
+from .rounding import INFLATE, Rounding
 
 
 def affine_interval(
-    rounding: Rounding, scales: Scales, position: int, arguments: list[tuple[Tensor, Tensor]]
+    rounding: Rounding, position: int, arguments: list[tuple[Tensor, Tensor]]
 ) -> tuple[Tensor, Tensor]:  # each (B, n)
-    """Bounds of an affine node from bounds of its inputs."""
+    """Bounds of an affine node from bounds of its inputs.
+
+    A m and |A| r are inner products of t terms and err by at most gamma_{t+3} |A| (|m| + r), weights stored rounded
+    included (one more for each operator of a sum); as |A| is applied to r anyway, that is had by enlarging r. The
+    intervals' own magnitudes count here, not the node's sizes: an interval may reach beyond what is known of the
+    value by other means.
+    """
     node = rounding.graph.nodes[position]
     assert isinstance(node, Affine)
     centre, radius = node.bias, torch.zeros_like(node.bias)
-    for operator, absolute, (low, high) in zip(node.operators, rounding.absolute[position], arguments, strict=True):
+    u, count = unit_roundoff(rounding.dtype), len(node.operators)
+    pairs = zip(rounding.absolute[position], rounding.magnitude[position], strict=True)
+    for operator, (absolute, magnitude), (low, high) in zip(node.operators, pairs, arguments, strict=True):
         middle = (low + high) / 2
-        half = torch.maximum(high - middle, middle - low) * (1 + 4 * torch.finfo(low.dtype).eps)
+        half = torch.maximum(high - middle, middle - low) * (1 + 8 * u)
+        error = 3 * INFLATE * gamma(magnitude.terms + 3 + count, rounding.dtype) * torch.maximum(low.abs(), high.abs())
         centre = centre + operator.apply(middle)
-        radius = radius + absolute.apply(half)
-    # Centre and radius are one inner product each over values no larger than the node's inputs.
-    error = 3 * scales.affine[position] + scales.sum[position] * (2 + len(node.operators))
-    return centre - radius - error, centre + radius + error
+        if magnitude is absolute:
+            radius = radius + absolute.apply(half + error)
+        else:
+            radius = radius + absolute.apply(half * (1 + gamma(absolute.terms + 3 + count, rounding.dtype)))
+            radius = radius + magnitude.apply(error)
+    # What is left: the sum over the operators, the bias, and the two subtractions below.
+    radius = radius + 4 * u * (1 + count) * (centre.abs() + radius + node.bias.abs())
+    return centre - radius, centre + radius
 
 
 def interval_bounds(
     rounding: Rounding,
-    scales: Scales,
     lower: Tensor,  # (B, D)
     upper: Tensor,  # (B, D)
     pre_lower: Tensor,  # (B, N)
@@ -49,7 +62,7 @@ def interval_bounds(
             case Input():
                 bounds.append((lower, upper))
             case Affine():
-                bounds.append(affine_interval(rounding, scales, position, arguments))
+                bounds.append(affine_interval(rounding, position, arguments))
             case Activation():
                 low, high = arguments[0]
                 part = slice(graph.offsets[position], graph.offsets[position] + node.size)
@@ -71,10 +84,10 @@ class CarriedIntervals:
         self.rounding = rounding
         self.found: dict[int, tuple[Tensor, Tensor]] = {0: (lower, upper)}
 
-    def affine(self, scales: Scales, position: int) -> None:
-        """Adds an affine node, its rounding vectors known."""
+    def affine(self, position: int) -> None:
+        """Adds an affine node."""
         arguments = [self.found[i] for i in self.rounding.graph.nodes[position].inputs]
-        self.found[position] = affine_interval(self.rounding, scales, position, arguments)
+        self.found[position] = affine_interval(self.rounding, position, arguments)
 
     def ranges(self, position: int) -> tuple[Tensor, Tensor]:
         """Bounds (B, n) of the pre-activations of activation node `position`."""

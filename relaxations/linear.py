@@ -112,7 +112,7 @@ class Linear:
                 if carried is not None:
                     carried.affine(scales, position)
                 elif boxes is not None:
-                    boxes.affine(scales, position)
+                    boxes.affine(position)
                 continue
             lower, upper = part(graph, pieces, position)  # views: writing to them writes to the pieces
             if carried is not None or boxes is not None:
@@ -164,7 +164,7 @@ class Linear:
             whole = sum(operator.rows(every) for operator in node.operators)
             reach[position] = whole.abs().expand(len(pieces), -1, -1)
         if from_input and pieces.normals.shape[1] == 0:
-            return affine_interval(self.rounding, scales, source, [(pieces.lower, pieces.upper)] * len(node.inputs))
+            return affine_interval(self.rounding, source, [(pieces.lower, pieces.upper)] * len(node.inputs))
         undecided = ~graph.nodes[position].function.decided(lower, upper)
         counts, order = undecided.sum(1).sort(descending=True)
         new_lower, new_upper = lower.clone(), upper.clone()

@@ -43,7 +43,7 @@ def root(
         if position not in graph.offsets:
             rounding.extend(scales, position)
             arguments = [ranges[i] for i in graph.nodes[position].inputs]
-            ranges.append(affine_interval(rounding, scales, position, arguments))
+            ranges.append(affine_interval(rounding, position, arguments))
             continue
         source = graph.nodes[position].inputs[0]
         low, high = part(graph, pieces, position)

@@ -62,7 +62,7 @@ class Rounding:
         like = graph.nodes[-1].bias
         self.dtype = like.dtype
         self.absolute: dict[int, tuple[AbstractLinear, ...]] = {}
-        self._magnitude: dict[int, tuple[AbstractLinear, ...]] = {}
+        self.magnitude: dict[int, tuple[AbstractLinear, ...]] = {}
         self._bias: dict[int, Tensor] = {}
         consumers = [0] * len(graph.nodes)
         for node in graph.nodes:
@@ -73,7 +73,7 @@ class Rounding:
             match node:
                 case Affine():
                     self.absolute[position] = tuple(op.absolute() for op in node.operators)
-                    self._magnitude[position] = tuple(
+                    self.magnitude[position] = tuple(
                         op.magnitude() if _folded(op) else absolute
                         for op, absolute in zip(node.operators, self.absolute[position], strict=True)
                     )
@@ -95,7 +95,7 @@ class Rounding:
             case Affine():
                 size = self._bias[position]
                 error = gamma(depth(node.size) + 3, self.dtype) * size
-                pairs = zip(self.absolute[position], self._magnitude[position], strict=True)
+                pairs = zip(self.absolute[position], self.magnitude[position], strict=True)
                 for source, (absolute, magnitude) in zip(node.inputs, pairs, strict=True):
                     reach = absolute.apply(scales.size[source])
                     size = size + reach
