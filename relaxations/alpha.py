@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ..kernels.polytope import box_minimiser, polytope_minimum
+from ..kernels.polytope import box_minimiser, polytope_minimiser, polytope_minimum
 from ..problems.activation import LeakyReLU, Lines
 from ..problems.graph import Graph
 from .backward import Form, backward
@@ -92,12 +92,12 @@ class Alpha:
         return replace(best, scores=scores), values, form
 
     def _minimiser(self, pieces: Pieces, forms: Tensor) -> Tensor:  # (B, S, D) -> (B, S, D)
-        """Where each form is least on its piece: on the box, once half-spaces are priced in."""
-        if pieces.normals.shape[1]:
-            box = pieces.lower, pieces.upper
-            _, price = polytope_minimum(forms, *box, pieces.normals, pieces.offsets, self.linear.sweeps)
-            forms = torch.baddbmm(forms, price, pieces.normals)
-        return box_minimiser(forms, pieces.lower, pieces.upper)
+        """Where each form is least on its piece."""
+        if not pieces.normals.shape[1]:
+            return box_minimiser(forms, pieces.lower, pieces.upper)
+        polytope = pieces.lower, pieces.upper, pieces.normals, pieces.offsets
+        _, price = polytope_minimum(forms, *polytope, self.linear.sweeps)
+        return polytope_minimiser(forms, price, *polytope)
 
     def _evaluate(
         self,

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linprog
 
-from partita.kernels.polytope import box_minimiser, box_minimum, clip_box, polytope_minimum
+from partita.kernels.polytope import box_minimiser, box_minimum, clip_box, polytope_minimiser, polytope_minimum
 
 DTYPES = (torch.float32, torch.float64)
 
@@ -90,6 +90,17 @@ def test_polytope_minimum_against_linear_programs(halfspaces):
             assert plain[b, r] - scale <= found[b, r] <= truth + scale
             gaps.append((truth - found[b, r].item()) / (truth - plain[b, r].item() + scale))
     assert max(gaps) < 1e-3 if halfspaces == 1 else np.mean(gaps) < 0.1
+
+
+def test_minimisers_lie_where_one_half_space_lets_them():
+    for seed in range(20):
+        a, *polytope = random_batch(seed, torch.float64, 3, 5, 1)
+        found, price = polytope_minimum(a, *polytope)
+        x = polytope_minimiser(a, price, *polytope)
+        lower, upper, normals, offsets = polytope
+        assert (x >= lower[:, None]).all() and (x <= upper[:, None]).all()
+        assert (torch.bmm(x, normals.mT) <= offsets[:, None] + 1e-9).all()
+        torch.testing.assert_close((a * x).sum(-1), found, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
