@@ -1,17 +1,26 @@
 """HiGHS as a backend: a `LinearModel` in, a `Solution` out, through highspy's own structures.
 
 Linear models are solved by simplex, whose dual vector is a vertex and hence sparse and clean. Presolve may answer
-"infeasible" without a certificate; then the model is solved once more without it to get a Farkas ray. Integer models
+"infeasible" without a certificate; then the model is solved once more without it to get a Farkas ray. `HighsMany`
+solves one objective after another over the same constraints: an optimal basis stays feasible under another cost, so
+most runs need a few pivots (triangle programs of mnist_fc, nine margins: 0.29 s the first, 0.013 s each of the others,
+2,342 rows). Rows and bounds may change too, and dual simplex goes on from where it was. Integer models
 run with feasibility and integrality tolerance `TOLERANCE` and gap zero; what their answers are worth is said in
 `exact`. Soundness: none is claimed here; `LinearModel.safe_bound` judges the dual vectors.
 """
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import highspy
 import numpy as np
 
-from .model import LinearModel, Solution, Status
+from ...problems.errors import BadInput
+from .model import Array, LinearModel, Solution, Status
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 TOLERANCE = 1e-9
 
@@ -25,18 +34,86 @@ _STATUS = {
 
 
 def solve(model: LinearModel, *, time_limit: float | None = None) -> Solution:
-    """Solve the model on one thread; `time_limit` in seconds of wall time."""
+    """Solve the model on one thread; `time_limit` in seconds of wall time. Raises `BadInput` for NaN."""
+    model.require_numbers()
     if model.empty:
         return Solution(Status.infeasible, bound_safe=np.inf, note="an interval of the model is empty")
+    return _run(model, _started(model), time_limit)
+
+
+class HighsMany:
+    """Many objectives over the same constraints: the model is handed over once, and every run starts from the last
+    optimal basis (see the essay for what that saves).
+
+        many = HighsMany(model)                    # LinearModel, continuous; its objective is not solved for
+        found = many.minimise(cost, offset)        # cost (V,); -> Solution, judged like those of `solve`
+        many.set_bounds(lower, upper)              # (V,), (V,): another box of variables
+        many.add_rows(matrix, row_lower, row_upper)  # csr_array (K, V), (K,), (K,): cutting planes, after the others
+        many.model                                 # the LinearModel as it stands now
+
+    Duals are in the order of the rows. Raises `BadInput` for integers and for NaN.
+    """
+
+    def __init__(self, model: LinearModel, *, time_limit: float | None = None) -> None:
+        if model.discrete:
+            raise BadInput("many objectives are solved from one basis for linear programs only; use `solve`.")
+        model.require_numbers()
+        self.model = model
+        self.time_limit = time_limit
+        self._solver = None if model.empty else _started(model)
+
+    def minimise(self, cost: Array, offset: float = 0.0, *, time_limit: float | None = None) -> Solution:
+        """min cost x + offset, on one thread; `time_limit` in seconds for this run, else the object's."""
+        self.model = self.model.with_objective(np.asarray(cost, dtype=np.float64), float(offset))
+        if not (np.isfinite(self.model.cost).all() and np.isfinite(offset)):
+            raise BadInput("a cost of the linear model is not a finite number; look for NaN in the objective.")
+        if self.model.empty:
+            return Solution(Status.infeasible, bound_safe=np.inf, note="an interval of the model is empty")
+        if self._solver is None:
+            self._solver = _started(self.model)
+        columns = np.arange(len(self.model.cost), dtype=np.int32)
+        self._solver.changeColsCost(len(columns), columns, self.model.cost)
+        self._solver.changeObjectiveOffset(self.model.offset)
+        return _run(self.model, self._solver, self.time_limit if time_limit is None else time_limit)
+
+    def set_bounds(self, lower: Array, upper: Array) -> None:
+        """Another box of variables, (V,) and (V,)."""
+        self.model = self.model.with_bounds(np.asarray(lower, np.float64), np.asarray(upper, np.float64))
+        self.model.require_numbers()
+        if self.model.empty:
+            self._solver = None  # HiGHS refuses crossed bounds; the next run starts afresh
+        elif self._solver is not None:
+            columns = np.arange(len(self.model.cost), dtype=np.int32)
+            self._solver.changeColsBounds(len(columns), columns, self.model.lower, self.model.upper)
+
+    def add_rows(self, matrix: csr_array, row_lower: Array, row_upper: Array) -> None:
+        """Further rows row_lower <= matrix x <= row_upper, (K, V), (K,) and (K,)."""
+        matrix = matrix.tocsr()
+        lower, upper = (np.asarray(side, dtype=np.float64) for side in (row_lower, row_upper))
+        self.model = self.model.with_rows(matrix, lower, upper)
+        self.model.require_numbers()
+        if self.model.empty:
+            self._solver = None
+        elif self._solver is not None:
+            start, index = (part.astype(np.int32) for part in (matrix.indptr[:-1], matrix.indices))
+            self._solver.addRows(matrix.shape[0], lower, upper, matrix.nnz, start, index, matrix.data.astype(float))
+
+
+def _started(model: LinearModel) -> highspy.Highs:
+    """A solver that holds the model."""
     solver = highspy.Highs()
     options = {"output_flag": False, "threads": 1, "random_seed": 0}
     options |= {"primal_feasibility_tolerance": TOLERANCE, "dual_feasibility_tolerance": TOLERANCE}
     options |= {"mip_feasibility_tolerance": TOLERANCE, "mip_rel_gap": 0.0, "mip_abs_gap": TOLERANCE}
-    if time_limit is not None:
-        options["time_limit"] = float(time_limit)
     for name, value in options.items():
         solver.setOptionValue(name, value)
     solver.passModel(_translate(model))
+    return solver
+
+
+def _run(model: LinearModel, solver: highspy.Highs, time_limit: float | None) -> Solution:
+    # HiGHS holds its limit against the sum over all runs of a solver.
+    solver.setOptionValue("time_limit", np.inf if time_limit is None else solver.getRunTime() + float(time_limit))
     solver.run()
     status = _STATUS.get(solver.getModelStatus(), Status.failed)
     if status is Status.infeasible and not model.discrete:
@@ -76,11 +153,13 @@ def _with_ray(model: LinearModel, solver: highspy.Highs) -> Solution:
     """The claim "infeasible" of a linear model, with a certificate where the solver can be made to give one."""
     ray = _ray(solver)
     if ray is None:
-        solver.setOptionValue("presolve", "off")
-        solver.setOptionValue("solver", "simplex")
+        for name, value in (("presolve", "off"), ("solver", "simplex")):
+            solver.setOptionValue(name, value)
         solver.clearSolver()
         solver.run()
         ray = _ray(solver)
+        for name in ("presolve", "solver"):
+            solver.setOptionValue(name, "choose")
     # HiGHS documents no sign for its rays; both are cheap to judge.
     for candidate in () if ray is None else (ray, -ray):
         if model.safe_infeasible(candidate):

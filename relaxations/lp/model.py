@@ -14,7 +14,8 @@ no x is feasible at all: the same sum checks a Farkas ray.
 Soundness: outward rounded. `safe_bound` computes r in float64 with the a-priori error of an inner product of k terms,
 k u / (1 - k u) times the sum of absolute values (Higham 2002, section 3.1), charges it at the larger end of each
 variable's interval, adds the terms without rounding (`math.fsum`), and lowers the result by what the products lost.
-Integrality is ignored there: the bound holds for the relaxed, hence for the integer model.
+Integrality is ignored there: the bound holds for the relaxed, hence for the integer model. What depends on the matrix
+alone is computed once and shared by the models that `with_objective` makes.
 """
 
 from __future__ import annotations
@@ -22,10 +23,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import TYPE_CHECKING
+from functools import cached_property
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from ...problems.errors import BadInput
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -61,6 +65,14 @@ class Solution:
     note: str = ""
 
 
+class Columns(NamedTuple):
+    """What weak duality needs of a matrix (R, V), by column."""
+
+    transposed: csr_array  # (V, R)
+    absolute: csr_array  # (V, R), entry by entry
+    terms: Array  # (V,) entries of each column
+
+
 @dataclass(frozen=True, eq=False)
 class LinearModel:
     """min cost x + offset, row_lower <= matrix x <= row_upper, lower <= x <= upper, x[integer] integer."""
@@ -84,9 +96,50 @@ class LinearModel:
         """Some interval of a variable or a row is empty (exact)."""
         return bool((self.lower > self.upper).any() or (self.row_lower > self.row_upper).any())
 
+    @cached_property
+    def columns(self) -> Columns:
+        """The matrix by columns (exact)."""
+        transposed = self.matrix.T.tocsr()
+        return Columns(transposed, abs(transposed), np.diff(transposed.indptr))
+
+    def require_numbers(self) -> None:
+        """Raises `BadInput` for a NaN anywhere, or an infinite cost or coefficient."""
+        finite = (("a cost", self.cost), ("a coefficient", self.matrix.data), ("the offset", self.offset))
+        for what, numbers in finite:
+            if not np.isfinite(numbers).all():
+                raise BadInput(f"{what} of the linear model is not a finite number; look for NaN in weights or rows.")
+        for what, numbers in (
+            ("a variable", np.append(self.lower, self.upper)),
+            ("a row", np.append(self.row_lower, self.row_upper)),
+        ):
+            if np.isnan(numbers).any():
+                raise BadInput(f"a bound on {what} of the linear model is NaN; look for NaN in bounds or offsets.")
+
     def with_objective(self, cost: Array, offset: float = 0.0) -> LinearModel:
         """The same constraints under another objective."""
-        return replace(self, cost=cost, offset=offset)
+        return self._sharing(replace(self, cost=cost, offset=offset))
+
+    def with_bounds(self, lower: Array, upper: Array) -> LinearModel:
+        """The same rows and objective over another box of variables."""
+        return self._sharing(replace(self, lower=lower, upper=upper))
+
+    def with_rows(self, matrix: csr_array, row_lower: Array, row_upper: Array) -> LinearModel:
+        """The model with further rows after its own."""
+        from scipy.sparse import csr_array as sparse
+        from scipy.sparse import vstack
+
+        return replace(
+            self,
+            matrix=sparse(vstack([self.matrix, matrix], format="csr")),
+            row_lower=np.append(self.row_lower, row_lower),
+            row_upper=np.append(self.row_upper, row_upper),
+        )
+
+    def _sharing(self, other: LinearModel) -> LinearModel:
+        """`other`, which has this model's matrix, with what was computed of it."""
+        if "columns" in self.__dict__:
+            other.__dict__["columns"] = self.columns
+        return other
 
     def relaxed(self) -> LinearModel:
         """The model without integrality."""
@@ -116,10 +169,10 @@ class LinearModel:
         side = np.where(y > 0, self.row_lower, self.row_upper)
         y = np.where(np.isfinite(side), y, 0.0)
         side = np.where(y != 0, side, 0.0)
-        transposed = self.matrix.T
+        transposed, absolute, entries = self.columns
         reduced = cost - transposed @ y
-        terms = np.diff(transposed.tocsr().indptr) + 3
-        doubt = terms * (2 * UNIT) * (np.abs(cost) + abs(transposed) @ np.abs(y)) + _TINY
+        terms = entries + 3
+        doubt = terms * (2 * UNIT) * (np.abs(cost) + absolute @ np.abs(y)) + _TINY
         doubt = np.where(terms == 3, 0.0, doubt)  # a variable in no row: its reduced cost is its cost
         end = np.where(reduced > 0, self.lower, self.upper)
         reach = np.maximum(np.abs(self.lower), np.abs(self.upper))
