@@ -107,18 +107,24 @@ class LeakyReLU(AbstractActivation):
         return (upper > -lower).to(lower.dtype), torch.zeros_like(lower)
 
     def lines(self, lower: Tensor, upper: Tensor, choice: tuple[Tensor, Tensor] | None = None) -> Lines:
-        a, eps = self.slope, torch.finfo(lower.dtype).eps
-        active, dead = lower >= 0, upper <= 0
+        a, finfo = self.slope, torch.finfo(lower.dtype)
         c = self.default_choice(lower, upper)[0] if choice is None else choice[0].clamp(0, 1)
-        lower_slope = torch.where(active, 1.0, torch.where(dead, a, a + c * (1 - a)))
-        # Stable neurons would divide zero by zero; any width serves there, the result is not used.
-        width = torch.where(active | dead, 1.0, upper - lower)
-        chord = ((upper - a * lower) / width).clamp(a, 1)
-        upper_slope = torch.where(active, 1.0, torch.where(dead, a, chord))
-        # The bias that the *rounded* slope needs at both ends: a l - s l on the left, u - s u on the right.
-        bias = torch.maximum((upper_slope - a) * -lower, (1 - upper_slope) * upper)
-        upper_bias = torch.where(active | dead, 0.0, bias * (1 + 8 * eps) + torch.finfo(lower.dtype).tiny)
-        return Lines(lower_slope, torch.zeros_like(lower), upper_slope, upper_bias)
+        lower_slope = a + c * (1 - a) if a else c
+        # With the side cut off that a stable neuron does not reach, the chord is the function itself.
+        below, above = (-lower).clamp_(min=0), upper.clamp(min=0)
+        width = (below + above).clamp_(min=finfo.tiny)
+        upper_slope = above / width
+        if a:
+            upper_slope = (upper_slope + a * (below / width)).clamp_(a, 1)
+        # The bias that the *rounded* slope needs at both ends: s |l| - a |l| on the left, u - s u on the right.
+        bias = torch.maximum((upper_slope - a) * below, (1 - upper_slope) * above)
+        upper_bias = bias.mul_(1 + 8 * finfo.eps).add_(finfo.tiny)
+        if a or choice is not None:
+            active, dead = lower >= 0, upper <= 0
+            upper_slope = torch.where(active, 1.0, torch.where(dead, a, upper_slope))
+            lower_slope = torch.where(active, 1.0, torch.where(dead, a, lower_slope))
+            upper_bias = torch.where(active | dead, 0.0, upper_bias)
+        return Lines(lower_slope, lower.new_zeros(1).expand_as(lower), upper_slope, upper_bias)
 
 
 def ReLU() -> LeakyReLU:

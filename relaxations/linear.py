@@ -86,7 +86,14 @@ class Linear:
 
     def all_lines(self, pieces: Pieces) -> dict[int, Lines]:
         """Lines of every activation node on the pieces' pre-activation bounds."""
-        return {i: self.lines(i, *part(self.graph, pieces, i)) for i in self.graph.activations}
+        graph = self.graph
+        if len({graph.nodes[i].function for i in graph.activations}) != 1:
+            return {i: self.lines(i, *part(graph, pieces, i)) for i in graph.activations}
+        # One function: all layers at once cost as many calls as one.
+        every = self.lines(graph.activations[0], pieces.pre_lower, pieces.pre_upper)
+        sizes = [graph.nodes[i].size for i in graph.activations]
+        layers = zip(*(side.split(sizes, 1) for side in every), strict=True)
+        return {i: Lines(*sides) for i, sides in zip(graph.activations, layers, strict=True)}
 
     def tighten(self, pieces: Pieces, reach: dict[int, Tensor] | None = None) -> tuple[Pieces, Tensor, Scales]:
         """Pre-activation bounds of every undecided neuron, layer by layer; which pieces came out empty (B,);

@@ -55,6 +55,9 @@ def measure(folder: Path, device: str, threads: int | None, seconds: float = 3.0
     """One row for each network and batch size; each quantity takes about `seconds`."""
     import torch
 
+    from partita.kernels.memory import keep_pages
+
+    keep_pages()  # as every search does
     if threads:
         torch.set_num_threads(threads)
     return [row for setup in SETUPS for row in _network(folder, setup, device, seconds)]
