@@ -28,15 +28,14 @@ def bound_report(network: Path, prop: Path, config: Config, as_json: bool) -> st
 
 def _json(found: BoundsReport) -> str:
     layers = [{"name": name, "lower": lower.tolist(), "upper": upper.tolist()} for name, lower, upper in found.layers]
-    return json.dumps(
-        {
-            "lower": found.lower.tolist(),
-            "upper": found.upper.tolist(),
-            "seconds": round(found.seconds, 6),
-            "layers": layers,
-            "unstable": [layer.tolist() for layer in found.unstable],
-        }
-    )
+    report = {
+        "lower": found.lower.tolist(),
+        "upper": found.upper.tolist(),
+        "seconds": round(found.seconds, 6),
+        "layers": layers,
+        "unstable": [layer.tolist() for layer in found.unstable],
+    }
+    return json.dumps(report | ({"notes": list(found.notes)} if found.notes else {}))
 
 
 def _text(found: BoundsReport) -> str:
@@ -46,4 +45,4 @@ def _text(found: BoundsReport) -> str:
     ]
     for (name, lower, _), unstable in zip(found.layers, found.unstable, strict=True):
         lines.append(f"layer {name}: {len(unstable)} of {len(lower)} neurons unstable")
-    return "\n".join([*lines, f"{found.seconds:.3f} s"])
+    return "\n".join([*lines, *found.notes, f"{found.seconds:.3f} s"])

@@ -23,13 +23,17 @@ from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from ..problems.errors import BadInput
+from ..relaxations.names import parse
 
 PRESETS = Path(__file__).resolve().parents[1] / "configs"
 
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "float32", "float64"]
 Split = Literal["auto", "input", "polyhedral", "activation"]
-Relaxation = Literal["auto", "ibp", "deeppoly-0", "deeppoly-1", "crown", "alpha-crown", "exact"]
+Relaxation = Literal[  # by name alone; see `relaxations.names` for numbers and options
+    *("auto", "ibp", "deeppoly-0", "deeppoly-1", "crown", "alpha-crown"),
+    *("triangle", "k-relu", "prima", "m-1", "p-1", "exact"),
+]
 Rule = Literal["auto", "widest", "sensitivity", "babsr", "look-ahead"]
 Backend = Literal["highs", "gurobi"]
 Switch = Literal["on", "off"]
@@ -75,7 +79,7 @@ class Config:
     precision: Precision = "auto"
     seed: int = _at_least(0, 0)
     split: Split = "auto"
-    relaxation: Relaxation = "auto"
+    relaxation: str = "auto"  # one of `Relaxation`, or what else `relaxations.names` reads: m-2, k-relu:k=3
     attack: Switch = "on"
     bounding: BoundingConfig = field(default_factory=BoundingConfig)
     branching: BranchingConfig = field(default_factory=BranchingConfig)
@@ -191,6 +195,8 @@ def _value(value: Any, hint: Any, minimum: float | None, key: str, where: str) -
     if NoneType in kinds and (value is None or value in ("none", "null")):
         return None
     (kind,) = (k for k in kinds if k is not NoneType)
+    if kind is str:
+        return _relaxation(value, key, where)
     if get_origin(kind) is Literal:
         choices = get_args(kind)
         if isinstance(value, bool) and kind is Switch:
@@ -210,3 +216,14 @@ def _value(value: Any, hint: Any, minimum: float | None, key: str, where: str) -
     if minimum is not None and number < minimum:
         raise BadInput(f"'{key}' {where} must be at least {minimum:g}, not {value!r}")
     return number
+
+
+def _relaxation(value: Any, key: str, where: str) -> str:
+    """The name of a relaxation, with or without options."""
+    if value == "auto":
+        return value
+    try:
+        return "+".join(str(name) for name in parse(value))
+    except BadInput as error:
+        choices = ", ".join(get_args(Relaxation))
+        raise BadInput(f"'{key}' {where} must be one of {choices}, not {value!r}: {error}") from None

@@ -7,11 +7,19 @@ be asked for, from cheap and loose to dear and tight:
     deeppoly-0, deeppoly-1  lines, fixed lower slope                      `linear`
     crown                   lines, the lower slope with less area         `linear`
     alpha-crown             slopes and multipliers optimised              `alpha`
+    triangle                a linear program, exact single-neuron hulls   `triangle`
+    k-relu, prima           groups of neurons, by their pre-activations   `multi_neuron`
+    m-1, m-2, ...           groups of neurons with all inputs of a layer  `multi_neuron`, `anderson`
+    p-1, p-2, ...           whole blocks of layers, small networks        `block_hull`
     exact                   mixed-integer programs, small ReLU networks   `exact`
 
-Every rung above `ibp` starts from intervals and never falls behind them; `alpha-crown` starts from `crown` and never
-falls behind it. Half-spaces of the input set are used by all: they shrink its box first, then minimise each form.
-Nothing is clipped by the rows' own signs here (see `clip`): that would bound only what may still be dangerous.
+A name may carry options (`k-relu:k=3,groups=all`), and `triangle+m-1` is the intersection: see `names`.
+
+Every rung above `ibp` starts from intervals and never falls behind them; `alpha-crown` and all above it start from
+`crown` and never fall behind it. Linear programs take crown's pre-activation bounds, unless they are told to tighten
+them, work in float64 on the CPU, and prove their bounds by dual vectors. Half-spaces of the input set are used by all:
+they shrink its box first, then minimise each form. Nothing is clipped by the rows' own signs here (see `clip`): that
+would bound only what may still be dangerous.
 
 Several input polytopes are bounded as one batch, and the answer is the smallest box around all of them: the least
 lower bound, the greatest upper bound, and every neuron that is unstable on one of them.
@@ -25,6 +33,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -40,13 +49,14 @@ from ..problems.load import load_network, load_property_for
 from ..problems.property import Array, Polytope, Property
 from .ibp import Ibp, interval_root, pre_activations, rows_below
 from .linear import Linear, undecided_neurons
+from .names import BATCHED, PROGRAMS, Name, parse
 from .root import outward, outward_half_spaces, root
 from .types import Pieces, Rows
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-RELAXATIONS = ("ibp", "deeppoly-0", "deeppoly-1", "crown", "alpha-crown", "exact")
+RELAXATIONS = (*BATCHED, "exact")
 ELEMENTS = 1 << 24  # of one coefficient tensor; what is larger is bounded in parts
 
 InputSet = Polytope | Property | Sequence[Polytope] | tuple[Any, Any] | str | Path
@@ -69,6 +79,7 @@ class BoundsReport:
     seconds: float
     layers: tuple[Layer, ...]
     unstable: tuple[np.ndarray, ...]  # for each layer, the indices of neurons that may be in either phase
+    notes: tuple[str, ...] = ()  # what the relaxation could not treat, and what it did instead, in sentences
 
 
 @torch.no_grad()
@@ -90,39 +101,57 @@ def bound(
 
     `network`: an `.onnx` or `.onnx.gz` file, a `Graph`, or a `torch.nn.Module` with an `example_input` (batch size 1).
     `input_set`: a `Polytope` or several, arrays (lower, upper) of any shape with n_in entries, or a `Property` or
-    VNN-LIB file, whose input polytopes are taken. `relaxation`: one of `RELAXATIONS`. `steps`: of alpha-crown;
-    `backend` (highs, gurobi) and `time_limit` (seconds for each program): of exact.
+    VNN-LIB file, whose input polytopes are taken. `relaxation`: a name as `names` reads it, such as `crown`, `m-1`,
+    `k-relu:k=3` or `triangle+m-1`. `steps`: of alpha-crown; `backend` (highs, gurobi) and `time_limit` (seconds for
+    each program): of linear programs and of exact.
 
     Raises `BadInput` for what does not fit, an empty input set, and networks the relaxation cannot bound.
     """
     graph, _ = load_network(network, example_input)
-    _check(graph, relaxation, precision, device)
+    names = parse(relaxation)
+    _check(graph, names, precision, device)
     polytopes = _polytopes(graph, input_set)
     c, d = _rows(graph, rows, constants)
     start = time.perf_counter()
     dtype = torch.float32 if precision == "float32" else torch.float64
+    kinds = [name.kind for name in names]
+    found, notes = [], ()
     with full_products():
-        if relaxation == "exact":
-            found = _exact(graph, polytopes, c, d, backend, time_limit)
-        else:
-            found = _batched(graph, polytopes, c, d, relaxation, graph.to(dtype, device), steps)
-    lower, upper, pieces, working = found
+        for kind in dict.fromkeys(k for k in kinds if k in BATCHED):
+            found.append(_batched(graph, polytopes, c, d, kind, graph.to(dtype, device), steps))
+        if "exact" in kinds:
+            found.append(_exact(graph, polytopes, c, d, backend, time_limit))
+        programs = [name for name in names if name.kind in PROGRAMS]
+        if programs:
+            bounds, notes = _programs(graph, polytopes, c, d, programs, backend, time_limit)
+            found.append(bounds)
+    lower, upper = np.max([f.lower for f in found], 0), np.min([f.upper for f in found], 0)
     if not bool((lower <= upper).all()):
         raise BadInput("the input set is empty: its half-spaces have no point in common, so there is nothing to bound")
-    return BoundsReport(lower, upper, time.perf_counter() - start, _layers(graph, pieces), _unstable(working, pieces))
+    pieces, working = found[-1].pieces, found[-1].working
+    seconds = time.perf_counter() - start
+    return BoundsReport(lower, upper, seconds, _layers(graph, pieces), _unstable(working, pieces), notes)
+
+
+class _Bounds(NamedTuple):
+    """Bounds of the rows, (R,) each, the pieces with their pre-activation bounds, and the network that was bounded."""
+
+    lower: Array
+    upper: Array
+    pieces: Pieces
+    working: Graph
+    linear: Linear | None = None
 
 
 # ---- arguments
 
 
-def _check(graph: Graph, relaxation: str, precision: str, device: str) -> None:
-    if relaxation not in RELAXATIONS:
-        raise BadInput(f"there is no relaxation '{relaxation}'; bounds come from {', '.join(RELAXATIONS)}")
+def _check(graph: Graph, names: Sequence[Name], precision: str, device: str) -> None:
     if precision not in ("float32", "float64"):
         raise BadInput(f"precision must be float32 or float64, not {precision!r}")
     if torch.device(device).type == "cuda" and not torch.cuda.is_available():
         raise BadInput("device 'cuda' was asked for, but PyTorch finds no CUDA device here; use cpu")
-    if relaxation == "exact":
+    if any(name.kind == "exact" for name in names):
         from .exact import check_piecewise
 
         check_piecewise(graph)
@@ -188,8 +217,8 @@ def _rows(graph: Graph, rows: ArrayLike | None, constants: ArrayLike | None) -> 
 
 def _batched(
     graph: Graph, polytopes: list[Polytope], c: Tensor, d: Tensor, relaxation: str, working: Graph, steps: int
-) -> tuple[Array, Array, Pieces, Graph]:
-    """Least lower and greatest upper bounds (R,), and the pieces with their pre-activation bounds."""
+) -> _Bounds:
+    """Least lower and greatest upper bounds, and the pieces with their pre-activation bounds."""
     lower, upper = (torch.tensor(np.stack([getattr(p, side) for p in polytopes])) for side in ("lower", "upper"))
     intervals, whole = interval_root(working, lower.amin(0), upper.amax(0))
     pieces = _pieces(polytopes, lower, upper, whole)
@@ -206,7 +235,7 @@ def _batched(
         least.append(low.amin(0))
         greatest.append(high.amax(0))
     low, high = (t.numpy() for t in (torch.stack(least).amin(0), torch.stack(greatest).amax(0)))
-    return low, high, _joined(known), working
+    return _Bounds(low, high, _joined(known), working, linear)
 
 
 def _pieces(polytopes: list[Polytope], lower: Tensor, upper: Tensor, whole: Pieces) -> Pieces:
@@ -293,23 +322,72 @@ def _joined(parts: list[Pieces]) -> Pieces:
 
 def _exact(
     graph: Graph, polytopes: list[Polytope], c: Tensor, d: Tensor, backend: str, time_limit: float | None
-) -> tuple[Array, Array, Pieces, Graph]:
+) -> _Bounds:
     """Minima of the rows and of their opposites, one program each, and never looser than `crown`."""
     from .exact import boxes_from, minimum
 
     graph = graph.to(torch.float64)
-    loose_lower, loose_upper, pieces, _ = _batched(graph, polytopes, c, d, "crown", graph, 0)
+    loose = _batched(graph, polytopes, c, d, "crown", graph, 0)
     lower, upper = np.full(len(c), np.inf), np.full(len(c), -np.inf)
     for b, polytope in enumerate(polytopes):
         options = {
             "backend": backend,
             "time_limit": time_limit,
-            "bounds": boxes_from(graph, polytope, pieces, b),
+            "bounds": boxes_from(graph, polytope, loose.pieces, b),
         }
         for r, (row, constant) in enumerate(zip(c.numpy(), d.tolist(), strict=True)):
             lower[r] = min(lower[r], minimum(graph, polytope, row, constant, **options).lower)
             upper[r] = max(upper[r], -minimum(graph, polytope, -row, -constant, **options).lower)
-    return np.maximum(lower, loose_lower), np.minimum(upper, loose_upper), pieces, graph
+    return _Bounds(np.maximum(lower, loose.lower), np.minimum(upper, loose.upper), loose.pieces, graph)
+
+
+# ---- linear programs
+
+
+def _programs(
+    graph: Graph,
+    polytopes: list[Polytope],
+    c: Tensor,
+    d: Tensor,
+    names: Sequence[Name],
+    backend: str,
+    time_limit: float | None,
+) -> tuple[_Bounds, tuple[str, ...]]:
+    """Bounds from one linear program a polytope, never looser than `crown`; and what was not treated."""
+    from .exact import boxes_from
+    from .ladder import linear_bounds
+    from .triangle import Setting
+
+    graph = graph.to(torch.float64)
+    loose = _batched(graph, polytopes, c, d, "crown", graph, 0)
+    lower, upper = np.full(len(c), np.inf), np.full(len(c), -np.inf)
+    pre, notes = [], {}
+    for b, polytope in enumerate(polytopes):
+        piece = loose.pieces[b : b + 1]
+        strict = any(name.options.get("strict") == "on" for name in names)
+        setting = Setting(backend, time_limit, strict, partial(_backward, loose.linear, piece))
+        boxes = boxes_from(graph, polytope, loose.pieces, b)
+        found = linear_bounds(names, graph, polytope, boxes, c.numpy(), d.numpy(), setting)
+        lower, upper = np.minimum(lower, found.lower), np.maximum(upper, found.upper)
+        sources = [graph.nodes[i].inputs[0] for i in graph.activations]
+        sides = (torch.cat([found.boxes[j][k] for j in sources] or [piece.pre_lower[0]])[None] for k in (0, 1))
+        pre.append(piece.with_pre(*sides))
+        notes |= dict.fromkeys(found.notes)
+    pieces = _joined(pre)
+    best = np.maximum(lower, loose.lower), np.minimum(upper, loose.upper)
+    return _Bounds(*best, pieces, graph), tuple(notes)
+
+
+def _backward(linear: Linear, piece: Pieces, node: int, rows: Tensor) -> Array:  # (S, n) -> (S,)
+    """Proved lower bounds of rows of a node's value over one piece, by CROWN's lines."""
+    from .alpha import Alpha
+
+    found = []
+    for chosen in _parts(len(rows), ELEMENTS // max(n.size for n in linear.graph.nodes)):
+        part = rows[chosen]
+        result, _, _ = Alpha(linear, 0).bound(piece, Rows(part[None], part.new_zeros(1, len(part))), node=node)
+        found.append(result.lower[0])
+    return torch.cat(found).double().cpu().numpy()
 
 
 # ---- the report

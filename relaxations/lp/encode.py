@@ -22,12 +22,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.sparse import block_array, coo_array, csr_array, eye_array, vstack
+from scipy.sparse import block_array, csr_array, eye_array, vstack
+from torch import Tensor
 
 from ...problems.activation import LeakyReLU
 from ...problems.affine import AbstractLinear
@@ -36,6 +37,7 @@ from ...problems.graph import Activation, Affine, Graph
 from ...problems.property import Polytope, UnsafeSet
 from .boxes import UNIT, Box, affine_box, node_boxes
 from .model import Array, LinearModel, Solution
+from .program import Index, Program
 
 Phases = Sequence[NDArray[np.int8]]  # one (n,) array an activation node, in order: +1 active, -1 inactive, 0 open
 TANGENTS = (0.0, 0.25, 0.5, 0.75, 1.0)  # choices of the lines that relax a smooth activation
@@ -83,40 +85,56 @@ class Encoding:
         )
 
 
-@dataclass
-class _Rows:
-    """Rows under construction: lists of blocks with coefficients at given columns."""
+@dataclass(frozen=True, eq=False)
+class Kinks:
+    """The undecided neurons of a piecewise-linear layer, and the rows y - z >= 0 and y - a z >= 0 of each."""
 
-    lower: list[Array] = field(default_factory=list)
-    upper: list[Array] = field(default_factory=list)
-    entries: list[tuple[Array, Array, Array]] = field(default_factory=list)  # row, column, coefficient
-    count: int = 0
+    neurons: Index  # (U,)
+    above: Index  # (U,) of y - z >= 0, an equation where the neuron is active
+    below: Index  # (U,) of y - a z >= 0, an equation where it is inactive
 
-    def add(
-        self, columns: list[Array], coefficients: list[Array | float], low: Array | float, high: Array | float
-    ) -> None:
-        """One row for each entry of the column arrays: low <= sum_k coefficients[k] x[columns[k]] <= high."""
-        n = len(columns[0])
-        at = self.count + np.arange(n)
-        for column, coefficient in zip(columns, coefficients, strict=True):
-            self.entries.append((at, column, np.broadcast_to(np.asarray(coefficient, dtype=float), n)))
-        self._close(np.broadcast_to(low, n), np.broadcast_to(high, n))
 
-    def add_matrix(self, parts: list[tuple[csr_array, int]], low: Array, high: Array) -> None:
-        """A block of rows: sum of matrices, each applied to the variables from a given first one on."""
-        for matrix, first in parts:
-            coo = matrix.tocoo()
-            self.entries.append((self.count + coo.coords[0], first + coo.coords[1], coo.data))
-        self._close(low, high)
+@dataclass(frozen=True, eq=False)
+class Building:
+    """The nodes encoded so far; what joins neurons adds to its program, what tightens bounds changes its boxes."""
 
-    def _close(self, low: Array, high: Array) -> None:
-        self.lower.append(low.astype(float))
-        self.upper.append(high.astype(float))
-        self.count += len(low)
+    graph: Graph
+    program: Program
+    first: tuple[int, ...]
+    boxes: list[Box]
+    kinks: dict[int, Kinks] = field(default_factory=dict)
+    extent: dict[int, int] = field(default_factory=dict)  # variables when an activation node and its joints were done
 
-    def matrix(self, variables: int) -> csr_array:
-        rows, columns, data = (np.concatenate([e[k] for e in self.entries] or [np.zeros(0)]) for k in range(3))
-        return coo_array((data, (rows.astype(np.int64), columns.astype(np.int64))), (self.count, variables)).tocsr()
+    def columns(self, node: int) -> Index:
+        """The variables of a node's entries."""
+        return self.first[node] + np.arange(self.graph.nodes[node].size)
+
+    def known(self, position: int) -> Index:
+        """The variables of all nodes up to an activation node, or the input, and of what joins them."""
+        extent = self.extent.get(position, self.first[-1])
+        return np.append(np.arange(self.first[position + 1]), np.arange(self.first[-1], extent))
+
+    def cut_box(self, node: int, lower: Tensor, upper: Tensor) -> None:
+        """Tighter bounds of a node that is encoded already."""
+        low, high = torch.maximum(self.boxes[node][0], lower), torch.minimum(self.boxes[node][1], upper)
+        self.boxes[node] = (low, high)
+        where = slice(self.first[node], self.first[node] + len(low))
+        self.program.lower[where] = np.maximum(self.program.lower[where], low.numpy())
+        self.program.upper[where] = np.minimum(self.program.upper[where], high.numpy())
+
+    def encoding(self) -> Encoding:
+        """What stands here now."""
+        return Encoding(self.program.model(), self.first, self.graph, self.boxes)
+
+
+class Joint(Protocol):
+    """What a relaxation does besides single-neuron rows, layer by layer."""
+
+    def before(self, building: Building, position: int) -> None:
+        """Called when everything before activation node `position` is encoded: its bounds may be tightened."""
+
+    def after(self, building: Building, position: int) -> None:
+        """Called when the node's single-neuron rows are there: rows that join its neurons may be added."""
 
 
 def encode(
@@ -127,43 +145,45 @@ def encode(
     boxes: list[Box] | None = None,
     phases: Phases | None = None,
     until: int | None = None,
+    joints: Sequence[Joint] = (),
 ) -> Encoding:
     """The network, or its nodes up to `until`, over the polytope; `boxes` defaults to interval arithmetic.
+
+    Each of `joints` is asked at every activation node for what it adds to the single-neuron rows.
 
     Raises `BadInput` for products, and for smooth activations when `form` is "exact".
     """
     graph = graph.to(torch.float64)
-    boxes = node_boxes(graph, polytope) if boxes is None else boxes
+    boxes = list(node_boxes(graph, polytope) if boxes is None else boxes)
     nodes = graph.nodes[: len(graph.nodes) if until is None else until + 1]
     first = tuple(np.cumsum([0] + [node.size for node in nodes]).tolist())
-    lower, upper = (np.concatenate([boxes[i][k].numpy() for i in range(len(nodes))]) for k in (0, 1))
-    binaries: list[int] = []
-    rows = _Rows()
+    building = Building(graph, Program(), first, boxes)
+    rows = building.program
+    rows.append(*(np.concatenate([boxes[i][k].numpy() for i in range(len(nodes))]) for k in (0, 1)))
     if len(polytope.normals):
-        rows.add_matrix([(csr_array(polytope.normals), 0)], np.full(len(polytope.offsets), -np.inf), polytope.offsets)
-    layer = 0
+        block = csr_array(polytope.normals), building.columns(0)
+        rows.add_matrix([block], np.full(len(polytope.offsets), -np.inf), polytope.offsets)
+    binaries: list[Index] = []
     for i, node in enumerate(nodes[1:], 1):
         match node:
             case Affine():
-                _affine_rows(rows, node, first, i, boxes)
+                _affine_rows(building, node, i)
             case Activation():
-                decided = np.zeros(node.size, np.int8) if phases is None else np.asarray(phases[layer])
-                layer += 1
-                piece = _Neurons(node, first[node.inputs[0]], first[i], lower, upper, decided)
-                binaries += _activation_rows(rows, piece, form, first[-1] + len(binaries))
+                for part in joints:
+                    part.before(building, i)
+                decided = np.zeros(node.size, np.int8) if phases is None else np.asarray(phases[_layer(graph, i)])
+                binaries.append(_activation_rows(building, i, decided, form))
+                for part in joints:
+                    part.after(building, i)
+                building.extent[i] = rows.variables
             case _:
                 raise BadInput(f"node {node.name or i!r} is a product of two variables, which no linear model holds.")
-    extra = len(binaries)
-    model = LinearModel(
-        cost=np.zeros(first[-1] + extra),
-        lower=np.append(lower, np.zeros(extra)),
-        upper=np.append(upper, np.ones(extra)),
-        matrix=rows.matrix(first[-1] + extra),
-        row_lower=np.concatenate(rows.lower or [np.zeros(0)]),
-        row_upper=np.concatenate(rows.upper or [np.zeros(0)]),
-        integer=np.arange(first[-1] + extra) >= first[-1] if extra else None,
-    )
+    model = rows.model(np.concatenate(binaries or [np.zeros(0, np.int64)]))
     return Encoding(model, first, graph, boxes)
+
+
+def _layer(graph: Graph, position: int) -> int:
+    return graph.activations.index(position)
 
 
 def tightened(graph: Graph, polytope: Polytope, solve, boxes: list[Box] | None = None) -> list[Box]:  # type: ignore[no-untyped-def]
@@ -215,82 +235,67 @@ def _folded(operator: AbstractLinear) -> bool:
     return getattr(operator, "scale", None) is not None or any(_folded(part) for part in parts if part is not None)
 
 
-def _affine_rows(rows: _Rows, node: Affine, first: tuple[int, ...], i: int, boxes: list[Box]) -> None:
+def _affine_rows(building: Building, node: Affine, i: int) -> None:
     """-y + sum A x = -b."""
-    parts: list[tuple[csr_array, int]] = [(-eye_array(node.size, format="csr"), first[i])]
+    parts = [(csr_array(-eye_array(node.size, format="csr")), building.columns(i))]
     doubt = torch.zeros_like(node.bias)
     for operator, j in zip(node.operators, node.inputs, strict=True):
-        parts.append((sparse(operator), first[j]))
+        parts.append((sparse(operator), building.columns(j)))
         if _folded(operator):
-            reach = torch.maximum(boxes[j][0].abs(), boxes[j][1].abs())
+            reach = torch.maximum(building.boxes[j][0].abs(), building.boxes[j][1].abs())
             doubt = doubt + 2 * operator.terms * UNIT * (operator.magnitude().apply(reach) + node.bias.abs())
     right = -node.bias.numpy()
-    rows.add_matrix(parts, right - doubt.numpy(), right + doubt.numpy())
+    building.program.add_matrix(parts, right - doubt.numpy(), right + doubt.numpy())
 
 
-@dataclass(frozen=True, eq=False)
-class _Neurons:
-    """One activation node: where its z and y stand, and the (shared, mutable) bounds of all variables."""
-
-    node: Activation
-    z: int
-    y: int
-    lower: Array
-    upper: Array
-    phase: NDArray[np.int8]  # (n,)
-
-    def columns(self, index: NDArray[np.int64]) -> tuple[Array, Array]:
-        return self.z + index, self.y + index
-
-
-def _activation_rows(rows: _Rows, piece: _Neurons, form: str, next_binary: int) -> list[int]:
-    """Rows of one activation node; returns the binaries it introduced, by the neuron's index."""
-    function = piece.node.function
+def _activation_rows(building: Building, i: int, phase: NDArray[np.int8], form: str) -> Index:
+    """Rows of activation node i; returns the columns of the binaries it introduced, one for each undecided neuron."""
+    node, rows = building.graph.nodes[i], building.program
+    z, y, function = building.columns(node.inputs[0]), building.columns(i), node.function
     if not isinstance(function, LeakyReLU):
         if form == "exact":
             raise BadInput(
-                f"the exact relaxation needs piecewise-linear activations, and layer {piece.node.name!r} is "
+                f"the exact relaxation needs piecewise-linear activations, and layer {node.name!r} is "
                 f"{function.name}; use a relaxation that takes smooth functions."
             )
-        _line_rows(rows, piece)
-        return []
-    z = slice(piece.z, piece.z + piece.node.size)
-    piece.lower[z] = np.where(piece.phase > 0, np.maximum(piece.lower[z], 0.0), piece.lower[z])
-    piece.upper[z] = np.where(piece.phase < 0, np.minimum(piece.upper[z], 0.0), piece.upper[z])
-    l, u = piece.lower[z], piece.upper[z]
-    active = (piece.phase > 0) | ((l >= 0) & (piece.phase == 0))
-    dead = (piece.phase < 0) | ((u <= 0) & ~active)
+        _line_rows(building, i)
+        return np.zeros(0, np.int64)
+    rows.lower[z] = np.where(phase > 0, np.maximum(rows.lower[z], 0.0), rows.lower[z])
+    rows.upper[z] = np.where(phase < 0, np.minimum(rows.upper[z], 0.0), rows.upper[z])
+    l, u = rows.lower[z], rows.upper[z]
+    active = (phase > 0) | ((l >= 0) & (phase == 0))
+    dead = (phase < 0) | ((u <= 0) & ~active)
     for side, slope in ((active, 1.0), (dead, function.slope)):
-        zs, ys = piece.columns(np.flatnonzero(side))
-        rows.add([ys, zs], [1.0, -slope], 0.0, 0.0)
+        rows.add([y[side], z[side]], [1.0, -slope], 0.0, 0.0)
     open_ = np.flatnonzero(~active & ~dead)
-    zs, ys = piece.columns(open_)
+    at = rows.rows + np.arange(len(open_))
+    building.kinks[i] = Kinks(open_, at, at + len(open_))
     for slope in (1.0, function.slope):
-        rows.add([ys, zs], [1.0, -slope], 0.0, np.inf)
-    return _upper_rows(rows, function, zs, ys, l[open_], u[open_], form, next_binary)
+        rows.add([y[open_], z[open_]], [1.0, -slope], 0.0, np.inf)
+    return _upper_rows(rows, function, z[open_], y[open_], form)
 
 
-def _upper_rows(  # type: ignore[no-untyped-def]
-    rows: _Rows, function: LeakyReLU, zs, ys, l: Array, u: Array, form: str, next_binary: int
-) -> list[int]:
+def _upper_rows(rows: Program, function: LeakyReLU, zs: Index, ys: Index, form: str) -> Index:
     """The chord, or with form "exact" the two big-M rows, which imply it once the binary is relaxed."""
+    l, u = rows.lower[zs], rows.upper[zs]
     lines = function.lines(torch.as_tensor(l), torch.as_tensor(u))
     if form == "relaxed":
         rows.add([ys, zs], [1.0, -lines.upper_slope.numpy()], -np.inf, lines.upper_bias.numpy())
-        return []
-    p = next_binary + np.arange(len(zs))
+        return np.zeros(0, np.int64)
+    p = rows.append(np.zeros(len(zs)), np.ones(len(zs)))
     grow = (1 - function.slope) * (1 + 8 * UNIT)
     rows.add([ys, zs, p], [1.0, -1.0, -grow * l], -np.inf, -grow * l * (1 + 8 * UNIT))
     rows.add([ys, zs, p], [1.0, -function.slope, -grow * u], -np.inf, 0.0)
-    return p.tolist()
+    return p
 
 
-def _line_rows(rows: _Rows, piece: _Neurons) -> None:
+def _line_rows(building: Building, i: int) -> None:
     """A smooth activation between several sound lines from each side."""
-    zs, ys = piece.columns(np.arange(piece.node.size))
-    l, u = (torch.as_tensor(side[zs]) for side in (piece.lower, piece.upper))
+    node, rows = building.graph.nodes[i], building.program
+    z, y = building.columns(node.inputs[0]), building.columns(i)
+    l, u = (torch.as_tensor(side[z]) for side in (rows.lower, rows.upper))
     for c in (*TANGENTS, None):
         choice = None if c is None else (torch.full_like(l, c), torch.full_like(l, c))
-        below_slope, below, above_slope, above = (t.numpy() for t in piece.node.function.lines(l, u, choice))
-        rows.add([ys, zs], [1.0, -below_slope], below, np.inf)
-        rows.add([ys, zs], [1.0, -above_slope], -np.inf, above)
+        below_slope, below, above_slope, above = (t.numpy() for t in node.function.lines(l, u, choice))
+        rows.add([y, z], [1.0, -below_slope], below, np.inf)
+        rows.add([y, z], [1.0, -above_slope], -np.inf, above)

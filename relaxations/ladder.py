@@ -1,0 +1,81 @@
+"""From names to linear programs: the rungs of the ladder between linear bounds and the exact oracle.
+
+Each rung is the triangle program with parts added (`triangle`, `multi_neuron`, `anderson`, `block_hull`); several names
+joined by `+` put all their parts into one program, which is the intersection of their relaxed sets and hence at least
+as tight as the best of their bounds.
+
+Soundness: outward rounded; see the parts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..problems.graph import Graph
+from ..problems.property import Polytope
+from .block_hull import BlockHull
+from .lp.boxes import Box
+from .lp.encode import Joint
+from .lp.model import Array
+from .lp.window import Size
+from .multi_neuron import GroupHull, InputHull
+from .names import Name
+from .triangle import Cutter, Setting, Tightening, minima, relaxed
+
+
+@dataclass(frozen=True, eq=False)
+class LinearBounds:
+    """Proved bounds of the rows, (R,) each; the boxes of all nodes the program was left with; what was not done."""
+
+    lower: Array
+    upper: Array
+    boxes: list[Box]
+    notes: tuple[str, ...]
+
+
+def linear_bounds(
+    names: Sequence[Name],
+    graph: Graph,  # float64
+    polytope: Polytope,
+    boxes: Sequence[Box],  # of every node
+    rows: Array,  # (R, n_out)
+    constants: Array,  # (R,)
+    setting: Setting,
+) -> LinearBounds:
+    """Bounds of rows f(x) + constants from both sides, over the intersection of the relaxations.
+
+    `lower` is +inf where the polytope is proved empty. Raises `BadInput` for a layer that no linear program holds,
+    for a limit that is hit, and with `strict` for a layer that a relaxation cannot treat.
+    """
+    joints, cutters = parts(names, setting)
+    encoding = relaxed(graph, polytope, boxes, joints)
+    lowest = minima(encoding, np.concatenate([rows, -rows]), setting, cutters)
+    half = len(rows)
+    spare = 4 * np.finfo(float).eps * (np.abs(constants) + np.abs(lowest).reshape(2, half))
+    lower, upper = lowest[:half] + constants - spare[0], constants - lowest[half:] + spare[1]
+    return LinearBounds(lower, upper, encoding.boxes, tuple(setting.notes))
+
+
+def parts(names: Sequence[Name], setting: Setting) -> tuple[list[Joint], list[Cutter]]:
+    """What the names add to the triangle program."""
+    joints: list[Joint] = []
+    cutters: list[Cutter] = []
+    if any(name.options.get("tighten") == "on" for name in names):
+        joints.append(Tightening(setting))
+    for name in names:
+        options = name.options
+        match name.kind:
+            case "k-relu" | "prima":
+                joints.append(GroupHull(setting, options["k"], options["groups"], options["directions"], name.kind))
+            case "m":
+                joints.append(InputHull(setting, name.number, options["groups"], _size(name)))
+            case "p":
+                joints.append(BlockHull(setting, name.number, _size(name)))
+    return joints, cutters
+
+
+def _size(name: Name) -> Size:
+    return Size(name.options["patterns"], name.options["size"])

@@ -1,0 +1,64 @@
+"""Many objectives over one set of constraints, whatever the backend.
+
+HiGHS keeps its basis from one objective to the next (`highs.HighsMany`); a backend that has nothing of the kind solves
+each program afresh behind the same three calls. Soundness: as `Solution.bound_safe`, outward rounded.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Protocol
+
+import numpy as np
+from scipy.sparse import csr_array
+
+from .backends import backend
+from .model import Array, LinearModel, Solution
+
+
+class Session(Protocol):
+    """A linear model that is minimised again and again."""
+
+    model: LinearModel
+
+    def minimise(self, cost: Array, offset: float = 0.0) -> Solution:
+        """min cost x + offset."""
+
+    def set_bounds(self, lower: Array, upper: Array) -> None:
+        """Another box of variables."""
+
+    def add_rows(self, matrix: csr_array, row_lower: Array, row_upper: Array) -> None:
+        """Further rows."""
+
+
+class OneByOne:
+    """A session with a backend that remembers nothing."""
+
+    def __init__(self, model: LinearModel, name: str, time_limit: float | None) -> None:
+        self.model, self._solve, self._limit = model, backend(name), time_limit
+
+    def minimise(self, cost: Array, offset: float = 0.0) -> Solution:
+        return self._solve(self.model.with_objective(cost, offset), time_limit=self._limit)
+
+    def set_bounds(self, lower: Array, upper: Array) -> None:
+        self.model = self.model.with_bounds(lower, upper)
+
+    def add_rows(self, matrix: csr_array, row_lower: Array, row_upper: Array) -> None:
+        self.model = self.model.with_rows(matrix, row_lower, row_upper)
+
+
+def session(model: LinearModel, name: str = "highs", time_limit: float | None = None) -> Session:
+    """A session over the model; `time_limit` in seconds for each objective. Raises `BadInput` for another backend."""
+    if name == "highs":
+        from .highs import HighsMany
+
+        return HighsMany(model, time_limit=time_limit)
+    return OneByOne(model, name, time_limit)
+
+
+def least(found: Session, column: int, sign: float = 1.0) -> float:
+    """A proved lower bound of sign * x[column]; -inf where nothing is proved, +inf where no point is feasible."""
+    cost = np.zeros(len(found.model.cost))
+    cost[column] = sign
+    answer = found.minimise(cost).bound_safe
+    return -math.inf if math.isnan(answer) else answer

@@ -1,0 +1,194 @@
+"""Several neurons of a layer relaxed together: k-ReLU, PRIMA and M_k as three assemblies of the same parts.
+
+    groups  x  the polytope that a group's inputs range over  x  the hull of its ReLUs over that polytope
+
+* `k-relu` (Singh et al. 2019) and `prima` (Müller et al. 2022): the polytope lies in the K pre-activations, bounded in
+  the 3^K - 1 directions of {-1, 0, 1}^K. Single ones have the given bounds; the others are bounded by backward linear
+  bounds over the same pre-activation bounds (`directions=backward`, as the papers do), or by linear programs over
+  all the program says of what lies before (`directions=lp`, tighter and dearer). `k-relu` takes disjoint groups,
+  `prima` overlapping ones; with K = 1 both are the triangle.
+* `m-K` (Mao, Zhang, Vechev 2026): all inputs of the layer, over the relaxed set before it, with K outputs: the window
+  of one layer (see `lp.window`). M_1 by cutting planes is in `anderson`.
+
+The directions of a K-group contain those of its subsets, with the same bounds, so larger groups are never looser.
+A group's hull is written by Balas' disjunction over its 2^K sign patterns.
+
+Soundness: outward rounded. Directions are proved lower bounds; the hull is exact for the polytope they bound.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations, product
+from math import comb
+
+import numpy as np
+import torch
+from scipy.sparse import csr_array
+
+from ..problems.errors import BadInput
+from .lp.disjunction import Alternative, add_hull
+from .lp.encode import Building, Joint
+from .lp.model import Array, LinearModel
+from .lp.program import Index
+from .lp.window import Size, add_window, window
+from .triangle import Setting
+
+MOST = 5000  # groups of one layer
+
+
+def choose_groups(neurons: Index, area: Array, k: int, choice: str) -> list[Index]:
+    """Groups of K of the neurons (U,), whose relaxations have these areas: `all` subsets, `disjoint` or `sparse`.
+
+    Disjoint groups take neighbours in the order of their area. Sparse ones (Müller et al. 2022) take, of each run
+    of 2 K neighbours in that order, those subsets that share at most one neuron with each other.
+    Fewer than K neurons are one group.
+    """
+    if len(neurons) <= k:
+        return [np.sort(neurons)] if len(neurons) else []
+    if choice == "all":
+        if comb(len(neurons), k) > MOST:
+            raise BadInput(
+                f"{len(neurons)} undecided neurons have {comb(len(neurons), k)} groups of {k}, more than {MOST}; "
+                "take groups=sparse or groups=disjoint"
+            )
+        return [np.array(g) for g in combinations(np.sort(neurons).tolist(), k)]
+    order = neurons[np.argsort(-area, kind="stable")]
+    if choice == "disjoint":
+        runs = [order[at : at + k] for at in range(0, len(order), k)]
+        return [np.sort(run) for run in runs if len(run) > 1 or k == 1]
+    groups: list[Index] = []
+    for at in range(0, len(order), 2 * k):
+        run = order[at : at + 2 * k].tolist()
+        kept: list[tuple[int, ...]] = []
+        for group in combinations(run, min(k, len(run))):
+            if all(len(set(group) & set(other)) <= 1 for other in kept):
+                kept.append(group)
+        groups += [np.sort(np.array(g)) for g in kept if len(g) > 1 or k == 1]
+    return groups
+
+
+def octahedron(k: int) -> Array:  # (3^k - 1, k)
+    """All directions of {-1, 0, 1}^K but zero."""
+    return np.array([d for d in product((-1.0, 0.0, 1.0), repeat=k) if any(d)])
+
+
+@dataclass(frozen=True, eq=False)
+class GroupHull(Joint):
+    """k-ReLU or PRIMA: hulls of groups over octahedra of their pre-activations."""
+
+    setting: Setting
+    k: int = 2
+    choice: str = "disjoint"
+    directions: str = "backward"
+    word: str = "k-relu"
+
+    def before(self, building: Building, position: int) -> None:
+        """Nothing: bounds stay as they are given."""
+
+    def after(self, building: Building, position: int) -> None:
+        kinks = building.kinks.get(position)
+        if not self.setting.piecewise(building, position, self.word) or kinks is None or self.k == 1:
+            return
+        groups = choose_groups(kinks.neurons, _areas(building, position, kinks.neurons), self.k, self.choice)
+        groups = [g for g in groups if len(g) > 1]
+        if not groups:
+            return
+        bounds = self._bounds(building, position, groups)
+        for group, offsets in zip(groups, bounds, strict=True):
+            _add_octahedral_hull(building, position, group, offsets)
+
+    def _bounds(self, building: Building, position: int, groups: Sequence[Index]) -> list[Array]:
+        """For each group the upper sides of its directions of two entries or more, none of them computed twice."""
+        source = building.graph.nodes[position].inputs[0]
+        size = building.graph.nodes[source].size
+        wanted: dict[bytes, int] = {}
+        rows, index = [], []
+        for group in groups:
+            directions = _joint_directions(len(group))
+            dense = np.zeros((len(directions), size))
+            dense[:, group] = directions
+            at = []
+            for row in dense:
+                key = np.flatnonzero(row).tobytes() + row[row != 0].tobytes()
+                if key not in wanted:
+                    wanted[key] = len(rows)
+                    rows.append(row)
+                at.append(wanted[key])
+            index.append(np.array(at))
+        found = -self._least(building, source, -np.stack(rows))
+        return [found[at] for at in index]
+
+    def _least(self, building: Building, source: int, rows: Array) -> Array:
+        """Proved lower bounds of rows of the pre-activations."""
+        best = np.full(len(rows), -np.inf)
+        if self.setting.backward is not None:
+            best = self.setting.backward(source, torch.as_tensor(rows))
+        if self.directions == "lp" or self.setting.backward is None:
+            programs = self.setting.session(building.program.model())
+            columns = building.columns(source)
+            for r, row in enumerate(rows):
+                cost = np.zeros(building.program.variables)
+                cost[columns] = row
+                best[r] = max(best[r], programs.minimise(cost).bound_safe)
+        return best
+
+
+def _areas(building: Building, position: int, neurons: Index) -> Array:
+    """Twice the area of each neuron's triangle, but for its slope."""
+    lower, upper = (side.numpy()[neurons] for side in building.boxes[building.graph.nodes[position].inputs[0]])
+    return -lower * upper
+
+
+def _joint_directions(k: int) -> Array:
+    """The directions that speak of two neurons or more."""
+    directions = octahedron(k)
+    return directions[(directions != 0).sum(1) > 1]
+
+
+def _add_octahedral_hull(building: Building, position: int, group: Index, offsets: Array) -> None:
+    """Ties z and y of the group to the hull of the graph of its activations over the octahedron."""
+    program, node = building.program, building.graph.nodes[position]
+    z, y = building.columns(node.inputs[0])[group], building.columns(position)[group]
+    k = len(group)
+    directions = _joint_directions(k)
+    kept = np.isfinite(offsets)
+    model = LinearModel(
+        np.zeros(k),
+        program.lower[z],
+        program.upper[z],
+        csr_array(directions[kept]),
+        np.full(int(kept.sum()), -np.inf),
+        offsets[kept],
+    )
+    alternatives = []
+    for signs in product((-1, 1), repeat=k):
+        active = np.array(signs) > 0
+        lower, upper = np.where(active, np.maximum(model.lower, 0.0), model.lower), model.upper.copy()
+        upper[~active] = np.minimum(upper[~active], 0.0)
+        tie = np.concatenate([np.eye(k), np.diag(np.where(active, 1.0, node.function.slope))])
+        alternatives.append(Alternative(lower, upper, csr_array(tie)))
+    add_hull(program, model, alternatives, np.concatenate([z, y]))
+
+
+@dataclass(frozen=True, eq=False)
+class InputHull(Joint):
+    """M_k: the hull of all inputs of a layer with each K of its outputs, in its extended form."""
+
+    setting: Setting
+    k: int
+    choice: str
+    size: Size
+
+    def before(self, building: Building, position: int) -> None:
+        """Nothing: bounds stay as they are given."""
+
+    def after(self, building: Building, position: int) -> None:
+        word, kinks = f"m-{self.k}", building.kinks.get(position)
+        if self.setting.piecewise(building, position, word) and kinks is not None and len(kinks.neurons):
+            model = building.program.model()
+            frame = window(building, position, 1)
+            areas = _areas(building, position, kinks.neurons)
+            for group in choose_groups(kinks.neurons, areas, self.k, self.choice):
+                add_window(frame, model, group, self.size, self.setting.backend, word)

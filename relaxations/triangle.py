@@ -1,0 +1,170 @@
+"""The triangle relaxation: a linear program over the exact hulls of single neurons, all layers at once.
+
+A ReLU on [l, u] is relaxed to its hull y >= 0, y >= z, y <= u (z - l) / (u - l) (Ehlers 2017); smooth neurons to
+several lines from either side. No bound that treats neurons one at a time is better over the same pre-activation
+bounds (Salman et al. 2019), so this is the top of the single-neuron rungs, and all multi-neuron rungs are this program
+with something added: a `Joint` adds rows or bounds layer by layer while the program is built, a `Cutter` adds rows at
+its optimum.
+
+Pre-activation bounds are given (those of `crown`, as everywhere where relaxations are compared); with `tighten` each
+undecided neuron gets two linear programs over everything the program says of what lies before it. That is exact for
+the relaxation: the bounds are implied by the relaxed set, only the chords they give are new.
+
+Soundness: outward rounded. Every bound is `LinearModel.safe_bound` of a dual vector.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..problems.activation import LeakyReLU
+from ..problems.errors import BadInput
+from ..problems.graph import Graph
+from ..problems.property import Polytope
+from .lp.boxes import Box
+from .lp.encode import Building, Encoding, Joint, encode
+from .lp.model import Array, LinearModel
+from .lp.session import Session, least, session
+
+ROUNDS = 30  # of cutting planes for one objective
+GAIN = 1e-7  # a round that moves the optimum by less is the last one, relative to its size
+
+
+@dataclass(frozen=True, eq=False)
+class Setting:
+    """What the parts of one relaxation share."""
+
+    backend: str = "highs"
+    time_limit: float | None = None  # seconds for one linear program
+    strict: bool = False  # refuse a layer that a relaxation cannot treat instead of saying so
+    # Proved lower bounds (S,) of rows (S, n) of a node's value, by backward linear bounds.
+    backward: Callable[[int, Tensor], Array] | None = None
+    notes: list[str] = field(default_factory=list)
+
+    def session(self, model: LinearModel) -> Session:
+        """Many objectives over one model."""
+        return session(model, self.backend, self.time_limit)
+
+    def piecewise(self, building: Building, position: int, word: str) -> bool:
+        """Whether the layer is piecewise linear; where not, says so, or refuses it."""
+        node = building.graph.nodes[position]
+        if isinstance(node.function, LeakyReLU):
+            return True
+        name = node.name or f"node {position}"
+        if self.strict:
+            raise BadInput(
+                f"{word} joins ReLU neurons, and layer {name!r} is {node.function.name}; without strict=on its "
+                "neurons are relaxed one at a time"
+            )
+        note = f"{word}: layer {name!r} is {node.function.name}, so its neurons are relaxed one at a time"
+        if note not in self.notes:
+            self.notes.append(note)
+        return False
+
+
+class Cutter(Protocol):
+    """Rows that cut off a point of the program, found when it is the optimum."""
+
+    def cuts(self, encoding: Encoding, x: Array) -> tuple[list[Array], list[Array], list[float]]:
+        """Columns, coefficients and upper side of rows that x breaks."""
+
+
+@dataclass(frozen=True, eq=False)
+class Tightening(Joint):
+    """Pre-activation bounds from the program itself, two linear programs for each undecided neuron."""
+
+    setting: Setting
+
+    def before(self, building: Building, position: int) -> None:
+        source = building.graph.nodes[position].inputs[0]
+        function = building.graph.nodes[position].function
+        open_ = torch.nonzero(~function.decided(*building.boxes[source])).flatten().tolist()
+        if open_:
+            building.cut_box(source, *tight(self.setting.session(building.program.model()), building, source, open_))
+
+    def after(self, building: Building, position: int) -> None:
+        """Nothing."""
+
+
+def tight(programs: Session, building: Building, node: int, neurons: Sequence[int]) -> Box:
+    """The node's box with proved bounds of some of its entries over the session's model; outward rounded."""
+    lower, upper = (side.clone() for side in building.boxes[node])
+    columns = building.columns(node)
+    for k in neurons:
+        low, high = least(programs, int(columns[k])), -least(programs, int(columns[k]), -1.0)
+        if low == np.inf or high == -np.inf:
+            continue  # nothing is feasible: the program says so by itself
+        lower[k], upper[k] = max(lower[k].item(), low), min(upper[k].item(), high)
+    return lower, torch.maximum(lower, upper)
+
+
+def relaxed(
+    graph: Graph, polytope: Polytope, boxes: Sequence[Box], joints: Sequence[Joint] = (), until: int | None = None
+) -> Encoding:
+    """The network's single-neuron hulls over the polytope, with what the joints add to them."""
+    return encode(graph, polytope, boxes=list(boxes), joints=joints, until=until)
+
+
+def minima(
+    encoding: Encoding,
+    rows: Array,  # (R, n) of the node's value
+    setting: Setting,
+    cutters: Sequence[Cutter] = (),
+    node: int | None = None,
+    found: Session | None = None,
+) -> Array:  # (R,)
+    """Proved lower bounds of rows . value(node), the output without it; +inf where the program is proved empty.
+
+    Cuts found for one row stay for the others, and rows are visited once more at the end with all of them when any
+    were found after their turn.
+    """
+    node = encoding.graph.output if node is None else node
+    found = setting.session(encoding.model) if found is None else found
+    best, seen = np.full(len(rows), -np.inf), np.full(len(rows), -1)
+    for _ in range(2):
+        for r, row in enumerate(rows):
+            if seen[r] == found.model.matrix.shape[0]:
+                continue
+            cost = np.zeros(len(found.model.cost))
+            cost[encoding.first[node] : encoding.first[node] + len(row)] = row
+            best[r] = max(best[r], _with_cuts(encoding, found, cost, cutters))
+            seen[r] = found.model.matrix.shape[0]
+    return best
+
+
+def _with_cuts(encoding: Encoding, found: Session, cost: Array, cutters: Sequence[Cutter]) -> float:
+    """The bound of one objective, after as many rounds of cuts as pay."""
+    best, last = -np.inf, -np.inf
+    for round_ in range(ROUNDS + 1):
+        answer = found.minimise(cost)
+        best = max(best, answer.bound_safe)
+        if not cutters or answer.x is None or best == np.inf or round_ == ROUNDS:
+            break
+        if round_ and answer.value - last <= GAIN * (1 + abs(answer.value)):
+            break
+        last = answer.value
+        if not add_cuts(encoding, found, cutters, answer.x):
+            break
+    return best
+
+
+def add_cuts(encoding: Encoding, found: Session, cutters: Sequence[Cutter], x: Array) -> int:
+    """Adds what the cutters find at x; returns how many rows."""
+    from scipy.sparse import coo_array
+
+    columns, coefficients, sides = [], [], []
+    for cutter in cutters:
+        for whole, part in zip((columns, coefficients, sides), cutter.cuts(encoding, x), strict=True):
+            whole += part
+    if sides:
+        at = np.repeat(np.arange(len(sides)), [len(c) for c in columns])
+        entries = (np.concatenate(coefficients), (at, np.concatenate(columns)))
+        matrix = coo_array(entries, (len(sides), len(found.model.cost))).tocsr()
+        found.add_rows(matrix, np.full(len(sides), -np.inf), np.array(sides))
+    return len(sides)
