@@ -1,0 +1,191 @@
+"""A first-order method as a backend: many linear programs that share a matrix, in batch, on any device.
+
+The pieces of a branch and bound give programs that differ in bounds, sides of rows and objectives. `FirstOrder` takes
+the matrix once (blocks, scaling, which equations define which variables), and then batches of the rest; the iteration
+is in `kernels.first_order`. A single program is a batch of one.
+
+    many = FirstOrder(model)                                   # the matrix, and defaults for everything else
+    found = many.minimise_batch(cost=..., lower=..., upper=...)  # (B, V) or (V,) each; found.bound (B,)
+    again = many.minimise_batch(lower=..., start=found.start.select(parents))  # children from their parents
+    alone = many.minimise(cost, offset)                        # as `highs.HighsMany.minimise`
+
+What it is good for, and where simplex is better, is in `docs` and in the README's table: its bounds are good after some
+hundred steps and exact to five digits after some thousand, and its cost a program falls with the size of the batch.
+
+Soundness: the bounds are `kernels.weak_duality.safe_bounds`, outward rounded, whatever the iteration did.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...kernels.blocks import Blocks
+from ...kernels.first_order import Answer, Scaled, Start
+from ...kernels.first_order import solve as iterate
+from ...kernels.weak_duality import Definitions, Programs
+from ...problems.errors import BadInput
+from .model import Array, LinearModel, Solution, Status
+
+STEPS = 20_000  # of one program alone, which is to come near what other backends find
+TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-7}
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """What was found for B programs. `bound`, `dual` and `infeasible` are proved, the rest is heuristic."""
+
+    bound: Tensor  # (B,) float64, inf where infeasible
+    dual: Tensor  # (B, R) float64, proves `bound`
+    infeasible: Tensor  # (B,) bool
+    primal: Tensor  # (B, V) float64
+    value: Tensor  # (B,) objective at `primal`
+    violation: Tensor  # (B,) largest violation of a row there
+    solved: Tensor  # (B,) bool: gap and violation within the tolerance
+    steps: Tensor  # (B,) int64
+    start: BatchStart  # for programs that are like these
+
+
+@dataclass(frozen=True, eq=False)
+class BatchStart:
+    """Where a batch ended."""
+
+    point: Start
+
+    def select(self, index: Tensor) -> BatchStart:
+        """Some of the programs, any number of times each."""
+        ratio = self.point.ratio
+        return BatchStart(
+            Start(self.point.primal[:, index], self.point.dual[:, index], None if ratio is None else ratio[index])
+        )
+
+
+class FirstOrder:
+    """Programs that share the matrix of a model; `dtype` is the iteration's, bounds are always proved in float64."""
+
+    def __init__(self, model: LinearModel, *, dtype: torch.dtype = torch.float32, device: str = "cpu") -> None:
+        if model.discrete:
+            raise BadInput("the backend 'first-order' solves linear programs only; for integers use 'highs'.")
+        model.require_numbers()
+        _require_bounded(model.lower, model.upper)
+        self.model, self.dtype, self.device = model, dtype, device
+        m = model.matrix.tocsr()
+        m.sum_duplicates()
+        parts = (m.indptr, m.indices, m.data.astype(np.float64), m.shape)
+        equation = model.row_lower == model.row_upper
+        width = torch.as_tensor(model.upper - model.lower)
+        self.scaled = Scaled.of(Blocks.of(*parts), width, Definitions.of(*parts, equation), dtype, device)
+        self._equation = torch.as_tensor(equation)
+        self._last: BatchStart | None = None
+
+    def minimise_batch(
+        self,
+        *,
+        cost: Tensor | None = None,  # (B, V) or (V,), like all that follow; the model's own where None
+        offset: Tensor | float | None = None,  # (B,)
+        lower: Tensor | None = None,
+        upper: Tensor | None = None,
+        row_lower: Tensor | None = None,  # (B, R) or (R,)
+        row_upper: Tensor | None = None,
+        start: BatchStart | None = None,
+        steps: int = 2000,
+        tolerance: float = 1e-4,
+        target: float | Tensor | None = None,
+        time_limit: float | None = None,
+    ) -> Batch:
+        """Bounds of B programs; see `kernels.first_order.solve` for when it stops.
+
+        A program stops early once its bound reaches `target`. Rows that are equations in the model must be in every
+        program. Raises `BadInput` for NaN and for shapes that do not fit.
+        """
+        m = self.model
+        given = {"cost": cost, "lower": lower, "upper": upper, "row_lower": row_lower, "row_upper": row_upper}
+        parts = [self._columns(name, value, getattr(m, name)) for name, value in given.items()]
+        shift = torch.as_tensor(m.offset if offset is None else offset, dtype=torch.float64, device=self.device)
+        count = max(t.shape[1] for t in (*parts, shift.reshape(1, -1)))
+        if any(t.shape[1] not in (1, count) for t in (*parts, shift.reshape(1, -1))):
+            raise BadInput("the parts of a batch of linear programs have different numbers of programs.")
+        programs = Programs(*(t.expand(-1, count).contiguous() for t in parts))
+        _require_bounded(programs.lower, programs.upper)
+        if not bool((programs.row_lower[self._equation] == programs.row_upper[self._equation]).all()):
+            raise BadInput("an equation of the model is none in a program of the batch; build the model without it.")
+        shift = shift.reshape(-1).expand(count)
+        aim = None if target is None else torch.as_tensor(target, dtype=torch.float64, device=self.device) - shift
+        answer = iterate(
+            self.scaled,
+            programs,
+            start=None if start is None else start.point,
+            steps=steps,
+            tolerance=tolerance,
+            target=aim if aim is None else aim.expand(count),
+            deadline=None if time_limit is None else time.monotonic() + time_limit,
+        )
+        return _batch(answer, shift)
+
+    def minimise(self, cost: Array, offset: float = 0.0, *, time_limit: float | None = None) -> Solution:
+        """min cost x + offset over the model, from where the last call ended."""
+        found = self.minimise_batch(
+            cost=torch.as_tensor(cost),
+            offset=offset,
+            start=self._last,
+            steps=STEPS,
+            tolerance=TOLERANCE[self.dtype],
+            time_limit=time_limit,
+        )
+        self._last = found.start
+        return _solution(found)
+
+    def _columns(self, name: str, value: Tensor | None, default: Array) -> Tensor:  # (n, B)
+        tensor = torch.as_tensor(default if value is None else value, dtype=torch.float64, device=self.device)
+        tensor = tensor[None] if tensor.ndim == 1 else tensor
+        if tensor.ndim != 2 or tensor.shape[1] != len(default):
+            shape = tuple(tensor.shape)
+            raise BadInput(f"`{name}` of a batch of linear programs must be (B, {len(default)}), not {shape}.")
+        if bool(tensor.isnan().any()):
+            raise BadInput(f"`{name}` of a batch of linear programs holds NaN.")
+        return tensor.mT
+
+
+def solve(model: LinearModel, *, time_limit: float | None = None) -> Solution:
+    """Solve one linear model in float64; `time_limit` in seconds. Raises `BadInput` for integers, NaN or open boxes."""
+    if not model.discrete and model.empty:
+        return Solution(Status.infeasible, bound_safe=np.inf, note="an interval of the model is empty")
+    return FirstOrder(model, dtype=torch.float64).minimise(model.cost, model.offset, time_limit=time_limit)
+
+
+def _require_bounded(lower, upper) -> None:  # type: ignore[no-untyped-def]
+    if not bool(((lower > -np.inf) & (upper < np.inf)).all()):
+        raise BadInput("the backend 'first-order' needs finite bounds on every variable; use 'highs' without them.")
+
+
+def _batch(answer: Answer, offset: Tensor) -> Batch:
+    bound = answer.bound + offset
+    # One addition, rounded to nearest: one step down is below the real sum. Where nothing was added nothing was lost.
+    bound = torch.where(offset == 0, answer.bound, torch.nextafter(bound, bound.new_tensor(-torch.inf)))
+    bound = torch.where(answer.infeasible, torch.inf, bound)
+    return Batch(
+        bound,
+        answer.dual.mT,
+        answer.infeasible,
+        answer.primal.mT,
+        answer.value + offset,
+        answer.violation,
+        answer.solved,
+        answer.steps,
+        BatchStart(answer.end),
+    )
+
+
+def _solution(found: Batch) -> Solution:
+    bound, value = float(found.bound[0]), float(found.value[0])
+    dual, x = found.dual[0].cpu().numpy(), found.primal[0].cpu().numpy()
+    if bool(found.infeasible[0]):
+        return Solution(Status.infeasible, bound=np.inf, dual=dual, bound_safe=np.inf)
+    if bool(found.solved[0]):
+        return Solution(Status.optimal, value, value, x, dual, bound)
+    note = f"the first-order method stopped after {int(found.steps[0])} steps, before its tolerance was reached."
+    return Solution(Status.limit, value, bound, x, dual, bound, note)
