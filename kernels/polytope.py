@@ -18,16 +18,22 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from .device import fused
 from .dot import absolute_dot, depth, dot
 from .rounding import gamma
 
 
 def box_minimum(a: Tensor, lower: Tensor, upper: Tensor) -> Tensor:  # (B, R, D), (B, D), (B, D) -> (B, R)
     """min { a x : lower <= x <= upper }, outward rounded."""
+    error = gamma(2 * depth(a.shape[-1]) + 4, a.dtype)
+    if fused(a, lower, upper):
+        from .triton.sums import box_minimum as at_once
+
+        return at_once(a, lower, upper, error)
     middle = (lower + upper) / 2
     eps = torch.finfo(a.dtype).eps
     radius = torch.maximum(upper - middle, middle - lower) * (1 + 4 * eps)
-    reach = radius + gamma(2 * depth(a.shape[-1]) + 4, a.dtype) * torch.maximum(lower.abs(), upper.abs())
+    reach = radius + error * torch.maximum(lower.abs(), upper.abs())
     return dot(a, middle) - absolute_dot(a, reach)
 
 

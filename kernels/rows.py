@@ -1,0 +1,71 @@
+"""Multipliers times rows, added to coefficients: how multi-neuron rows enter a backward pass.
+
+C rows over the n neurons of a layer, g_c . x <= h_c, with multipliers price >= 0 turn coefficients L into
+
+    L + price @ G,    G = (C, n), all pieces' rows the same or each piece's own multipliers on shared rows.
+
+Rows over groups of K neurons fill K / n of G: 1,000 rows over 3 neurons each of a layer of 256 are 3,000 numbers out of
+256,000. So G is also kept by neuron: for neuron j the rows that touch it, at most P of them, and their entries. The
+fused version (`triton/rows.py`) walks those lists: 2 P operations an entry of L instead of 2 C. Rows that are dense, as
+those over all inputs of a layer are, stay a matrix product.
+
+Rounding: a product and at most P additions a term, whatever the order: entries of G that are zero add without error.
+So for |x| <= r the result errs by at most gamma_{P + 1} (|L| + price @ |G|) . r. That sum is returned as well, right up
+to gamma of depth(n) + depth(C) + P + 4, relative; all its terms are of one sign. Soundness: whoever adds rows to a
+lower bound sees to the signs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .device import fused
+from .dot import absolute_dot
+
+# Lists by neuron are used where they are this much shorter than the rows are many.
+SPARSE = 4
+
+
+@dataclass(frozen=True, eq=False)
+class LayerRows:
+    """C rows over the n neurons of a layer, dense and by neuron. Made once by `layer_rows`, used in every pass."""
+
+    dense: Tensor  # (C, n)
+    magnitude: Tensor  # (C, n), |dense|
+    touching: Tensor  # (P, n) int32: rows that touch each neuron, filled up with 0
+    entry: Tensor  # (P, n): their entries, filled up with zeros
+    most: int  # P
+
+    def __len__(self) -> int:
+        return len(self.dense)
+
+
+def layer_rows(dense: Tensor) -> LayerRows:  # (C, n)
+    """Rows prepared for `add_rows`. Exact."""
+    there = dense != 0
+    most = int(there.sum(0).max()) if dense.numel() else 0
+    # A stable sort puts the rows that touch a neuron first, in their order.
+    touching = there.to(torch.uint8).sort(dim=0, descending=True, stable=True).indices[:most]
+    return LayerRows(dense, dense.abs(), touching.to(torch.int32), dense.gather(0, touching), most)
+
+
+def add_rows(
+    coefficient: Tensor,  # (B, R, n)
+    price: Tensor,  # (B, R, C), not negative
+    rows: LayerRows,
+    weight: Tensor,  # (n,) or (B, n), not negative
+) -> tuple[Tensor, Tensor]:  # (B, R, n), (B, R)
+    """coefficient + price @ G, and (|coefficient| + price @ |G|) . weight. Rounding: see the essay."""
+    if rows.most * SPARSE <= len(rows) and fused(coefficient, price, rows.dense, weight):
+        from .triton.rows import add_rows as at_once
+
+        return at_once(coefficient, price, rows.touching, rows.entry, weight)
+    if len(rows) == 0:
+        return coefficient, absolute_dot(coefficient, weight)
+    # price @ (|G| weight): the second product shrinks to one with a vector.
+    by_row = weight @ rows.magnitude.mT
+    reach = absolute_dot(coefficient, weight) + absolute_dot(price, by_row)
+    return coefficient + price @ rows.dense, reach

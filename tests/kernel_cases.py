@@ -1,0 +1,291 @@
+"""Triton kernels against their torch reference and against exact sums, on a device of the caller's choice.
+
+    TRITON_INTERPRET=1 python tests/kernel_cases.py      # on the CPU, under Triton's interpreter: one JSON line a case
+
+`test_triton.py` starts that as a process of its own, because the interpreter is chosen when triton is imported, and
+calls the same cases directly where there is a GPU. Outputs start as NaN, so that an entry nobody writes shows.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+import traceback
+from contextlib import contextmanager
+
+import torch
+
+from partita.kernels import dot as dots
+from partita.kernels import polytope, rows, substitute
+from partita.kernels.rounding import gamma
+
+DTYPES = (torch.float32, torch.float64)
+# B, R, n: no powers of two; with tiles of one, four and sixteen rows, and more than one step of the widest tile.
+SHAPES = ((1, 1, 1), (2, 5, 63), (2, 18, 100), (1, 3, 1100), (3, 0, 7))
+
+
+def draw(seed: int, device: str, dtype: torch.dtype):
+    random = torch.Generator().manual_seed(seed)
+
+    def numbers(*shape, least=None):
+        value = torch.randn(*shape, generator=random, dtype=torch.float64)
+        # Sizes over six orders of magnitude: sums cancel, and small terms are lost where a sum is wrong.
+        value = value * 10 ** (6 * torch.rand(*shape, generator=random, dtype=torch.float64) - 3)
+        return (value if least is None else value.abs().clamp(min=least)).to(device, dtype)
+
+    return numbers
+
+
+@contextmanager
+def chosen(choose):
+    """Within it `choose` says which calls are fused."""
+    modules = (dots, substitute, polytope, rows)
+    before = [module.fused for module in modules]
+    for module in modules:
+        module.fused = choose
+    try:
+        yield
+    finally:
+        for module, old in zip(modules, before, strict=True):
+            module.fused = old
+
+
+def reference():
+    """Within it the torch reference runs wherever tensors lie."""
+    return chosen(lambda *tensors: False)
+
+
+def everywhere(calls: list):
+    """Within it Triton's kernels run on the CPU as well, and every call is noted."""
+
+    def choose(*tensors):
+        calls.append(len(tensors))
+        return tensors[0].numel() > 0
+
+    return chosen(choose)
+
+
+def close(found, exact, size, roundings: int) -> None:
+    """|found - exact| <= gamma size, entry by entry; `exact` and `size` in float64."""
+    assert found.shape == exact.shape and not found.isnan().any()
+    error = (found.double() - exact).abs()
+    allowed = gamma(roundings, found.dtype) * size + gamma(2 * roundings, torch.float64) * size
+    assert (error <= allowed).all(), float((error / allowed).nan_to_num(0).max())
+
+
+def vectors(numbers, pieces, count, size, least=None):
+    """The shapes a vector may have: one for all, one a piece, one a row, broadcast, and a view of something larger."""
+    yield numbers(size, least=least)
+    yield numbers(pieces, size, least=least)
+    yield numbers(pieces, count, size, least=least)
+    yield numbers(1, size, least=least)
+    yield numbers(pieces, 2 * size + 3, least=least)[:, 3 : size + 3]
+    yield numbers(size, pieces, least=least).mT
+
+
+def expanded(vector):
+    return (vector[:, None] if vector.ndim == 2 else vector).double()
+
+
+def sums(device: str) -> None:
+    from partita.kernels.triton.sums import sums as fused
+
+    for dtype in DTYPES:
+        for seed, (pieces, count, size) in enumerate(SHAPES):
+            numbers = draw(seed, device, dtype)
+            wide = numbers(pieces, count + 1, size + 5)
+            for given in (numbers(pieces, count, size), wide[:, 1:, 2 : size + 2], wide[:, 1:, ::2][..., :size]):
+                size = given.shape[-1]
+                for vector in vectors(numbers, pieces, count, size):
+                    weight = numbers(size, least=0.0)
+                    signed, absolute = fused(given, vector, weight)
+                    terms, heavy = given.double() * expanded(vector), given.double().abs() * weight.double()
+                    close(signed, terms.sum(-1), terms.abs().sum(-1), dots.depth(size))
+                    close(absolute, heavy.sum(-1), heavy.sum(-1), dots.depth(size))
+                    alone, none = fused(given, vector, None)
+                    assert none is None and torch.equal(alone, signed)
+                    with reference():
+                        close(dots.dot(given, vector), terms.sum(-1), terms.abs().sum(-1), dots.depth(size))
+
+
+def box_minimum(device: str) -> None:
+    from partita.kernels.triton.sums import box_minimum as fused
+
+    for dtype in DTYPES:
+        for seed, (pieces, count, size) in enumerate(SHAPES):
+            numbers = draw(seed, device, dtype)
+            a, lower = numbers(pieces, count, size), numbers(pieces, size)
+            upper = lower + numbers(pieces, size, least=0.0)
+            least = polytope.gamma(2 * dots.depth(size) + 4, dtype)
+            for low, high in ((lower, upper), (lower[:1], lower[:1]), (lower, lower)):
+                found = fused(a, low, high, least)
+                with reference():
+                    slow = polytope.box_minimum(a, low, high)
+                corner = torch.where(a >= 0, low[:, None], high[:, None]).double()
+                terms = a.double() * corner
+                largest = torch.maximum(low.abs(), high.abs())[:, None].double()
+                size_of = (a.double().abs() * largest).sum(-1)
+                # Outward: even what float64 may have lost in `exact` is far below what is taken off.
+                assert (found.double() <= terms.sum(-1) + gamma(2 * size, torch.float64) * size_of).all()
+                close(found, slow.double(), size_of, 8 * dots.depth(size) + 20)
+
+
+def lines_of(numbers, shape, by_row: str):
+    """Four lines; those named in `by_row` have one for each row."""
+    pieces, count, size = shape
+    make = lambda name: numbers(*((pieces, count, size) if name in by_row else (pieces, size)))  # noqa: E731
+    return tuple(make(name) for name in "abcd")
+
+
+class Lines(tuple):
+    """What `substitute` wants of lines: a tuple whose parts have names."""
+
+    lower_slope = property(lambda self: self[0])
+    lower_bias = property(lambda self: self[1])
+    upper_slope = property(lambda self: self[2])
+    upper_bias = property(lambda self: self[3])
+
+
+def substituted(device: str) -> None:
+    from partita.kernels.triton.substitute import substitute as fused
+
+    for dtype in DTYPES:
+        for seed, shape in enumerate(SHAPES):
+            pieces, count, size = shape
+            numbers = draw(seed, device, dtype)
+            given = numbers(*shape)
+            given[..., ::7] = 0
+            flat = numbers(pieces, count, 2 * size + 1)
+            for by_row in ("", "a", "abcd"):
+                lines = Lines(lines_of(numbers, shape, by_row))
+                for bare in (True, False):
+                    low = None if bare else lines.lower_bias
+                    extras = {
+                        "above": numbers(size, least=0.0) if by_row else None,
+                        "under": numbers(pieces, size, least=0.0),
+                        "joint": numbers(size, least=0.0),
+                        "added": flat[..., size : 2 * size] if by_row != "a" else None,
+                    }
+                    below, gain, slack = fused(given, lines[0], low, lines[2], lines[3], **extras)
+                    added = extras.pop("added")
+                    weights = substitute.Weights(**extras)
+                    with reference():
+                        kept = substitute.substitute_weighed(given, lines, weights, added=added, zero_lower_bias=bare)
+                    assert torch.equal(below, kept[0])
+                    bias = torch.where(given > 0, 0.0 if bare else expanded(lines[1]), expanded(lines[3]))
+                    terms = given.double() * bias
+                    close(gain, terms.sum(-1), terms.abs().sum(-1), dots.depth(size))
+                    close(slack, kept[2].double(), kept[2].double(), 2 * dots.depth(size) + 8)
+                    plain = fused(given, lines[0], low, lines[2], lines[3])
+                    assert plain[2] is None and torch.equal(plain[1], gain)
+
+
+def what_is_not_finite_shows(device: str) -> None:
+    from partita.kernels.triton.substitute import substitute as fused
+    from partita.kernels.triton.sums import box_minimum as box
+    from partita.kernels.triton.sums import sums as both
+
+    for bad in (torch.nan, torch.inf):
+        given = torch.ones(1, 2, 70, device=device)
+        given[0, 1, 69] = bad
+        one, negative = torch.ones(1, 70, device=device), -torch.ones(1, 70, device=device)
+        signed, absolute = both(given, one, one)
+        assert signed[0, 0] == 70 and not signed[0, 1].isfinite() and not absolute[0, 1].isfinite()
+        below, gain, slack = fused(-given, one, None, one, one, one)
+        assert not below[0, 1, 69].isfinite() and not gain[0, 1].isfinite() and not slack[0, 1].isfinite()
+        assert below[0, 0].isfinite().all() and gain[0, 0] == -70 and slack[0, 0] == 70
+        assert not (box(given, negative, one, 1e-5)[0, 1] > -torch.inf)
+
+
+def added_rows(device: str) -> None:
+    from partita.kernels.triton.rows import add_rows as fused
+
+    for dtype in DTYPES:
+        for seed, (pieces, count, size) in enumerate(SHAPES):
+            numbers = draw(seed, device, dtype)
+            for number in (1, 9, 50):
+                width = min(3, size)
+                index = torch.rand(number, size, generator=torch.Generator().manual_seed(seed)).topk(width, 1).indices
+                dense = numbers(number, size).scatter(1, index.to(device), 0.0)
+                dense = numbers(number, size) * (dense == 0)
+                kept = rows.layer_rows(dense)
+                assert kept.most == int((dense != 0).sum(0).max()) <= number
+                given, price = numbers(pieces, count, size), numbers(pieces, count, number, least=0.0)
+                for weight in (numbers(size, least=0.0), numbers(pieces, size, least=0.0)):
+                    result, weighed = fused(given, price, kept.touching, kept.entry, weight)
+                    reach = given.double().abs() + price.double() @ dense.double().abs()
+                    close(result, given.double() + price.double() @ dense.double(), reach, kept.most + 1)
+                    total = (reach * expanded(weight)).sum(-1)
+                    close(weighed, total, total, dots.depth(size) + kept.most + 4)
+                    with reference():
+                        slow, heavy = rows.add_rows(given, price, kept, weight)
+                    close(slow, given.double() + price.double() @ dense.double(), reach, kept.most + 1)
+                    close(heavy, total, total, dots.depth(size) + dots.depth(number) + kept.most + 4)
+
+
+def bounds(linear, pieces, wanted):
+    """CROWN's, and with slopes optimised."""
+    from partita.relaxations.alpha import Alpha
+
+    tight = linear.bound(pieces, wanted)[0]
+    inner = pieces.with_pre(tight.pre_lower, tight.pre_upper)
+    return tight.lower, Alpha(linear, steps=2).bound(inner, wanted)[0].lower
+
+
+def whole_bounds(device: str) -> None:
+    """CROWN and optimised slopes with every kernel fused: the reference's bounds, and below what the network does."""
+    from networks import random_box, random_graph
+
+    from partita.relaxations.root import root
+    from partita.relaxations.types import Rows
+
+    for kind in ("mlp", "residual", "sigmoid"):
+        graph, box = random_graph(3, kind, inputs=4, width=9, depth=2, outputs=3), random_box(3, 4, 0.3)
+        lower, upper = torch.as_tensor(box.lower), torch.as_tensor(box.upper)
+        linear, whole = root(graph, graph.to(torch.float32, device), lower, upper)
+        identity = torch.eye(3, device=device)[None]
+        wanted = Rows(identity, identity.new_zeros(1, 3))
+        found, calls = [], []
+        with reference():
+            found.append(bounds(linear, whole, wanted))
+        with everywhere(calls):
+            found.append(bounds(linear, whole, wanted))
+        assert len(calls) > 20
+        x = lower + torch.rand(500, 4, dtype=torch.float64) * (upper - lower)
+        for slow, fast in zip(*found, strict=True):
+            torch.testing.assert_close(fast, slow, rtol=1e-4, atol=1e-4)
+            assert (fast[0].double().cpu() <= graph(x).amin(0) + 1e-12).all()
+
+
+CASES = {f.__name__: f for f in (sums, box_minimum, substituted, what_is_not_finite_shows, added_rows, whole_bounds)}
+
+
+def run(case: str, device: str) -> None:
+    """One case, with uninitialised memory filled with NaN; also as if the device were full with one program."""
+    from partita.kernels.triton import tile
+
+    torch.use_deterministic_algorithms(True)
+    enough = tile.PROGRAMS
+    try:
+        for tile.PROGRAMS in (1,) if device == "cpu" else (1, enough):
+            CASES[case](device)
+    finally:
+        torch.use_deterministic_algorithms(False)
+        tile.PROGRAMS = enough
+
+
+def main() -> int:
+    for case in CASES:
+        start = time.perf_counter()
+        try:
+            run(case, "cpu")
+            said = ""
+        except Exception:
+            said = traceback.format_exc()
+        print(json.dumps({"case": case, "error": said, "seconds": time.perf_counter() - start}), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

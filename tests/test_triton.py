@@ -1,0 +1,193 @@
+"""Triton's kernels against the torch reference: under its interpreter, by its compiler, and on a GPU if there is one.
+
+The cases stand in `kernel_cases.py`. The compiler needs no GPU: what it makes of every kernel for the devices of data
+centres is looked at as text.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import warnings
+from importlib.util import find_spec
+from itertools import product
+from math import ceil
+from pathlib import Path
+
+import kernel_cases
+import pytest
+import torch
+
+from partita.kernels import device as choice
+from partita.kernels import dot as dots
+from partita.kernels.rows import add_rows, layer_rows
+from partita.kernels.substitute import Weights, substitute, substitute_weighed
+
+needs_triton = pytest.mark.skipif(
+    find_spec("triton") is None, reason="Triton is not installed (pip install triton); the torch kernels are tested"
+)
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch finds no CUDA device here")
+
+
+@pytest.fixture(scope="module")
+def interpreted() -> dict[str, str]:
+    """What each case says under the interpreter, in a process of its own."""
+    script = Path(kernel_cases.__file__)
+    here = {**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+    done = subprocess.run([sys.executable, str(script)], env=here, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr[-2000:]
+    told = [json.loads(line) for line in done.stdout.splitlines()]
+    return {row["case"]: row["error"] for row in told}
+
+
+@needs_triton
+@pytest.mark.parametrize("case", kernel_cases.CASES)
+def test_under_the_interpreter(case, interpreted):
+    assert interpreted[case] == ""
+
+
+@pytest.mark.gpu
+@needs_gpu
+@needs_triton
+@pytest.mark.parametrize("case", kernel_cases.CASES)
+def test_on_the_device(case):
+    kernel_cases.run(case, "cuda")
+
+
+@pytest.mark.gpu
+@needs_gpu
+@needs_triton
+def test_the_device_chooses_triton_and_one_run_is_like_another():
+    a, v = torch.randn(300, 9, 257, device="cuda"), torch.randn(300, 257, device="cuda")
+    assert choice.fused(a, v) and not choice.fused(a, v.double()) and not choice.fused(a.cpu(), v.cpu())
+    assert not choice.fused(a.clone().requires_grad_(), v)
+    assert torch.equal(dots.dot(a, v), dots.dot(a, v))
+
+
+@needs_triton
+@pytest.mark.skipif(os.environ.get("TRITON_INTERPRET") == "1", reason="the interpreter has replaced the compiler")
+@pytest.mark.parametrize("pointer", ("fp32", "fp64"))
+@pytest.mark.parametrize("capability", (80, 90))
+@pytest.mark.parametrize("kernel", ("sums._sums", "sums._box", "substitute._substitute", "rows._add_rows"))
+def test_every_kernel_compiles(kernel, capability, pointer, tmp_path, monkeypatch):
+    """For Ampere and Hopper, without a GPU; float64 is not narrowed on the way, and nothing spills into memory."""
+    from importlib import import_module
+
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource, compile
+
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    module, name = kernel.split(".")
+    function = getattr(import_module(f"partita.kernels.triton.{module}"), name)
+    for high, wide in ((1, 64), (16, 64), (1, 1024)):
+        fixed = {n: True for n in function.arg_names if n.isupper()} | {"HIGH": high, "WIDE": wide}
+        signature = {}
+        for n in function.arg_names:
+            if n in fixed:
+                signature[n] = "constexpr"
+            elif n in ("widen", "error"):
+                signature[n] = "fp32"
+            elif n in ("count", "size", "most") or n.endswith(("_piece", "_row")):
+                signature[n] = "i32"
+            else:
+                signature[n] = "*i32" if n == "touching" else f"*{pointer}"
+        constants = {(function.arg_names.index(n),): value for n, value in fixed.items()}
+        built = compile(ASTSource(function, signature, constants, {}), target=GPUTarget("cuda", capability, 32))
+        text = built.asm["ptx"]
+        assert "cvt.rn.f32.f64" not in text and "atom." not in text and ".local" not in text
+        assert ("f64" in text) == (pointer == "fp64") and "st.global" in text
+        assert "ftz" not in text and "div.full" not in text  # denormals kept, no approximate division
+
+
+def test_lanes_keep_to_the_depth_that_dot_states():
+    """The count of `triton/tile.py`, for every layer size that matters and every shape of tile."""
+    for groups, n in product((1, 4, 16), range(1, 20001)):
+        m = ceil(n / dots.BLOCK)
+        count = 1 + (ceil(m / groups) - 1) + (min(n, dots.BLOCK) - 1) + (min(m, groups) - 1)
+        assert count <= dots.depth(n), (n, groups)
+
+
+@needs_triton
+def test_the_lanes_are_the_blocks():
+    from partita.kernels.triton.tile import LANES
+
+    assert LANES == dots.BLOCK
+
+
+def test_nothing_of_triton_is_imported_for_tensors_of_the_cpu(tmp_path):
+    code = """if True:
+        import sys, torch
+        from partita.kernels.dot import dot
+        from partita.kernels.polytope import box_minimum
+        a = torch.ones(2, 3, 200)
+        dot(a, a[:, 0]); box_minimum(a, -a[:, 0], a[:, 0])
+        print("triton" in sys.modules)"""
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=True)
+    assert said.stdout.strip() == "False"
+
+
+def test_without_triton_one_warning_says_so(monkeypatch):
+    monkeypatch.setattr(choice, "find_spec", lambda name: None)
+    choice._triton_runs.cache_clear()
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        assert not choice._triton_runs(torch.device("cuda", 0)) and not choice._triton_runs(torch.device("cuda", 0))
+    choice._triton_runs.cache_clear()
+    assert len(told) == 1 and "not installed" in str(told[0].message)
+
+
+@needs_triton
+def test_where_triton_cannot_run_one_warning_says_why():
+    """On a machine without a GPU the probe fails, whatever the reason; the reference runs."""
+    if torch.cuda.is_available():
+        pytest.skip("Triton runs here")
+    choice._triton_runs.cache_clear()
+    with pytest.warns(UserWarning, match="does not run on cuda"):
+        assert not choice._triton_runs(torch.device("cuda", 0))
+    choice._triton_runs.cache_clear()
+
+
+@pytest.mark.parametrize("dtype", (torch.float32, torch.float64), ids=str)
+@pytest.mark.parametrize("bare", (True, False))
+def test_weighed_substitution_is_its_parts(bare, dtype):
+    """The torch reference itself, against loops."""
+    torch.manual_seed(0)
+    given, added = torch.randn(2, 3, 140, dtype=dtype), torch.randn(2, 3, 140, dtype=dtype)
+    lines = kernel_cases.Lines(torch.rand(2, 140, dtype=dtype) for _ in range(4))
+    weights = Weights(*(torch.rand(2, 140, dtype=dtype) for _ in range(3)))
+    below, gain, slack = substitute_weighed(given, lines, weights, added=added, zero_lower_bias=bare)
+    plain, same = substitute(given, lines, zero_lower_bias=bare)
+    assert torch.equal(below, plain + added) and torch.equal(gain, same)
+    for b, r in product(range(2), range(3)):
+        cost = value = 0.0
+        for j in range(140):
+            entry, (low, low_bias, high, high_bias) = given[b, r, j].item(), (t[b, j].item() for t in lines)
+            value += entry * ((0.0 if bare else low_bias) if entry > 0 else high_bias)
+            kept = entry * (low if entry > 0 else high)
+            above, under, joint = (t[b, j].item() for t in weights)
+            cost += abs(entry) * above + abs(kept) * under + (abs(kept) + abs(added[b, r, j].item())) * joint
+        assert gain[b, r].item() == pytest.approx(value, rel=1e-4, abs=1e-4)
+        assert slack[b, r].item() == pytest.approx(cost, rel=1e-5)
+    assert substitute_weighed(given, lines, Weights(joint=weights.joint))[2].count_nonzero() == 0
+
+
+def test_rows_by_neuron_are_the_rows():
+    torch.manual_seed(1)
+    dense = torch.randn(30, 11, dtype=torch.float64) * (torch.rand(30, 11) < 0.2)
+    dense[:, 4] = 0
+    rows = layer_rows(dense)
+    again = torch.zeros_like(dense)
+    for p, j in product(range(rows.most), range(11)):
+        again[rows.touching[p, j], j] += rows.entry[p, j]
+    assert torch.equal(again, dense) and len(rows) == 30
+    given, price, weight = torch.randn(2, 3, 11), torch.rand(2, 3, 30), torch.rand(2, 11)
+    single = layer_rows(dense.float())
+    result, reach = add_rows(given, price, single, weight)
+    torch.testing.assert_close(result, given + price @ dense.float())
+    torch.testing.assert_close(reach, ((given.abs() + price @ dense.float().abs()) * weight[:, None]).sum(-1))
+    none = layer_rows(dense.float()[:0])
+    kept, reach = add_rows(given, price[..., :0], none, weight)
+    assert kept is given
+    torch.testing.assert_close(reach, (given.abs() * weight[:, None]).sum(-1))
