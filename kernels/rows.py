@@ -42,6 +42,11 @@ class LayerRows:
     def __len__(self) -> int:
         return len(self.dense)
 
+    @property
+    def sparse(self) -> bool:
+        """Whether walking the lists is less work than the dense product."""
+        return len(self) > 0 and self.most * SPARSE <= len(self)
+
 
 def layer_rows(dense: Tensor) -> LayerRows:  # (C, n)
     """Rows prepared for `add_rows`. Exact."""
@@ -59,13 +64,34 @@ def add_rows(
     weight: Tensor,  # (n,) or (B, n), not negative
 ) -> tuple[Tensor, Tensor]:  # (B, R, n), (B, R)
     """coefficient + price @ G, and (|coefficient| + price @ |G|) . weight. Rounding: see the essay."""
-    if rows.most * SPARSE <= len(rows) and fused(coefficient, price, rows.dense, weight):
-        from .triton.rows import add_rows as at_once
+    if rows.sparse and fused(coefficient, price, rows.dense, weight):
+        from .triton.rows import add
 
-        return at_once(coefficient, price, rows.touching, rows.entry, weight)
-    if len(rows) == 0:
-        return coefficient, absolute_dot(coefficient, weight)
+        return add(coefficient, None, price, rows.touching, rows.entry, weight)
     # price @ (|G| weight): the second product shrinks to one with a vector.
     by_row = weight @ rows.magnitude.mT
     reach = absolute_dot(coefficient, weight) + absolute_dot(price, by_row)
     return coefficient + price @ rows.dense, reach
+
+
+def pull(price: Tensor, rows: LayerRows) -> Tensor:  # (B, R, C) -> (B, R, n)
+    """price @ G. Errs by at most gamma_P (|price| @ |G|)."""
+    if rows.sparse and fused(price, rows.dense):
+        from .triton.rows import add
+
+        return add(None, None, price, rows.touching, rows.entry)[0]
+    return price @ rows.dense
+
+
+def add_weighed(
+    coefficient: Tensor,  # (B, R, n)
+    added: Tensor,  # (B, R, n)
+    weight: Tensor,  # (n,) or (B, n), not negative
+) -> tuple[Tensor, Tensor]:  # (B, R, n), (B, R)
+    """coefficient + added, rounded once, and (|coefficient| + |added|) . weight, right up to gamma of depth(n) + 2,
+    relative: where the two cancel, what each of them rounded away does not."""
+    if fused(coefficient, added, weight):
+        from .triton.rows import add
+
+        return add(coefficient, added, weight=weight)
+    return coefficient + added, absolute_dot(coefficient.abs() + added.abs(), weight)

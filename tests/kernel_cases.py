@@ -97,7 +97,7 @@ def sums(device: str) -> None:
             wide = numbers(pieces, count + 1, size + 5)
             for given in (numbers(pieces, count, size), wide[:, 1:, 2 : size + 2], wide[:, 1:, ::2][..., :size]):
                 size = given.shape[-1]
-                for vector in vectors(numbers, pieces, count, size):
+                for vector in vectors(numbers, pieces, count, size) if given.is_contiguous() else [numbers(size)]:
                     weight = numbers(size, least=0.0)
                     signed, absolute = fused(given, vector, weight)
                     terms, heavy = given.double() * expanded(vector), given.double().abs() * weight.double()
@@ -199,7 +199,7 @@ def what_is_not_finite_shows(device: str) -> None:
 
 
 def added_rows(device: str) -> None:
-    from partita.kernels.triton.rows import add_rows as fused
+    from partita.kernels.triton.rows import add as fused
 
     for dtype in DTYPES:
         for seed, (pieces, count, size) in enumerate(SHAPES):
@@ -213,15 +213,35 @@ def added_rows(device: str) -> None:
                 assert kept.most == int((dense != 0).sum(0).max()) <= number
                 given, price = numbers(pieces, count, size), numbers(pieces, count, number, least=0.0)
                 for weight in (numbers(size, least=0.0), numbers(pieces, size, least=0.0)):
-                    result, weighed = fused(given, price, kept.touching, kept.entry, weight)
+                    result, weighed = fused(given, None, price, kept.touching, kept.entry, weight)
                     reach = given.double().abs() + price.double() @ dense.double().abs()
                     close(result, given.double() + price.double() @ dense.double(), reach, kept.most + 1)
                     total = (reach * expanded(weight)).sum(-1)
                     close(weighed, total, total, dots.depth(size) + kept.most + 4)
+                    bare, none = fused(None, None, price, kept.touching, kept.entry)
+                    assert none is None
+                    close(bare, price.double() @ dense.double(), price.double() @ dense.double().abs(), kept.most + 1)
                     with reference():
                         slow, heavy = rows.add_rows(given, price, kept, weight)
                     close(slow, given.double() + price.double() @ dense.double(), reach, kept.most + 1)
                     close(heavy, total, total, dots.depth(size) + dots.depth(number) + kept.most + 4)
+
+
+def added_tensors(device: str) -> None:
+    from partita.kernels.triton.rows import add as fused
+
+    for dtype in DTYPES:
+        for seed, (pieces, count, size) in enumerate(SHAPES):
+            numbers = draw(seed, device, dtype)
+            given, flat = numbers(pieces, count, size), numbers(pieces, count, 2 * size + 1)
+            for added in (flat[..., size : 2 * size], -given):
+                for weight in (numbers(size, least=0.0), numbers(pieces, size, least=0.0)):
+                    result, weighed = fused(given, added, weight=weight)
+                    assert torch.equal(result, given + added)
+                    total = ((given.double().abs() + added.double().abs()) * expanded(weight)).sum(-1)
+                    close(weighed, total, total, dots.depth(size) + 2)
+                    with reference():
+                        close(rows.add_weighed(given, added, weight)[1], total, total, dots.depth(size) + 2)
 
 
 def bounds(linear, pieces, wanted):
@@ -258,7 +278,10 @@ def whole_bounds(device: str) -> None:
             assert (fast[0].double().cpu() <= graph(x).amin(0) + 1e-12).all()
 
 
-CASES = {f.__name__: f for f in (sums, box_minimum, substituted, what_is_not_finite_shows, added_rows, whole_bounds)}
+CASES = {
+    f.__name__: f
+    for f in (sums, box_minimum, substituted, what_is_not_finite_shows, added_rows, added_tensors, whole_bounds)
+}
 
 
 def run(case: str, device: str) -> None:

@@ -22,7 +22,7 @@ import torch
 
 from partita.kernels import device as choice
 from partita.kernels import dot as dots
-from partita.kernels.rows import add_rows, layer_rows
+from partita.kernels.rows import add_rows, add_weighed, layer_rows, pull
 from partita.kernels.substitute import Weights, substitute, substitute_weighed
 
 needs_triton = pytest.mark.skipif(
@@ -70,7 +70,7 @@ def test_the_device_chooses_triton_and_one_run_is_like_another():
 @pytest.mark.skipif(os.environ.get("TRITON_INTERPRET") == "1", reason="the interpreter has replaced the compiler")
 @pytest.mark.parametrize("pointer", ("fp32", "fp64"))
 @pytest.mark.parametrize("capability", (80, 90))
-@pytest.mark.parametrize("kernel", ("sums._sums", "sums._box", "substitute._substitute", "rows._add_rows"))
+@pytest.mark.parametrize("kernel", ("sums._sums", "sums._box", "substitute._substitute", "rows._add"))
 def test_every_kernel_compiles(kernel, capability, pointer, tmp_path, monkeypatch):
     """For Ampere and Hopper, without a GPU; float64 is not narrowed on the way, and nothing spills into memory."""
     from importlib import import_module
@@ -187,7 +187,11 @@ def test_rows_by_neuron_are_the_rows():
     result, reach = add_rows(given, price, single, weight)
     torch.testing.assert_close(result, given + price @ dense.float())
     torch.testing.assert_close(reach, ((given.abs() + price @ dense.float().abs()) * weight[:, None]).sum(-1))
+    torch.testing.assert_close(pull(price, single), price @ dense.float())
+    result, reach = add_weighed(given, -given, weight)
+    assert not result.any()
+    torch.testing.assert_close(reach, 2 * (given.abs() * weight[:, None]).sum(-1))
     none = layer_rows(dense.float()[:0])
     kept, reach = add_rows(given, price[..., :0], none, weight)
-    assert kept is given
+    assert torch.equal(kept, given)
     torch.testing.assert_close(reach, (given.abs() * weight[:, None]).sum(-1))
