@@ -16,14 +16,17 @@ import numpy as np
 
 from ..problems.graph import Graph
 from ..problems.property import Polytope
+from .anderson import InputCuts
 from .block_hull import BlockHull
 from .lp.boxes import Box
-from .lp.encode import Joint
+from .lp.encode import Joint, propagated
 from .lp.model import Array
 from .lp.window import Size
 from .multi_neuron import GroupHull, InputHull
 from .names import Name
 from .triangle import Cutter, Setting, Tightening, minima, relaxed
+
+SMALL = 60_000  # coefficients up to which M_1 takes its extended form
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +53,8 @@ def linear_bounds(
     `lower` is +inf where the polytope is proved empty. Raises `BadInput` for a layer that no linear program holds,
     for a limit that is hit, and with `strict` for a layer that a relaxation cannot treat.
     """
-    joints, cutters = parts(names, setting)
+    boxes = propagated(graph, boxes)
+    joints, cutters = parts(names, setting, graph, boxes)
     encoding = relaxed(graph, polytope, boxes, joints)
     lowest = minima(encoding, np.concatenate([rows, -rows]), setting, cutters)
     half = len(rows)
@@ -59,17 +63,22 @@ def linear_bounds(
     return LinearBounds(lower, upper, encoding.boxes, tuple(setting.notes))
 
 
-def parts(names: Sequence[Name], setting: Setting) -> tuple[list[Joint], list[Cutter]]:
+def parts(
+    names: Sequence[Name], setting: Setting, graph: Graph, boxes: Sequence[Box]
+) -> tuple[list[Joint], list[Cutter]]:
     """What the names add to the triangle program."""
     joints: list[Joint] = []
     cutters: list[Cutter] = []
-    if any(name.options.get("tighten") == "on" for name in names):
+    if any(name.options.get("tighten") == "on" and not _by_cuts(name, graph, boxes) for name in names):
         joints.append(Tightening(setting))
     for name in names:
         options = name.options
         match name.kind:
             case "k-relu" | "prima":
                 joints.append(GroupHull(setting, options["k"], options["groups"], options["directions"], name.kind))
+            case "m" if _by_cuts(name, graph, boxes):
+                joints.append(InputCuts(setting, options["tighten"]))
+                cutters.append(joints[-1])
             case "m":
                 joints.append(InputHull(setting, name.number, options["groups"], _size(name)))
             case "p":
@@ -79,3 +88,24 @@ def parts(names: Sequence[Name], setting: Setting) -> tuple[list[Joint], list[Cu
 
 def _size(name: Name) -> Size:
     return Size(name.options["patterns"], name.options["size"])
+
+
+def _by_cuts(name: Name, graph: Graph, boxes: Sequence[Box]) -> bool:
+    """Whether M_1 is found by cutting planes: as asked, or where its extended form would be large."""
+    if name.kind != "m" or name.number != 1 or name.options["by"] == "hull":
+        return False
+    if name.options["by"] == "cuts":
+        return True
+    return extended_size(graph, boxes) > SMALL
+
+
+def extended_size(graph: Graph, boxes: Sequence[Box]) -> int:
+    """About how many coefficients M_1 has in its extended form: each undecided neuron copies twice what lies before."""
+    size = 2 * graph.input_size
+    for i in graph.activations:
+        source = graph.nodes[i].inputs[0]
+        undecided = int((~graph.nodes[i].function.decided(*boxes[source])).sum())
+        size += undecided * 4 * size + graph.nodes[i].size * sum(
+            graph.nodes[j].size for j in graph.nodes[source].inputs
+        )
+    return size

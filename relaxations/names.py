@@ -65,8 +65,8 @@ TABLE: Mapping[str, Mapping[str, Whole | Word]] = {
     "triangle": {**TIGHTEN, **STRICT},
     "k-relu": {"k": Whole(2, 1, 5), "groups": Word(("disjoint", "sparse", "all")), **DIRECTIONS, **TIGHTEN, **STRICT},
     "prima": {"k": Whole(3, 1, 5), "groups": Word(("sparse", "disjoint", "all")), **DIRECTIONS, **TIGHTEN, **STRICT},
-    "m": {"groups": Word(("all", "disjoint", "sparse")), "by": Word(("auto", "hull", "cuts")), **LIMITS, **TIGHTEN}
-    | STRICT,
+    "m": {"groups": Word(("all", "disjoint", "sparse")), "by": Word(("auto", "hull", "cuts")), **LIMITS}
+    | {"tighten": Word(("auto", *SWITCH)), **STRICT},
     "p": {**LIMITS, **TIGHTEN, **STRICT},
     "exact": {},
 }

@@ -16,11 +16,12 @@ Soundness: outward rounded. Every bound is `LinearModel.safe_bound` of a dual ve
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
 import torch
+from scipy.sparse import coo_array
 from torch import Tensor
 
 from ..problems.activation import LeakyReLU
@@ -30,10 +31,12 @@ from ..problems.property import Polytope
 from .lp.boxes import Box
 from .lp.encode import Building, Encoding, Joint, encode
 from .lp.model import Array, LinearModel
+from .lp.program import Index
 from .lp.session import Session, least, session
 
-ROUNDS = 30  # of cutting planes for one objective
-GAIN = 1e-7  # a round that moves the optimum by less is the last one, relative to its size
+ROUNDS = 60  # of cutting planes for one objective
+GAIN = 1e-7  # a round moves the optimum if by more than this, relative to its size
+PATIENCE = 6  # rounds in which the optimum may stay where it is: another vertex, cut off in turn
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,11 +71,20 @@ class Setting:
         return False
 
 
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Rows sum coefficients x[columns] <= side, one entry of each list a row."""
+
+    columns: list[Index] = field(default_factory=list)
+    coefficients: list[Array] = field(default_factory=list)
+    sides: list[float] = field(default_factory=list)
+
+
 class Cutter(Protocol):
     """Rows that cut off a point of the program, found when it is the optimum."""
 
-    def cuts(self, encoding: Encoding, x: Array) -> tuple[list[Array], list[Array], list[float]]:
-        """Columns, coefficients and upper side of rows that x breaks."""
+    def cuts(self, encoding: Encoding, x: Array) -> Rows:
+        """Rows that x breaks and every point of the relaxed set satisfies; `encoding` holds the program so far."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,38 +145,35 @@ def minima(
                 continue
             cost = np.zeros(len(found.model.cost))
             cost[encoding.first[node] : encoding.first[node] + len(row)] = row
-            best[r] = max(best[r], _with_cuts(encoding, found, cost, cutters))
+            best[r] = max(best[r], cut_bound(encoding, found, cost, cutters))
             seen[r] = found.model.matrix.shape[0]
     return best
 
 
-def _with_cuts(encoding: Encoding, found: Session, cost: Array, cutters: Sequence[Cutter]) -> float:
-    """The bound of one objective, after as many rounds of cuts as pay."""
-    best, last = -np.inf, -np.inf
+def cut_bound(encoding: Encoding, found: Session, cost: Array, cutters: Sequence[Cutter]) -> float:
+    """The proved minimum of one objective, after as many rounds of cuts as pay; they stay in the session."""
+    best, last, stalled = -np.inf, -np.inf, 0
     for round_ in range(ROUNDS + 1):
         answer = found.minimise(cost)
         best = max(best, answer.bound_safe)
-        if not cutters or answer.x is None or best == np.inf or round_ == ROUNDS:
+        moved = answer.value - last > GAIN * (1 + abs(answer.value))
+        last, stalled = (answer.value, 0) if moved else (last, stalled + 1)
+        if not cutters or answer.x is None or best == np.inf or round_ == ROUNDS or stalled > PATIENCE:
             break
-        if round_ and answer.value - last <= GAIN * (1 + abs(answer.value)):
-            break
-        last = answer.value
-        if not add_cuts(encoding, found, cutters, answer.x):
+        if not _add_cuts(replace(encoding, model=found.model), found, cutters, answer.x):
             break
     return best
 
 
-def add_cuts(encoding: Encoding, found: Session, cutters: Sequence[Cutter], x: Array) -> int:
+def _add_cuts(encoding: Encoding, found: Session, cutters: Sequence[Cutter], x: Array) -> int:
     """Adds what the cutters find at x; returns how many rows."""
-    from scipy.sparse import coo_array
-
-    columns, coefficients, sides = [], [], []
+    count = 0
     for cutter in cutters:
-        for whole, part in zip((columns, coefficients, sides), cutter.cuts(encoding, x), strict=True):
-            whole += part
-    if sides:
-        at = np.repeat(np.arange(len(sides)), [len(c) for c in columns])
-        entries = (np.concatenate(coefficients), (at, np.concatenate(columns)))
-        matrix = coo_array(entries, (len(sides), len(found.model.cost))).tocsr()
-        found.add_rows(matrix, np.full(len(sides), -np.inf), np.array(sides))
-    return len(sides)
+        rows = cutter.cuts(encoding, x)
+        count += len(rows.sides)
+        if rows.sides:
+            at = np.repeat(np.arange(len(rows.sides)), [len(c) for c in rows.columns])
+            entries = (np.concatenate(rows.coefficients), (at, np.concatenate(rows.columns)))
+            matrix = coo_array(entries, (len(rows.sides), len(found.model.cost))).tocsr()
+            found.add_rows(matrix, np.full(len(rows.sides), -np.inf), np.array(rows.sides))
+    return count

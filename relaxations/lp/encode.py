@@ -203,11 +203,11 @@ def tightened(graph: Graph, polytope: Polytope, solve, boxes: list[Box] | None =
                 if np.isfinite(answer.bound_safe):
                     side[k] = sign * max(sign * side[k].item(), answer.bound_safe)
         boxes[before] = (lower, upper)
-        boxes = _propagated(graph, boxes, before)
+        boxes = propagated(graph, boxes, before)
     return boxes
 
 
-def _propagated(graph: Graph, boxes: list[Box], start: int) -> list[Box]:
+def propagated(graph: Graph, boxes: Sequence[Box], start: int = 0) -> list[Box]:
     """Boxes after `start` recomputed from those before them, never wider than they were."""
     boxes = list(boxes)
     for i, node in enumerate(graph.nodes):

@@ -1,0 +1,272 @@
+"""M_1 by cutting planes: the hull of one ReLU with all inputs of its layer, a row at a time where it is needed.
+
+Over a box, y = max(0, w v + b) has exponentially many upper facets (Anderson et al. 2020, Tjandraatmadja et al. 2020).
+Scale each input to t in [0, 1] with w v + b growing in t; then y is a supermodular function of the box's corners, and
+its concave envelope is the Lovász extension. At a point it is found by sorting: take inputs into I from the smallest t
+on, as long as
+
+    l(I) = sum_{i in I} w_i L_i + sum_{i not in I} w_i U_i + b
+
+is not negative (L_i the end where t_i = 0, U_i the other); the first input h that would make it so ends the search, and
+
+    y <= sum_{i in I} w_i (v_i - L_i) + l(I) / (U_h - L_h) (v_h - L_h)
+
+is the facet above the point. Cost: a product and a sort for each layer. (In theory a median search replaces the sort.)
+
+Over a polytope there is no such formula: `envelope` finds the row above a point by the disjunction of the two phases,
+a small linear program. It is asked only where the box says nothing new, and takes as polytope what the program says,
+cuts included, of the few layers before: any superset of the relaxed set gives rows that hold.
+
+`InputCuts` adds these rows at the optimum of each objective, and, unless told not to, tightens pre-activation bounds
+with them layer by layer on the way; that makes the boxes of later layers those of the relaxed set (exact on nested max
+with one piece). Leaky slopes a: y - a z = (1 - a) max(0, z).
+
+Soundness: outward rounded. Whatever coefficients come out, the offset is the largest value that y - a z less the row's
+left side takes in either phase: over a box by two interval sums with their a-priori rounding, over a polytope by safe
+dual bounds of two linear programs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from scipy.sparse import hstack
+from torch import Tensor
+
+from ..problems.graph import Activation, Affine
+from .lp.boxes import UNIT
+from .lp.encode import Building, Encoding, Joint, sparse
+from .lp.envelope import envelope
+from .lp.model import Array
+from .lp.program import Index
+from .lp.session import Session
+from .triangle import Rows, Setting, cut_bound
+
+BROKEN = 1e-7  # how much a row must be broken to be added, relative to the neuron's range
+FEW = 128  # undecided neurons up to which bounds are tightened by default
+POLYTOPE = 6000  # coefficients of the largest polytope that rows are derived over
+TRIES = 24  # neurons that get such a program in one round
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """The undecided neurons of one layer, U of them, and the V inputs they read."""
+
+    position: int
+    inputs: Index  # (V,) columns
+    z: Index  # (U,) columns
+    y: Index  # (U,)
+    weight: Array  # (U, V)
+    bias: Array  # (U,)
+    doubt: Array  # (U,) how far weight v + bias may be from z
+    slope: float
+
+
+@dataclass(frozen=True, eq=False)
+class InputCuts(Joint):
+    """M_1 by cutting planes; a `Cutter` once the program is built."""
+
+    setting: Setting
+    tighten: str = "auto"  # auto: where at most `FEW` neurons of the network are undecided
+    layers: list[Layer] = field(default_factory=list)
+
+    def before(self, building: Building, position: int) -> None:
+        """Tighter pre-activation bounds, with the cuts they take; the cuts stay in the program."""
+        source = building.graph.nodes[position].inputs[0]
+        open_ = ~building.graph.nodes[position].function.decided(*building.boxes[source])
+        if not self.layers or not bool(open_.any()) or not self._tightens(building):
+            return
+        found = self.setting.session(building.program.model())
+        encoding, start = building.encoding(), building.program.rows
+        for node, neurons in (*_affine_inputs(building, source, open_), (source, open_)):
+            self._tighten(building, encoding, found, node, neurons)
+        added = found.model.matrix[start:]
+        if added.shape[0]:
+            sides = found.model.row_lower[start:], found.model.row_upper[start:]
+            building.program.add_matrix([(added, np.arange(added.shape[1]))], *sides)
+
+    def _tighten(self, building: Building, encoding: Encoding, found: Session, node: int, neurons: Tensor) -> None:
+        """Proved bounds of some entries of a node, in the building and in the session."""
+        lower, upper = (side.clone() for side in building.boxes[node])
+        for k in torch.nonzero(neurons).flatten().tolist():
+            for sign, side in ((1.0, lower), (-1.0, upper)):
+                cost = np.zeros(building.program.variables)
+                cost[building.first[node] + k] = sign
+                bound = cut_bound(encoding, found, cost, [self])
+                if np.isfinite(bound):
+                    side[k] = sign * max(sign * side[k].item(), bound)
+        building.cut_box(node, lower, torch.maximum(lower, upper))
+        found.set_bounds(building.program.lower, building.program.upper)
+
+    def after(self, building: Building, position: int) -> None:
+        """The layer is ready for cuts."""
+        kinks = building.kinks.get(position)
+        if self.setting.piecewise(building, position, "m-1") and kinks is not None and len(kinks.neurons):
+            self.layers.append(layer_of(building, position, kinks.neurons))
+
+    def _tightens(self, building: Building) -> bool:
+        if self.tighten != "auto":
+            return self.tighten == "on"
+        graph, count = building.graph, 0
+        for i in graph.activations:
+            count += int((~graph.nodes[i].function.decided(*building.boxes[graph.nodes[i].inputs[0]])).sum())
+        return count <= FEW
+
+    def cuts(self, encoding: Encoding, x: Array) -> Rows:
+        """Rows that x breaks, over boxes where there are any, else over polytopes."""
+        found = Rows()
+        for layer in self.layers:
+            box_rows(layer, encoding, x, found)
+        if not found.sides:
+            for layer in self.layers:
+                polytope_rows(layer, encoding, x, found, self.setting.backend)
+        return found
+
+
+def _affine_inputs(building: Building, source: int, neurons: Tensor) -> list[tuple[int, Tensor]]:
+    """Affine nodes that an affine node reads, with their entries that matter to some of its neurons. (Boxes of
+    activations follow from those of their pre-activations.)"""
+    node = building.graph.nodes[source]
+    found = []
+    for operator, j in zip(node.operators, node.inputs, strict=True):
+        if isinstance(building.graph.nodes[j], Affine):
+            found.append((j, operator.magnitude().adjoint(neurons.double()) > 0))
+    return found
+
+
+def layer_of(building: Building, position: int, neurons: Index) -> Layer:
+    """The rows of some neurons of a layer, over all nodes that their affine node reads."""
+    graph, source = building.graph, building.graph.nodes[position].inputs[0]
+    node = graph.nodes[source]
+    matrix = hstack([sparse(operator) for operator in node.operators], format="csr")[neurons]
+    columns = np.concatenate([building.columns(j) for j in node.inputs])
+    reach = np.maximum(np.abs(building.program.lower), np.abs(building.program.upper))
+    doubt, terms = np.abs(node.bias.numpy()), 4 + len(node.operators)
+    for operator, j in zip(node.operators, node.inputs, strict=True):
+        doubt = doubt + operator.magnitude().apply(torch.as_tensor(reach[building.columns(j)])).numpy()
+        terms += operator.terms
+    inputs, at = np.unique(columns, return_inverse=True)
+    weight = np.zeros((len(neurons), len(inputs)))
+    np.add.at(weight.T, at, matrix.toarray().T)  # a node that is read twice: its weights' sum, within the doubt
+    return Layer(
+        position,
+        inputs,
+        building.columns(source)[neurons],
+        building.columns(position)[neurons],
+        weight,
+        node.bias.numpy()[neurons],
+        4 * terms * UNIT * doubt[neurons],
+        building.graph.nodes[position].function.slope,
+    )
+
+
+def box_rows(layer: Layer, encoding: Encoding, x: Array, found: Rows) -> None:
+    """The facets over the box of the layer's inputs that x breaks, at most one a neuron."""
+    lower, upper = encoding.model.lower[layer.inputs], encoding.model.upper[layer.inputs]
+    value = np.clip(x[layer.inputs], lower, upper)
+    left = x[layer.y] - layer.slope * x[layer.z]  # (1 - a) max(0, z)
+    spread = np.maximum(encoding.model.upper[layer.z] - encoding.model.lower[layer.z], 1e-12)
+    loose = np.flatnonzero(left - (1 - layer.slope) * np.maximum(x[layer.z], 0.0) > BROKEN * spread)
+    if not len(loose):
+        return
+    weight = layer.weight[loose]
+    coefficients = (1 - layer.slope) * facets(weight, layer.bias[loose], lower, upper, value)
+    offsets = certified(layer, loose, coefficients, lower, upper)
+    over = left[loose] - coefficients @ x[layer.inputs] - offsets
+    for r in np.flatnonzero(over > BROKEN * spread[loose]):
+        _add(layer, int(loose[r]), coefficients[r], offsets[r], found)
+
+
+def facets(weight: Array, bias: Array, lower: Array, upper: Array, value: Array) -> Array:
+    """Coefficients (U, V) of the facets of max(0, w v + b) over the box above `value` (V,). Heuristic: not rounded."""
+    width = upper - lower
+    share = np.divide(value - lower, width, out=np.zeros_like(width), where=width > 0)
+    t = np.where(weight >= 0, share, 1 - share)
+    step = np.abs(weight) * width
+    order = np.argsort(t, axis=1, kind="stable")
+    top = (np.maximum(weight, 0) * upper + np.minimum(weight, 0) * lower).sum(1) + bias  # l of no input at all
+    left = top[:, None] - np.cumsum(np.take_along_axis(step, order, 1), 1)  # l(I) with each input taken
+    whole = left >= 0
+    first = np.argmax(~whole, 1)  # where l would turn negative
+    rows = np.arange(len(weight))
+    before = np.where(first > 0, left[rows, first - 1], top)
+    h = order[rows, first]
+    result = np.zeros_like(weight)
+    np.put_along_axis(result, order, np.where(whole, np.take_along_axis(weight, order, 1), 0.0), 1)
+    part = np.divide(before, step[rows, h], out=np.zeros_like(before), where=step[rows, h] > 0).clip(0, 1)
+    result[rows, h] = np.where(whole[:, -1], result[rows, h], part * weight[rows, h])
+    return result
+
+
+def certified(layer: Layer, rows: Index, coefficients: Array, lower: Array, upper: Array) -> Array:  # (U,)
+    """The least offsets with which y - a z <= coefficients v + offset over the box; outward rounded."""
+    reach = np.maximum(np.abs(lower), np.abs(upper))
+    rest = (1 - layer.slope) * layer.weight[rows] - coefficients
+    dead = _highest(-coefficients, lower, upper)
+    alive = _highest(rest, lower, upper) + (1 - layer.slope) * layer.bias[rows]
+    terms = coefficients.shape[1] + 8
+    size = (np.abs(coefficients) + np.abs(rest) + np.abs(layer.weight[rows])) @ reach + np.abs(layer.bias[rows])
+    return np.maximum(dead, alive) + layer.doubt[rows] + 4 * terms * UNIT * size + np.finfo(float).tiny
+
+
+def _highest(coefficients: Array, lower: Array, upper: Array) -> Array:
+    return np.maximum(coefficients, 0) @ upper + np.minimum(coefficients, 0) @ lower
+
+
+def polytope_rows(layer: Layer, encoding: Encoding, x: Array, found: Rows, backend: str) -> None:
+    """Rows over the relaxed set of what lies before that x breaks, for the neurons that are farthest from exact."""
+    spread = np.maximum(encoding.model.upper[layer.z] - encoding.model.lower[layer.z], 1e-12)
+    excess = x[layer.y] - layer.slope * x[layer.z] - (1 - layer.slope) * np.maximum(x[layer.z], 0.0)
+    loose = np.argsort(-excess / spread, kind="stable")[:TRIES]
+    loose = loose[excess[loose] > BROKEN * spread[loose]]
+    if not len(loose):
+        return
+    columns = _known(layer, encoding)
+    if columns is None:
+        return
+    for k in loose.tolist():
+        some = np.unique(np.append(columns, layer.z[k]))
+        row = envelope(encoding.model, some, int(layer.z[k]), layer.inputs, layer.slope, x[layer.inputs], backend)
+        if row is None:
+            continue
+        coefficients, offset = row
+        over = x[layer.y[k]] - layer.slope * x[layer.z[k]] - coefficients @ x[layer.inputs] - offset
+        if over > BROKEN * spread[k]:
+            _add(layer, k, coefficients, offset, found)
+
+
+def _known(layer: Layer, encoding: Encoding) -> Index | None:
+    """Variables of as many layers before this one as a small polytope holds; None where not even one fits."""
+    graph, sizes = encoding.graph, np.diff(encoding.model.matrix.tocsc().indptr)
+    source = graph.nodes[layer.position].inputs[0]
+    earlier = [i for i in graph.activations if i < layer.position]
+    best = None
+    for count in range(1, len(earlier) + 1):
+        start = earlier[-count]
+        nodes = [i for i in range(start, source) if not isinstance(graph.nodes[i], Activation) or i in earlier]
+        columns = [encoding.first[i] + np.arange(graph.nodes[i].size) for i in nodes]
+        before = graph.nodes[start].inputs[0]
+        columns += [encoding.first[before] + np.arange(graph.nodes[before].size), layer.inputs]
+        columns.append(np.arange(graph.input_size))
+        joined = np.unique(np.concatenate(columns))
+        if sizes[joined].sum() > POLYTOPE:
+            break
+        best = joined
+    if not earlier and sizes[: graph.input_size].sum() <= POLYTOPE:
+        best = np.unique(np.append(np.arange(graph.input_size), layer.inputs))
+    return best
+
+
+def _add(layer: Layer, k: int, coefficients: Array, offset: float, found: Rows) -> None:
+    """y - a z - coefficients v <= offset."""
+    kept = np.flatnonzero(coefficients)
+    columns = [layer.inputs[kept], layer.y[k : k + 1]]
+    values = [-coefficients[kept], np.ones(1)]
+    if layer.slope:
+        columns.append(layer.z[k : k + 1])
+        values.append(np.array([-layer.slope]))
+    found.columns.append(np.concatenate(columns))
+    found.coefficients.append(np.concatenate(values))
+    found.sides.append(float(offset))
