@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 import warnings
-from importlib.util import find_spec
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from itertools import product
 from math import ceil
 from pathlib import Path
@@ -195,3 +195,22 @@ def test_rows_by_neuron_are_the_rows():
     kept, reach = add_rows(given, price[..., :0], none, weight)
     assert torch.equal(kept, given)
     torch.testing.assert_close(reach, (given.abs() * weight[:, None]).sum(-1))
+
+
+def test_the_measurement_calls_every_kernel_and_refuses_without_a_device():
+    """Its counts are of what the kernels do; times need a GPU."""
+    script = Path(__file__).resolve().parents[1] / "scripts" / "measure" / "kernels.py"
+    spec = spec_from_file_location("measure_kernels", script)
+    module = module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    cases = module.cases(2, 3, 70, torch.float32, "cpu")
+    for case in cases:
+        found, again = case.fused(), case.plain()
+        for mine, theirs in zip(found, again, strict=True) if isinstance(found, tuple) else [(found, again)]:
+            assert torch.equal(mine, theirs) and mine.shape[:2] == (2, 3)
+        assert case.entries >= 2 * 3 * 70 and case.operations >= case.entries
+    assert len({case.name for case in cases}) == len(cases) == 7
+    if not torch.cuda.is_available():
+        done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True)
+        assert done.returncode == 1 and "no CUDA device" in done.stderr and done.stdout == ""
