@@ -20,7 +20,8 @@ batch and two passes over its vectors. With it come, each of them for every prog
   leaves the batch when it is solved to the tolerance, has reached its target, or is proved infeasible.
 
 Bytes of a step, for V + R numbers a program of w bytes: 6 read and 2 written a variable, as many a row, where torch's
-elementwise operations read and write 24; the products read the matrix once a batch.
+elementwise operations read and write 24; the products read the matrix once a batch. `triton.first_order` fuses the
+passes.
 
 Soundness: the iteration is heuristic, in float32 or float64. What is returned as `bound` is `safe_bounds` of the best
 multipliers met: outward rounded, whatever happened before.
@@ -35,6 +36,7 @@ import torch
 from torch import Tensor
 
 from .blocks import Blocks
+from .device import fused
 from .weak_duality import Definitions, Programs, admissible, claimed_bounds, safe_bounds
 
 EVERY = 40  # steps between two judgements
@@ -117,6 +119,10 @@ def primal_step(
     weight: Tensor,  # (B,)
 ) -> tuple[Tensor, Tensor]:  # (V, B), (V, B)
     """The reflected point 2 x' - x, and Halpern's next x. Heuristic."""
+    if fused(x, anchor, gradient, cost, lower, upper, step, weight):
+        from .triton.first_order import primal_step as fast
+
+        return fast(x, anchor, gradient, cost, lower, upper, step, weight)
     bar = torch.sub(gradient, cost).mul_(step).add_(x)
     torch.minimum(torch.maximum(bar, lower, out=bar), upper, out=bar)
     bar.mul_(2).sub_(x)
@@ -133,6 +139,10 @@ def dual_step(
     weight: Tensor,  # (B,)
 ) -> tuple[Tensor, Tensor]:  # (R, B), (R, B)
     """The reflected point 2 y' - y, and Halpern's next y. Heuristic."""
+    if fused(y, anchor, activity, row_lower, row_upper, step, weight):
+        from .triton.first_order import dual_step as fast
+
+        return fast(y, anchor, activity, row_lower, row_upper, step, weight)
     below = torch.sub(row_lower, activity).mul_(step).add_(y).clamp_(min=0)
     bar = torch.sub(row_upper, activity).mul_(step).add_(y).clamp_(max=0).add_(below)
     bar.mul_(2).sub_(y)
