@@ -1,9 +1,9 @@
 """cvxpylayers as a backend: linear programs whose value can be differentiated in PyTorch.
 
-`value` is the optimum as a function of the cost and of the rows' sides, through the layer's implicit differentiation
-(Agrawal et al. 2019). By the envelope theorem the gradient with respect to a row's side is that row's multiplier, so
-`solve` reads its dual vector off the backward pass. Interior-point answers are approximate and a degenerate program has
-no gradient; both only weaken the bound. Linear programs only.
+`value` is the optimum as a function of the cost, `optimum` as one of every number in the program, through the layer's
+implicit differentiation (Agrawal et al. 2019); `solve` takes minimiser and multipliers from the layer (cvxpylayers 1.0
+and later return both). Interior-point answers are approximate, which only weakens the bound; a degenerate program has
+no derivative. Linear programs only. For gradients without this package, and with exact vertices, see `gradient`.
 
 Soundness: none is claimed here; `LinearModel.safe_bound` judges the dual vector.
 """
@@ -11,6 +11,7 @@ Soundness: none is claimed here; `LinearModel.safe_bound` judges the dual vector
 from __future__ import annotations
 
 import warnings
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -18,6 +19,9 @@ from torch import Tensor
 
 from ...problems.errors import BadInput
 from .model import LinearModel, Solution, Status
+
+if TYPE_CHECKING:
+    from .gradient import Tensors
 
 FEASIBLE = 1e-5  # an interior-point answer that breaks a constraint by more is no optimum
 
@@ -28,25 +32,18 @@ def solve(model: LinearModel, *, time_limit: float | None = None) -> Solution:
         raise BadInput("the backend 'layers' solves linear programs only; for integers use 'highs' or 'gurobi'")
     if model.empty:
         return Solution(Status.infeasible, bound_safe=np.inf, note="an interval of the model is empty")
-    cost = torch.as_tensor(model.cost)
-    lower = torch.as_tensor(model.row_lower).requires_grad_()
-    upper = torch.as_tensor(model.row_upper).requires_grad_()
     options = {} if time_limit is None else {"time_limit": float(time_limit)}
-    with torch.enable_grad():
-        try:
-            optimum, x = _optimum(model, cost, lower, upper, options)
-            optimum.backward()
-        except BadInput:
-            raise
-        except Exception as error:  # cvxpy and diffcp raise errors of their own for what they cannot solve
-            return Solution(
-                Status.failed, note=f"cvxpylayers: {str(error).splitlines()[0] if str(error) else 'failed'}"
-            )
-    dual = sum(np.zeros(len(side)) if side.grad is None else side.grad.numpy() for side in (lower, upper))
-    reached = float(optimum.detach()) + model.offset
-    if not model.violation(x.detach().numpy()) <= FEASIBLE:
+    sides = torch.as_tensor(model.row_lower), torch.as_tensor(model.row_upper)
+    try:
+        reached, x, dual = _optimum(model, torch.as_tensor(model.cost), *sides, options)
+    except BadInput:
+        raise
+    except Exception as error:  # cvxpy and diffcp raise errors of their own for what they cannot solve
+        return Solution(Status.failed, note=f"cvxpylayers: {str(error).splitlines()[0] if str(error) else 'failed'}")
+    value, x = float(reached) + model.offset, x.numpy()
+    if not model.violation(x) <= FEASIBLE:
         return Solution(Status.failed, dual=dual, bound_safe=model.safe_bound(dual), note="no feasible point was found")
-    return Solution(Status.optimal, reached, reached, x.detach().numpy(), dual, model.safe_bound(dual))
+    return Solution(Status.optimal, value, value, x, dual, model.safe_bound(dual))
 
 
 def value(model: LinearModel, cost: Tensor) -> Tensor:  # (V,) float64 -> ()
@@ -55,29 +52,71 @@ def value(model: LinearModel, cost: Tensor) -> Tensor:  # (V,) float64 -> ()
     return _optimum(model, cost, *sides, {})[0] + model.offset
 
 
+def optimum(program: Tensors, cost: Tensor) -> Tensor:  # (V,) float64 -> ()
+    """The least value of the cost, differentiable in every number of program and cost (heuristic, approximate).
+
+    The matrix is a dense parameter, so programs should be small.
+    """
+    cp, layer_class = _packages()
+    shape = len(program.row_lower), len(program.lower)
+    matrix = torch.zeros(shape, dtype=torch.float64).index_put((program.rows, program.columns), program.values, True)
+    x, c = cp.Variable(shape[1]), cp.Parameter(shape[1])
+    constraints, parameters, given = [], [c], [cost]
+    sides = ((-1.0, program.row_lower, True), (1.0, program.row_upper, True))
+    sides += ((-1.0, program.lower, False), (1.0, program.upper, False))
+    for sign, side, with_matrix in sides:
+        some = torch.nonzero(side.isfinite()).flatten()
+        if not len(some):
+            continue
+        end = cp.Parameter(len(some))
+        parameters.append(end)
+        given.append(sign * side[some])
+        if with_matrix:
+            part = cp.Parameter((len(some), shape[1]))
+            parameters.append(part)
+            given.append(sign * matrix[some])
+            constraints.append(part @ x <= end)
+        else:
+            constraints.append(sign * x[some.numpy()] <= end)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        layer = layer_class(cp.Problem(cp.Minimize(c @ x), constraints), parameters=parameters, variables=[x])
+        try:
+            (found,) = layer(*given, solver_args={"solve_method": "Clarabel"})
+        except Exception as error:  # cvxpy and diffcp raise errors of their own for what they cannot solve
+            raise BadInput(f"cvxpylayers did not solve the relaxation: {str(error).splitlines()[0]}") from error
+    return cost @ found
+
+
 def _optimum(
     model: LinearModel, cost: Tensor, row_lower: Tensor, row_upper: Tensor, options: dict[str, float]
-) -> tuple[Tensor, Tensor]:
-    """Value without offset and minimiser, on the tape."""
+) -> tuple[Tensor, Tensor, np.ndarray]:
+    """Value without offset and minimiser, on the tape; multipliers of the rows."""
     cp, layer_class = _packages()
     below, above = (np.isfinite(side).nonzero()[0] for side in (model.row_lower, model.row_upper))
     x, c = cp.Variable(len(model.cost)), cp.Parameter(len(model.cost))
     constraints, parameters, given = [], [c], [cost]
-    for rows, sign, side in ((below, -1.0, row_lower), (above, 1.0, row_upper)):
-        if len(rows):
-            end = cp.Parameter(len(rows))
-            constraints.append(sign * model.matrix[rows] @ x <= end)
-            parameters.append(end)
-            given.append(sign * side[torch.as_tensor(rows)])
+    blocks = [(below, -1.0, row_lower), (above, 1.0, row_upper)]
+    blocks = [block for block in blocks if len(block[0])]
+    for rows, sign, side in blocks:
+        end = cp.Parameter(len(rows))
+        constraints.append(sign * model.matrix[rows] @ x <= end)
+        parameters.append(end)
+        given.append(sign * side[torch.as_tensor(rows)])
+    prices = [constraint.dual_variables[0] for constraint in constraints]
     for sign, side in ((-1.0, model.lower), (1.0, model.upper)):
         finite = np.isfinite(side).nonzero()[0]
         if len(finite):
             constraints.append(sign * x[finite] <= sign * side[finite])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        layer = layer_class(cp.Problem(cp.Minimize(c @ x), constraints), parameters=parameters, variables=[x])
-        (found,) = layer(*given, solver_args={"solve_method": "Clarabel", **options})
-    return cost @ found, found
+        problem = cp.Problem(cp.Minimize(c @ x), constraints)
+        layer = layer_class(problem, parameters=parameters, variables=[x, *prices])
+        found, *multipliers = layer(*given, solver_args={"solve_method": "Clarabel", **options})
+    dual = np.zeros(len(model.row_lower))
+    for (rows, sign, _), price in zip(blocks, multipliers, strict=True):
+        dual[rows] -= sign * price.detach().numpy()
+    return cost @ found, found, dual
 
 
 def _packages():  # type: ignore[no-untyped-def]
@@ -86,7 +125,7 @@ def _packages():  # type: ignore[no-untyped-def]
         from cvxpylayers.torch import CvxpyLayer
     except ImportError:
         raise BadInput(
-            "the backend 'layers' needs the package cvxpylayers, which is not installed; "
+            "the backend 'layers' needs the package cvxpylayers (1.0 or later), which is not installed; "
             "install Partita with the extra 'layers' (pip install '.[layers]') or use the backend 'highs'"
         ) from None
     return cvxpy, CvxpyLayer
