@@ -66,7 +66,10 @@ def optima(
     if through == "layers":
         from .layers import optimum
 
-        return torch.stack([optimum(program, cost) for cost in costs])
+        values, rows, columns, *sides = program
+        matrix = values.new_zeros(len(program.row_lower), len(program.lower))
+        matrix = matrix.index_put((rows, columns), values, accumulate=True)
+        return torch.stack([optimum(cost, matrix, *sides) for cost in costs])
     if through != "dual":
         raise BadInput(f"gradients are taken through 'dual' or through 'layers', not {through!r}.")
     return _Optima.apply(costs, *program[:1], *program[3:], program.rows, program.columns, backend)

@@ -11,17 +11,12 @@ Soundness: none is claimed here; `LinearModel.safe_bound` judges the dual vector
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING
-
 import numpy as np
 import torch
 from torch import Tensor
 
 from ...problems.errors import BadInput
 from .model import LinearModel, Solution, Status
-
-if TYPE_CHECKING:
-    from .gradient import Tensors
 
 FEASIBLE = 1e-5  # an interior-point answer that breaks a constraint by more is no optimum
 
@@ -52,18 +47,20 @@ def value(model: LinearModel, cost: Tensor) -> Tensor:  # (V,) float64 -> ()
     return _optimum(model, cost, *sides, {})[0] + model.offset
 
 
-def optimum(program: Tensors, cost: Tensor) -> Tensor:  # (V,) float64 -> ()
-    """The least value of the cost, differentiable in every number of program and cost (heuristic, approximate).
-
-    The matrix is a dense parameter, so programs should be small.
-    """
+def optimum(
+    cost: Tensor,  # (V,)
+    matrix: Tensor,  # (R, V), a dense parameter: programs should be small
+    row_lower: Tensor,  # (R,)
+    row_upper: Tensor,  # (R,)
+    lower: Tensor,  # (V,)
+    upper: Tensor,  # (V,)
+) -> Tensor:  # ()
+    """The least value of the cost, differentiable in every number, all float64 (heuristic, approximate)."""
     cp, layer_class = _packages()
-    shape = len(program.row_lower), len(program.lower)
-    matrix = torch.zeros(shape, dtype=torch.float64).index_put((program.rows, program.columns), program.values, True)
+    shape = matrix.shape
     x, c = cp.Variable(shape[1]), cp.Parameter(shape[1])
     constraints, parameters, given = [], [c], [cost]
-    sides = ((-1.0, program.row_lower, True), (1.0, program.row_upper, True))
-    sides += ((-1.0, program.lower, False), (1.0, program.upper, False))
+    sides = ((-1.0, row_lower, True), (1.0, row_upper, True), (-1.0, lower, False), (1.0, upper, False))
     for sign, side, with_matrix in sides:
         some = torch.nonzero(side.isfinite()).flatten()
         if not len(some):
