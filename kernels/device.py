@@ -37,6 +37,8 @@ def _triton_runs(device: torch.device) -> bool:
 
         one = torch.ones(1, 1, 1, device=device)
         return float(sums(one, one[0], None)[0]) == 1.0
+    except torch.OutOfMemoryError:
+        raise  # says nothing about Triton; asked again next time
     except Exception as error:  # whatever a compiler, a driver or a missing file makes of it
         said = str(error).strip().split("\n")[0] or type(error).__name__
         warnings.warn(f"Triton does not run on {device}, so the slower torch kernels do: {said}", stacklevel=2)

@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 import warnings
+from importlib import import_module
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from itertools import product
 from math import ceil
@@ -66,39 +67,63 @@ def test_the_device_chooses_triton_and_one_run_is_like_another():
     assert torch.equal(dots.dot(a, v), dots.dot(a, v))
 
 
+# What a kernel may be called without.
+ABSENT = {
+    "sums._sums": ("weight", "absolute"),
+    "sums._box": (),
+    "substitute._substitute": ("lower_bias", "above", "under", "added", "joint", "slack"),
+    "rows._add": ("coefficient", "added", "weight", "weighed"),
+}
+
+
+def compiled(function, capability: int, pointer: str, fixed: dict, aligned: bool) -> str:
+    """The PTX of a kernel with some arguments fixed; `aligned`: what is not fixed is a multiple of 16."""
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource, compile
+
+    signature = {}
+    for n in function.arg_names:
+        if n in fixed:
+            signature[n] = "constexpr"
+        elif n in ("widen", "error"):
+            signature[n] = "fp32"
+        elif n in ("count", "size", "most") or n.endswith(("_piece", "_row")):
+            signature[n] = "i32"
+        else:
+            signature[n] = "*i32" if n == "touching" else f"*{pointer}"
+    place = function.arg_names.index
+    constants = {(place(n),): value for n, value in fixed.items()}
+    free = [n for n, kind in signature.items() if kind not in ("constexpr", "fp32") and n not in ("count", "most")]
+    hints = {(place(n),): [["tt.divisibility", 16]] for n in free} if aligned else {}
+    return compile(ASTSource(function, signature, constants, hints), target=GPUTarget("cuda", capability, 32)).asm[
+        "ptx"
+    ]
+
+
 @needs_triton
 @pytest.mark.skipif(os.environ.get("TRITON_INTERPRET") == "1", reason="the interpreter has replaced the compiler")
 @pytest.mark.parametrize("pointer", ("fp32", "fp64"))
 @pytest.mark.parametrize("capability", (80, 90))
-@pytest.mark.parametrize("kernel", ("sums._sums", "sums._box", "substitute._substitute", "rows._add"))
+@pytest.mark.parametrize("kernel", ABSENT)
 def test_every_kernel_compiles(kernel, capability, pointer, tmp_path, monkeypatch):
-    """For Ampere and Hopper, without a GPU; float64 is not narrowed on the way, and nothing spills into memory."""
-    from importlib import import_module
-
-    from triton.backends.compiler import GPUTarget
-    from triton.compiler import ASTSource, compile
-
+    """For Ampere and Hopper, without a GPU: float64 is not narrowed on the way, nothing spills into memory."""
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
     module, name = kernel.split(".")
     function = getattr(import_module(f"partita.kernels.triton.{module}"), name)
-    for high, wide in ((1, 64), (16, 64), (1, 1024)):
-        fixed = {n: True for n in function.arg_names if n.isupper()} | {"HIGH": high, "WIDE": wide}
-        signature = {}
-        for n in function.arg_names:
-            if n in fixed:
-                signature[n] = "constexpr"
-            elif n in ("widen", "error"):
-                signature[n] = "fp32"
-            elif n in ("count", "size", "most") or n.endswith(("_piece", "_row")):
-                signature[n] = "i32"
-            else:
-                signature[n] = "*i32" if n == "touching" else f"*{pointer}"
-        constants = {(function.arg_names.index(n),): value for n, value in fixed.items()}
-        built = compile(ASTSource(function, signature, constants, {}), target=GPUTarget("cuda", capability, 32))
-        text = built.asm["ptx"]
+    flags = [n for n in function.arg_names if n.isupper()]
+    strides = [n for n in function.arg_names if n.endswith(("_piece", "_row"))]
+    for high, wide, more in (
+        (1, 64, dict.fromkeys(strides, 1) | {"size": 1}),  # as Triton fixes every argument that is one
+        (16, 64, dict.fromkeys(ABSENT[kernel])),
+        (1, 1024, {}),
+    ):
+        text = compiled(
+            function, capability, pointer, dict.fromkeys(flags, True) | {"HIGH": high, "WIDE": wide} | more, wide > 64
+        )
         assert "cvt.rn.f32.f64" not in text and "atom." not in text and ".local" not in text
         assert ("f64" in text) == (pointer == "fp64") and "st.global" in text
         assert "ftz" not in text and "div.full" not in text  # denormals kept, no approximate division
+        assert wide == 64 or ".v4." in text or (pointer == "fp64" and ".v2." in text)  # aligned: wide readings
 
 
 def test_lanes_keep_to_the_depth_that_dot_states():
