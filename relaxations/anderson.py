@@ -35,19 +35,21 @@ import torch
 from scipy.sparse import hstack
 from torch import Tensor
 
-from ..problems.graph import Activation, Affine
+from ..problems.graph import Affine
 from .lp.boxes import UNIT
 from .lp.encode import Building, Encoding, Joint, sparse
-from .lp.envelope import envelope
-from .lp.model import Array
+from .lp.envelope import envelope, over
+from .lp.model import Array, LinearModel, Solution
 from .lp.program import Index
 from .lp.session import Session
 from .triangle import Rows, Setting, cut_bound
 
-BROKEN = 1e-7  # how much a row must be broken to be added, relative to the neuron's range
+BROKEN = 1e-8  # how much a row must be broken to be added, relative to the neuron's range
 FEW = 128  # undecided neurons up to which bounds are tightened by default
-POLYTOPE = 6000  # coefficients of the largest polytope that rows are derived over
-TRIES = 24  # neurons that get such a program in one round
+POLYTOPE = 3000  # coefficients of the largest polytope that rows are derived over
+LAYERS = 3  # before the one whose rows are derived
+TRIES = 24  # neurons of a layer that get such a program in one round
+PRICE = 1e-9  # multipliers below are taken for zero
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,15 +116,34 @@ class InputCuts(Joint):
             count += int((~graph.nodes[i].function.decided(*building.boxes[graph.nodes[i].inputs[0]])).sum())
         return count <= FEW
 
-    def cuts(self, encoding: Encoding, x: Array) -> Rows:
-        """Rows that x breaks, over boxes where there are any, else over polytopes."""
-        found = Rows()
-        for layer in self.layers:
-            box_rows(layer, encoding, x, found)
-        if not found.sides:
+    def cuts(self, encoding: Encoding, answer: Solution) -> Rows:
+        """Rows that the optimum breaks: of neurons whose upper rows the bound rests on, else of all; over boxes, and
+        over polytopes where the box has none."""
+        price = upper_price(encoding.model, answer.dual)
+        for some in (lambda layer: price[layer.y] > PRICE, lambda layer: price[layer.y] <= PRICE):
+            found = Rows()
             for layer in self.layers:
-                polytope_rows(layer, encoding, x, found, self.setting.backend)
+                loose = np.flatnonzero(some(layer) & (_excess(layer, encoding, answer.x) > BROKEN))
+                left = box_rows(layer, encoding, answer.x, loose, found) if len(loose) else loose
+                if len(left):
+                    polytope_rows(layer, encoding, answer.x, left, found, self.setting.backend)
+            if found.sides:
+                break
         return found
+
+
+def upper_price(model: LinearModel, dual: Array | None) -> Array:  # (V,)
+    """How much a bound rests on rows that hold each variable down (its cost in the dual vector); heuristic."""
+    if dual is None:
+        return np.zeros(len(model.cost))
+    rows = np.where(np.isinf(model.row_lower), np.abs(dual), 0.0)
+    return model.columns.transposed.maximum(0) @ rows
+
+
+def _excess(layer: Layer, encoding: Encoding, x: Array) -> Array:
+    """How far each neuron lies above its function, relative to its range."""
+    spread = np.maximum(encoding.model.upper[layer.z] - encoding.model.lower[layer.z], 1e-12)
+    return (x[layer.y] - layer.slope * x[layer.z] - (1 - layer.slope) * np.maximum(x[layer.z], 0.0)) / spread
 
 
 def _affine_inputs(building: Building, source: int, neurons: Tensor) -> list[tuple[int, Tensor]]:
@@ -162,21 +183,18 @@ def layer_of(building: Building, position: int, neurons: Index) -> Layer:
     )
 
 
-def box_rows(layer: Layer, encoding: Encoding, x: Array, found: Rows) -> None:
-    """The facets over the box of the layer's inputs that x breaks, at most one a neuron."""
+def box_rows(layer: Layer, encoding: Encoding, x: Array, loose: Index, found: Rows) -> Index:
+    """The facets over the box of the layer's inputs that x breaks, at most one a neuron; returns who broke none."""
     lower, upper = encoding.model.lower[layer.inputs], encoding.model.upper[layer.inputs]
     value = np.clip(x[layer.inputs], lower, upper)
-    left = x[layer.y] - layer.slope * x[layer.z]  # (1 - a) max(0, z)
-    spread = np.maximum(encoding.model.upper[layer.z] - encoding.model.lower[layer.z], 1e-12)
-    loose = np.flatnonzero(left - (1 - layer.slope) * np.maximum(x[layer.z], 0.0) > BROKEN * spread)
-    if not len(loose):
-        return
-    weight = layer.weight[loose]
-    coefficients = (1 - layer.slope) * facets(weight, layer.bias[loose], lower, upper, value)
+    spread = np.maximum(encoding.model.upper[layer.z] - encoding.model.lower[layer.z], 1e-12)[loose]
+    coefficients = (1 - layer.slope) * facets(layer.weight[loose], layer.bias[loose], lower, upper, value)
     offsets = certified(layer, loose, coefficients, lower, upper)
-    over = left[loose] - coefficients @ x[layer.inputs] - offsets
-    for r in np.flatnonzero(over > BROKEN * spread[loose]):
+    over = x[layer.y[loose]] - layer.slope * x[layer.z[loose]] - coefficients @ x[layer.inputs] - offsets
+    broken = over > BROKEN * spread
+    for r in np.flatnonzero(broken):
         _add(layer, int(loose[r]), coefficients[r], offsets[r], found)
+    return loose[~broken]
 
 
 def facets(weight: Array, bias: Array, lower: Array, upper: Array, value: Array) -> Array:
@@ -215,20 +233,15 @@ def _highest(coefficients: Array, lower: Array, upper: Array) -> Array:
     return np.maximum(coefficients, 0) @ upper + np.minimum(coefficients, 0) @ lower
 
 
-def polytope_rows(layer: Layer, encoding: Encoding, x: Array, found: Rows, backend: str) -> None:
+def polytope_rows(layer: Layer, encoding: Encoding, x: Array, loose: Index, found: Rows, backend: str) -> None:
     """Rows over the relaxed set of what lies before that x breaks, for the neurons that are farthest from exact."""
+    known = _known(layer, encoding)
+    if known is None:
+        return
     spread = np.maximum(encoding.model.upper[layer.z] - encoding.model.lower[layer.z], 1e-12)
-    excess = x[layer.y] - layer.slope * x[layer.z] - (1 - layer.slope) * np.maximum(x[layer.z], 0.0)
-    loose = np.argsort(-excess / spread, kind="stable")[:TRIES]
-    loose = loose[excess[loose] > BROKEN * spread[loose]]
-    if not len(loose):
-        return
-    columns = _known(layer, encoding)
-    if columns is None:
-        return
-    for k in loose.tolist():
-        some = np.unique(np.append(columns, layer.z[k]))
-        row = envelope(encoding.model, some, int(layer.z[k]), layer.inputs, layer.slope, x[layer.inputs], backend)
+    farthest = loose[np.argsort(-_excess(layer, encoding, x)[loose], kind="stable")[:TRIES]]
+    for k in farthest.tolist():
+        row = envelope(*known, int(layer.z[k]), layer.inputs, layer.slope, x[layer.inputs], backend)
         if row is None:
             continue
         coefficients, offset = row
@@ -237,25 +250,21 @@ def polytope_rows(layer: Layer, encoding: Encoding, x: Array, found: Rows, backe
             _add(layer, k, coefficients, offset, found)
 
 
-def _known(layer: Layer, encoding: Encoding) -> Index | None:
-    """Variables of as many layers before this one as a small polytope holds; None where not even one fits."""
-    graph, sizes = encoding.graph, np.diff(encoding.model.matrix.tocsc().indptr)
+def _known(layer: Layer, encoding: Encoding) -> tuple[LinearModel, Index] | None:
+    """What the program says of the few layers before this one, its pre-activations and the network's input; of as many
+    layers as a small polytope holds, and None where not even one does."""
+    graph, best = encoding.graph, None
     source = graph.nodes[layer.position].inputs[0]
-    earlier = [i for i in graph.activations if i < layer.position]
-    best = None
-    for count in range(1, len(earlier) + 1):
-        start = earlier[-count]
-        nodes = [i for i in range(start, source) if not isinstance(graph.nodes[i], Activation) or i in earlier]
+    earlier = [0, *(i for i in graph.activations if i < layer.position)]
+    for start in reversed(earlier[-LAYERS:]):
+        before = {start, *graph.nodes[start].inputs}  # an activation comes with its pre-activations
+        nodes = [i for i in range(source) if i in before or i > start or i == 0]
         columns = [encoding.first[i] + np.arange(graph.nodes[i].size) for i in nodes]
-        before = graph.nodes[start].inputs[0]
-        columns += [encoding.first[before] + np.arange(graph.nodes[before].size), layer.inputs]
-        columns.append(np.arange(graph.input_size))
-        joined = np.unique(np.concatenate(columns))
-        if sizes[joined].sum() > POLYTOPE:
+        joined = np.unique(np.concatenate([*columns, layer.inputs, layer.z]))
+        model, rows = over(encoding.model, joined)
+        if model.matrix.nnz > POLYTOPE:
             break
-        best = joined
-    if not earlier and sizes[: graph.input_size].sum() <= POLYTOPE:
-        best = np.unique(np.append(np.arange(graph.input_size), layer.inputs))
+        best = model, rows
     return best
 
 

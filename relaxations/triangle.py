@@ -30,12 +30,12 @@ from ..problems.graph import Graph
 from ..problems.property import Polytope
 from .lp.boxes import Box
 from .lp.encode import Building, Encoding, Joint, encode
-from .lp.model import Array, LinearModel
+from .lp.model import Array, LinearModel, Solution
 from .lp.program import Index
 from .lp.session import Session, least, session
 
 ROUNDS = 60  # of cutting planes for one objective
-GAIN = 1e-7  # a round moves the optimum if by more than this, relative to its size
+GAIN = 1e-9  # a round moves the optimum if by more than this, relative to its size
 PATIENCE = 6  # rounds in which the optimum may stay where it is: another vertex, cut off in turn
 
 
@@ -83,8 +83,8 @@ class Rows:
 class Cutter(Protocol):
     """Rows that cut off a point of the program, found when it is the optimum."""
 
-    def cuts(self, encoding: Encoding, x: Array) -> Rows:
-        """Rows that x breaks and every point of the relaxed set satisfies; `encoding` holds the program so far."""
+    def cuts(self, encoding: Encoding, answer: Solution) -> Rows:
+        """Rows that the optimum breaks and every point of the relaxed set satisfies; `encoding` holds the program."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,16 +160,16 @@ def cut_bound(encoding: Encoding, found: Session, cost: Array, cutters: Sequence
         last, stalled = (answer.value, 0) if moved else (last, stalled + 1)
         if not cutters or answer.x is None or best == np.inf or round_ == ROUNDS or stalled > PATIENCE:
             break
-        if not _add_cuts(replace(encoding, model=found.model), found, cutters, answer.x):
+        if not _add_cuts(replace(encoding, model=found.model), found, cutters, answer):
             break
     return best
 
 
-def _add_cuts(encoding: Encoding, found: Session, cutters: Sequence[Cutter], x: Array) -> int:
-    """Adds what the cutters find at x; returns how many rows."""
+def _add_cuts(encoding: Encoding, found: Session, cutters: Sequence[Cutter], answer: Solution) -> int:
+    """Adds what the cutters find; returns how many rows."""
     count = 0
     for cutter in cutters:
-        rows = cutter.cuts(encoding, x)
+        rows = cutter.cuts(encoding, answer)
         count += len(rows.sides)
         if rows.sides:
             at = np.repeat(np.arange(len(rows.sides)), [len(c) for c in rows.columns])

@@ -20,14 +20,17 @@ from .model import Array, LinearModel
 from .program import Index, Program
 from .session import session
 
+NEAR = 1e-8  # relative to a variable's range
 
-def over(model: LinearModel, columns: Index) -> LinearModel:
-    """The rows of a model that speak of these (sorted) columns alone, and their bounds: no less than its projection."""
+
+def over(model: LinearModel, columns: Index) -> tuple[LinearModel, Index]:
+    """The rows of a model that speak of these (sorted) columns alone, and their bounds: no less than its projection.
+    Returns it with its columns."""
     outside = np.ones(model.matrix.shape[1])
     outside[columns] = 0
-    alone = ((abs(model.matrix) @ outside) == 0) & (np.diff(model.matrix.indptr) > 0)
+    alone = ((model.columns.absolute.T @ outside) == 0) & (np.diff(model.matrix.indptr) > 0)
     rows = np.flatnonzero(alone)
-    return LinearModel(
+    local = LinearModel(
         np.zeros(len(columns)),
         model.lower[columns],
         model.upper[columns],
@@ -35,17 +38,17 @@ def over(model: LinearModel, columns: Index) -> LinearModel:
         model.row_lower[rows],
         model.row_upper[rows],
     )
+    return local, columns
 
 
 def envelope(
-    model: LinearModel, columns: Index, z: int, inputs: Index, slope: float, value: Array, backend: str = "highs"
+    known: LinearModel, columns: Index, z: int, inputs: Index, slope: float, value: Array, backend: str = "highs"
 ) -> tuple[Array, float] | None:
     """Coefficients (V,) and offset of y - a z <= coefficients v + offset, the tightest at v = `value` (V,).
 
-    K is what the model says of `columns` (sorted; `z` and `inputs` among them). None where the solver fails or the
-    value lies outside K.
+    K is `known`, whose variables are the `columns` (sorted; `z` and `inputs` among them) of the program. None where
+    the solver fails or the value lies outside K.
     """
-    known = over(model, columns)
     at, v = int(np.searchsorted(columns, z)), np.searchsorted(columns, inputs)
     phases = []
     for sign in (1, -1):
@@ -72,7 +75,8 @@ def _slope(  # type: ignore[no-untyped-def]
 ) -> Array | None:
     """The envelope's slope at the value."""
     program = Program()
-    tied = program.append(value, value)
+    spare = NEAR * (known.upper[v] - known.lower[v])  # the value satisfies the rows of K within tolerances only
+    tied = program.append(value - spare, value + spare)
     size, target = len(known.cost), program.append(np.zeros(1), np.maximum(known.upper[at : at + 1], 0.0))
     unit = csr_array((np.ones(len(v)), (np.arange(len(v)), v)), (len(v) + 1, size))
     alternatives = []
