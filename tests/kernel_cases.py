@@ -80,6 +80,8 @@ def vectors(numbers, pieces, count, size, least=None):
     yield numbers(pieces, size, least=least)
     yield numbers(pieces, count, size, least=least)
     yield numbers(1, size, least=least)
+    yield numbers(pieces, 1, size, least=least)
+    yield numbers(1, count, size, least=least)
     yield numbers(pieces, 2 * size + 3, least=least)[:, 3 : size + 3]
     yield numbers(size, pieces, least=least).mT
 
