@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
+import sys
+from types import ModuleType
+
 import numpy as np
 import pytest
 from networks import random_box, random_graph
@@ -9,10 +13,15 @@ from scipy.sparse import csr_array
 from test_layers import model
 
 from partita.problems.errors import BadInput
-from partita.relaxations.lp import highs
+from partita.relaxations.lp import gurobi, highs
 from partita.relaxations.lp.encode import encode
 from partita.relaxations.lp.highs import HighsMany
 from partita.relaxations.lp.model import LinearModel, Status
+from partita.relaxations.lp.session import session
+
+needs_gurobi = pytest.mark.skipif(
+    importlib.util.find_spec("gurobipy") is None, reason="gurobipy is not installed; the extra 'gurobi' brings it"
+)
 
 
 def triangle(seed: int, width: int = 8) -> LinearModel:
@@ -96,3 +105,95 @@ def test_nan_and_integers_are_refused_in_a_sentence():
     ):
         with pytest.raises(BadInput, match="NaN"):
             highs.solve(bad)
+
+
+# Every backend behind the same three calls.
+
+
+@pytest.mark.parametrize("name", ("gurobi", "layers", "first-order"))
+def test_sessions_of_other_backends_agree_with_highs(name):
+    if name != "first-order":
+        pytest.importorskip({"gurobi": "gurobipy", "layers": "cvxpylayers"}[name])
+    m = triangle(3, width=5)
+    random = np.random.default_rng(3)
+    ours, theirs = session(m, "highs"), session(m, name)
+    middle = ours.minimise(random.normal(size=len(m.cost))).x
+    row = random.normal(size=(2, len(m.cost)))
+    for change in (
+        lambda s: None,
+        lambda s: s.add_rows(csr_array(row), np.full(2, -np.inf), row @ middle + 0.01),
+        lambda s: s.set_bounds(np.maximum(m.lower, middle - 0.5), m.upper),
+    ):
+        cost = random.normal(size=len(m.cost))
+        for some in (ours, theirs):
+            change(some)
+        mine, other = ours.minimise(cost, 0.25), theirs.minimise(cost, 0.25)
+        assert mine.value - 1e-4 * (1 + abs(mine.value)) < other.bound_safe <= mine.value + 1e-9
+        assert other.bound_safe == pytest.approx(
+            theirs.model.with_objective(cost, 0.25).safe_bound(other.dual), abs=1e-9
+        )
+    empty = (m.upper + 1, m.upper)
+    theirs.set_bounds(*empty)
+    assert theirs.minimise(cost).bound_safe == np.inf
+
+
+# Gurobi's licences.
+
+
+def large() -> LinearModel:
+    n = 2500
+    return LinearModel(np.ones(n), np.zeros(n), np.ones(n), csr_array(np.ones((1, n))), np.ones(1), np.array([np.inf]))
+
+
+@needs_gurobi
+def test_a_model_above_the_free_licence_goes_to_highs_and_says_so(monkeypatch):
+    monkeypatch.delenv("GRB_LICENSE_FILE", raising=False)
+    found = gurobi.solve(large())
+    if not found.note:
+        pytest.skip("this machine has a licence of Gurobi for models of any size")
+    assert "this model has 2500 and 1" in found.note and "HiGHS solved it instead" in found.note
+    assert found.bound_safe == pytest.approx(1.0)
+    with pytest.raises(BadInput, match="2000 variables and 2000 constraints"):
+        gurobi.solve(large(), strict=True)
+    notes: list[str] = []
+    many = session(large(), "gurobi", notes=notes)
+    for cost in (np.ones(2500), 2 * np.ones(2500)):
+        assert many.minimise(cost).bound_safe == pytest.approx(cost[0])
+    assert notes == [found.note]
+
+
+@needs_gurobi
+@pytest.mark.parametrize("text", (None, "TYPE=ACADEMIC\nVERSION=11\nHOSTID=0\nEXPIRATION=2020-01-01\nKEY=0\n"))
+def test_a_missing_or_expired_licence_is_one_sentence(monkeypatch, tmp_path, text):
+    licence = tmp_path / "gurobi.lic"
+    if text is not None:
+        licence.write_text(text)
+    monkeypatch.setenv("GRB_LICENSE_FILE", str(licence))
+    m = model(0)
+    found = gurobi.solve(m)
+    assert found.value == pytest.approx(highs.solve(m).value)
+    assert "no valid licence" in found.note and ("License expired" in found.note) == (text is not None)
+    with pytest.raises(BadInput, match="no valid licence"):
+        gurobi.solve(m, strict=True)
+
+
+@pytest.mark.parametrize(("code", "said"), ((10009, "no valid licence"), (10010, "2000 variables"), (10001, "gave up")))
+def test_whatever_stops_gurobi_highs_goes_on(monkeypatch, code, said):
+    """With a stand-in for the package, so that it is tested where the package is not."""
+
+    class GurobiError(Exception):
+        errno = code
+
+    def refused(params):
+        raise GurobiError("it said why")
+
+    package = ModuleType("gurobipy")
+    package.GurobiError, package.Env, package.GRB = GurobiError, refused, None
+    monkeypatch.setitem(sys.modules, "gurobipy", package)
+    m = model(1)
+    truth = highs.solve(m)
+    for found in (gurobi.solve(m), gurobi.GurobiMany(m).minimise(m.cost, m.offset)):
+        assert found.value == pytest.approx(truth.value) and found.status is Status.optimal
+        assert said in found.note and "HiGHS solved" in found.note and found.note.count(".") == 1
+    with pytest.raises(BadInput, match=said):
+        gurobi.GurobiMany(m, strict=True).minimise(m.cost)

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -30,6 +31,9 @@ from ...kernels.first_order import solve as iterate
 from ...kernels.weak_duality import Definitions, Programs
 from ...problems.errors import BadInput
 from .model import Array, LinearModel, Solution, Status
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 STEPS = 20_000  # of one program alone, which is to come near what other backends find
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-7}
@@ -67,20 +71,32 @@ class BatchStart:
 class FirstOrder:
     """Programs that share the matrix of a model; `dtype` is the iteration's, bounds are always proved in float64."""
 
-    def __init__(self, model: LinearModel, *, dtype: torch.dtype = torch.float32, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        model: LinearModel,
+        *,
+        dtype: torch.dtype = torch.float32,
+        device: str = "cpu",
+        time_limit: float | None = None,
+    ) -> None:
         if model.discrete:
             raise BadInput("the backend 'first-order' solves linear programs only; for integers use 'highs'.")
+        self.dtype, self.device, self.time_limit = dtype, device, time_limit
+        self._last: BatchStart | None = None
+        self._load(model)
+
+    def _load(self, model: LinearModel) -> None:
         model.require_numbers()
         _require_bounded(model.lower, model.upper)
-        self.model, self.dtype, self.device = model, dtype, device
+        self.model = model
         m = model.matrix.tocsr()
         m.sum_duplicates()
         parts = (m.indptr, m.indices, m.data.astype(np.float64), m.shape)
         equation = model.row_lower == model.row_upper
         width = torch.as_tensor(model.upper - model.lower)
-        self.scaled = Scaled.of(Blocks.of(*parts), width, Definitions.of(*parts, equation), dtype, device)
+        blocks, definitions = Blocks.of(*parts), Definitions.of(*parts, equation)
+        self.scaled = Scaled.of(blocks, width, definitions, self.dtype, self.device)
         self._equation = torch.as_tensor(equation)
-        self._last: BatchStart | None = None
 
     def minimise_batch(
         self,
@@ -128,16 +144,33 @@ class FirstOrder:
 
     def minimise(self, cost: Array, offset: float = 0.0, *, time_limit: float | None = None) -> Solution:
         """min cost x + offset over the model, from where the last call ended."""
+        if self.model.empty:
+            return Solution(Status.infeasible, bound_safe=np.inf, note="an interval of the model is empty")
         found = self.minimise_batch(
             cost=torch.as_tensor(cost),
             offset=offset,
             start=self._last,
             steps=STEPS,
             tolerance=TOLERANCE[self.dtype],
-            time_limit=time_limit,
+            time_limit=self.time_limit if time_limit is None else time_limit,
         )
         self._last = found.start
         return _solution(found)
+
+    def set_bounds(self, lower: Array, upper: Array) -> None:
+        """Another box of variables for `minimise`, (V,) and (V,)."""
+        model = self.model.with_bounds(np.asarray(lower, np.float64), np.asarray(upper, np.float64))
+        model.require_numbers()
+        _require_bounded(model.lower, model.upper)
+        self.model = model
+
+    def add_rows(self, matrix: csr_array, row_lower: Array, row_upper: Array) -> None:
+        """Further rows row_lower <= matrix x <= row_upper, (K, V), (K,) and (K,), after the others."""
+        self._load(self.model.with_rows(matrix, np.asarray(row_lower, float), np.asarray(row_upper, float)))
+        if self._last is not None:
+            point = self._last.point
+            more = point.dual.new_zeros(matrix.shape[0], point.dual.shape[1])
+            self._last = BatchStart(Start(point.primal, torch.cat([point.dual, more]), point.ratio))
 
     def _columns(self, name: str, value: Tensor | None, default: Array) -> Tensor:  # (n, B)
         tensor = torch.as_tensor(default if value is None else value, dtype=torch.float64, device=self.device)
@@ -152,8 +185,6 @@ class FirstOrder:
 
 def solve(model: LinearModel, *, time_limit: float | None = None) -> Solution:
     """Solve one linear model in float64; `time_limit` in seconds. Raises `BadInput` for integers, NaN or open boxes."""
-    if not model.discrete and model.empty:
-        return Solution(Status.infeasible, bound_safe=np.inf, note="an interval of the model is empty")
     return FirstOrder(model, dtype=torch.float64).minimise(model.cost, model.offset, time_limit=time_limit)
 
 

@@ -11,6 +11,7 @@ Soundness: none is claimed here; `LinearModel.safe_bound` judges the dual vector
 from __future__ import annotations
 
 import warnings
+
 import numpy as np
 import torch
 from torch import Tensor

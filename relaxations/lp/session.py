@@ -1,7 +1,8 @@
 """Many objectives over one set of constraints, whatever the backend.
 
-HiGHS keeps its basis from one objective to the next (`highs.HighsMany`); a backend that has nothing of the kind solves
-each program afresh behind the same three calls. Soundness: as `Solution.bound_safe`, outward rounded.
+HiGHS and Gurobi keep their basis from one objective to the next, the first-order method its last point; a backend that
+has nothing of the kind solves each program afresh behind the same three calls. Soundness: as `Solution.bound_safe`,
+outward rounded.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import math
 from typing import Protocol
 
 import numpy as np
+import torch
 from scipy.sparse import csr_array
 
 from .backends import backend
@@ -47,13 +49,52 @@ class OneByOne:
         self.model = self.model.with_rows(matrix, row_lower, row_upper)
 
 
-def session(model: LinearModel, name: str = "highs", time_limit: float | None = None) -> Session:
-    """A session over the model; `time_limit` in seconds for each objective. Raises `BadInput` for another backend."""
+class Noting:
+    """A session whose solutions' notes are kept, each once."""
+
+    def __init__(self, inner: Session, notes: list[str]) -> None:
+        self._inner, self._notes = inner, notes
+
+    @property
+    def model(self) -> LinearModel:
+        return self._inner.model
+
+    def minimise(self, cost: Array, offset: float = 0.0) -> Solution:
+        found = self._inner.minimise(cost, offset)
+        if found.note and found.note not in self._notes:
+            self._notes.append(found.note)
+        return found
+
+    def set_bounds(self, lower: Array, upper: Array) -> None:
+        self._inner.set_bounds(lower, upper)
+
+    def add_rows(self, matrix: csr_array, row_lower: Array, row_upper: Array) -> None:
+        self._inner.add_rows(matrix, row_lower, row_upper)
+
+
+def session(
+    model: LinearModel, name: str = "highs", time_limit: float | None = None, notes: list[str] | None = None
+) -> Session:
+    """A session over the model; `time_limit` in seconds for each objective. Raises `BadInput` for another backend.
+
+    What backends have to say (a licence that is too small, say) is appended to `notes`.
+    """
+    found: Session
     if name == "highs":
         from .highs import HighsMany
 
-        return HighsMany(model, time_limit=time_limit)
-    return OneByOne(model, name, time_limit)
+        found = HighsMany(model, time_limit=time_limit)
+    elif name == "gurobi":
+        from .gurobi import GurobiMany
+
+        found = GurobiMany(model, time_limit=time_limit)
+    elif name == "first-order":
+        from .first_order import FirstOrder
+
+        found = FirstOrder(model, dtype=torch.float64, time_limit=time_limit)
+    else:
+        found = OneByOne(model, name, time_limit)
+    return found if notes is None else Noting(found, notes)
 
 
 def least(found: Session, column: int, sign: float = 1.0) -> float:
