@@ -52,7 +52,7 @@ class Setting:
 
     def session(self, model: LinearModel) -> Session:
         """Many objectives over one model."""
-        return session(model, self.backend, self.time_limit)
+        return session(model, self.backend, self.time_limit, self.notes)
 
     def piecewise(self, building: Building, position: int, word: str) -> bool:
         """Whether the layer is piecewise linear; where not, says so, or refuses it."""

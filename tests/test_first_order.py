@@ -254,7 +254,7 @@ def test_as_a_backend():
     assert found.bound_safe == pytest.approx(m.safe_bound(found.dual), abs=1e-9)
     assert m.violation(found.x) < 1e-3
     short = backend("first-order")(triangle(6, width=60), time_limit=0.01)
-    assert short.status is Status.limit and "stopped after" in short.note
+    assert short.status is Status.limit and "stopped before its tolerance" in short.note
     apart = LinearModel(
         m.cost, m.lower, m.upper, csr_array(np.ones((1, len(m.cost)))), np.array([1e4]), np.array([2e4])
     )

@@ -218,5 +218,5 @@ def _solution(found: Batch) -> Solution:
         return Solution(Status.infeasible, bound=np.inf, dual=dual, bound_safe=np.inf)
     if bool(found.solved[0]):
         return Solution(Status.optimal, value, value, x, dual, bound)
-    note = f"the first-order method stopped after {int(found.steps[0])} steps, before its tolerance was reached."
+    note = "the first-order method stopped before its tolerance was reached; its bounds are sound and may be loose"
     return Solution(Status.limit, value, bound, x, dual, bound, note)
