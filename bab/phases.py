@@ -43,6 +43,7 @@ class Phases(AbstractTree):
         precise: Alpha,  # the same in float64
         root: Pieces,  # the hull of all cases, bounded
         candidates: int = 4,
+        start: Multipliers | None = None,  # (goals, rows, ...): where to start at the root
     ) -> None:
         self.graph, self.prop, self.goals, self.precise_goals = graph, prop, goals, precise_goals
         self.relaxation, self.precise = relaxation, precise
@@ -58,6 +59,7 @@ class Phases(AbstractTree):
         self.free = undecided_neurons(graph, root)[0].nonzero()[:, 0]
         self.piecewise = all(graph.nodes[i].function.kinks for i in graph.activations)
         self.sides = 1 if only_relu(graph) else 2
+        self.start = start
 
     def describe(self) -> str:
         return f"activation branches over {len(self.free)} undecided neurons, optimised slopes and multipliers"
@@ -79,8 +81,8 @@ class Phases(AbstractTree):
             "index": zeros,
             "point": real(),
         }
-        start = self.relaxation.start(self.pieces(record), rows)
-        return record | {"choice": start.choice[..., self.free].half()}
+        start = self.start or self.relaxation.start(self.pieces(record), rows)
+        return record | {"choice": start.choice[..., self.free].half(), "tied": _stored(start.joint)}
 
     def pieces(self, record: Record, dtype: torch.dtype | None = None) -> Pieces:
         """The record's pieces, their decisions worked into the pre-activation bounds."""
@@ -106,7 +108,7 @@ class Phases(AbstractTree):
         choice = pieces.lower.new_zeros(count, rows, self.sides, self.graph.neurons)
         choice[..., self.free] = record["choice"].to(pieces.lower.dtype)
         split = record["multiplier"].to(pieces.lower.dtype)
-        return Multipliers(choice, split, split.new_zeros(count, rows, pieces.normals.shape[1]))
+        return Multipliers(choice, split, record["tied"].to(pieces.lower.dtype))
 
     def bound(self, record: Record) -> Bounded:
         pieces = self.pieces(record)
@@ -126,6 +128,7 @@ class Phases(AbstractTree):
             "bound": bound,
             "choice": found.choice[..., self.free].half(),
             "multiplier": found.split,
+            "tied": _stored(found.joint),
         }
         choice = self._choose(records, pieces, result.scores, undecided, ~closed)
         records |= {"index": choice.index, "point": choice.point}
@@ -175,7 +178,7 @@ class Phases(AbstractTree):
     def split(self, record: Record) -> Record:
         kind = torch.full_like(record["index"], PHASE)
         chosen = Split(kind, record["index"], record["point"])
-        children = children_of(record, ("goal", "bound", "choice", "index", "point"))
+        children = children_of(record, ("goal", "bound", "choice", "tied", "index", "point"))
         children["neuron"], children["sign"], children["at"] = add_decisions(
             record["neuron"], record["sign"], record["at"], chosen
         )
@@ -196,3 +199,8 @@ class Phases(AbstractTree):
         width = self.goals.constants.shape[1]
         per_piece = 4 * width * (6 * self.sides * self.graph.neurons + 8 * widest * self.candidates * 2)
         return int(min(256 if self.device.type == "cpu" else 8192, max(4, memory / 8 / per_piece)))
+
+
+def _stored(joint: Tensor) -> Tensor:
+    """Rows' multipliers in half precision: any number >= 0 is sound."""
+    return joint.clamp(max=torch.finfo(torch.float16).max).half()

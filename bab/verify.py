@@ -15,9 +15,8 @@ from ..problems.property import Array, Property
 from ..relaxations.alpha import Alpha
 from ..relaxations.base import Rebounding
 from ..relaxations.ibp import Ibp, interval_root
-from ..relaxations.refine import refined
 from ..relaxations.root import in_float64, root
-from ..relaxations.types import Pieces
+from ..relaxations.types import Multipliers, Pieces
 from .attack import Attack
 from .config import Config
 from .engine import Engine
@@ -26,6 +25,7 @@ from .observer import Observer
 from .outcome import Outcome
 from .phases import Phases
 from .regions import Regions
+from .rooting import rooted
 from .rowless import answered
 from .schedule import Schedule
 from .strategy import Strategy, candidates, choose, memory
@@ -34,10 +34,6 @@ from .witness import Judge, Witness
 
 __all__ = ["Outcome", "verify"]
 PROGRAMS = "one mixed-integer program for each unsafe set"
-
-
-# Steps and rate for the root's pre-activation bounds, and the most seconds they get (see `relaxations.refine`).
-REFINE_STEPS, REFINE_RATE, REFINE_MOST = 10, 0.2, 20.0
 
 
 @torch.no_grad()
@@ -186,19 +182,12 @@ def build(
     steps = config.bounding.steps if strategy.relaxation == "alpha-crown" else 0
     alpha = Alpha(linear, steps, config.bounding.learning_rate)
 
-    def phases(root: Pieces) -> Phases:
-        return Phases(graph, prop, goals, precise_goals, alpha, Alpha(precise, 0), root, candidates(config))
+    def make(alpha: Alpha, root: Pieces, start: Multipliers | None) -> Phases:
+        exact = None if alpha.joint is None else alpha.joint.to(torch.float64, "cpu")
+        confirming = Alpha(precise, 0, joint=exact)
+        return Phases(graph, prop, goals, precise_goals, alpha, confirming, root, candidates(config), start)
 
-    tree = phases(pieces)
-    if steps and not bool(tree.bound(tree.roots()).closed.all()):
-        tree = phases(refined(Alpha(linear, REFINE_STEPS, REFINE_RATE), pieces, _refine_until(deadline)))
-    return tree
-
-
-def _refine_until(deadline: float | None) -> float:
-    """When to stop improving the root: it may take a tenth of the time there is, and no more than `REFINE_MOST`."""
-    now = time.monotonic()
-    return now + (REFINE_MOST if deadline is None else min(REFINE_MOST, max(0.0, deadline - now) / 10))
+    return rooted(make, alpha, pieces, goals, deadline, rows=config.relaxation == "auto")
 
 
 def _first_attack(attack: Attack, deadline: float | None) -> Witness | None:

@@ -23,14 +23,13 @@ from torch import Tensor
 from ..kernels.polytope import box_minimiser, polytope_minimiser, polytope_minimum
 from ..problems.activation import LeakyReLU, Lines
 from ..problems.graph import Graph
+from .ascent import Ascent, Rates
 from .backward import Form, backward
+from .joint import Joint
 from .linear import Linear, conclude, part
-from .rounding import Scales
+from .rounding import Scales, weigh
 from .trace import relaxed_values
 from .types import Multipliers, Pieces, Result, Rows
-
-# Adam's moments (Kingma and Ba 2015); the step size shrinks by this factor each step (Wang et al. 2021).
-FIRST, SECOND, DECAY = 0.9, 0.999, 0.98
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +40,8 @@ class Alpha:
     steps: int = 10
     rate: float = 0.1
     beta_rate: float = 0.1
+    joint_rate: float = 0.05
+    joint: Joint | None = None  # multi-neuron rows that hold on every piece
     patient: bool = False  # go on where every piece is closed already: every row is wanted as tight as it gets
 
     def start(self, pieces: Pieces, count: int) -> Multipliers:
@@ -53,7 +54,7 @@ class Alpha:
             for side in range(sides):
                 choice[:, :, side, _slice(graph, position)] = defaults[side][:, None]
         split = choice.new_zeros(len(pieces), count, pieces.neuron.shape[1])
-        return Multipliers(choice, split, choice.new_zeros(len(pieces), count, pieces.normals.shape[1]))
+        return Multipliers(choice, split, choice.new_zeros(len(pieces), count, len(self.joint or ())))
 
     def bound(
         self,
@@ -63,33 +64,44 @@ class Alpha:
         steps: int | None = None,
         scales: Scales | None = None,
         node: int | None = None,
+        ascent: Ascent | None = None,
     ) -> tuple[Result, list[Tensor], Form]:
         """The best bounds met in `steps` steps; the last relaxed values and the form they belong to.
 
         `scales` are the pieces' own rounding vectors, where they have some; otherwise the root's serve. With `node`,
-        the rows are functions of that node's value instead of the output.
+        the rows are functions of that node's value instead of the output. An `ascent` goes on where it stands.
         """
         steps = self.steps if steps is None else steps
-        current = start or self.start(pieces, rows.constants.shape[1])
+        scales = scales or self.linear.scales
+        joint = self.joint if self.joint is None or node is None else self.joint.below(node)
+        if ascent is None:
+            ascent = self.ascent(start or self.start(pieces, rows.constants.shape[1]), joint)
         fixed = self.linear.all_lines(pieces)
         empty = torch.zeros(len(pieces), dtype=torch.bool, device=pieces.lower.device)
         best: Result | None = None
-        moments = [[torch.zeros_like(t), torch.zeros_like(t)] for t in (current.choice, current.split)]
+        scale: Tensor | None = None
         for step in range(steps + 1):
-            lines = self._lines(pieces, fixed, current.choice)
-            result, form = self._evaluate(pieces, rows, lines, current, empty, scales or self.linear.scales, node)
+            lines = self._lines(pieces, fixed, ascent.at.choice)
+            result, form = self._evaluate(pieces, rows, lines, ascent.at, joint, empty, scales, node)
             best = result if best is None else better(best, result)
             values = relaxed_values(self.linear.graph, lines, form.at, self._minimiser(pieces, result.forms))
             if step == steps or (not self.patient and bool((best.lower > 0).any(1).all())):
                 break
-            slope, push = self._gradient(pieces, current.choice, form.at, values)
-            choice, split = current.choice.clone(), current.split.clone()
-            rate = self.rate * DECAY**step
-            _ascend(choice, slope, moments[0], step, rate)
-            _ascend(split, push, moments[1], step, rate * self.beta_rate / self.rate)
-            current = replace(current, choice=choice.clamp_(0, 1), split=split.clamp_(min=0))
-        scores = loss(self.linear.graph, pieces, lines, form.at, values)
+            slope, push = self._gradient(pieces, ascent.at.choice, form.at, values)
+            if joint is not None and scale is None:
+                scale = joint.scale(form.at, ascent.at.joint)
+            ascent.climb(slope, push, None if joint is None else joint.violations(values), scale)
+        own = form.at
+        if joint is not None:  # what rows took over from the neurons' own lines is lost there all the same
+            tied = joint.added(ascent.at.joint)[0]
+            own = {i: value - tied[i] if i in tied else value for i, value in own.items()}
+        scores = loss(self.linear.graph, pieces, lines, own, values)
         return replace(best, scores=scores), values, form
+
+    def ascent(self, start: Multipliers, joint: Joint | None) -> Ascent:
+        """An ascent from these multipliers; of the rows' only those of `joint` are stepped, which come first."""
+        start = replace(start, joint=start.joint[..., : len(joint or ())])
+        return Ascent(start, Rates(self.rate, self.beta_rate, self.joint_rate))
 
     def _minimiser(self, pieces: Pieces, forms: Tensor) -> Tensor:  # (B, S, D) -> (B, S, D)
         """Where each form is least on its piece."""
@@ -105,13 +117,24 @@ class Alpha:
         rows: Rows,
         lines: Mapping[int, Lines],
         current: Multipliers,
+        joint: Joint | None,
         empty: Tensor,
         scales: Scales,
         node: int | None = None,
     ) -> tuple[Result, Form]:
         """One backward pass with these lines and multipliers."""
         graph = self.linear.graph
-        splits, constants = decisions(graph, pieces, current.split)
+        added, constants = decisions(graph, pieces, current.split)
+        doubt = scales.step * (pieces.neuron.shape[1] + 2) * (current.split * pieces.point.abs()[:, None]).sum(-1)
+        if joint is not None:
+            tied, shift, lost = joint.added(current.joint)
+            doubt = doubt + lost
+            constants = constants + shift
+            for position, value in tied.items():
+                if position in added:
+                    doubt = doubt + weigh(added[position].abs() + value.abs(), scales.sum[position])
+                    value = added[position] + value
+                added[position] = value
         form = backward(
             graph,
             scales,
@@ -119,12 +142,10 @@ class Alpha:
             graph.output if node is None else node,
             rows.coefficients,
             rows.constants + constants,
-            splits=splits,
+            added=added,
             record=True,
         )
-        form.slack = form.slack + scales.step * (pieces.neuron.shape[1] + 2) * (
-            current.split * pieces.point.abs()[:, None]
-        ).sum(-1)
+        form.slack = form.slack + doubt
         return conclude(self.linear, pieces, rows, form, empty, current, scales), form
 
     def _lines(self, pieces: Pieces, fixed: dict[int, Lines], choice: Tensor) -> dict[int, Lines]:
@@ -184,19 +205,8 @@ def _smooth_gradient(
         return torch.autograd.grad(total.sum(), leaf)[0].nan_to_num(0.0, 0.0, 0.0)
 
 
-def _ascend(value: Tensor, gradient: Tensor, moments: list[Tensor], step: int, rate: float) -> None:
-    """One Adam step upwards, in place."""
-    if value.numel() == 0:
-        return
-    first, second = moments
-    first.lerp_(gradient, 1 - FIRST)
-    second.mul_(SECOND).addcmul_(gradient, gradient, value=1 - SECOND)
-    scale = (second / (1 - SECOND ** (step + 1))).sqrt_().add_(1e-8)
-    value.addcdiv_(first, scale, value=rate / (1 - FIRST ** (step + 1)))
-
-
 def decisions(graph: Graph, pieces: Pieces, split: Tensor) -> tuple[dict[int, Tensor], Tensor]:
-    """What the multipliers of decided neurons add: to coefficients at their pre-activations, and to constants.
+    """What the multipliers of decided neurons add: to coefficients at their pre-activations, by node, and to constants.
 
     The constraint is sign (z - point) >= 0, so subtracting multiplier * sign * (z - point) keeps a lower bound.
     """
@@ -206,7 +216,11 @@ def decisions(graph: Graph, pieces: Pieces, split: Tensor) -> tuple[dict[int, Te
     flat = split.new_zeros(*split.shape[:2], graph.neurons)
     flat.scatter_add_(2, pieces.neuron.clamp(min=0)[:, None].expand_as(weight), weight)
     pieces_constants = -(weight * pieces.point[:, None]).sum(-1)
-    return {i: flat[:, :, _slice(graph, i)] for i in graph.activations}, pieces_constants
+    added: dict[int, Tensor] = {}
+    for i in graph.activations:
+        source, own = graph.nodes[i].inputs[0], flat[:, :, _slice(graph, i)]
+        added[source] = added[source] + own if source in added else own
+    return added, pieces_constants
 
 
 def loss(
@@ -249,7 +263,7 @@ def better(old: Result, new: Result) -> Result:
         forms=pick(old.forms, new.forms),
         constants=pick(old.constants, new.constants),
         slack=pick(old.slack, new.slack),
-        multipliers=Multipliers(pick(a.choice, b.choice), pick(a.split, b.split), pick(a.half, b.half)),
+        multipliers=Multipliers(pick(a.choice, b.choice), pick(a.split, b.split), pick(a.joint, b.joint)),
     )
 
 

@@ -49,7 +49,7 @@ def backward(
     rows: Tensor,  # (B, R, n_start)
     constant: Tensor,  # (B, R)
     *,
-    splits: Mapping[int, Tensor] | None = None,  # for an activation node, what multipliers add at its input
+    added: Mapping[int, Tensor] | None = None,  # (B, R, n) by node, what multipliers add to its coefficients
     record: bool = False,
     first: Mapping[int, Tensor] | None = None,
 ) -> Form:
@@ -59,8 +59,10 @@ def backward(
     size = constant.abs()
     slack = torch.zeros_like(constant)
     seen: dict[int, Tensor] = {}
+    added = added or {}
     for position in range(start, 0, -1):
-        coefficient = pending.pop(position, None)
+        coefficient, cost = _with(pending.pop(position, None), added.get(position), position, scales)
+        slack = slack + cost
         if coefficient is None:
             continue
         node = graph.nodes[position]
@@ -78,10 +80,6 @@ def backward(
                 source, vector = node.inputs[0], scales.activation[position]
                 if vector is not None:
                     slack = slack + weigh(below if relu else coefficient, vector)
-                if splits is not None and position in splits:
-                    # Before they are added: where the two cancel, what each of them rounded away does not.
-                    slack = slack + weigh(below.abs() + splits[position].abs(), scales.sum[source])
-                    below = below + splits[position]
                 slack = slack + _add(pending, source, below, scales)
             case Product():
                 raise NotImplementedError(f"node {node.name}: products have no linear relaxation yet")
@@ -89,11 +87,22 @@ def backward(
                 raise AssertionError("the input is node 0")
         total = total + gain
         size = size + total.abs()
-    linear = pending.get(0)
+    linear, cost = _with(pending.get(0), added.get(0), 0, scales)
+    slack = slack + cost
     if linear is None:
         linear = total.new_zeros(*total.shape, graph.input_size)
     slack = slack * 1.02 + scales.step * size
     return Form(linear, total, slack, seen)
+
+
+def _with(
+    coefficient: Tensor | None, added: Tensor | None, node: int, scales: Scales
+) -> tuple[Tensor | None, Tensor | float]:
+    """A node's coefficients and what multipliers add to them; and what rounding the sum costs."""
+    if added is None or coefficient is None:
+        return (added if coefficient is None else coefficient), 0.0
+    # Before they are added: where the two cancel, what each of them rounded away does not.
+    return coefficient + added, weigh(coefficient.abs() + added.abs(), scales.sum[node])
 
 
 def _add(pending: dict[int, Tensor], node: int, value: Tensor, scales: Scales) -> Tensor | float:

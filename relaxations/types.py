@@ -92,12 +92,12 @@ class Multipliers:
     """Free parameters of a linear bound; any value in range gives a sound bound.
 
     choice: for every neuron the choices of its lower and upper line, in [0, 1] (see `problems.activation`).
-    split: the multiplier >= 0 of each decided neuron; half: of each half-space.
+    split: the multiplier >= 0 of each decided neuron; joint: of each multi-neuron row (see `joint`).
     """
 
     choice: Tensor  # (B, S, 2, N)
     split: Tensor  # (B, S, P)
-    half: Tensor  # (B, S, H)
+    joint: Tensor  # (B, S, C)
 
 
 @dataclass(frozen=True, eq=False)

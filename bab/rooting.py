@@ -1,0 +1,81 @@
+"""The root of a tree of activation branches: as much work on it as the pieces below will repay.
+
+Everything proved at the root holds on every piece: pre-activation bounds, and rows that tie several neurons together.
+Three stages, each only while goals stay open: bound with optimised slopes; optimise the pre-activations of every layer
+(`relaxations.refine`); find multi-neuron rows for the open goals, and refine the layers with them
+(`relaxations.strengthen`).
+
+Heuristic in what it does when; every bound it hands on is sound.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+
+from ..relaxations.alpha import Alpha
+from ..relaxations.refine import refined
+from ..relaxations.strengthen import Strengthened, lean, strengthened
+from ..relaxations.types import Multipliers, Pieces, Rows
+from .goals import Goals
+from .phases import Phases
+
+STEPS, RATE = 10, 0.2  # of the optimised pre-activations
+LONGEST = 20.0  # seconds that either stage may take
+MOST = 1024  # rows that the pieces carry
+
+Make = Callable[[Alpha, Pieces, Multipliers | None], Phases]
+
+
+def rooted(make: Make, alpha: Alpha, root: Pieces, goals: Goals, deadline: float | None, *, rows: bool) -> Phases:
+    """The tree over the best root that can be had; `rows`: whether multi-neuron rows may be looked for."""
+    tree = make(alpha, root, None)
+    if not alpha.steps:
+        return tree
+    open_ = ~tree.bound(tree.roots()).closed
+    if not bool(open_.any()):
+        return tree
+    optimising = replace(alpha, steps=STEPS, rate=RATE)
+    root = refined(optimising, root, until(deadline))
+    if not rows:
+        return make(alpha, root, None)
+    tree = make(alpha, root, None)
+    open_ = ~tree.bound(tree.roots()).closed
+    if not bool(open_.any()):
+        return tree
+    wanted = objectives(goals, open_)
+    found = lean(alpha, strengthened(replace(alpha, steps=STEPS), root, wanted, until(deadline)), MOST)
+    if found.joint is None:
+        return tree
+    alpha = replace(alpha, joint=found.joint)
+    return make(alpha, found.root, starts(alpha, found, open_))
+
+
+def until(deadline: float | None) -> float:
+    """When to stop improving the root: it may take a tenth of the time there is, and no more than `LONGEST`."""
+    now = time.monotonic()
+    return now + (LONGEST if deadline is None else min(LONGEST, max(0.0, deadline - now) / 10))
+
+
+def objectives(goals: Goals, open_: torch.Tensor) -> Rows:
+    """The rows of all open goals, as rows of one piece."""
+    index = open_.nonzero()[:, 0]
+    rows = goals.rows(index)
+    on_input = None if rows.on_input is None else rows.on_input.flatten(0, 1)[None]
+    return Rows(rows.coefficients.flatten(0, 1)[None], rows.constants.flatten(0, 1)[None], on_input)
+
+
+def starts(alpha: Alpha, found: Strengthened, open_: torch.Tensor) -> Multipliers:
+    """Multipliers for every goal (G, S, ...): those found for the open ones; CROWN's slopes for the others."""
+    multipliers, count = found.result.multipliers, int(open_.sum())
+    width = multipliers.choice.shape[1] // count
+    every = alpha.start(found.root, width)
+    parts = []
+    for name in ("choice", "split", "joint"):
+        whole = getattr(every, name).expand(len(open_), *getattr(every, name).shape[1:]).clone()
+        whole[open_] = getattr(multipliers, name)[0].unflatten(0, (count, width))
+        parts.append(whole)
+    return Multipliers(*parts)
