@@ -13,7 +13,7 @@ FLOORS = ["kernels", "problems", "relaxations", "bab"]
 
 EXTRAS = {
     "gurobi": ["gurobipy>=11"],
-    "layers": ["cvxpylayers>=0.1.6"],
+    "layers": ["cvxpylayers>=1.2"],
     "gpu": ["triton>=3.0; platform_system == 'Linux'"],
     "ray": ["ray>=2.9"],
 }

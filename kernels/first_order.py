@@ -181,13 +181,13 @@ class _Run:
         self.target = wide.new_full((count,), torch.inf) if target is None else target.to(wide)
         self.best = wide.new_full((count,), -torch.inf)
         self.multipliers = wide.new_zeros(programs.row_lower.shape)
-        self.primal = torch.zeros_like(programs.lower)
         self.value, self.violation = wide.new_full((count,), torch.inf), wide.new_full((count,), torch.inf)
         self.solved = torch.zeros(count, dtype=torch.bool, device=wide.device)
         self.steps = torch.zeros(count, dtype=torch.int64, device=wide.device)
         self.last_dual, self.ratios = torch.zeros_like(self.multipliers), torch.ones_like(self.best)
         self.total = 0
         self._begin(programs, start)
+        self.primal = self.x.double() * scaled.columns[:, None]
         self._keep_best(self.y.double() * scaled.rows[:, None])
         self._leave()
 

@@ -57,6 +57,9 @@ def test_bounds_and_rows_may_change_between_objectives():
         many.add_rows(csr_array(row), np.full(2, -np.inf), row @ middle + 0.01)
         lower = np.maximum(many.model.lower, middle - 1.0 / (k + 1))
         many.set_bounds(lower, many.model.upper)
+        equation = many.model.row_lower == many.model.row_upper
+        move = np.where(equation, 0.0, 0.01 * random.random(len(equation)))
+        many.set_sides(many.model.row_lower - move, many.model.row_upper + move)
         cost = random.normal(size=len(m.cost))
         found, alone = many.minimise(cost), highs.solve(many.model.with_objective(cost))
         assert many.model.matrix.shape[0] == m.matrix.shape[0] + 2 * (k + 1) == len(found.dual)

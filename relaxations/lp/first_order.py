@@ -217,6 +217,6 @@ def _solution(found: Batch) -> Solution:
     if bool(found.infeasible[0]):
         return Solution(Status.infeasible, bound=np.inf, dual=dual, bound_safe=np.inf)
     if bool(found.solved[0]):
-        return Solution(Status.optimal, value, value, x, dual, bound)
+        return Solution(Status.optimal, value, bound, x, dual, bound)
     note = "the first-order method stopped before its tolerance was reached; its bounds are sound and may be loose"
     return Solution(Status.limit, value, bound, x, dual, bound, note)

@@ -48,6 +48,7 @@ class HighsMany:
         many = HighsMany(model)                    # LinearModel, continuous; its objective is not solved for
         found = many.minimise(cost, offset)        # cost (V,); -> Solution, judged like those of `solve`
         many.set_bounds(lower, upper)              # (V,), (V,): another box of variables
+        many.set_sides(row_lower, row_upper)       # (R,), (R,): other sides of the rows
         many.add_rows(matrix, row_lower, row_upper)  # csr_array (K, V), (K,), (K,): cutting planes, after the others
         many.model                                 # the LinearModel as it stands now
 
@@ -85,6 +86,17 @@ class HighsMany:
         elif self._solver is not None:
             columns = np.arange(len(self.model.cost), dtype=np.int32)
             self._solver.changeColsBounds(len(columns), columns, self.model.lower, self.model.upper)
+
+    def set_sides(self, row_lower: Array, row_upper: Array) -> None:
+        """Other sides of the rows, (R,) and (R,)."""
+        lower, upper = (np.asarray(side, dtype=np.float64) for side in (row_lower, row_upper))
+        self.model = self.model.with_sides(lower, upper)
+        self.model.require_numbers()
+        if self.model.empty:
+            self._solver = None
+        elif self._solver is not None:
+            rows = np.arange(len(lower), dtype=np.int32)
+            self._solver.changeRowsBounds(len(rows), rows, lower, upper)
 
     def add_rows(self, matrix: csr_array, row_lower: Array, row_upper: Array) -> None:
         """Further rows row_lower <= matrix x <= row_upper, (K, V), (K,) and (K,)."""

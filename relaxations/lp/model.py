@@ -123,6 +123,10 @@ class LinearModel:
         """The same rows and objective over another box of variables."""
         return self._sharing(replace(self, lower=lower, upper=upper))
 
+    def with_sides(self, row_lower: Array, row_upper: Array) -> LinearModel:
+        """The same matrix, box and objective with other sides of the rows."""
+        return self._sharing(replace(self, row_lower=row_lower, row_upper=row_upper))
+
     def with_rows(self, matrix: csr_array, row_lower: Array, row_upper: Array) -> LinearModel:
         """The model with further rows after its own."""
         from scipy.sparse import csr_array as sparse
