@@ -24,7 +24,8 @@ from .goals import Goals
 from .phases import Phases
 
 STEPS, RATE = 10, 0.2  # of the optimised pre-activations
-LONGEST = 20.0  # seconds that either stage may take
+SPEAKERS = 16  # neurons of a layer that ask for rows
+LONGEST, SHARE = 20.0, 0.2  # seconds that either stage may take, and of the time there is
 MOST = 1024  # rows that the pieces carry
 
 Make = Callable[[Alpha, Pieces, Multipliers | None], Phases]
@@ -39,10 +40,10 @@ def rooted(make: Make, alpha: Alpha, root: Pieces, goals: Goals, deadline: float
     if not bool(open_.any()):
         return tree
     optimising = replace(alpha, steps=STEPS, rate=RATE)
-    root = refined(optimising, root, until(deadline))
-    if not rows:
-        return make(alpha, root, None)
+    root = refined(optimising, root, until(deadline), SPEAKERS if rows else 0)
     tree = make(alpha, root, None)
+    if not rows:
+        return tree
     open_ = ~tree.bound(tree.roots()).closed
     if not bool(open_.any()):
         return tree
@@ -55,9 +56,9 @@ def rooted(make: Make, alpha: Alpha, root: Pieces, goals: Goals, deadline: float
 
 
 def until(deadline: float | None) -> float:
-    """When to stop improving the root: it may take a tenth of the time there is, and no more than `LONGEST`."""
+    """When to stop improving the root."""
     now = time.monotonic()
-    return now + (LONGEST if deadline is None else min(LONGEST, max(0.0, deadline - now) / 10))
+    return now + (LONGEST if deadline is None else min(LONGEST, SHARE * max(0.0, deadline - now)))
 
 
 def objectives(goals: Goals, open_: torch.Tensor) -> Rows:

@@ -183,7 +183,7 @@ def build(
     alpha = Alpha(linear, steps, config.bounding.learning_rate)
 
     def make(alpha: Alpha, root: Pieces, start: Multipliers | None) -> Phases:
-        exact = None if alpha.joint is None else alpha.joint.to(torch.float64, "cpu")
+        exact = None if alpha.joint is None else alpha.joint.to(precise.graph, precise.scales)
         confirming = Alpha(precise, 0, joint=exact)
         return Phases(graph, prop, goals, precise_goals, alpha, confirming, root, candidates(config), start)
 

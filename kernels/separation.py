@@ -19,45 +19,42 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from .dot import absolute_dot
 from .polytope import box_minimum
 from .rounding import gamma
 
 
 def separate(
-    weight: Tensor,  # (J, m)
+    weight: Tensor,  # (J, K)
     bias: Tensor,  # (J,)
-    lower: Tensor,  # (m,)
-    upper: Tensor,  # (m,)
-    points: Tensor,  # (Q, m), in the box
-) -> tuple[Tensor, Tensor]:  # (Q, J, m), (Q, J)
-    """Coefficients a and offsets with relu(w v + b) <= a v + offset on the box, tight for each point."""
+    lower: Tensor,  # (J, K)
+    upper: Tensor,  # (J, K)
+    points: Tensor,  # (J, Q, K), in the boxes
+) -> tuple[Tensor, Tensor]:  # (J, Q, K), (J, Q)
+    """Coefficients a and offsets with relu(w v + b) <= a v + offset on each neuron's box, tight for each point."""
     width = upper - lower
     rising = weight >= 0
-    share = torch.where(width > 0, (points - lower) / width, 0.0).clamp(0, 1)[:, None]  # (Q, 1, m)
-    gone = torch.where(rising, share, 1 - share)  # (Q, J, m)
-    reach = weight.abs() * width  # (J, m)
+    share = torch.where(width[:, None] > 0, (points - lower[:, None]) / width[:, None], 0.0).clamp_(0, 1)
+    gone = torch.where(rising[:, None], share, 1 - share)
+    reach = weight.abs() * width
     order = gone.argsort(-1)
-    sorted_reach = reach.expand_as(gone).gather(-1, order)
+    sorted_reach = reach[:, None].expand_as(gone).gather(-1, order)
     greatest = torch.where(rising, weight * upper, weight * lower).sum(-1) + bias  # (J,)
-    left = greatest[:, None] - sorted_reach.cumsum(-1)  # after each index has gone to its least end
-    whole = left >= 0
-    before = left + sorted_reach
+    before = greatest[:, None, None] - sorted_reach.cumsum(-1) + sorted_reach
     # The share of each coefficient that is taken: all of it, what is left to make up for, nothing.
-    taken = torch.where(whole, 1.0, (before / sorted_reach.clamp(min=torch.finfo(left.dtype).tiny)).clamp(0, 1))
-    taken = torch.where(before > 0, taken, 0.0)
-    coefficients = torch.zeros_like(gone).scatter(-1, order, taken) * weight
+    taken = (before / sorted_reach.clamp(min=torch.finfo(before.dtype).tiny)).clamp_(0, 1)
+    coefficients = torch.zeros_like(gone).scatter_(-1, order, taken) * weight[:, None]
     return coefficients, certified_offset(weight, bias, lower, upper, coefficients)
 
 
 def certified_offset(
     weight: Tensor, bias: Tensor, lower: Tensor, upper: Tensor, coefficients: Tensor
-) -> Tensor:  # (J, m), (J,), (m,), (m,), (Q, J, m) -> (Q, J)
+) -> Tensor:  # (J, K), (J,), (J, K), (J, K), (J, Q, K) -> (J, Q)
     """The least offset for which relu(w v + b) <= a v + offset holds on the box. Outward rounded."""
-    low, high = (side.expand(len(coefficients), -1) for side in (lower, upper))
-    rest = coefficients - weight
-    inactive, active = -box_minimum(coefficients, low, high), -box_minimum(rest, low, high) + bias
+    rest = coefficients - weight[:, None]
+    inactive = -box_minimum(coefficients, lower, upper)
+    active = -box_minimum(rest, lower, upper) + bias[:, None]
     # w - a was rounded once an entry, and the bias added once.
-    doubt = gamma(4, weight.dtype)
     largest = torch.maximum(lower.abs(), upper.abs())
-    lost = doubt * (rest.abs() @ largest + active.abs() + bias.abs())
+    lost = gamma(4, weight.dtype) * (absolute_dot(rest, largest) + active.abs() + bias.abs()[:, None])
     return torch.maximum(inactive, active + lost)

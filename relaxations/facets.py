@@ -5,7 +5,8 @@ For the activation node y = f(z), z = A v + b, a row says, for every value the n
     on_post . y[index] + on_pre . z[index] + on_source . v  <=  offset.
 
 Rows over groups of neurons (k-ReLU, PRIMA) leave `on_source` out and touch the K neurons of `index`; rows over all
-inputs of the layer (M_k; Anderson et al. 2020) have coefficients on v. They are found once, for a layer and a set of
+inputs of the layer (M_k; Anderson et al. 2020) have coefficients on v: on all of it, or, where a neuron reads few of
+its inputs, on those of `source_index`. They are found once, for a layer and a set of
 inputs, and hold on all its pieces; each may enter a linear program, or a backward bound with a multiplier >= 0.
 
 Soundness: whoever makes rows rounds `offset` outward; every row holds in real arithmetic for the stored coefficients.
@@ -18,6 +19,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,14 +31,23 @@ class Facets:
     on_post: Tensor  # (C, K)
     on_pre: Tensor  # (C, K)
     offset: Tensor  # (C,)
-    on_source: Tensor | None = None  # (C, m), on the one node that feeds the affine node below
+    on_source: Tensor | None = None  # (C, m) or (C, M), on the one node that feeds the affine node below
+    source_index: Tensor | None = None  # (C, M) int64, entries of that node; padded like `index`
 
     def __len__(self) -> int:
         return len(self.offset)
 
     def __getitem__(self, rows: Tensor | slice) -> Facets:
-        some = None if self.on_source is None else self.on_source[rows]
-        return Facets(self.position, self.index[rows], self.on_post[rows], self.on_pre[rows], self.offset[rows], some)
+        some = lambda t: None if t is None else t[rows]  # noqa: E731
+        return Facets(
+            self.position,
+            self.index[rows],
+            self.on_post[rows],
+            self.on_pre[rows],
+            self.offset[rows],
+            some(self.on_source),
+            some(self.source_index),
+        )
 
     def dense(self, size: int) -> tuple[Tensor, Tensor]:  # (C, n), (C, n)
         """Coefficients on all `size` neurons' values and pre-activations."""
@@ -46,24 +57,35 @@ class Facets:
     def violation(self, pre: Tensor, post: Tensor, source: Tensor | None = None) -> Tensor:  # (*b, n), (*b, m)
         """How far each row is broken, (*b, C): positive where it is. Plain floating point."""
         left = (post[..., self.index] * self.on_post).sum(-1) + (pre[..., self.index] * self.on_pre).sum(-1)
-        if self.on_source is not None:
+        if self.source_index is not None:
+            left = left + (source[..., self.source_index] * self.on_source).sum(-1)
+        elif self.on_source is not None:
             left = left + source @ self.on_source.mT
         return left - self.offset
 
 
 def joined(parts: Sequence[Facets]) -> Facets:
-    """The rows of several sets of one layer, as one set. Groups of different size are filled up with zeros."""
-    width = max(part.index.shape[1] for part in parts)
-    fill = lambda t: torch.nn.functional.pad(t, (0, width - t.shape[1]))  # noqa: E731
-    sources = [part.on_source for part in parts]
-    if any(s is not None for s in sources):
-        size = next(s.shape[1] for s in sources if s is not None)
-        sources = [p.offset.new_zeros(len(p), size) if s is None else s for p, s in zip(parts, sources, strict=True)]
+    """The rows of several sets of one layer, as one set. What has different widths is filled up with zeros."""
+    if len(parts) == 1:
+        return parts[0]
+
+    def together(values: Sequence[Tensor]) -> Tensor:
+        width = max(value.shape[1] for value in values)
+        return torch.cat([pad(value, (0, width - value.shape[1])) for value in values])
+
+    sources, index = [p.on_source for p in parts], [p.source_index for p in parts]
+    some = next((k for k, source in enumerate(sources) if source is not None), None)
+    if some is not None:
+        sources = [p.offset.new_zeros(len(p), 1) if p.on_source is None else p.on_source for p in parts]
+        if index[some] is None:
+            size = sources[some].shape[1]
+            sources = [pad(source, (0, size - source.shape[1])) for source in sources]
+        else:
+            index = [parts[some].source_index.new_zeros(len(p), 1) if i is None else i for p, i in zip(parts, index)]
     return Facets(
         parts[0].position,
-        torch.cat([fill(part.index) for part in parts]),
-        torch.cat([fill(part.on_post) for part in parts]),
-        torch.cat([fill(part.on_pre) for part in parts]),
-        torch.cat([part.offset for part in parts]),
-        None if sources[0] is None else torch.cat(sources),
+        *(together([getattr(p, name) for p in parts]) for name in ("index", "on_post", "on_pre")),
+        torch.cat([p.offset for p in parts]),
+        None if some is None else together(sources),
+        None if some is None or index[some] is None else together(index),
     )

@@ -29,15 +29,36 @@ from .facets import Facets, joined
 from .rounding import INFLATE, Scales
 
 
+# Rows with fewer than one coefficient in so many are kept sparse.
+SPARSE = 8
+
+
 @dataclass(frozen=True, eq=False)
 class Block:
-    """C rows of one node: dense, or with a single coefficient each, at `index`."""
+    """C rows of one node of n entries: dense (C, n), a single coefficient each (C, 1) at `index`, or sparse."""
 
-    rows: Tensor  # (C, n), or (C, 1) with an index
+    rows: Tensor  # (C, n), (C, 1) or a CSR tensor (C, n)
     index: Tensor | None = None  # (C,)
+    turned: Tensor | None = None  # the sparse rows' transpose, CSR (n, C)
+
+    @staticmethod
+    def of(coefficients: Tensor, index: Tensor | None, size: int) -> Block:  # (C, K), (C, K) or dense without
+        """Rows with coefficients at the given entries, in the form that suits their number."""
+        if index is None:
+            return Block(coefficients)
+        count, width = coefficients.shape
+        if width == 1:
+            return Block(coefficients, index[:, 0])
+        if SPARSE * width > size:
+            return Block(coefficients.new_zeros(count, size).scatter_add(1, index, coefficients))
+        at = torch.stack([torch.arange(count, device=index.device)[:, None].expand_as(index), index]).flatten(1)
+        rows = torch.sparse_coo_tensor(at, coefficients.flatten(), (count, size)).coalesce()
+        return Block(rows.to_sparse_csr(), turned=rows.t().coalesce().to_sparse_csr())
 
     def pull(self, multiplier: Tensor, size: int) -> Tensor:  # (B, S, C) -> (B, S, n)
         """multiplier @ rows."""
+        if self.turned is not None:
+            return (self.turned @ multiplier.flatten(0, 1).mT).mT.unflatten(0, multiplier.shape[:2])
         if self.index is None:
             return multiplier @ self.rows
         zero = multiplier.new_zeros(*multiplier.shape[:2], size)
@@ -45,13 +66,18 @@ class Block:
 
     def push(self, values: Tensor) -> Tensor:  # (B, S, n) -> (B, S, C)
         """rows @ values."""
+        if self.turned is not None:
+            return (self.rows @ values.flatten(0, 1).mT).mT.unflatten(0, values.shape[:2])
         return values @ self.rows.mT if self.index is None else values[..., self.index] * self.rows[:, 0]
 
-    def __getitem__(self, rows: Tensor) -> Block:
-        return Block(self.rows[rows], None if self.index is None else self.index[rows])
-
-    def to(self, dtype: torch.dtype, device: torch.device | str) -> Block:
-        return Block(self.rows.to(device, dtype), None if self.index is None else self.index.to(device))
+    def weigh(self, size: Tensor) -> Tensor:  # (n,) -> (C,)
+        """|rows| @ size."""
+        if self.turned is not None:
+            absolute = torch.sparse_csr_tensor(
+                self.rows.crow_indices(), self.rows.col_indices(), self.rows.values().abs(), self.rows.shape
+            )
+            return absolute @ size
+        return self.rows.abs() @ size if self.index is None else self.rows[:, 0].abs() * size[self.index]
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,13 +105,13 @@ class Joint:
             parts = []
             for node, coefficients in ((some.position, some.on_post), (below, some.on_pre)):
                 if bool(coefficients.any()):
-                    parts.append((node, _block(coefficients, some.index, graph.nodes[node].size)))
+                    parts.append((node, Block.of(coefficients, some.index, graph.nodes[node].size)))
             if some.on_source is not None:
-                parts.append((source_of(graph, some.position), Block(some.on_source)))
+                source = source_of(graph, some.position)
+                parts.append((source, Block.of(some.on_source, some.source_index, graph.nodes[source].size)))
             weight = some.offset.abs()
             for node, block in parts:
-                size = scales.size[node].to(some.offset.dtype)
-                weight = weight + Block(block.rows.abs(), block.index).push(size[None, None])[0, 0]
+                weight = weight + block.weigh(scales.size[node].to(some.offset.dtype))
             layers.append(Layer(some, tuple(parts), INFLATE * weight))
         return Joint(tuple(layers), tuple(node.size for node in graph.nodes))
 
@@ -153,31 +179,24 @@ class Joint:
                 index.append(where)
         return Joint.of(graph, scales, facets), torch.cat(index) if index else at[:0]
 
-    def to(self, dtype: torch.dtype, device: torch.device | str) -> Joint:
-        """The rows in another precision, for a float64 confirmation of what float32 found: float32 numbers are
-        float64 numbers, so nothing is rounded that way, and no other is offered."""
-        if torch.finfo(dtype).eps > torch.finfo(self.layers[0].weight.dtype).eps:
-            raise ValueError("rows cannot be rounded to a lower precision: they would no longer hold")
-        layers = []
+    def to(self, graph: Graph, scales: Scales) -> Joint:
+        """The rows in the precision and on the device of another copy of the network, for a float64 confirmation of
+        what float32 found: float32 numbers are float64 numbers, so nothing is rounded that way, and no other is
+        offered."""
+        bias = graph.nodes[-1].bias
+        facets = []
         for layer in self.layers:
-            f, real = layer.facets, lambda t: None if t is None else t.to(device, dtype)
-            facets = Facets(
-                f.position, f.index.to(device), real(f.on_post), real(f.on_pre), real(f.offset), real(f.on_source)
-            )
-            layers.append(
-                Layer(facets, tuple((n, block.to(dtype, device)) for n, block in layer.parts), real(layer.weight))
-            )
-        return Joint(tuple(layers), self.sizes)
+            f = layer.facets
+            if torch.finfo(bias.dtype).eps > torch.finfo(f.offset.dtype).eps:
+                raise ValueError("rows cannot be rounded to a lower precision: they would no longer hold")
+            real = lambda t: None if t is None else t.to(bias.device, bias.dtype)  # noqa: E731
+            where = None if f.source_index is None else f.source_index.to(bias.device)
+            own = real(f.on_post), real(f.on_pre), real(f.offset), real(f.on_source)
+            facets.append(Facets(f.position, f.index.to(bias.device), *own, where))
+        return Joint.of(graph, scales, facets)
 
     def _split(self, values: Tensor) -> tuple[Tensor, ...]:
         return values.split([len(layer.facets) for layer in self.layers], -1)
-
-
-def _block(coefficients: Tensor, index: Tensor, size: int) -> Block:
-    """Rows (C, K) at the given neurons, as products want them."""
-    if coefficients.shape[1] == 1:
-        return Block(coefficients, index[:, 0])
-    return Block(coefficients.new_zeros(len(index), size).scatter_add(1, index, coefficients))
 
 
 def source_of(graph: Graph, position: int) -> int:

@@ -9,12 +9,14 @@ Soundness: outward rounded, like the offsets they are made with. Which rows are 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from ..kernels.separation import separate
 from ..problems.activation import LeakyReLU
-from ..problems.affine import AbstractLinear
 from ..problems.graph import Activation, Affine, Graph, Input
 from .facets import Facets, joined
 from .linear import part
@@ -34,40 +36,80 @@ def input_box(graph: Graph, root: Pieces, node: int) -> tuple[Tensor, Tensor] | 
     return None
 
 
-def treatable(graph: Graph, position: int) -> tuple[AbstractLinear, int] | None:
-    """The operator below activation node `position` and the one node it reads, if rows over inputs can be made."""
+@dataclass(frozen=True, eq=False)
+class Reads:
+    """What the undecided ReLUs of a layer read: weights on entries of one node; all of them where `index` is None."""
+
+    position: int  # of the activation node
+    source: int  # the node whose entries are read
+    neurons: Tensor  # (J,)
+    weight: Tensor  # (J, K)
+    bias: Tensor  # (J,)
+    index: Tensor | None  # (J, K); zero weights fill up
+    lower: Tensor  # (J, K) bounds of what is read
+    upper: Tensor  # (J, K)
+
+    def taken(self, values: Tensor, neurons: slice) -> Tensor:  # (Q, m) -> (J', Q, K)
+        """What each neuron reads of each value."""
+        if self.index is None:
+            return values.expand(len(self.neurons[neurons]), -1, -1)
+        return values[:, self.index[neurons]].transpose(0, 1)
+
+
+def reads(graph: Graph, root: Pieces, position: int) -> Reads | None:
+    """The undecided neurons of activation node `position`, if rows over their inputs can be made."""
     activation, below = graph.nodes[position], graph.nodes[graph.nodes[position].inputs[0]]
     relu = isinstance(activation.function, LeakyReLU) and activation.function.slope == 0
     if not relu or not isinstance(below, Affine) or len(below.inputs) != 1:
         return None
-    return below.operators[0], below.inputs[0]
+    source, operator = below.inputs[0], below.operators[0]
+    box = input_box(graph, root, source)
+    low, high = (side[0] for side in part(graph, root, position))
+    neurons = ((low < 0) & (high > 0)).nonzero()[:, 0]
+    if box is None or not len(neurons) or not bool((box[0].isfinite() & box[1].isfinite()).all()):
+        return None
+    rows = [_compressed(operator.rows(some)) for some in neurons.split(max(1, ELEMENTS // operator.n_in))]
+    width = max(index.shape[1] for _, index in rows)
+    bias = below.bias[neurons]
+    if 2 * width > operator.n_in:
+        weight = torch.cat([operator.rows(some) for some in neurons.split(max(1, ELEMENTS // operator.n_in))])
+        lower, upper = (side.expand(len(neurons), -1) for side in box)
+        return Reads(position, source, neurons, weight, bias, None, lower, upper)
+    weight, index = (torch.cat([pad(t, (0, width - t.shape[1])) for t in side]) for side in zip(*rows, strict=True))
+    return Reads(position, source, neurons, weight, bias, index, box[0][index], box[1][index])
+
+
+def _compressed(rows: Tensor) -> tuple[Tensor, Tensor]:  # (J, m) -> (J, K), (J, K)
+    """The coefficients that are not zero, and where they stand."""
+    used = rows != 0
+    width = max(1, int(used.sum(1).max()))
+    index = used.to(torch.uint8).topk(width, sorted=False).indices
+    return rows.gather(1, index), index
 
 
 def broken_rows(
-    graph: Graph,  # in the dtype and on the device of the search
-    root: Pieces,  # one piece, its pre-activations bounded
-    position: int,  # of an activation node
+    layer: Reads,
     values: list[Tensor],  # (Q, n) by node
-    least: float = 1e-4,  # the smallest violation that counts, relative to the neuron's range
+    least: float = 1e-4,  # the smallest violation that counts, relative to the neuron's largest value
 ) -> Facets | None:
     """For every undecided neuron of a layer the row that is broken most at each of Q points, if any is."""
-    found = treatable(graph, position)
-    box = None if found is None else input_box(graph, root, found[1])
-    if found is None or box is None:
-        return None
-    operator, source = found
-    low, high = (side[0] for side in part(graph, root, position))
-    neurons = ((low < 0) & (high > 0)).nonzero()[:, 0]
-    if not len(neurons):
-        return None
-    bias = graph.nodes[graph.nodes[position].inputs[0]].bias
-    rows = []
-    for some in neurons.split(max(1, ELEMENTS // (len(values[0]) * operator.n_in))):
-        coefficients, offset = separate(operator.rows(some), bias[some], *box, values[source])
-        excess = values[position][:, some] - torch.einsum("qjm,qm->qj", coefficients, values[source]) - offset
-        query, which = (excess > least * (high - low)[some]).nonzero(as_tuple=True)
-        if len(query):
-            one = offset.new_ones(len(query), 1)
-            index = some[which][:, None]
-            rows.append(Facets(position, index, one, 0 * one, offset[query, which], -coefficients[query, which]))
-    return joined(rows) if rows else None
+    points, count = values[layer.source], len(values[0])
+    step = max(1, ELEMENTS // (count * layer.weight.shape[1]))
+    found = []
+    for start in range(0, len(layer.neurons), step):
+        some = slice(start, start + step)
+        neurons, sides = layer.neurons[some], (layer.lower[some], layer.upper[some])
+        read = layer.taken(points, some)
+        coefficients, offset = separate(layer.weight[some], layer.bias[some], *sides, read)
+        bound = (coefficients * read).sum(-1) + offset  # (J', Q)
+        excess = values[layer.position][:, neurons].mT - bound
+        most = (layer.weight[some].abs() * (sides[1] - sides[0])).sum(1, keepdim=True)
+        which, query = (excess > least * most).nonzero(as_tuple=True)
+        if len(which):
+            one = offset.new_ones(len(which), 1)
+            where = None if layer.index is None else layer.index[some][which]
+            rows = -coefficients[which, query]
+            found.append(
+                Facets(layer.position, neurons[which][:, None], one, 0 * one, offset[which, query], rows, where)
+            )
+    return joined(found) if found else None
