@@ -53,6 +53,8 @@ class Octahedron:
     """A template of directions; see `octahedron`."""
 
     normals: Tensor  # (T, K) float64, entries -1, 0, 1
+    upper: Tensor  # (K,) the rows e_1 ... e_K
+    lower: Tensor  # (K,) the rows -e_1 ... -e_K
     opposite: Tensor  # (T,) the row -T[r]
     sums: Tensor  # (T, J, 2) pairs of rows whose sum is a multiple of row r
     share: Tensor  # (T, J) by what that sum is to be multiplied
@@ -75,12 +77,6 @@ class Octahedron:
         values = {f.name: move(getattr(self, f.name)) for f in fields(self)}
         values["sections"] = tuple(Section(*map(move, section)) for section in self.sections)
         return Octahedron(**values)
-
-    def single(self, sign: int) -> Tensor:
-        """The rows sign e_1 ... sign e_K, in order."""
-        one = (self.normals.abs().sum(1) == 1) & (self.normals.sum(1) == sign)
-        rows = one.nonzero()[:, 0]
-        return rows[self.normals[rows].abs().argmax(1).argsort()]
 
 
 class Corners(NamedTuple):
@@ -112,8 +108,10 @@ def octahedron(size: int, order: int | None = None) -> Octahedron:
     orthants = list(product((1, -1), repeat=size))
     shadows = _padded([list(_shadows(rows, orthant)) for orthant in orthants])
     kept = [k for n in range(size, 0, -1) for k in combinations(range(size), n)]
+    singles = [[at[tuple(sign * int(i == k) for i in range(size))] for k in range(size)] for sign in (1, -1)]
     return Octahedron(
         normals,
+        *map(torch.tensor, singles),
         torch.tensor([at[tuple(-x for x in row)] for row in rows]),
         pairs,
         share,
@@ -193,9 +191,10 @@ def _section(rows: list[tuple[int, ...]], kept: tuple[int, ...], order: int) -> 
         sets = sets[~apart[sets[:, i], sets[:, j]]]
     normals = torch.tensor(own, dtype=torch.float64)
     sets = sets[torch.linalg.det(normals[sets]).abs() > 0.5]
-    # A simple polytope with n facets has at most n, 2 n - 4, n (n - 3) / 2 corners in 2, 3, 4 dimensions.
+    # A simple polytope with n facets has at most n or 2 n - 4 corners in 2 or 3 dimensions. In four it may have
+    # n (n - 3) / 2 = 464, of which octahedra were never seen to have more than 130.
     n = len(own)
-    room = (2, n, 2 * n - 4, n * (n - 3) // 2)[size - 1]
+    room = (2, n, 2 * n - 4, 6 * n)[size - 1]
     return Section(kept, sources, beside, normals, sets, torch.linalg.inv(normals[sets]), min(room, len(sets)))
 
 
@@ -206,7 +205,7 @@ def closed(template: Octahedron, limits: Tensor, passes: int = 3) -> Tensor:  # 
     for _ in range(passes):
         first, second = limits[:, template.sums[..., 0]], limits[:, template.sums[..., 1]]
         implied = (first + second) * template.share
-        implied = implied + 2 * u * implied.abs()
+        implied = implied + 4 * u * implied.abs()
         limits = torch.minimum(limits, implied.amin(-1))
     return limits
 
@@ -223,7 +222,7 @@ def empty_orthants(template: Octahedron, limits: Tensor) -> Tensor:  # (G, T) fl
 
 def corners(template: Octahedron, limits: Tensor) -> Corners:  # (G, T) float64, `closed`
     """The corners of P and of its sections by coordinate hyperplanes. Heuristic: none is proved, none is promised."""
-    width = (limits[:, template.single(1)] + limits[:, template.single(-1)]).clamp(min=0)
+    width = (limits[:, template.upper] + limits[:, template.lower]).clamp(min=0)
     width = torch.maximum(width, 1e-6 * width.amax(1, keepdim=True))
     size = template.size
     first, second = torch.triu_indices(size, size, offset=1, device=limits.device)

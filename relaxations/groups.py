@@ -92,12 +92,14 @@ def scored(
     Only the `pool` neurons of largest score are looked at, and of them those whose score is positive.
     """
     _sized(size)
-    if not 0 <= overlap < size:
-        raise BadInput(f"groups of {size} neurons may share 0 to {size - 1}, not {overlap}")
     best = by_score(neurons, score)[:pool]
     best = best[score[best] > 0]
-    if size == 1 or len(best) < size:
-        return best[:count, None] if size == 1 else neurons.new_zeros(0, size)
+    if size == 1:
+        return best[:count, None]
+    if not 0 <= overlap < size:
+        raise BadInput(f"groups of {size} neurons may share 0 to {size - 1}, not {overlap}")
+    if len(best) < size:
+        return neurons.new_zeros(0, size)
     value = score[best].double()
     worth = torch.minimum(value[:, None], value)
     if affinity is not None:

@@ -78,7 +78,7 @@ def exact_hulls(template: Octahedron, limits: Tensor, slope: float = 0.0) -> Hul
     on_post, on_pre, offset = parts
     if limits.dtype is not torch.float64:
         # What rounding the coefficients can add, over z and y in the box that the limits give, y no larger than z.
-        reach = torch.maximum(limits[:, template.single(1)].abs(), limits[:, template.single(-1)].abs()).cpu().double()
+        reach = torch.maximum(limits[:, template.upper].abs(), limits[:, template.lower].abs()).cpu().double()
         moved = (on_post - on_post.to(limits.dtype).double()).abs() + (on_pre - on_pre.to(limits.dtype).double()).abs()
         offset = offset + 1.001 * (moved * reach[:, None]).sum(-1)
         offset = torch.nextafter((offset + 1e-300).to(limits.dtype), torch.tensor(torch.inf, dtype=limits.dtype))
@@ -111,7 +111,7 @@ def layer_facets(
     if groups.shape[1] != template.size or limits.shape[1] != len(template):
         wanted = f"(G, {template.size}) and (G, {len(template)})"
         raise BadInput(f"this octahedron takes groups and limits of shape {wanted}, not {tuple(limits.shape)}")
-    lower, upper = -limits[:, template.single(-1)], limits[:, template.single(1)]
+    lower, upper = -limits[:, template.lower], limits[:, template.upper]
     if not bool((lower.isfinite() & upper.isfinite()).all()):
         raise BadInput("a group's neuron has no finite interval; bound the layer's pre-activations first")
     aims = None if points is None else torch.cat([p[:, groups].movedim(0, 1) for p in points], -1)
@@ -151,11 +151,14 @@ def _same(dtype: torch.dtype) -> float:
 def _first(hulls: Hulls) -> Tensor:  # (G, C)
     """Whether a row is the tightest of those with, nearly, its coefficients (the first where they tie)."""
     rows = torch.cat([hulls.on_post, hulls.on_pre], -1)
-    same = torch.cdist(rows, rows, p=torch.inf) <= 2 * _same(rows.dtype)
-    better = hulls.offset[:, :, None] > hulls.offset[:, None]
     number = torch.arange(rows.shape[1], device=rows.device)
-    better |= (hulls.offset[:, :, None] == hulls.offset[:, None]) & (number[:, None] > number)
-    return ~(same & better).any(-1)
+    step, found = max(1, 4_000_000 // max(1, rows.shape[1] ** 2)), []
+    for some, offset in zip(rows.split(step), hulls.offset.split(step), strict=True):
+        same = torch.cdist(some, some, p=torch.inf) <= 2 * _same(rows.dtype)
+        better = offset[:, :, None] > offset[:, None]
+        better |= (offset[:, :, None] == offset[:, None]) & (number[:, None] > number)
+        found.append(~(same & better).any(-1))
+    return torch.cat(found)
 
 
 def _few(size: int) -> None:

@@ -8,6 +8,7 @@ from itertools import combinations, product
 import numpy as np
 import pytest
 import torch
+
 from partita.kernels.hull import relu_hulls
 from partita.kernels.octahedron import closed, corners, octahedron
 from partita.problems.activation import LeakyReLU
@@ -217,7 +218,7 @@ def test_a_point_is_cut_off_where_it_can_be():
     """Both neurons are one: the row y_1 = y_2 is found, and a point that breaks it is cut off."""
     template = octahedron(2)
     limits, _ = images(2, 1, "flat", 3)
-    low, high = -limits[0, template.single(-1)[0]], limits[0, template.single(1)[0]]
+    low, high = -limits[0, template.lower[0]], limits[0, template.upper[0]]
     assert low < 0 < high
     z = torch.zeros(2, dtype=torch.float64)
     y = torch.stack([-low * high / (high - low), torch.zeros_like(low)])
@@ -310,7 +311,7 @@ def test_octahedra_are_complete():
         template = octahedron(size)
         assert len(template) == rows and template.size == size
         assert (template.normals[template.opposite] == -template.normals).all()
-        assert (template.normals[template.single(-1)] == -torch.eye(size, dtype=torch.float64)).all()
+        assert (template.normals[template.lower] == -torch.eye(size, dtype=torch.float64)).all()
 
 
 def test_corners_are_all_found():
