@@ -244,15 +244,18 @@ def _triangles(rows: _Rows, function: LeakyReLU, z: Tensor, y: Tensor, l: Tensor
 def _facet_rows(rows: _Rows, graph: Graph, columns: list[Tensor], facet: Facets) -> None:
     before = graph.nodes[facet.position].inputs[0]
     at = torch.arange(len(facet))[:, None].expand_as(facet.index).reshape(-1)
-    flat = facet.index.reshape(-1)
+    flat = facet.index.cpu().reshape(-1)
     parts = [
         (at, columns[facet.position][flat], facet.on_post.to("cpu", WIDE).reshape(-1)),
         (at, columns[before][flat], facet.on_pre.to("cpu", WIDE).reshape(-1)),
     ]
     if facet.on_source is not None:
-        source = graph.nodes[before].inputs[0]
-        row, column = torch.nonzero(torch.ones_like(facet.on_source)).unbind(1)
-        parts.append((row, columns[source][column], facet.on_source.to("cpu", WIDE).reshape(-1)))
+        source = columns[graph.nodes[before].inputs[0]]
+        index = torch.arange(len(source)) if facet.source_index is None else facet.source_index.cpu()
+        at = torch.arange(len(facet))[:, None].expand_as(facet.on_source).reshape(-1)
+        parts.append(
+            (at, source[index.expand_as(facet.on_source).reshape(-1)], facet.on_source.to("cpu", WIDE).reshape(-1))
+        )
     rows.add(parts, None, facet.offset.to("cpu", WIDE))
 
 

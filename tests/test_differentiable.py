@@ -153,10 +153,14 @@ def test_gradients_reach_rows_over_several_neurons(seed):
     rows = cutting(parts)
 
     def value(p):
-        made = Facets(4, torch.arange(4)[None], p["post"][None], p["pre"][None], p["offset"], p["source"][None])
+        made = Facets(4, torch.arange(4)[None], p["post"][None], p["pre"][None], p["offset"], *source(p["source"]))
         return minimum({name: p[name] for name in parts}, facets=[made])
 
-    assert value({**parts, **rows}) > minimum(parts) + 1e-3, "the row must cut"
+    source = lambda s: (s[None],)  # noqa: E731
+    whole = value({**parts, **rows})
+    source = lambda s: (s.flip(0)[None], torch.arange(5).flip(0)[None])  # noqa: E731
+    assert value({**parts, **rows}) == pytest.approx(whole.item()), "the same row, its source by an index"
+    assert whole > minimum(parts) + 1e-3, "the row must cut"
     agree(value, {**parts, **rows}, (*rows, "w0", "lower"))
 
 

@@ -12,15 +12,15 @@ is in `kernels.first_order`. A single program is a batch of one.
 Where it pays (`scripts/bench_programs.py`, mnist_fc prop_3_0.05, ten neurons decided, one of two busy cores, float32,
 400 steps from the parent's end; ms a program, and per cent of the gap from CROWN's bound to the optimum left open):
 
-    network   rows x variables   HiGHS afresh   one basis   batch of 1     16           256
-    256x2     1,106 x 1,818               117          16    55,  6 %      11, 18 %     14, 18 %
-    256x4     2,342 x 2,842               381          63   113, 24 %      26, 27 %     45, 27 %
-    256x6     4,624 x 3,866            12,450       2,700   560,  2 %     145,  1 %     26,  1 %
+    network   rows x variables   HiGHS afresh   one basis   batch of 1          16         256
+    256x2     1,106 x 1,818               170          25    135,  6 %   17, 18 %    14, 18 %
+    256x4     2,342 x 2,842               443          60    100, 24 %   29, 27 %    16, 27 %
+    256x6     4,624 x 3,866             4,343       1,191    101,  2 %   55,  1 %    51,  1 %
 
-On a CPU, then, for programs on which simplex needs seconds, by a factor of a hundred in batches; for smaller ones HiGHS
-from one basis is exact in the time of some hundred steps. Forty steps from the parent's end, 1.3 ms a program in batches
-on 256x2, take 71 % left by the parent's bound to 41 %. It is slow to prove that a program is infeasible: thousands of
-steps where simplex needs a few pivots.
+So, on a CPU: where simplex needs a second or more, by a factor of twenty; on smaller programs HiGHS from one basis is
+exact in the time of some hundred steps. Forty steps, 2 ms a program in batches on 256x2, take the 71 % that the parent's
+bound leaves to 41 %. It is slow to prove that a program is infeasible: thousands of steps where simplex needs a few
+pivots.
 
 Soundness: the bounds are `kernels.weak_duality.safe_bounds`, outward rounded, whatever the iteration did.
 """
