@@ -18,9 +18,9 @@ Where it pays (`scripts/bench_programs.py`, mnist_fc prop_3_0.05, ten neurons de
     256x6     4,624 x 3,866             4,343       1,191    101,  2 %   55,  1 %    51,  1 %
 
 So, on a CPU: where simplex needs a second or more, by a factor of twenty; on smaller programs HiGHS from one basis is
-exact in the time of some hundred steps. Forty steps, 2 ms a program in batches on 256x2, take the 71 % that the parent's
-bound leaves to 41 %. It is slow to prove that a program is infeasible: thousands of steps where simplex needs a few
-pivots.
+exact in the time of some hundred steps. Forty steps, 2 ms a program in batches on 256x2, take the 71 % that the
+parent's bound leaves to 41 %. It is slow to prove that a program is infeasible: thousands of steps where simplex needs
+a few pivots.
 
 Soundness: the bounds are `kernels.weak_duality.safe_bounds`, outward rounded, whatever the iteration did.
 """
