@@ -35,8 +35,8 @@ from .lp.program import Index
 from .lp.session import Session, least, session
 
 ROUNDS = 60  # of cutting planes for one objective
-GAIN = 1e-9  # a round moves the optimum if by more than this, relative to its size
-PATIENCE = 6  # rounds in which the optimum may stay where it is: another vertex, cut off in turn
+GAIN = 1e-4  # they move the optimum if by more than this, relative to its size
+PATIENCE = 6  # rounds that are judged together: the optimum may stay where it is, at another vertex
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,7 +120,7 @@ def relaxed(
     graph: Graph, polytope: Polytope, boxes: Sequence[Box], joints: Sequence[Joint] = (), until: int | None = None
 ) -> Encoding:
     """The network's single-neuron hulls over the polytope, with what the joints add to them."""
-    return encode(graph, polytope, boxes=list(boxes), joints=joints, until=until)
+    return encode(graph, polytope, boxes=list(boxes), joints=joints, until=until, lean=True)
 
 
 def minima(
@@ -133,36 +133,41 @@ def minima(
 ) -> Array:  # (R,)
     """Proved lower bounds of rows . value(node), the output without it; +inf where the program is proved empty.
 
-    Cuts found for one row stay for the others, and rows are visited once more at the end with all of them when any
-    were found after their turn.
+    Cuts found for one row stay for the others, and rows are solved once more at the end with those found after them.
     """
     node = encoding.graph.output if node is None else node
     found = setting.session(encoding.model) if found is None else found
     best, seen = np.full(len(rows), -np.inf), np.full(len(rows), -1)
-    for _ in range(2):
+    for some in (cutters, ()):
         for r, row in enumerate(rows):
             if seen[r] == found.model.matrix.shape[0]:
                 continue
             cost = np.zeros(len(found.model.cost))
             cost[encoding.first[node] : encoding.first[node] + len(row)] = row
-            best[r] = max(best[r], cut_bound(encoding, found, cost, cutters))
+            best[r] = max(best[r], cut_bound(encoding, found, cost, some))
             seen[r] = found.model.matrix.shape[0]
     return best
 
 
 def cut_bound(encoding: Encoding, found: Session, cost: Array, cutters: Sequence[Cutter]) -> float:
     """The proved minimum of one objective, after as many rounds of cuts as pay; they stay in the session."""
-    best, last, stalled = -np.inf, -np.inf, 0
+    best, values = -np.inf, []
     for round_ in range(ROUNDS + 1):
         answer = found.minimise(cost)
         best = max(best, answer.bound_safe)
-        moved = answer.value - last > GAIN * (1 + abs(answer.value))
-        last, stalled = (answer.value, 0) if moved else (last, stalled + 1)
-        if not cutters or answer.x is None or best == np.inf or round_ == ROUNDS or stalled > PATIENCE:
+        values.append(answer.value)
+        if not cutters or answer.x is None or best == np.inf or round_ == ROUNDS or not _pays(values):
             break
         if not _add_cuts(replace(encoding, model=found.model), found, cutters, answer):
             break
     return best
+
+
+def _pays(values: Sequence[float]) -> bool:
+    """Whether the last rounds of cuts moved the optimum."""
+    if len(values) <= PATIENCE:
+        return True
+    return values[-1] - values[-1 - PATIENCE] > GAIN * (1 + abs(values[-1]))
 
 
 def _add_cuts(encoding: Encoding, found: Session, cutters: Sequence[Cutter], answer: Solution) -> int:
