@@ -8,8 +8,9 @@ Four steps, each a fixed number of tensor operations for a whole batch of groups
 3. *Sliding.* In coordinates around an interior point, rows w x <= 1 form the polar polytope {w : w x_v <= 1 for all
    corners v}, whose corners are the facets of the hull, and p is cut off by w where w p > 1. Start at w = 0, move
    towards p until a corner is met, go on along the part of p that keeps the corners met, and so on: 2 K steps, each a
-   product (R, 2 K) x (2 K, V) and a ratio test, w p growing all the time, end in a facet. A few steps of the simplex
-   method after that would make w p largest; what they bring is in `scripts/measure/hulls.py`.
+   product (R, 2 K) x (2 K, V) and a ratio test, w p growing all the time, end in a facet. It is mostly one that cuts
+   p off (98 % of the optima of linear programs), and need not be the one that does so most. Going on to that one, by
+   the simplex method, was tried: its rows are better for p and worse together (87 to 91 % of the gap below, not 96).
 4. *Proof.* Whatever the row b z + c y <= ?, its offset is computed afresh. On the orthant s, y_i is z_i or a z_i, so
    the row is a form f_s z; every lambda >= 0 gives
 
@@ -20,6 +21,15 @@ Four steps, each a fixed number of tensor operations for a whole batch of groups
    good as that of its neighbour up to rounding: limits that are spread by 1e-8 lose about 1e-8 of the box there.
 
 Soundness: outward rounded. Steps 1 to 3 are heuristic, and step 4 bounds its own rounding (Higham 2002, section 3.1).
+
+An octahedron of three neurons has 79 corners and some 500 facets or 3,000 once triangulated; 48 rows close 97 % of the
+gap that single-neuron rows leave to the exact hull over P (random linear forms of (z, y)), 104 rows, from `thorough`
+targets, 99.4 %; for K = 2, 99.6 and 99.9 %, for K = 4, 96 and 99 %. Operations of a hull, K = 3, 48 rows: 19,000
+multiplications for corners and two passes over 6,448 numbers; 160,000 for sliding and 30 passes over 4,424; 144,000
+for the proof and 32 passes over 4,503: 0.3 million multiplications, and 2.4 MB through the cache. It takes 0.38 ms on
+one core (2,600 hulls a second, 157,000 a minute; thorough 74,000; K = 2, 1.7 million; K = 4, 14,000): the time goes
+to the products (a third), to largest entries (a third) and to picking the corner's basis; float32 would save a
+seventh, and is not used, since rows that are the same come out 1e-3 apart.
 
 Known ways: PRIMA (Mueller et al., POPL 2022) hulls the orthants' parts one coordinate at a time and lifts the facets;
 WraLU (Ma et al., POPL 2024) extends the rows of P by one neuron at a time in closed form, which is the slide from a row
@@ -69,9 +79,10 @@ def relu_hulls(
 ) -> Hulls:
     """Valid rows for the hull of K (leaky) ReLUs over {T z <= t}, in the dtype of `limits`. Outward rounded.
 
-    Each group gets one row for each of its points, one for each of the `targets`, and
-    the 3 K single-neuron rows: -y + a z <= 0, -y + z <= 0, chord. A group whose limits prove it empty gets rows
-    0 <= -1, which nothing satisfies; a group with an infinite interval gets 0 <= 0 in place of what it cannot bound.
+    Each group gets one row for each of its points, the distinct ones of those found from `targets` (0 <= 0 fills up),
+    and the 3 K single-neuron rows: -y + a z <= 0, -y + z <= 0, chord. The rows of P itself are not repeated. A group
+    whose limits prove it empty gets rows 0 <= -1, which nothing satisfies; one with an infinite interval gets 0 <= 0
+    in place of what it cannot bound. `chunk` groups are treated at a time.
     """
     count = len(limits)
     step = chunk or (CHUNK if limits.device.type == "cpu" else 8192)
@@ -155,10 +166,7 @@ def _patterns(template: Octahedron, thorough: bool) -> tuple[Tensor, Tensor]:  #
 
 
 def slide(group: _Group, aims: Tensor) -> Tensor:  # (G, R, 2 K) -> (G, R, 2 K)
-    """Coefficients on z and y of rows that are largest in 2 K of the corners, the largest one 1. Heuristic.
-
-    In float64: float32 was no faster by more than a seventh, and rows that are the same came out 1e-3 apart.
-    """
+    """Coefficients on z and y of rows that are largest in 2 K of the corners, the largest one 1. Heuristic."""
     real, scale = group.corners.real, torch.cat([group.width, group.width], -1)[:, None]
     x = torch.cat([group.corners.z, group.value], -1) / scale
     centre = (x * real[..., None]).sum(1, keepdim=True) / real.sum(1).clamp(min=1)[:, None, None]

@@ -272,6 +272,28 @@ def test_rows_of_a_layer(exact):
     assert len(more) == len(facets) + 6 * 8 and more.violation(layer, layer.relu()).max() <= 1e-12
 
 
+def test_points_of_a_layer_reach_their_groups():
+    """A point that raises the two equal neurons of the second group differently is cut off there."""
+    limits, _ = images(2, 3, "flat", 3)
+    groups = torch.tensor([[5, 1], [0, 4], [2, 3]])
+    template = octahedron(2)
+    low, high = -limits[:, template.lower], limits[:, template.upper]
+    assert (low[1] < 0).all() and (high[1] > 0).all()
+    z, y = torch.zeros(1, 6, dtype=torch.float64), torch.zeros(1, 6, dtype=torch.float64)
+    y[0, 0] = -low[1, 0] * high[1, 0] / (high[1, 0] - low[1, 0])
+    facets = layer_facets(2, groups, limits, points=(z, y))
+    broken = facets.violation(z, y)[0]
+    assert broken.max() > 0.3 * y[0, 0] and set(facets.index[broken > 0.1 * y[0, 0]].flatten().tolist()) == {0, 4}
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4])
+def test_no_groups_have_no_rows(size):
+    template = octahedron(size)
+    none = torch.zeros(0, len(template))
+    assert len(relu_hulls(template, none).offset) == 0
+    assert len(layer_facets(0, torch.zeros(0, size, dtype=torch.int64), none)) == 0
+
+
 def test_boxes_leave_nothing_to_add():
     """Over a box the hull of several ReLUs is the product of their triangles."""
     limits, _ = images(3, 5, "box", 2)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from functools import partial
 from statistics import median
 from typing import TYPE_CHECKING
 
