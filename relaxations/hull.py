@@ -4,9 +4,9 @@ z -> max(z, a z) is linear on each orthant, so conv {(z, y) : z in P} is spanned
 hyperplanes z_i = 0 (k-ReLU, Singh et al., NeurIPS 2019). `exact_hull` finds these corners as the feasible ones among
 all choices of K rows and hyperplanes, lifts them, and takes the facets from Qhull (Barber et al. 1996) inside their
 affine hull, with two opposite rows for each direction across it: a flat polytope, a stable neuron and a single point
-are no special cases. An octahedron of three neurons has about 500 facets (30 ms), one of four, of 32 rows, up to a million (100 s), so this
-is the truth to test against and a choice for small networks; `layer_facets` turns a whole layer's groups into rows
-with the batched `kernels.hull`.
+are no special cases. An octahedron of three neurons has about 500 facets (30 ms), one of four neurons and 32 rows up
+to a million (100 s), so this is the truth to test against and a choice for small networks; `layer_facets` turns a
+whole layer's groups into rows with the batched `kernels.hull`.
 
 Nothing that Qhull or the corners say is trusted. For a row c y + b z, f_s the form it is on the orthant s, any
 lambda >= 0 over the rows A z <= t of P proves
