@@ -42,10 +42,10 @@ from .lp.envelope import envelope, over
 from .lp.model import Array, LinearModel, Solution
 from .lp.program import Index
 from .lp.session import Session
-from .triangle import Rows, Setting, cut_bound
+from .triangle import BRIEF, Rows, Setting, cut_bound
 
 BROKEN = 1e-8  # how much a row must be broken to be added, relative to the neuron's range
-FEW = 128  # undecided neurons up to which bounds are tightened by default
+FEW = 12_000  # undecided neurons times inputs of a layer up to which bounds are tightened by default
 POLYTOPE = 3000  # coefficients of the largest polytope that rows are derived over
 LAYERS = 3  # before the one whose rows are derived
 TRIES = 24  # neurons of a layer that get such a program in one round
@@ -71,7 +71,7 @@ class InputCuts(Joint):
     """M_1 by cutting planes; a `Cutter` once the program is built."""
 
     setting: Setting
-    tighten: str = "auto"  # auto: where at most `FEW` neurons of the network are undecided
+    tighten: str = "auto"  # auto, on, off
     layers: list[Layer] = field(default_factory=list)
 
     def before(self, building: Building, position: int) -> None:
@@ -96,7 +96,7 @@ class InputCuts(Joint):
             for sign, side in ((1.0, lower), (-1.0, upper)):
                 cost = np.zeros(building.program.variables)
                 cost[building.first[node] + k] = sign
-                bound = cut_bound(encoding, found, cost, [self])
+                bound = cut_bound(encoding, found, cost, [self], BRIEF)
                 if np.isfinite(bound):
                     side[k] = sign * max(sign * side[k].item(), bound)
         building.cut_box(node, lower, torch.maximum(lower, upper))
@@ -109,12 +109,15 @@ class InputCuts(Joint):
             self.layers.append(layer_of(building, position, kinks.neurons))
 
     def _tightens(self, building: Building) -> bool:
+        """Whether bounds are tightened; by default where undecided neurons times inputs of a layer are few."""
         if self.tighten != "auto":
             return self.tighten == "on"
-        graph, count = building.graph, 0
+        graph, count, width = building.graph, 0, 0
         for i in graph.activations:
-            count += int((~graph.nodes[i].function.decided(*building.boxes[graph.nodes[i].inputs[0]])).sum())
-        return count <= FEW
+            source = graph.nodes[i].inputs[0]
+            count += int((~graph.nodes[i].function.decided(*building.boxes[source])).sum())
+            width = max(width, sum(graph.nodes[j].size for j in graph.nodes[source].inputs))
+        return count * width <= FEW
 
     def cuts(self, encoding: Encoding, answer: Solution) -> Rows:
         """Rows that the optimum breaks: of neurons whose upper rows the bound rests on, else of all; over boxes, and

@@ -58,7 +58,10 @@ def linear_bounds(
     encoding = relaxed(graph, polytope, boxes, joints)
     lowest = minima(encoding, np.concatenate([rows, -rows]), setting, cutters)
     half = len(rows)
-    spare = 4 * np.finfo(float).eps * (np.abs(constants) + np.abs(lowest).reshape(2, half))
+    if np.isposinf(lowest).any():  # one program is proved to have no point, and all have the same points
+        return LinearBounds(np.full(half, np.inf), np.full(half, -np.inf), encoding.boxes, tuple(setting.notes))
+    finite = np.where(np.isfinite(lowest), np.abs(lowest), 0.0)
+    spare = 4 * np.finfo(float).eps * (np.abs(constants) + finite.reshape(2, half))
     lower, upper = lowest[:half] + constants - spare[0], constants - lowest[half:] + spare[1]
     return LinearBounds(lower, upper, encoding.boxes, tuple(setting.notes))
 

@@ -130,4 +130,4 @@ def _kind(word: str) -> tuple[str, int]:
 
 
 def _nearest(word: str, known: Mapping[str, object] | list[str]) -> str:
-    return difflib.get_close_matches(word, list(known), n=1, cutoff=0.0)[0]
+    return difflib.get_close_matches(word.lower(), list(known), n=1, cutoff=0.0)[0]

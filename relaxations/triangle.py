@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -34,9 +34,17 @@ from .lp.model import Array, LinearModel, Solution
 from .lp.program import Index
 from .lp.session import Session, least, session
 
-ROUNDS = 60  # of cutting planes for one objective
-GAIN = 1e-4  # they move the optimum if by more than this, relative to its size
-PATIENCE = 6  # rounds that are judged together: the optimum may stay where it is, at another vertex
+
+class Effort(NamedTuple):
+    """How long cutting planes go on for one objective."""
+
+    rounds: int
+    patience: int  # rounds that are judged together: the optimum may stay where it is, at another vertex
+    gain: float  # by which they must move it, relative to its size
+
+
+FINAL = Effort(60, 6, 1e-4)
+BRIEF = Effort(10, 3, 1e-3)  # for bounds on the way
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,25 +157,27 @@ def minima(
     return best
 
 
-def cut_bound(encoding: Encoding, found: Session, cost: Array, cutters: Sequence[Cutter]) -> float:
+def cut_bound(
+    encoding: Encoding, found: Session, cost: Array, cutters: Sequence[Cutter], effort: Effort = FINAL
+) -> float:
     """The proved minimum of one objective, after as many rounds of cuts as pay; they stay in the session."""
     best, values = -np.inf, []
-    for round_ in range(ROUNDS + 1):
+    for round_ in range(effort.rounds + 1):
         answer = found.minimise(cost)
         best = max(best, answer.bound_safe)
         values.append(answer.value)
-        if not cutters or answer.x is None or best == np.inf or round_ == ROUNDS or not _pays(values):
+        if not cutters or answer.x is None or best == np.inf or round_ == effort.rounds or not _pays(values, effort):
             break
         if not _add_cuts(replace(encoding, model=found.model), found, cutters, answer):
             break
     return best
 
 
-def _pays(values: Sequence[float]) -> bool:
+def _pays(values: Sequence[float], effort: Effort) -> bool:
     """Whether the last rounds of cuts moved the optimum."""
-    if len(values) <= PATIENCE:
+    if len(values) <= effort.patience:
         return True
-    return values[-1] - values[-1 - PATIENCE] > GAIN * (1 + abs(values[-1]))
+    return values[-1] - values[-1 - effort.patience] > effort.gain * (1 + abs(values[-1]))
 
 
 def _add_cuts(encoding: Encoding, found: Session, cutters: Sequence[Cutter], answer: Solution) -> int:

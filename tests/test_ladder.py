@@ -1,0 +1,239 @@
+"""The linear programs of the ladder: exact values of the theory, dominance, soundness, limits, and what they refuse."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from networks import graph_to_onnx, random_box, random_graph, sample
+from small_files import UNSAT, save_property
+from theory import nested_max
+
+from partita.bab import cli
+from partita.problems.affine import Dense
+from partita.problems.errors import BadInput
+from partita.problems.graph import Affine, Graph, Input
+from partita.problems.property import Polytope
+from partita.relaxations.api import bound
+from partita.scripts.measure.ladder import RUNGS, TOLERANCE, measured, violations
+
+PROGRAMS = ("triangle", "k-relu", "prima", "m-1", "m-1:by=cuts", "m-2", "p-1", "p-2")
+
+
+def unit(d: int) -> tuple[np.ndarray, np.ndarray]:
+    return np.zeros(d), np.ones(d)
+
+
+# ---- nested maximum
+
+
+@pytest.mark.parametrize("fused", (False, True))
+@pytest.mark.parametrize(("d", "value"), ((2, 1.5), (4, 2.245), (6, 2.834), (8, 3.339)))
+def test_triangle_on_the_nested_maximum(d, value, fused):
+    """Upper bounds by the recursion U' = 1 + U^2 / (U + 1), U_1 = 1."""
+    u = 1.0
+    for _ in range(d - 1):
+        u = 1 + u * u / (u + 1)
+    graph = nested_max(d, fused)
+    assert round(u, 3) == pytest.approx(value, abs=6e-4)
+    for name in ("triangle", "triangle:tighten=on", "k-relu:k=1", "prima:k=1", "k-relu:k=3"):
+        assert bound(graph, unit(d), name).upper[0] == pytest.approx(u, abs=1e-7), name
+
+
+@pytest.mark.parametrize("fused", (False, True))
+@pytest.mark.parametrize("d", (2, 3, 5, 10, 25, 100))
+def test_m_1_is_exact_on_the_nested_maximum(d, fused):
+    report = bound(nested_max(d, fused), unit(d), "m-1")
+    assert report.upper[0] == pytest.approx(1.0, abs=1e-6) and report.upper[0] >= 1
+    assert report.lower[0] == pytest.approx(0.0, abs=1e-6) and report.lower[0] <= 0
+    assert report.seconds < 30
+
+
+@pytest.mark.parametrize("fused", (False, True))
+def test_both_ways_to_m_1_agree_on_the_nested_maximum(fused):
+    for d in (3, 5):
+        for by in ("hull", "cuts"):
+            assert bound(nested_max(d, fused), unit(d), f"m-1:by={by}").upper[0] == pytest.approx(1.0, abs=1e-6)
+
+
+def test_blocks_of_all_layers_are_exact():
+    for d in (2, 4):
+        assert bound(nested_max(d), unit(d), f"p-{d - 1}").upper[0] == pytest.approx(1.0, abs=1e-8)
+
+
+# ---- the barrier of one layer at a time (THEORY.md, theorem 3.3)
+
+
+def barrier(k: float) -> Graph:
+    """f_2(f_1(x)), f_1 = relu(1.5 x1 + x2 - 0.5, -1.5 x1 + x2 - 0.5), f_2(u) = -k relu(u1 - relu(u1 - u2) - 1/2)."""
+    from partita.problems.activation import ReLU
+    from partita.problems.graph import Activation
+
+    t = lambda *v: torch.tensor(v, dtype=torch.float64)  # noqa: E731
+    nodes = (
+        Input(2),
+        Affine((0,), (Dense(t([1.5, 1.0], [-1.5, 1.0])),), t(-0.5, -0.5), "z1"),
+        Activation((1,), ReLU(), 2, "u"),
+        Affine((2,), (Dense(t([1.0, -1.0])),), t(0.0), "z2"),
+        Activation((3,), ReLU(), 1, "v"),
+        Affine((2, 4), (Dense(t([1.0, 0.0])), Dense(t([-1.0]))), t(-0.5), "z3"),
+        Activation((5,), ReLU(), 1, "w"),
+        Affine((6,), (Dense(t([-k])),), t(0.0), "y"),
+    )
+    return Graph(nodes, (2,), (1,))
+
+
+def test_hulls_of_single_layers_stop_at_the_barrier_and_blocks_pass_it():
+    box = (-np.ones(2), np.ones(2))
+    for k in (1.0, 100.0):
+        assert bound(barrier(k), box, "p-1").lower[0] <= -k / 2 + 1e-6
+        assert bound(barrier(k), box, "p-3").lower[0] == pytest.approx(0.0, abs=1e-7)
+        assert bound(barrier(k), box, "exact").lower[0] == pytest.approx(0.0, abs=1e-5)
+
+
+# ---- dominance and soundness
+
+
+@pytest.mark.parametrize("seed", range(16))
+def test_dominance(seed):
+    found = measured(seed)
+    assert set(found) == {*RUNGS, "sampled"}
+    assert {name: v for name, v in violations(found).items() if v > TOLERANCE} == {}
+
+
+@pytest.mark.parametrize("halfspaces", (0, 3))
+@pytest.mark.parametrize("kind", ("mlp", "leaky", "residual", "conv", "maxpool"))
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_samples_lie_between_the_bounds(name, kind, halfspaces):
+    strictly = 0
+    for seed in range(3):
+        graph = random_graph(seed, kind, inputs=4, width=4 if kind == "maxpool" else 5, depth=2, outputs=2)
+        polytope = random_box(seed, 4, 0.3 if name == "m-2" else 0.6, halfspaces)
+        try:
+            report = bound(graph, polytope, name + (":groups=all" if name in ("k-relu", "prima") else ""))
+        except BadInput as refused:
+            assert "which is the limit" in str(refused) and name in ("m-2", "p-1", "p-2")
+            continue
+        values = graph.values(torch.as_tensor(sample(polytope, 3000)))
+        y = values[-1].numpy()
+        assert (report.lower <= y).all() and (y <= report.upper).all()
+        for position, layer in zip(graph.activations, report.layers, strict=True):
+            z = values[graph.nodes[position].inputs[0]].numpy()
+            assert (layer.lower <= z + 1e-9).all() and (z <= layer.upper + 1e-9).all()
+        loose = bound(graph, polytope, "crown")
+        assert (report.lower >= loose.lower).all() and (report.upper <= loose.upper).all()
+        strictly += int((report.lower > loose.lower + 1e-6).any())
+    assert strictly or kind in ("conv", "maxpool")
+
+
+@pytest.mark.parametrize("name", ("triangle", "k-relu", "m-1", "p-1"))
+def test_tighter_pre_activations_are_sound_and_tighter(name):
+    graph, polytope = random_graph(3, "mlp", inputs=3, width=6, depth=3), random_box(3, 3, 0.8)
+    given, found = (bound(graph, polytope, f"{name}:tighten={switch}") for switch in ("off", "on"))
+    assert (found.lower >= given.lower - 1e-7).all() and (found.upper <= given.upper + 1e-7).all()
+    values = graph.values(torch.as_tensor(sample(polytope, 3000)))
+    tighter = 0
+    for position, layer, wide in zip(graph.activations, found.layers, given.layers, strict=True):
+        z = values[graph.nodes[position].inputs[0]].numpy()
+        assert (layer.lower <= z + 1e-9).all() and (z <= layer.upper + 1e-9).all()
+        tighter += int((layer.lower > wide.lower + 1e-6).sum())
+    assert tighter
+
+
+def test_directions_by_linear_programs_are_no_looser():
+    gained = 0
+    for seed in range(6):
+        graph, polytope = random_graph(seed, "mlp", inputs=3, width=5, depth=2), random_box(seed, 3, 0.7)
+        name = "k-relu:k=2,groups=all,directions="
+        backward, programs = (bound(graph, polytope, name + d) for d in ("backward", "lp"))
+        exact = bound(graph, polytope, "exact")
+        assert (programs.lower >= backward.lower - 1e-8).all() and (programs.lower <= exact.lower + 1e-6).all()
+        gained += int((programs.lower > backward.lower + 1e-6).any())
+    assert gained
+
+
+def test_an_intersection_is_no_looser_than_its_parts():
+    graph, polytope = random_graph(8, "residual", inputs=3, width=5, depth=2), random_box(8, 3, 0.8)
+    parts = ("k-relu:k=3,groups=all", "m-1", "alpha-crown")
+    whole = bound(graph, polytope, "+".join(parts))
+    exact = bound(graph, polytope, "exact")
+    for part in parts:
+        alone = bound(graph, polytope, part)
+        assert (whole.lower >= alone.lower - 1e-8).all() and (whole.upper <= alone.upper + 1e-8).all()
+    assert (whole.lower <= exact.lower + 1e-6).all()
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_several_polytopes_points_and_networks_without_activations(name):
+    graph = random_graph(2, "mlp", inputs=3, width=4, depth=2)
+    polytopes = [random_box(s, 3, 0.3, halfspaces=s) for s in range(2)]
+    together, apart = bound(graph, polytopes, name), [bound(graph, p, name) for p in polytopes]
+    np.testing.assert_allclose(together.lower, np.min([r.lower for r in apart], 0), atol=1e-3)
+    x = np.array([0.3, -0.2, 0.5])
+    point = bound(graph, (x, x), name)
+    np.testing.assert_allclose(point.lower, graph(torch.as_tensor(x)).numpy(), atol=1e-6)
+    weight = torch.tensor([[2.0, -1.0]], dtype=torch.float64)
+    affine = Graph((Input(2), Affine((0,), (Dense(weight),), torch.ones(1, dtype=torch.float64))), (2,), (1,))
+    report = bound(affine, unit(2), name)
+    np.testing.assert_allclose([report.lower[0], report.upper[0]], [0, 3], atol=1e-8)
+
+
+def test_an_input_set_that_only_a_linear_program_shows_empty():
+    graph, box = random_graph(0, "mlp", inputs=3), random_box(0, 3, 0.5)
+    normals = np.array([[1.0, 1.0, 1.0], [-1.0, -1.0, -1.0]])
+    offsets = np.array([1.0, -1.0]) * (normals[:1] @ (box.lower + 0.1)).item() - np.array([0.0, 1e-3])
+    empty = Polytope(box.lower, box.upper, normals, offsets)
+    assert not any(empty.contains(x) for x in sample(box, 500))
+    with pytest.raises(BadInput, match="empty"):
+        bound(graph, empty, "triangle")
+
+
+# ---- what is refused, and what is said
+
+
+def test_smooth_layers_are_named_or_refused(tmp_path, capsys):
+    graph, polytope = random_graph(1, "tanh", inputs=3, width=4, depth=2), random_box(1, 3, 0.4)
+    assert bound(graph, polytope, "triangle").notes == ()
+    y = graph(torch.as_tensor(sample(polytope, 2000))).numpy()
+    for name in ("k-relu", "prima", "m-1", "m-2", "p-1"):
+        report = bound(graph, polytope, name)
+        assert (report.lower <= y).all() and (y <= report.upper).all()
+        assert len(report.notes) == 2 and all("Tanh" in note and "one at a time" in note for note in report.notes)
+        with pytest.raises(BadInput, match=r"layer 'Tanh2' is Tanh"):
+            bound(graph, polytope, name + ":strict=on")
+    (tmp_path / "net.onnx").write_bytes(graph_to_onnx(random_graph(1, "tanh", inputs=2, outputs=2)))
+    files = [str(tmp_path / "net.onnx"), str(save_property(tmp_path / "p.vnnlib", UNSAT))]
+    assert cli.run(["bound", *files, "--relaxation", "m-2", "--json"]) == 0
+    assert "one at a time" in json.loads(capsys.readouterr().out)["notes"][0]
+    assert cli.run(["bound", *files, "--relaxation", "m-2:strict=on"]) == 2
+    assert "strict=on" in capsys.readouterr().err
+
+
+def test_limits_are_one_sentence_that_names_the_layer():
+    graph, polytope = random_graph(0, "mlp", inputs=4, width=8, depth=2), random_box(0, 4, 1.0)
+    last = graph.nodes[graph.activations[-1]].name
+    first = graph.nodes[graph.activations[0]].name
+    for name, layer, words in (
+        ("p-2:patterns=9", first, "more than 9 activation patterns"),
+        ("p-2:size=5000", "", "more than 5000 coefficients"),
+        ("m-2:size=20000", last, "more than 20000 coefficients"),
+    ):
+        with pytest.raises(BadInput, match=words) as refused:
+            bound(graph, polytope, name)
+        assert layer in str(refused.value) and "\n" not in str(refused.value)
+
+
+def test_the_command_line_takes_names_with_options(tmp_path, capsys):
+    graph = random_graph(6, "mlp", inputs=2, width=6, outputs=2)
+    (tmp_path / "net.onnx").write_bytes(graph_to_onnx(graph))
+    files = [str(tmp_path / "net.onnx"), str(save_property(tmp_path / "p.vnnlib", UNSAT))]
+    found = []
+    for name in ("triangle", "k-relu:k=3,groups=all", "triangle+m-2", "p-2"):
+        assert cli.run(["bound", *files, "--relaxation", name, "--json"]) == 0
+        found.append(json.loads(capsys.readouterr().out)["lower"])
+    assert all((np.array(found[0]) <= np.array(tighter) + 1e-7).all() for tighter in found[1:])
+    assert cli.run(["bound", *files, "--relaxation", "k-relu:size=3"]) == 2
+    said = capsys.readouterr().err
+    assert "has no option 'size'" in said and said.count("\n") == 1
