@@ -17,6 +17,7 @@ Soundness: outward rounded. `doubt` bounds what the products multiplier * coeffi
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -27,7 +28,6 @@ from ..kernels.rounding import gamma
 from ..problems.graph import Affine, Graph
 from .facets import Facets, joined
 from .rounding import INFLATE, Scales
-
 
 # Rows with fewer than one coefficient in so many are kept sparse.
 SPARSE = 8
@@ -52,8 +52,10 @@ class Block:
         if SPARSE * width > size:
             return Block(coefficients.new_zeros(count, size).scatter_add(1, index, coefficients))
         at = torch.stack([torch.arange(count, device=index.device)[:, None].expand_as(index), index]).flatten(1)
-        rows = torch.sparse_coo_tensor(at, coefficients.flatten(), (count, size)).coalesce()
-        return Block(rows.to_sparse_csr(), turned=rows.t().coalesce().to_sparse_csr())
+        rows = torch.sparse_coo_tensor(at, coefficients.flatten(), (count, size), check_invariants=True).coalesce()
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
+            return Block(rows.to_sparse_csr(), turned=rows.t().coalesce().to_sparse_csr())
 
     def pull(self, multiplier: Tensor, size: int) -> Tensor:  # (B, S, C) -> (B, S, n)
         """multiplier @ rows."""
@@ -149,7 +151,7 @@ class Joint:
         each = []
         for layer, own in zip(self.layers, self._split(multiplier), strict=True):
             f = layer.facets
-            size = f.on_post.square().sum(1).clamp(min=torch.finfo(own.dtype).tiny)
+            size = (f.on_post.square() + f.on_pre.square()).sum(1).clamp(min=torch.finfo(own.dtype).tiny)
             if f.position not in coefficients:
                 each.append(own + 1.0)
                 continue

@@ -126,7 +126,7 @@ def test_linear_bounds_are_below_the_triangle_program(kind, decided):
 @pytest.mark.parametrize("halfspaces", (0, 1))
 def test_all_phases_decided_equals_the_exact_program(halfspaces, monkeypatch):
     """Every unstable neuron decided, multipliers optimised at length: the bound reaches the cell's linear program."""
-    monkeypatch.setattr("partita.relaxations.alpha.DECAY", 0.995)
+    monkeypatch.setattr("partita.relaxations.ascent.DECAY", 0.995)
     gaps = []
     for seed in range(4):
         p = rows_of(problem("mlp", seed, torch.float64, decided=16, halfspaces=halfspaces), slice(0, 2))

@@ -1,0 +1,277 @@
+"""Multi-neuron rows in backward bounds: sound for any multipliers, as good as the linear program with enough steps."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+import torch
+from conformance import Conformance, problem, rows_of
+from networks import random_box, random_graph, sample
+from scipy.optimize import linprog
+from scipy.sparse import csr_array, vstack
+
+from partita.kernels.separation import separate
+from partita.problems.property import Polytope
+from partita.relaxations.alpha import Alpha
+from partita.relaxations.base import AbstractRelaxation, Optimising
+from partita.relaxations.cutting import cut, layers_read
+from partita.relaxations.exact import Exact
+from partita.relaxations.facets import Facets, joined
+from partita.relaxations.group_rows import chosen_groups, group_rows
+from partita.relaxations.groups import all_subsets
+from partita.relaxations.joint import Joint
+from partita.relaxations.linear import Linear, part
+from partita.relaxations.lp import highs
+from partita.relaxations.lp.encode import encode
+from partita.relaxations.refine import refined
+from partita.relaxations.root import root
+from partita.relaxations.strengthen import lean, strengthened
+from partita.relaxations.types import Multipliers, Pieces, Rows
+
+DTYPES = (torch.float32, torch.float64)
+RELU = ("mlp", "conv", "residual")
+
+
+def root_of(linear: Linear, pieces: Pieces) -> Pieces:
+    """One piece that contains all of them, with bounds of its own."""
+    box = (pieces.lower.amin(0, keepdim=True), pieces.upper.amax(0, keepdim=True))
+    return linear.tighten(Pieces.boxes(*box, linear.graph.neurons))[0]
+
+
+def first(pieces_or_rows: Rows) -> Rows:
+    """The rows of the first piece, as objectives of a root; what they say of the input is left out."""
+    return Rows(pieces_or_rows.coefficients[:1], pieces_or_rows.constants[:1])
+
+
+@dataclass(frozen=True, eq=False)
+class WithRows(AbstractRelaxation):
+    """Rows found at the pieces' common root, M_1's and those of pairs and triples, then optimised on each piece."""
+
+    linear: Linear
+
+    def bound(self, pieces, rows, start=None):
+        alpha = Alpha(self.linear, 5)
+        whole = root_of(self.linear, pieces)
+        found = cut(alpha, whole, first(rows), layers_read(alpha, whole), math.inf, rounds=2)
+        extra = [f for size in (2, 3) for f in pairs(alpha, whole, size)]
+        kept = torch.ones(len(found.joint or ()), dtype=torch.bool)
+        joint = found.joint or Joint((), tuple(n.size for n in self.linear.graph.nodes))
+        for f in extra:
+            joint, _ = joint.grown(self.linear.graph, self.linear.scales, [f], kept)
+            kept = torch.ones(len(joint), dtype=torch.bool)
+        return Optimising(replace(alpha, joint=joint if len(joint) else None)).bound(pieces, rows)
+
+
+def pairs(alpha: Alpha, whole: Pieces, size: int, most: int = 12) -> list[Facets]:
+    """Rows of some groups of every layer."""
+    found = []
+    for i in alpha.linear.graph.activations:
+        low, high = (side[0] for side in part(alpha.linear.graph, whole, i))
+        undecided = ((low < 0) & (high > 0)).nonzero()[:, 0]
+        if len(undecided) >= size:
+            rows = group_rows(alpha, whole, i, all_subsets(undecided, size)[:most])
+            found += [] if rows is None else [rows]
+    return found
+
+
+class TestWithRows(Conformance):
+    kinds = ("mlp", "conv", "residual", "leaky", "sigmoid")
+    batch_tolerance = (2e-1, 2e-1)  # which rows are found depends on the company a piece is in
+    refreshes = False
+
+    def build(self, linear, graph):
+        return WithRows(linear)
+
+
+# Separation.
+
+
+def envelope(weight, bias, lower, upper, point) -> float:
+    """The least concave function above relu(w v + b) on the box, at a point: a program over the box's corners."""
+    corners = np.array(list(itertools.product(*zip(lower, upper, strict=True))))
+    values = np.maximum(corners @ weight + bias, 0)
+    sides = np.concatenate([corners.T, np.ones((1, len(corners)))])
+    return -linprog(-values, A_eq=sides, b_eq=np.append(point, 1.0)).fun
+
+
+def test_separated_rows_are_the_envelope():
+    """Anderson et al. 2020: the row that is found is tight at its point; there is no better one."""
+    random = torch.Generator().manual_seed(0)
+    for _ in range(20):
+        uniform = lambda *shape: torch.rand(*shape, generator=random, dtype=torch.float64)  # noqa: E731
+        weight, bias = 2 * uniform(3, 4) - 1, uniform(3) - 0.5
+        lower = -uniform(3, 4)
+        upper = lower + 2 * uniform(3, 4)
+        points = lower[:, None] + (upper - lower)[:, None] * uniform(3, 5, 4)
+        coefficients, offset = separate(weight, bias, lower, upper, points)
+        found = (coefficients * points).sum(-1) + offset
+        for j, q in np.ndindex(3, 5):
+            sides = (t.numpy() for t in (weight[j], bias[j], lower[j], upper[j], points[j, q]))
+            assert found[j, q].item() == pytest.approx(envelope(*sides), abs=1e-7)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("degenerate", (False, True))
+def test_separated_rows_hold_at_every_corner(dtype, degenerate):
+    random = torch.Generator().manual_seed(1)
+    corners = torch.tensor(list(itertools.product((0.0, 1.0), repeat=6)), dtype=torch.float64)
+    for _ in range(200):
+        weight = torch.randn(4, 6, generator=random, dtype=dtype) * 10 ** torch.randint(-3, 4, (1,), generator=random)
+        lower = torch.randn(4, 6, generator=random, dtype=dtype)
+        upper = lower + torch.rand(4, 6, generator=random, dtype=dtype)
+        if degenerate:
+            upper[:, :2] = lower[:, :2]
+            weight[:, 3] = 0
+        bias = torch.randn(4, generator=random, dtype=dtype)
+        points = lower[:, None] + (upper - lower)[:, None] * torch.rand(4, 3, 6, generator=random, dtype=dtype)
+        coefficients, offset = separate(weight, bias, lower, upper, points)
+        at = lower[:, None].double() + corners * (upper.double() - lower.double())[:, None]  # (4, V, 6)
+        value = ((at * weight[:, None].double()).sum(-1) + bias[:, None].double()).clamp(min=0)
+        above = at @ coefficients.double().mT + offset[:, None].double()
+        assert (value[..., None] <= above + 1e-13 * (1 + above.abs())).all()
+
+
+# Any multipliers.
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("kind", RELU)
+def test_every_multiplier_is_sound(kind, dtype):
+    random = torch.Generator().manual_seed(2)
+    met = 0
+    for seed in range(6):
+        graph, box = random_graph(seed, kind, inputs=9, width=10, depth=3), random_box(seed, 9, 0.6)
+        linear, whole = root(graph, graph.to(dtype), *(torch.as_tensor(s) for s in (box.lower, box.upper)))
+        alpha = Alpha(linear, 3)
+        rows = Rows(torch.randn(1, 3, graph.output_size, generator=random).to(dtype), torch.zeros(1, 3, dtype=dtype))
+        joint = cut(alpha, whole, rows, layers_read(alpha, whole), math.inf, rounds=3).joint
+        if joint is None:
+            continue
+        truth = (torch.as_tensor(graph(torch.as_tensor(sample(box, 4000)))) @ rows.coefficients[0].double().mT).amin(0)
+        for size in (0.01, 0.3, 10.0):
+            start = alpha.start(whole, 3)
+            prices = size * torch.rand(1, 3, len(joint), generator=random).to(dtype)
+            start = Multipliers(torch.rand(start.choice.shape, generator=random).to(dtype), start.split, prices)
+            found = replace(alpha, joint=joint).bound(whole, rows, start, steps=0)[0].lower[0]
+            assert (found.double() <= truth).all()
+            met += len(joint)
+    assert met > 100
+
+
+# As good as the linear program.
+
+
+def program(graph, whole: Pieces, box: Polytope, facets: list[Facets], row: torch.Tensor) -> float:
+    """The triangle program over the same pre-activation bounds, with these rows."""
+    boxes = [(torch.as_tensor(box.lower), torch.as_tensor(box.upper))]
+    for node in graph.nodes[1:]:
+        boxes.append(tuple(torch.full((node.size,), s, dtype=torch.float64) for s in (-1e3, 1e3)))
+    for i in graph.activations:
+        boxes[graph.nodes[i].inputs[0]] = tuple(side[0].double() for side in part(graph, whole, i))
+    encoding = encode(graph, box, boxes=boxes)
+    model, n = encoding.model, len(encoding.model.cost)
+    matrices, sides = [model.matrix], [model.row_upper]
+    for f in facets:
+        dense = np.zeros((len(f), n))
+        post, pre = f.dense(graph.nodes[f.position].size)
+        for node, rows in ((f.position, post), (graph.nodes[f.position].inputs[0], pre)):
+            at = encoding.first[node]
+            dense[:, at : at + rows.shape[1]] += rows.numpy()
+        if f.on_source is not None:
+            at = encoding.first[graph.nodes[graph.nodes[f.position].inputs[0]].inputs[0]]
+            dense[:, at : at + f.on_source.shape[1]] += f.on_source.numpy()
+        matrices.append(csr_array(dense))
+        sides.append(f.offset.numpy())
+    low = np.concatenate([model.row_lower, np.full(sum(len(s) for s in sides[1:]), -np.inf)])
+    model = replace(model, matrix=vstack(matrices, format="csr"), row_lower=low, row_upper=np.concatenate(sides))
+    cost = np.zeros(n)
+    cost[encoding.first[graph.output] : encoding.first[graph.output] + len(row)] = row.numpy()
+    return highs.solve(model.with_objective(cost)).bound_safe
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_pass_reaches_the_linear_program(seed, monkeypatch):
+    """With the same rows and bounds, the multipliers' optimum is the program's: to 1e-3 after enough steps."""
+    monkeypatch.setattr("partita.relaxations.ascent.DECAY", 0.998)
+    graph, box = random_graph(seed, "mlp", inputs=4, width=8, depth=2), random_box(seed, 4, 0.7)
+    linear, whole = root(graph, graph, torch.as_tensor(box.lower), torch.as_tensor(box.upper))
+    alpha = Alpha(linear, 20, rate=0.05, patient=True)
+    row = torch.randn(1, 1, graph.output_size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    rows = Rows(row, torch.zeros(1, 1, dtype=torch.float64))
+    joint = cut(alpha, whole, rows, layers_read(alpha, whole), math.inf, rounds=3).joint
+    facets = ([] if joint is None else [layer.facets for layer in joint.layers]) + pairs(alpha, whole, 2)
+    facets = [joined([f for f in facets if f.position == i]) for i in sorted({f.position for f in facets})]
+    joint = Joint.of(graph, linear.scales, facets)
+    plain = program(graph, whole, box, [], row[0, 0])
+    truth = program(graph, whole, box, facets, row[0, 0])
+    found = replace(alpha, joint=joint).bound(whole, rows, steps=2500)[0].lower.item()
+    assert found <= truth + 1e-7
+    assert found >= truth - 1e-3 * max(1.0, truth - plain), (plain, truth, found)
+
+
+# The root.
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("kind", RELU)
+def test_a_strengthened_root_holds_and_is_no_looser(kind, dtype):
+    for seed in range(3):
+        graph, box = random_graph(seed, kind, inputs=9, width=12, depth=3), random_box(seed, 9, 0.4)
+        linear, whole = root(graph, graph.to(dtype), *(torch.as_tensor(s) for s in (box.lower, box.upper)))
+        alpha = Alpha(linear, 5)
+        rows = Rows(torch.eye(graph.output_size, dtype=dtype)[None], torch.zeros(1, graph.output_size, dtype=dtype) - 5)
+        plain = replace(alpha, patient=True).bound(whole, rows)[0].lower
+        tight = refined(alpha, whole, math.inf, speakers=4)
+        found = strengthened(alpha, tight, rows, math.inf)
+        points = torch.as_tensor(sample(box, 2000))
+        values = graph.values(points)
+        pre = torch.cat([values[graph.nodes[i].inputs[0]] for i in graph.activations], 1)
+        for piece in (tight, found.root):
+            assert (piece.pre_lower[0].double() <= pre).all() and (pre <= piece.pre_upper[0].double()).all()
+            assert (piece.pre_lower >= whole.pre_lower).all() and (piece.pre_upper <= whole.pre_upper).all()
+        assert (found.result.lower[0].double() <= values[-1].amin(0) - 5).all()
+        assert (found.result.lower >= plain - 1e-4).all()
+        few = lean(alpha, found, 5)
+        assert few.joint is None or len(few.joint) <= 5
+        truth = Exact(graph).bound(
+            whole_in(graph, found.root), Rows(*(t.double() for t in (rows.coefficients, rows.constants)))
+        )
+        assert (found.result.lower <= truth[0].lower + 1e-5).all()
+
+
+def whole_in(graph, piece: Pieces) -> Pieces:
+    """The piece in float64."""
+    real = lambda t: t.double() if t.is_floating_point() else t  # noqa: E731
+    return Pieces(*(real(getattr(piece, name)) for name in piece.__dataclass_fields__))
+
+
+def test_rows_of_few_inputs_are_kept_sparse_and_say_the_same():
+    """A convolution's neurons read a few of many inputs: sparse rows, with the dense ones' bounds."""
+    from partita.relaxations.joint import Block
+
+    random = torch.Generator().manual_seed(3)
+    index = torch.stack([torch.randperm(60, generator=random)[:4] for _ in range(30)])
+    coefficients = torch.randn(30, 4, generator=random, dtype=torch.float64)
+    sparse = Block.of(coefficients, index, 60)
+    dense = Block(torch.zeros(30, 60, dtype=torch.float64).scatter_add(1, index, coefficients))
+    assert sparse.turned is not None
+    price, value = torch.rand(2, 3, 30, dtype=torch.float64), torch.randn(2, 3, 60, dtype=torch.float64)
+    torch.testing.assert_close(sparse.pull(price, 60), dense.pull(price, 60))
+    torch.testing.assert_close(sparse.push(value), dense.push(value))
+    torch.testing.assert_close(sparse.weigh(value[0, 0].abs()), dense.weigh(value[0, 0].abs()))
+
+
+def test_groups_are_chosen_where_the_objectives_lose():
+    p = rows_of(problem("mlp", 3, torch.float64), slice(0, 1))
+    alpha = Alpha(p.linear, 3, patient=True)
+    whole = root_of(p.linear, p.pieces)
+    _, values, form = alpha.bound(whole, first(p.rows))
+    for i in p.graph.activations:
+        groups = chosen_groups(alpha, whole, i, [v[0] for v in values], (-form.at[i][0]).clamp(min=0), 2, 5)
+        assert groups.shape[1] == 2 and len(groups) <= 5
+        low, high = (side[0] for side in part(p.graph, whole, i))
+        assert ((low < 0) & (high > 0))[groups].all()
