@@ -41,8 +41,7 @@ from .lp.encode import Building, Encoding, Joint, sparse
 from .lp.envelope import envelope, over
 from .lp.model import Array, LinearModel, Solution
 from .lp.program import Index
-from .lp.session import Session
-from .triangle import BRIEF, Rows, Setting, cut_bound
+from .triangle import BRIEF, Cutting, Rows, Setting
 
 BROKEN = 1e-8  # how much a row must be broken to be added, relative to the neuron's range
 FEW = 12_000  # undecided neurons times inputs of a layer up to which bounds are tightened by default
@@ -80,27 +79,25 @@ class InputCuts(Joint):
         open_ = ~building.graph.nodes[position].function.decided(*building.boxes[source])
         if not self.layers or not bool(open_.any()) or not self._tightens(building):
             return
-        found = self.setting.session(building.program.model())
-        encoding, start = building.encoding(), building.program.rows
+        programs = Cutting(building.encoding(), self.setting, [self], BRIEF)
         for node, neurons in (*_affine_inputs(building, source, open_), (source, open_)):
-            self._tighten(building, encoding, found, node, neurons)
-        added = found.model.matrix[start:]
-        if added.shape[0]:
-            sides = found.model.row_lower[start:], found.model.row_upper[start:]
-            building.program.add_matrix([(added, np.arange(added.shape[1]))], *sides)
+            self._tighten(building, programs, node, neurons)
+        rows, *sides = programs.cuts()
+        if rows.shape[0]:
+            building.program.add_matrix([(rows, np.arange(rows.shape[1]))], *sides)
 
-    def _tighten(self, building: Building, encoding: Encoding, found: Session, node: int, neurons: Tensor) -> None:
+    def _tighten(self, building: Building, programs: Cutting, node: int, neurons: Tensor) -> None:
         """Proved bounds of some entries of a node, in the building and in the session."""
         lower, upper = (side.clone() for side in building.boxes[node])
         for k in torch.nonzero(neurons).flatten().tolist():
             for sign, side in ((1.0, lower), (-1.0, upper)):
                 cost = np.zeros(building.program.variables)
                 cost[building.first[node] + k] = sign
-                bound = cut_bound(encoding, found, cost, [self], BRIEF)
+                bound = programs.minimise(cost)
                 if np.isfinite(bound):
                     side[k] = sign * max(sign * side[k].item(), bound)
         building.cut_box(node, lower, torch.maximum(lower, upper))
-        found.set_bounds(building.program.lower, building.program.upper)
+        programs.set_bounds(building.program.lower, building.program.upper)
 
     def after(self, building: Building, position: int) -> None:
         """The layer is ready for cuts."""

@@ -21,7 +21,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
-from scipy.sparse import coo_array
+from scipy.sparse import coo_array, csr_array
 from torch import Tensor
 
 from ..problems.activation import LeakyReLU
@@ -43,8 +43,10 @@ class Effort(NamedTuple):
     gain: float  # by which they must move it, relative to its size
 
 
-FINAL = Effort(60, 6, 1e-4)
+FINAL = Effort(40, 5, 1e-3)
 BRIEF = Effort(10, 3, 1e-3)  # for bounds on the way
+HEAVY = 50_000  # coefficients of cuts that are carried on from one objective to the next
+IDLE = 1e-9  # multipliers below are taken for zero
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,40 +139,81 @@ def minima(
     setting: Setting,
     cutters: Sequence[Cutter] = (),
     node: int | None = None,
-    found: Session | None = None,
 ) -> Array:  # (R,)
     """Proved lower bounds of rows . value(node), the output without it; +inf where the program is proved empty.
 
-    Cuts found for one row stay for the others, and rows are solved once more at the end with those found after them.
+    Cuts found for one row stay for the others.
     """
     node = encoding.graph.output if node is None else node
-    found = setting.session(encoding.model) if found is None else found
-    best, seen = np.full(len(rows), -np.inf), np.full(len(rows), -1)
-    for some in (cutters, ()):
-        for r, row in enumerate(rows):
-            if seen[r] == found.model.matrix.shape[0]:
-                continue
-            cost = np.zeros(len(found.model.cost))
-            cost[encoding.first[node] : encoding.first[node] + len(row)] = row
-            best[r] = max(best[r], cut_bound(encoding, found, cost, some))
-            seen[r] = found.model.matrix.shape[0]
+    programs = Cutting(encoding, setting, cutters)
+    best = np.full(len(rows), -np.inf)
+    for r, row in enumerate(rows):
+        cost = np.zeros(len(encoding.model.cost))
+        cost[encoding.first[node] : encoding.first[node] + len(row)] = row
+        best[r] = programs.minimise(cost)
     return best
 
 
-def cut_bound(
-    encoding: Encoding, found: Session, cost: Array, cutters: Sequence[Cutter], effort: Effort = FINAL
-) -> float:
-    """The proved minimum of one objective, after as many rounds of cuts as pay; they stay in the session."""
-    best, values = -np.inf, []
-    for round_ in range(effort.rounds + 1):
-        answer = found.minimise(cost)
-        best = max(best, answer.bound_safe)
-        values.append(answer.value)
-        if not cutters or answer.x is None or best == np.inf or round_ == effort.rounds or not _pays(values, effort):
-            break
-        if not _add_cuts(replace(encoding, model=found.model), found, cutters, answer):
-            break
-    return best
+class Cutting:
+    """A session over a program that grows by cutting planes, and forgets those that lie idle when they weigh too much.
+
+    Rows that are dropped only loosen the program.
+    """
+
+    def __init__(self, encoding: Encoding, setting: Setting, cutters: Sequence[Cutter], effort: Effort = FINAL) -> None:
+        self.encoding, self.setting, self.cutters, self.effort = encoding, setting, cutters, effort
+        self.found = setting.session(encoding.model)
+        self.own = encoding.model.matrix.shape[0]  # rows that are no cuts
+
+    def minimise(self, cost: Array) -> float:
+        """The proved minimum of one objective, after as many rounds of cuts as pay."""
+        best, values = -np.inf, []
+        for round_ in range(self.effort.rounds + 1):
+            answer = self.found.minimise(cost)
+            best = max(best, answer.bound_safe)
+            values.append(answer.value)
+            if not self.cutters or answer.x is None or best == np.inf:
+                break
+            if round_ == self.effort.rounds or not _pays(values, self.effort) or not self._cut(answer):
+                self._forget(answer.dual)
+                break
+        return best
+
+    def set_bounds(self, lower: Array, upper: Array) -> None:
+        """Another box of variables."""
+        self.found.set_bounds(lower, upper)
+
+    def cuts(self) -> tuple[csr_array, Array, Array]:
+        """The cuts there are: rows, lower and upper sides."""
+        model = self.found.model
+        return csr_array(model.matrix[self.own :]), model.row_lower[self.own :], model.row_upper[self.own :]
+
+    def _cut(self, answer: Solution) -> int:
+        """Adds what the cutters find; returns how many rows."""
+        encoding, count = replace(self.encoding, model=self.found.model), 0
+        for cutter in self.cutters:
+            rows = cutter.cuts(encoding, answer)
+            count += len(rows.sides)
+            if rows.sides:
+                at = np.repeat(np.arange(len(rows.sides)), [len(c) for c in rows.columns])
+                entries = (np.concatenate(rows.coefficients), (at, np.concatenate(rows.columns)))
+                matrix = coo_array(entries, (len(rows.sides), len(self.found.model.cost))).tocsr()
+                self.found.add_rows(matrix, np.full(len(rows.sides), -np.inf), np.array(rows.sides))
+        return count
+
+    def _forget(self, dual: Array | None) -> None:
+        """A new session without the cuts that the last bound did not rest on, where all of them weigh too much."""
+        model = self.found.model
+        if dual is None or model.matrix.indptr[-1] - model.matrix.indptr[self.own] <= HEAVY:
+            return
+        rows = np.append(np.arange(self.own), self.own + np.flatnonzero(np.abs(dual[self.own :]) > IDLE))
+        kept = replace(
+            model,
+            matrix=csr_array(model.matrix[rows]),
+            row_lower=model.row_lower[rows],
+            row_upper=model.row_upper[rows],
+        )
+        self.found = self.setting.session(kept)
 
 
 def _pays(values: Sequence[float], effort: Effort) -> bool:
@@ -178,17 +221,3 @@ def _pays(values: Sequence[float], effort: Effort) -> bool:
     if len(values) <= effort.patience:
         return True
     return values[-1] - values[-1 - effort.patience] > effort.gain * (1 + abs(values[-1]))
-
-
-def _add_cuts(encoding: Encoding, found: Session, cutters: Sequence[Cutter], answer: Solution) -> int:
-    """Adds what the cutters find; returns how many rows."""
-    count = 0
-    for cutter in cutters:
-        rows = cutter.cuts(encoding, answer)
-        count += len(rows.sides)
-        if rows.sides:
-            at = np.repeat(np.arange(len(rows.sides)), [len(c) for c in rows.columns])
-            entries = (np.concatenate(rows.coefficients), (at, np.concatenate(rows.columns)))
-            matrix = coo_array(entries, (len(rows.sides), len(found.model.cost))).tocsr()
-            found.add_rows(matrix, np.full(len(rows.sides), -np.inf), np.array(rows.sides))
-    return count

@@ -196,7 +196,7 @@ def program(graph, whole: Pieces, box: Polytope, facets: list[Facets], row: torc
 @pytest.mark.parametrize("seed", range(4))
 def test_the_pass_reaches_the_linear_program(seed, monkeypatch):
     """With the same rows and bounds, the multipliers' optimum is the program's: to 1e-3 after enough steps."""
-    monkeypatch.setattr("partita.relaxations.ascent.DECAY", 0.998)
+    monkeypatch.setattr("partita.relaxations.ascent.DECAY", 0.999)
     graph, box = random_graph(seed, "mlp", inputs=4, width=8, depth=2), random_box(seed, 4, 0.7)
     linear, whole = root(graph, graph, torch.as_tensor(box.lower), torch.as_tensor(box.upper))
     alpha = Alpha(linear, 20, rate=0.05, patient=True)
@@ -208,7 +208,7 @@ def test_the_pass_reaches_the_linear_program(seed, monkeypatch):
     joint = Joint.of(graph, linear.scales, facets)
     plain = program(graph, whole, box, [], row[0, 0])
     truth = program(graph, whole, box, facets, row[0, 0])
-    found = replace(alpha, joint=joint).bound(whole, rows, steps=2500)[0].lower.item()
+    found = replace(alpha, joint=joint).bound(whole, rows, steps=5000)[0].lower.item()
     assert found <= truth + 1e-7
     assert found >= truth - 1e-3 * max(1.0, truth - plain), (plain, truth, found)
 
