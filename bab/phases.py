@@ -2,12 +2,17 @@
 
 The box is the same for all pieces of a case and is never stored; a piece is its list of decided neurons. The root's
 pre-activation bounds hold on every piece, with the decided neurons cut off, so only the objective is bounded again:
-with slopes and decision multipliers that start from the parent's and are optimised for a few steps
-(`relaxations.alpha`). What a piece stores is small: its decisions, one multiplier for each, and the slopes of neurons
-undecided at the root in half precision, which costs nothing in soundness, since any slope is sound.
+with slopes, decision multipliers and multipliers of the root's multi-neuron rows that start from the parent's and are
+optimised for a few steps (`relaxations.alpha`). Whether rows pay below the root is tried out (`trial`).
+
+What a piece stores is small: its decisions, one multiplier for each, and in half precision the slopes of neurons
+undecided at the root and the rows' multipliers, which costs nothing in soundness: any of them is sound.
 """
 
 from __future__ import annotations
+
+import time
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -26,6 +31,7 @@ from .goals import Goals
 from .settle import phases_of, settled
 from .splits import PHASE, Split, add_decisions, fitted
 from .tree import AbstractTree, Bounded, Settled, children_of
+from .trial import Trial, Way
 
 
 class Phases(AbstractTree):
@@ -60,9 +66,17 @@ class Phases(AbstractTree):
         self.piecewise = all(graph.nodes[i].function.kinks for i in graph.activations)
         self.sides = 1 if only_relu(graph) else 2
         self.start = start
+        ways = [Way("alpha-crown" if relaxation.steps else relaxation.linear.rule, 1.0)]
+        if relaxation.joint is not None:
+            ways = [Way("alpha-crown with m-1 rows", 1.0 + relaxation.joint.cost(graph)), *ways]
+        self.trial = Trial(ways)
 
     def describe(self) -> str:
-        return f"activation branches over {len(self.free)} undecided neurons, optimised slopes and multipliers"
+        rows = f", {len(self.relaxation.joint)} multi-neuron rows" if self.relaxation.joint is not None else ""
+        return f"activation branches over {len(self.free)} undecided neurons, optimised slopes and multipliers{rows}"
+
+    def ways(self) -> list[Way]:
+        return self.trial.ways
 
     def roots(self) -> Record:
         count, rows = len(self.goals), self.goals.constants.shape[1]
@@ -113,11 +127,18 @@ class Phases(AbstractTree):
     def bound(self, record: Record) -> Bounded:
         pieces = self.pieces(record)
         rows = self.goals.rows(record["goal"])
-        result, values, _ = self.relaxation.bound(pieces, rows, self._start(record, pieces))
+        way, begun = self.trial.choose(), time.perf_counter()
+        relaxation = self.relaxation if way is self.trial.ways[0] else replace(self.relaxation, joint=None)
+        result, values, _ = relaxation.bound(pieces, rows, self._start(record, pieces))
+        if relaxation.joint is None:  # the rows' multipliers wait for the next time
+            result = replace(result, multipliers=replace(result.multipliers, joint=record["tied"]))
         empty = result.empty | (pieces.pre_lower > pieces.pre_upper).any(1)
         empty |= none_left(pieces, result, pieces.lower, pieces.upper)
         bound = torch.fmax(result.lower.amax(1), record["bound"])
         closed = (bound > 0) | empty
+        parents = record["bound"].clamp(max=0)
+        gains = torch.where(closed, -parents, bound - parents)
+        self.trial.learn(way, parents.tolist(), gains.tolist(), int(closed.sum()), time.perf_counter() - begun)
         near = ~closed & ((result.lower + result.slack) > 0).any(1)
         undecided = undecided_neurons(self.graph, pieces)
         if not self.piecewise:  # a smooth neuron is never decided, but its interval ends at two neighbouring numbers

@@ -56,6 +56,9 @@ class Report(Observer):
         rate = state.pieces / max(state.elapsed, 1e-9)
         self._say(f"c {state.pieces} pieces ({rate:.0f} per s), {state.leaves} leaves, of them {state.confirmed} by")
         self._say(f"c float64 and {state.settled} by a linear program; {spent}")
+        for name, said in outcome.stats.items():
+            if name.startswith("by "):
+                self._say(f"c {name}: {said}")
 
     def _say(self, line: str) -> None:
         self.stream.write(line + "\n")

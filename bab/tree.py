@@ -20,6 +20,7 @@ from ..problems.property import Array
 from ..relaxations.types import Result
 from .frontier import Record
 from .goals import Goals
+from .trial import Way
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +54,10 @@ class AbstractTree(ABC):
 
     goals: Goals
     fill: dict[str, float]  # padding of fields that grow
+
+    def ways(self) -> list[Way]:
+        """The relaxations that pieces were bounded with and what came of each, where there is a choice."""
+        return []
 
     @abstractmethod
     def roots(self) -> Record:

@@ -111,6 +111,7 @@ def _searched(
         "linear programs": state.settled,
         **{f"{what} s": round(seconds, 4) for what, seconds in state.seconds.items()},
         "strategy": strategy.sentence(graph, tree.describe()),
+        **{f"by {way.name}": way.summary() for way in tree.ways()},
     }
     outcome = _outcome(verdict, state.witness, time.monotonic() - start, schedule.reason, state.pieces, stats)
     for observer in observers:

@@ -72,6 +72,11 @@ class Block:
             return (self.rows @ values.flatten(0, 1).mT).mT.unflatten(0, values.shape[:2])
         return values @ self.rows.mT if self.index is None else values[..., self.index] * self.rows[:, 0]
 
+    @property
+    def size(self) -> int:
+        """How many coefficients a product reads."""
+        return self.rows.values().numel() if self.turned is not None else self.rows.numel()
+
     def weigh(self, size: Tensor) -> Tensor:  # (n,) -> (C,)
         """|rows| @ size."""
         if self.turned is not None:
@@ -119,6 +124,12 @@ class Joint:
 
     def __len__(self) -> int:
         return sum(len(layer.facets) for layer in self.layers)
+
+    def cost(self, graph: Graph) -> float:
+        """Multiplications that the rows add to a pass, as a share of what the network's own take."""
+        rows = sum(block.size for layer in self.layers for _, block in layer.parts)
+        own = sum(op.n_in * op.terms for node in graph.nodes if isinstance(node, Affine) for op in node.operators)
+        return rows / max(own, 1)
 
     def below(self, node: int) -> Joint:
         """The rows that say something about the value of `node`."""
