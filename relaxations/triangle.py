@@ -175,7 +175,6 @@ class Cutting:
             if not self.cutters or answer.x is None or best == np.inf:
                 break
             if round_ == self.effort.rounds or not _pays(values, self.effort) or not self._cut(answer):
-                self._forget(answer.dual)
                 break
         return best
 
@@ -190,19 +189,18 @@ class Cutting:
 
     def _cut(self, answer: Solution) -> int:
         """Adds what the cutters find; returns how many rows."""
-        encoding, count = replace(self.encoding, model=self.found.model), 0
-        for cutter in self.cutters:
-            rows = cutter.cuts(encoding, answer)
-            count += len(rows.sides)
-            if rows.sides:
-                at = np.repeat(np.arange(len(rows.sides)), [len(c) for c in rows.columns])
-                entries = (np.concatenate(rows.coefficients), (at, np.concatenate(rows.columns)))
-                matrix = coo_array(entries, (len(rows.sides), len(self.found.model.cost))).tocsr()
-                self.found.add_rows(matrix, np.full(len(rows.sides), -np.inf), np.array(rows.sides))
-        return count
+        encoding = replace(self.encoding, model=self.found.model)
+        found = [rows for cutter in self.cutters if (rows := cutter.cuts(encoding, answer)).sides]
+        self._forget(answer.dual)
+        for rows in found:
+            at = np.repeat(np.arange(len(rows.sides)), [len(c) for c in rows.columns])
+            entries = (np.concatenate(rows.coefficients), (at, np.concatenate(rows.columns)))
+            matrix = coo_array(entries, (len(rows.sides), len(self.found.model.cost))).tocsr()
+            self.found.add_rows(matrix, np.full(len(rows.sides), -np.inf), np.array(rows.sides))
+        return sum(len(rows.sides) for rows in found)
 
     def _forget(self, dual: Array | None) -> None:
-        """A new session without the cuts that the last bound did not rest on, where all of them weigh too much."""
+        """A new session without the cuts that a bound does not rest on, where all of them weigh too much."""
         model = self.found.model
         if dual is None or model.matrix.indptr[-1] - model.matrix.indptr[self.own] <= HEAVY:
             return
