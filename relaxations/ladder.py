@@ -14,10 +14,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..kernels.octahedron import LARGEST
 from ..problems.graph import Graph
 from ..problems.property import Polytope
 from .anderson import InputCuts
 from .block_hull import BlockHull
+from .group_cuts import GroupCuts
 from .lp.boxes import Box
 from .lp.encode import Joint, propagated
 from .lp.model import Array
@@ -27,6 +29,7 @@ from .names import Name
 from .triangle import Cutter, Setting, Tightening, minima, relaxed
 
 SMALL = 60_000  # coefficients up to which M_1 takes its extended form
+MANY = 40  # undecided neurons beyond which group hulls are added as cutting planes
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,6 +80,9 @@ def parts(
     for name in names:
         options = name.options
         match name.kind:
+            case "k-relu" | "prima" if _groups_by_cuts(name, graph, boxes):
+                joints.append(GroupCuts(setting, options["k"], options["groups"], options["directions"], name.kind))
+                cutters.append(joints[-1])
             case "k-relu" | "prima":
                 joints.append(GroupHull(setting, options["k"], options["groups"], options["directions"], name.kind))
             case "m" if _by_cuts(name, graph, boxes):
@@ -112,3 +118,11 @@ def extended_size(graph: Graph, boxes: Sequence[Box]) -> int:
             graph.nodes[j].size for j in graph.nodes[source].inputs
         )
     return size
+
+
+def _groups_by_cuts(name: Name, graph: Graph, boxes: Sequence[Box]) -> bool:
+    """Whether group hulls come as cutting planes: as asked, or where many neurons are undecided."""
+    if name.options["by"] != "auto" or not 2 <= name.options["k"] <= LARGEST:
+        return name.options["by"] == "cuts"
+    sources = [(graph.nodes[i].function, graph.nodes[i].inputs[0]) for i in graph.activations]
+    return sum(int((~function.decided(*boxes[j])).sum()) for function, j in sources) > MANY

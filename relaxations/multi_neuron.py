@@ -11,7 +11,7 @@
   of one layer (see `lp.window`). M_1 by cutting planes is in `anderson`.
 
 The directions of a K-group contain those of its subsets, with the same bounds, so larger groups are never looser.
-A group's hull is written by Balas' disjunction over its 2^K sign patterns.
+A group's hull is written by Balas' disjunction over its 2^K sign patterns; for many groups see `group_cuts`.
 
 Soundness: outward rounded. Directions are proved lower bounds; the hull is exact for the polytope they bound.
 """
@@ -91,51 +91,59 @@ class GroupHull(Joint):
         kinks = building.kinks.get(position)
         if not self.setting.piecewise(building, position, self.word) or kinks is None or self.k == 1:
             return
-        groups = choose_groups(kinks.neurons, _areas(building, position, kinks.neurons), self.k, self.choice)
-        groups = [g for g in groups if len(g) > 1]
-        if not groups:
-            return
-        bounds = self._bounds(building, position, groups)
-        for group, offsets in zip(groups, bounds, strict=True):
-            _add_octahedral_hull(building, position, group, offsets)
-
-    def _bounds(self, building: Building, position: int, groups: Sequence[Index]) -> list[Array]:
-        """For each group the upper sides of its directions of two entries or more, none of them computed twice."""
-        source = building.graph.nodes[position].inputs[0]
-        size = building.graph.nodes[source].size
-        wanted: dict[bytes, int] = {}
-        rows, index = [], []
-        for group in groups:
-            directions = _joint_directions(len(group))
-            dense = np.zeros((len(directions), size))
-            dense[:, group] = directions
-            at = []
-            for row in dense:
-                key = np.flatnonzero(row).tobytes() + row[row != 0].tobytes()
-                if key not in wanted:
-                    wanted[key] = len(rows)
-                    rows.append(row)
-                at.append(wanted[key])
-            index.append(np.array(at))
-        found = -self._least(building, source, -np.stack(rows))
-        return [found[at] for at in index]
-
-    def _least(self, building: Building, source: int, rows: Array) -> Array:
-        """Proved lower bounds of rows of the pre-activations."""
-        best = np.full(len(rows), -np.inf)
-        if self.setting.backward is not None:
-            best = self.setting.backward(source, torch.as_tensor(rows))
-        if self.directions == "lp" or self.setting.backward is None:
-            programs = self.setting.session(building.program.model())
-            columns = building.columns(source)
-            for r, row in enumerate(rows):
-                cost = np.zeros(building.program.variables)
-                cost[columns] = row
-                best[r] = max(best[r], programs.minimise(cost).bound_safe)
-        return best
+        groups = choose_groups(kinks.neurons, areas(building, position, kinks.neurons), self.k, self.choice)
+        for size in range(2, self.k + 1):
+            some = [g for g in groups if len(g) == size]
+            if not some:
+                continue
+            directions = _joint_directions(size)
+            limits = joint_limits(self.setting, building, position, some, self.directions, directions)
+            for group, offsets in zip(some, limits, strict=True):
+                _add_octahedral_hull(building, position, group, offsets)
 
 
-def _areas(building: Building, position: int, neurons: Index) -> Array:
+def joint_limits(
+    setting: Setting,
+    building: Building,
+    position: int,
+    groups: Sequence[Index],  # G of size K
+    way: str,  # backward or lp
+    directions: Array,  # (T, K)
+) -> Array:  # (G, T)
+    """Proved upper bounds of directions of each group's pre-activations, none of them computed twice; +inf for those
+    of one entry, whose bounds are known."""
+    source = building.graph.nodes[position].inputs[0]
+    size = building.graph.nodes[source].size
+    wanted: dict[tuple, int] = {}
+    index = np.full((len(groups), len(directions)), -1)
+    for g, group in enumerate(groups):
+        for t, direction in enumerate(directions):
+            some = direction != 0
+            if some.sum() > 1:
+                key = (tuple(group[some].tolist()), tuple(direction[some].tolist()))
+                index[g, t] = wanted.setdefault(key, len(wanted))
+    rows = np.zeros((len(wanted), size))
+    for at, (neurons, entries) in enumerate(wanted):
+        rows[at, list(neurons)] = entries
+    return np.append(-_least(setting, building, source, -rows, way), np.inf)[index]
+
+
+def _least(setting: Setting, building: Building, source: int, rows: Array, way: str) -> Array:
+    """Proved lower bounds of rows of the pre-activations."""
+    best = np.full(len(rows), -np.inf)
+    if setting.backward is not None and len(rows):
+        best = setting.backward(source, torch.as_tensor(rows))
+    if way == "lp" or setting.backward is None:
+        programs = setting.session(building.program.model())
+        columns = building.columns(source)
+        for r, row in enumerate(rows):
+            cost = np.zeros(building.program.variables)
+            cost[columns] = row
+            best[r] = max(best[r], programs.minimise(cost).bound_safe)
+    return best
+
+
+def areas(building: Building, position: int, neurons: Index) -> Array:
     """Twice the area of each neuron's triangle, but for its slope."""
     lower, upper = (side.numpy()[neurons] for side in building.boxes[building.graph.nodes[position].inputs[0]])
     return -lower * upper
@@ -189,6 +197,6 @@ class InputHull(Joint):
         if self.setting.piecewise(building, position, word) and kinks is not None and len(kinks.neurons):
             model = building.program.model()
             frame = window(building, position, 1)
-            areas = _areas(building, position, kinks.neurons)
-            for group in choose_groups(kinks.neurons, areas, self.k, self.choice):
+            weights = areas(building, position, kinks.neurons)
+            for group in choose_groups(kinks.neurons, weights, self.k, self.choice):
                 add_window(frame, model, group, self.size, self.setting.backend, word)

@@ -54,7 +54,7 @@ class Word:
 STRICT = {"strict": Word(SWITCH)}  # refuse a layer that cannot be treated, instead of saying what is done
 TIGHTEN = {"tighten": Word(SWITCH)}  # pre-activation bounds from the linear program itself
 LIMITS = {"patterns": Whole(1024), "size": Whole(1_500_000)}  # of a hull; coefficients of the program
-DIRECTIONS = {"directions": Word(("backward", "lp"))}
+DIRECTIONS = {"directions": Word(("backward", "lp")), "by": Word(("auto", "hull", "cuts"))}
 
 TABLE: Mapping[str, Mapping[str, Whole | Word]] = {
     "ibp": {},

@@ -19,7 +19,7 @@ from partita.problems.property import Polytope
 from partita.relaxations.api import bound
 from partita.scripts.measure.ladder import RUNGS, TOLERANCE, measured, violations
 
-PROGRAMS = ("triangle", "k-relu", "prima", "m-1", "m-1:by=cuts", "m-2", "p-1", "p-2")
+PROGRAMS = ("triangle", "k-relu", "k-relu:by=cuts", "prima", "prima:by=cuts", "m-1", "m-1:by=cuts", "m-2", "p-1", "p-2")
 
 
 def unit(d: int) -> tuple[np.ndarray, np.ndarray]:
@@ -112,7 +112,7 @@ def test_samples_lie_between_the_bounds(name, kind, halfspaces):
         graph = random_graph(seed, kind, inputs=4, width=4 if kind == "maxpool" else 5, depth=2, outputs=2)
         polytope = random_box(seed, 4, 0.3 if name == "m-2" else 0.6, halfspaces)
         try:
-            report = bound(graph, polytope, name + (":groups=all" if name in ("k-relu", "prima") else ""))
+            report = bound(graph, polytope, name)
         except BadInput as refused:
             assert "which is the limit" in str(refused) and name in ("m-2", "p-1", "p-2")
             continue
@@ -140,6 +140,19 @@ def test_tighter_pre_activations_are_sound_and_tighter(name):
         assert (layer.lower <= z + 1e-9).all() and (z <= layer.upper + 1e-9).all()
         tighter += int((layer.lower > wide.lower + 1e-6).sum())
     assert tighter
+
+
+@pytest.mark.parametrize("family", ("k-relu:k=2,groups=all", "k-relu:k=3,groups=disjoint", "prima"))
+def test_cutting_planes_lie_between_the_triangle_and_the_hulls(family):
+    joined, gained = family + (":" if ":" not in family else ","), []
+    for seed in range(8):
+        graph, polytope = random_graph(seed, "mlp", inputs=4, width=8, depth=2), random_box(seed, 4, 0.7)
+        triangle, cuts, hull = (bound(graph, polytope, n) for n in ("triangle", joined + "by=cuts", joined + "by=hull"))
+        assert (triangle.lower <= cuts.lower + 1e-8).all() and (cuts.lower <= hull.lower + 1e-8).all()
+        assert (triangle.upper >= cuts.upper - 1e-8).all() and (cuts.upper >= hull.upper - 1e-8).all()
+        some = hull.lower - triangle.lower > 1e-4
+        gained += ((cuts.lower - triangle.lower)[some] / (hull.lower - triangle.lower)[some]).tolist()
+    assert len(gained) > 4 and np.mean(gained) > 0.6
 
 
 def test_directions_by_linear_programs_are_no_looser():
