@@ -80,10 +80,8 @@ class Block:
     def weigh(self, size: Tensor) -> Tensor:  # (n,) -> (C,)
         """|rows| @ size."""
         if self.turned is not None:
-            absolute = torch.sparse_csr_tensor(
-                self.rows.crow_indices(), self.rows.col_indices(), self.rows.values().abs(), self.rows.shape
-            )
-            return absolute @ size
+            entries = self.rows.values().abs() * size[self.rows.col_indices()]
+            return torch.segment_reduce(entries, "sum", offsets=self.rows.crow_indices())
         return self.rows.abs() @ size if self.index is None else self.rows[:, 0].abs() * size[self.index]
 
 
