@@ -68,7 +68,7 @@ class Phases(AbstractTree):
         self.start = start
         ways = [Way("alpha-crown" if relaxation.steps else relaxation.linear.rule, 1.0)]
         if relaxation.joint is not None:
-            ways = [Way("alpha-crown with m-1 rows", 1.0 + relaxation.joint.cost(graph)), *ways]
+            ways = [Way("alpha-crown with multi-neuron rows", 1.0 + relaxation.joint.cost(graph)), *ways]
         self.trial = Trial(ways)
 
     def describe(self) -> str:

@@ -11,7 +11,7 @@ Heuristic in what it does when; every bound it hands on is sound.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
@@ -31,8 +31,10 @@ MOST = 1024  # rows that the pieces carry
 Make = Callable[[Alpha, Pieces, Multipliers | None], Phases]
 
 
-def rooted(make: Make, alpha: Alpha, root: Pieces, goals: Goals, deadline: float | None, *, rows: bool) -> Phases:
-    """The tree over the best root that can be had; `rows`: whether multi-neuron rows may be looked for."""
+def rooted(
+    make: Make, alpha: Alpha, root: Pieces, goals: Goals, deadline: float | None, words: Sequence[str]
+) -> Phases:
+    """The tree over the best root that can be had; `words`: the relaxations that multi-neuron rows may come from."""
     tree = make(alpha, root, None)
     if not alpha.steps:
         return tree
@@ -40,15 +42,15 @@ def rooted(make: Make, alpha: Alpha, root: Pieces, goals: Goals, deadline: float
     if not bool(open_.any()):
         return tree
     optimising = replace(alpha, steps=STEPS, rate=RATE)
-    root = refined(optimising, root, until(deadline), SPEAKERS if rows else 0)
+    root = refined(optimising, root, until(deadline), SPEAKERS if "m-1" in words else 0)
     tree = make(alpha, root, None)
-    if not rows:
+    if not words:
         return tree
     open_ = ~tree.bound(tree.roots()).closed
     if not bool(open_.any()):
         return tree
     wanted = objectives(goals, open_)
-    found = lean(alpha, strengthened(replace(alpha, steps=STEPS), root, wanted, until(deadline)), MOST)
+    found = lean(alpha, strengthened(replace(alpha, steps=STEPS), root, wanted, until(deadline), words), MOST)
     if found.joint is None:
         return tree
     alpha = replace(alpha, joint=found.joint)

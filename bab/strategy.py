@@ -15,10 +15,14 @@ from dataclasses import dataclass
 import torch
 
 from ..problems.graph import Graph
+from ..relaxations.names import PROGRAMS, Name, parse
 from .config import Config
 
 SMALL = 12
 TINY = 4
+
+# Rungs of the ladder that trees of phases evaluate in batch; elsewhere, and all others, are linear programs.
+BATCHED_ROWS = ("m-1", "k-relu", "prima")
 
 # Compute capabilities of V100, A100, H100 and H200, B200.
 FULL_RATE = ((7, 0), (8, 0), (9, 0), (10, 0))
@@ -34,6 +38,8 @@ class Strategy:
     relaxation: str
     dtype: torch.dtype
     device: torch.device
+    rows: tuple[str, ...] = ()  # multi-neuron rows in the backward pass
+    programs: tuple[Name, ...] = ()  # relaxations that are one linear program a piece
 
     def sentence(self, graph: Graph, words: str) -> str:
         """What is done and why, in one line."""
@@ -64,7 +70,15 @@ def choose(graph: Graph, config: Config) -> Strategy:
         regions, splits = True, "activation" if splits == "auto" and not low else splits
     if relaxation == "auto":
         relaxation = "crown" if regions else "alpha-crown"
-    return Strategy("regions" if regions else "phases", splits, rule, relaxation, dtype, device)
+    names = parse(relaxation)
+    rows = programs = ()
+    if not regions and config.relaxation == "auto":
+        rows = ("m-1",)
+    elif not regions and len(names) == 1 and names[0].word in BATCHED_ROWS:
+        rows, relaxation = (str(names[0]),), "alpha-crown"
+    elif any(name.kind in PROGRAMS for name in names):
+        programs, relaxation = names, "crown" if regions else "alpha-crown"
+    return Strategy("regions" if regions else "phases", splits, rule, relaxation, dtype, device, rows, programs)
 
 
 def natural_precision(device: torch.device) -> torch.dtype:

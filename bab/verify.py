@@ -165,12 +165,23 @@ def build(
     sizes = [linear.scales.size[i].double().cpu() * 1.001 for i in (0, -1)]
     goals = goals_of(prop, strategy.dtype, strategy.device, *sizes)
     precise_goals = goals_of(prop, torch.float64, "cpu", *sizes)
+
+    def programmed(tree: AbstractTree) -> AbstractTree:
+        if not strategy.programs:
+            return tree
+        from ..relaxations.triangle import Setting
+        from .programs import Programs
+
+        strict = any(name.options.get("strict") == "on" for name in strategy.programs)
+        setting = Setting(config.bounding.backend, None, strict)
+        return Programs(tree, strategy.programs, graph, setting)
+
     if strategy.tree == "regions":
         steps = 4 if config.relaxation in ("auto", "alpha-crown") else 0
         both = Rebounding(linear, steps=steps), Rebounding(precise, clipping=False)
         if strategy.relaxation == "ibp":
             both = Ibp(linear), Ibp(precise)
-        return Regions(
+        tree = Regions(
             graph,
             prop,
             goals,
@@ -180,6 +191,7 @@ def build(
             strategy.splits,
             strategy.rule,
         )
+        return programmed(tree)
     steps = config.bounding.steps if strategy.relaxation == "alpha-crown" else 0
     alpha = Alpha(linear, steps, config.bounding.learning_rate)
 
@@ -188,7 +200,7 @@ def build(
         confirming = Alpha(precise, 0, joint=exact)
         return Phases(graph, prop, goals, precise_goals, alpha, confirming, root, candidates(config), start)
 
-    return rooted(make, alpha, pieces, goals, deadline, rows=config.relaxation == "auto")
+    return programmed(rooted(make, alpha, pieces, goals, deadline, strategy.rows))
 
 
 def _first_attack(attack: Attack, deadline: float | None) -> Witness | None:

@@ -26,7 +26,7 @@ from .lp.model import Array
 from .lp.window import Size
 from .multi_neuron import GroupHull, InputHull
 from .names import Name
-from .triangle import Cutter, Setting, Tightening, minima, relaxed
+from .triangle import Cutter, Cutting, Setting, Tightening, minima, relaxed
 
 SMALL = 60_000  # coefficients up to which M_1 takes its extended form
 MANY = 40  # undecided neurons beyond which group hulls are added as cutting planes
@@ -67,6 +67,32 @@ def linear_bounds(
     spare = 4 * np.finfo(float).eps * (np.abs(constants) + finite.reshape(2, half))
     lower, upper = lowest[:half] + constants - spare[0], constants - lowest[half:] + spare[1]
     return LinearBounds(lower, upper, encoding.boxes, tuple(setting.notes))
+
+
+def least(
+    names: Sequence[Name],
+    graph: Graph,  # float64
+    polytope: Polytope,
+    boxes: Sequence[Box],
+    rows: Array,  # (R, n_out)
+    constants: Array,  # (R,)
+    setting: Setting,
+    on_input: Array | None = None,  # (R, D)
+) -> Array:  # (R,)
+    """Proved lower bounds of rows f(x) + on_input x + constants; as `linear_bounds`, from one side."""
+    boxes = propagated(graph, boxes)
+    joints, cutters = parts(names, setting, graph, boxes)
+    programs = Cutting(relaxed(graph, polytope, boxes, joints), setting, cutters)
+    first, size = programs.encoding.first[graph.output], len(programs.encoding.model.cost)
+    found = np.full(len(rows), -np.inf)
+    for r, row in enumerate(rows):
+        cost = np.zeros(size)
+        cost[first : first + len(row)] = row
+        if on_input is not None:
+            cost[: graph.input_size] += on_input[r]
+        lowest = programs.minimise(cost)
+        found[r] = lowest + constants[r] - 4 * np.finfo(float).eps * (abs(constants[r]) + abs(lowest))
+    return found
 
 
 def parts(

@@ -13,17 +13,22 @@ Soundness: outward rounded, as its parts are.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
 
 from .alpha import Alpha
-from .cutting import cut, layers_read
+from .cutting import Cut, cut, layers_read
+from .facets import Facets, joined
+from .group_rows import chosen_groups, group_rows
 from .joint import Joint
+from .names import Name, parse
 from .refine import refined
 from .types import Pieces, Result, Rows
 
 STEPS = 20  # of the second refinement, which starts with good rows
+GROUPS = {"k-relu": 64, "prima": 128}  # of a layer
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,15 +40,48 @@ class Strengthened:
     result: Result
 
 
-def strengthened(alpha: Alpha, root: Pieces, rows: Rows, deadline: float) -> Strengthened:
-    """Rows for the objectives (1, S, n_out), the layers refined with them, and rows for what that leaves."""
-    found = cut(alpha, root, rows, layers_read(alpha, root), deadline)
+def strengthened(
+    alpha: Alpha, root: Pieces, rows: Rows, deadline: float, words: Sequence[str] = ("m-1",)
+) -> Strengthened:
+    """Rows for the objectives (1, S, n_out), the layers refined with them, and rows for what that leaves.
+
+    `words`: where rows come from, `m-1`, and `k-relu` or `prima` with their options (see `names`).
+    """
+    found = _found(alpha, root, rows, deadline, words)
     now = Strengthened(root, found.joint, found.result)
     if now.joint is None or bool((now.result.lower > 0).all()) or time.monotonic() > deadline:
         return now
     root = refined(replace(alpha, joint=now.joint, steps=STEPS), root, deadline)
-    found = cut(alpha, root, rows, layers_read(alpha, root), deadline)
+    found = _found(alpha, root, rows, deadline, words)
     return Strengthened(root, found.joint, found.result)
+
+
+def _found(alpha: Alpha, root: Pieces, rows: Rows, deadline: float, words: Sequence[str]) -> Cut:
+    """Rows of all the kinds that are wanted."""
+    names = [name for word in words for name in parse(word)]
+    groups = [f for name in names if name.kind in ("k-relu", "prima") for f in _hulls(alpha, root, rows, name)]
+    graph, scales = alpha.linear.graph, alpha.linear.scales
+    if groups:
+        each = [joined([f for f in groups if f.position == i]) for i in sorted({f.position for f in groups})]
+        alpha = replace(alpha, joint=Joint.of(graph, scales, each))
+    layers = layers_read(alpha, root) if any(name.kind == "m" for name in names) else []
+    return cut(alpha, root, rows, layers, deadline)
+
+
+def _hulls(alpha: Alpha, root: Pieces, rows: Rows, name: Name) -> list[Facets]:
+    """The hulls of groups of every layer, chosen where the objectives lose."""
+    graph, size = alpha.linear.graph, int(name.options["k"])
+    _, values, form = replace(alpha, patient=True).bound(root, rows)
+    found = []
+    for i in graph.activations:
+        if i not in form.at or size == 1:
+            continue
+        price = (-form.at[i][0]).clamp(min=0)
+        at = [v[0] for v in values]
+        groups = chosen_groups(alpha, root, i, at, price, size, GROUPS[name.kind])
+        facets = group_rows(alpha, root, i, groups, (at[graph.nodes[i].inputs[0]], at[i]))
+        found += [] if facets is None else [facets]
+    return found
 
 
 def lean(alpha: Alpha, found: Strengthened, most: int) -> Strengthened:
