@@ -29,6 +29,7 @@ class Cut:
 
     result: Result
     joint: Joint | None
+    plain: Result  # before any row was found
 
 
 def layers_read(alpha: Alpha, root: Pieces, before: int | None = None) -> list[Reads]:
@@ -60,7 +61,8 @@ def cut(
         asking = torch.linspace(0, count - 1, speakers, device=root.lower.device).round().long()
     patient = replace(alpha, patient=True, joint=joint if len(joint) else None)
     ascent = patient.ascent(patient.start(root, count), joint)
-    best, values, _ = patient.bound(root, rows, steps=steps, ascent=ascent, node=node)
+    plain, values, _ = patient.bound(root, rows, steps=steps, ascent=ascent, node=node)
+    best = plain
     for _ in range(rounds):
         if time.monotonic() > deadline or (node is None and bool((best.lower > 0).all())):
             break
@@ -73,7 +75,7 @@ def cut(
         patient = replace(patient, joint=joint)
         result, values, _ = patient.bound(root, rows, steps=steps, ascent=ascent, node=node)
         best = _better(best, result, index)
-    return Cut(best, joint if len(joint) else None)
+    return Cut(best, joint if len(joint) else None, plain)
 
 
 def _better(old: Result, new: Result, index: torch.Tensor) -> Result:

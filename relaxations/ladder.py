@@ -91,7 +91,11 @@ def least(
         if on_input is not None:
             cost[: graph.input_size] += on_input[r]
         lowest = programs.minimise(cost)
-        found[r] = lowest + constants[r] - 4 * np.finfo(float).eps * (abs(constants[r]) + abs(lowest))
+        found[r] = (
+            lowest
+            if not np.isfinite(lowest)
+            else lowest + constants[r] - 4 * np.finfo(float).eps * (abs(constants[r]) + abs(lowest))
+        )
     return found
 
 

@@ -137,7 +137,7 @@ def random_options(random: Random) -> dict:
         "precision": random.choice(["float32", "float64"]),
         "attack": random.choice(["on", "off", "off"]),
         "relaxation": random.choice(
-            ["auto", "auto", "auto", "ibp", "deeppoly-0", "deeppoly-1", "crown", "alpha-crown"]
+            [*["auto"] * 4, "ibp", "deeppoly-0", "deeppoly-1", "crown", "alpha-crown", "triangle", "prima", "m-1"]
         ),
         "batch": random.choice([0, 0, 5, 64]),
         "rule": random.choice(["auto", "widest", "look-ahead"]),

@@ -15,7 +15,10 @@ from partita.problems.errors import BadInput
 from partita.problems.property import robustness_property
 from partita.relaxations.exact import feasible_unsafe
 
-RUNGS = ("ibp", "deeppoly-0", "deeppoly-1", "crown", "alpha-crown", "exact")
+RUNGS = (
+    *("ibp", "deeppoly-0", "deeppoly-1", "crown", "alpha-crown", "exact"),
+    *("triangle", "k-relu", "prima", "m-1", "m-2", "p-1", "p-2", "triangle+m-1"),
+)
 
 
 @pytest.mark.parametrize("relaxation", RUNGS)
@@ -30,11 +33,28 @@ def test_every_rung_agrees_with_the_oracle(relaxation):
             continue
         outcome = partita.verify(graph, prop, relaxation=relaxation, timeout=30, attack="off")
         assert outcome.verdict == ("sat" if least < 0 else "unsat"), (seed, outcome.reason)
-        assert relaxation in outcome.stats["strategy"]
+        assert relaxation in outcome.stats["strategy"] or f"({relaxation})" in outcome.stats["strategy"]
         if outcome.witness is not None:
             assert prop.violated_by(*outcome.witness)
         verdicts.append(outcome.verdict)
     assert len(verdicts) > 3 and set(verdicts) == {"sat", "unsat"}
+
+
+@pytest.mark.parametrize("relaxation", ("m-1", "k-relu", "prima", "prima:k=2", "auto"))
+def test_rows_in_the_backward_pass_agree_with_the_oracle(relaxation):
+    """Networks of more inputs, whose neurons are decided: rows enter the multipliers' ascent."""
+    verdicts, met = [], 0
+    for seed in range(6):
+        graph = random_graph(seed, ("mlp", "residual")[seed % 2], inputs=14, width=10, depth=3)
+        prop = random_property(seed, graph, radius=0.35, halfspaces=seed % 2)
+        least = min(feasible_unsafe(graph, c.inputs, u).upper for c in prop.cases for u in c.unsafe)
+        if abs(least) < 1e-4:
+            continue
+        outcome = partita.verify(graph, prop, relaxation=relaxation, timeout=30, attack="off")
+        assert outcome.verdict == ("sat" if least < 0 else "unsat"), (seed, outcome.reason)
+        met += "multi-neuron rows" in outcome.stats["strategy"]
+        verdicts.append(outcome.verdict)
+    assert len(verdicts) > 3 and met > 0
 
 
 @pytest.mark.parametrize("split", ("auto", "input", "polyhedral", "activation"))
