@@ -114,9 +114,7 @@ def add_window(
     return len(found)
 
 
-def _local(
-    window: Window, model: LinearModel, columns: Index, z: Index
-) -> tuple[LinearModel, list[Branch], csr_array]:
+def _local(window: Window, model: LinearModel, columns: Index, z: Index) -> tuple[LinearModel, list[Branch], csr_array]:
     """The rows over `columns` alone, with a slack for each lower row of an undecided neuron inside the window; the
     neurons to branch on, layer after layer; and the unit rows of what is tied besides the last outputs."""
     building = window.building
