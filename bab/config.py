@@ -35,7 +35,7 @@ Relaxation = Literal[  # by name alone; see `relaxations.names` for numbers and 
     *("triangle", "k-relu", "prima", "m-1", "p-1", "exact"),
 ]
 Rule = Literal["auto", "widest", "sensitivity", "babsr", "look-ahead"]
-Backend = Literal["highs", "gurobi"]
+Backend = Literal["highs", "gurobi", "layers", "first-order"]
 Switch = Literal["on", "off"]
 
 
@@ -50,7 +50,7 @@ class BoundingConfig:
 
     steps: int = _at_least(0, 5)  # gradient steps on slopes and multipliers
     learning_rate: float = _at_least(0.0, 0.1)
-    backend: Backend = "highs"  # of the mixed-integer programs of `exact`
+    backend: Backend = "highs"  # of linear programs, and of the mixed-integer programs of `exact`
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import yaml
 
 from partita.bab.config import PRESETS, Config, load_config, options, presets
 from partita.problems.errors import BadInput
+from partita.relaxations.names import LADDER
 
 
 def flat(mapping, prefix=""):
@@ -35,7 +36,7 @@ def test_every_preset_loads(name):
         assert config != Config()
 
 
-@pytest.mark.parametrize("name", ["ibp", "deeppoly-0", "deeppoly-1", "crown", "alpha-crown", "exact"])
+@pytest.mark.parametrize("name", LADDER)
 def test_each_rung_has_its_preset(name):
     assert load_config(name).relaxation == name
 

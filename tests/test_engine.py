@@ -407,3 +407,19 @@ def verify_unchecked(graph: Graph, prop: Property, **overrides):
 
     with np.errstate(all="ignore"):
         return partita.verify(graph, prop, timeout=2.0, attack="off", max_pieces=200, **overrides)
+
+
+def test_between_two_turns_of_the_attack_the_search_takes_a_step():
+    """A turn that costs nothing is always within its budget: it would be followed by another for ever."""
+    from partita.bab.frontier import Frontier
+    from partita.bab.schedule import Schedule
+    from partita.bab.state import State
+
+    state = State(frontier=Frontier(), goals=1, named=1, batch=1, deadline=None)
+    state.pieces, state.last_attack = 7, 0.0
+    schedule = Schedule(True, None)
+    assert schedule.attacking(state)
+    schedule.attacked_at = state.pieces
+    assert not schedule.attacking(state)
+    state.pieces += 1
+    assert schedule.attacking(state)
