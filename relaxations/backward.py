@@ -23,8 +23,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from ..kernels.dot import dot
-from ..kernels.substitute import substitute
+from ..kernels.dot import dot_and_absolute
+from ..kernels.rows import add_weighed
+from ..kernels.substitute import Weights, substitute_weighed
 from ..problems.activation import LeakyReLU, Lines
 from ..problems.graph import Activation, Affine, Graph, Input, Product
 from .rounding import Scales, weigh
@@ -68,18 +69,18 @@ def backward(
         node = graph.nodes[position]
         match node:
             case Affine():
-                gain = dot(coefficient, node.bias)
-                slack = slack + weigh(coefficient, scales.affine[position])
+                gain, cost = dot_and_absolute(coefficient, node.bias, scales.affine[position])
+                slack = slack + cost
                 for source, operator in zip(node.inputs, node.operators, strict=True):
                     slack = slack + _add(pending, source, operator.adjoint(coefficient), scales)
             case Activation():
                 if record:
                     seen[position] = coefficient
                 relu = isinstance(node.function, LeakyReLU)
-                below, gain = substitute(coefficient, lines[position], zero_lower_bias=relu)
                 source, vector = node.inputs[0], scales.activation[position]
-                if vector is not None:
-                    slack = slack + weigh(below if relu else coefficient, vector)
+                weights = Weights(under=vector) if relu else Weights(above=vector)
+                below, gain, cost = substitute_weighed(coefficient, lines[position], weights, zero_lower_bias=relu)
+                slack = slack + cost
                 slack = slack + _add(pending, source, below, scales)
             case Product():
                 raise NotImplementedError(f"node {node.name}: products have no linear relaxation yet")
@@ -102,7 +103,7 @@ def _with(
     if added is None or coefficient is None:
         return (added if coefficient is None else coefficient), 0.0
     # Before they are added: where the two cancel, what each of them rounded away does not.
-    return coefficient + added, weigh(coefficient.abs() + added.abs(), scales.sum[node])
+    return add_weighed(coefficient, added, scales.sum[node])
 
 
 def _add(pending: dict[int, Tensor], node: int, value: Tensor, scales: Scales) -> Tensor | float:

@@ -25,12 +25,14 @@ import torch
 from torch import Tensor
 
 from ..kernels.rounding import gamma
+from ..kernels.rows import LayerRows, layer_rows, pull
 from ..problems.graph import Affine, Graph
 from .facets import Facets, joined
 from .rounding import INFLATE, Scales
 
 # Rows with fewer than one coefficient in so many are kept sparse.
 SPARSE = 8
+LISTED = 1 << 24  # coefficients up to which a GPU holds them dense
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +42,7 @@ class Block:
     rows: Tensor  # (C, n), (C, 1) or a CSR tensor (C, n)
     index: Tensor | None = None  # (C,)
     turned: Tensor | None = None  # the sparse rows' transpose, CSR (n, C)
+    listed: LayerRows | None = None  # dense rows by neuron, where products are fused
 
     @staticmethod
     def of(coefficients: Tensor, index: Tensor | None, size: int) -> Block:  # (C, K), (C, K) or dense without
@@ -49,8 +52,9 @@ class Block:
         count, width = coefficients.shape
         if width == 1:
             return Block(coefficients, index[:, 0])
-        if SPARSE * width > size:
-            return Block(coefficients.new_zeros(count, size).scatter_add(1, index, coefficients))
+        if SPARSE * width > size or (coefficients.is_cuda and count * size <= LISTED):
+            dense = coefficients.new_zeros(count, size).scatter_add(1, index, coefficients)
+            return Block(dense, listed=layer_rows(dense) if coefficients.is_cuda else None)
         at = torch.stack([torch.arange(count, device=index.device)[:, None].expand_as(index), index]).flatten(1)
         rows = torch.sparse_coo_tensor(at, coefficients.flatten(), (count, size), check_invariants=True).coalesce()
         with warnings.catch_warnings():
@@ -59,6 +63,8 @@ class Block:
 
     def pull(self, multiplier: Tensor, size: int) -> Tensor:  # (B, S, C) -> (B, S, n)
         """multiplier @ rows."""
+        if self.listed is not None:
+            return pull(multiplier, self.listed)
         if self.turned is not None:
             return (self.turned @ multiplier.flatten(0, 1).mT).mT.unflatten(0, multiplier.shape[:2])
         if self.index is None:
