@@ -20,14 +20,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations, product
-from math import comb
+from itertools import product
 
 import numpy as np
 import torch
 from scipy.sparse import csr_array
 
-from ..problems.errors import BadInput
+from .groups import all_subsets, disjoint, overlapping
 from .lp.disjunction import Alternative, add_hull
 from .lp.encode import Building, Joint
 from .lp.model import Array, LinearModel
@@ -41,32 +40,20 @@ MOST = 5000  # groups of one layer
 def choose_groups(neurons: Index, area: Array, k: int, choice: str) -> list[Index]:
     """Groups of K of the neurons (U,), whose relaxations have these areas: `all` subsets, `disjoint` or `sparse`.
 
-    Disjoint groups take neighbours in the order of their area. Sparse ones (Müller et al. 2022) take, of each run
-    of 2 K neighbours in that order, those subsets that share at most one neuron with each other.
-    Fewer than K neurons are one group.
+    Disjoint groups take neighbours in the order of their area; sparse ones, of each run of 2 K neighbours in that
+    order, subsets that share at most one neuron with each other (see `groups`). Fewer than K neurons are one group.
     """
     if len(neurons) <= k:
         return [np.sort(neurons)] if len(neurons) else []
-    if choice == "all":
-        if comb(len(neurons), k) > MOST:
-            raise BadInput(
-                f"{len(neurons)} undecided neurons have {comb(len(neurons), k)} groups of {k}, more than {MOST}; "
-                "take groups=sparse or groups=disjoint"
-            )
-        return [np.array(g) for g in combinations(np.sort(neurons).tolist(), k)]
-    order = neurons[np.argsort(-area, kind="stable")]
-    if choice == "disjoint":
-        runs = [order[at : at + k] for at in range(0, len(order), k)]
-        return [np.sort(run) for run in runs if len(run) > 1 or k == 1]
-    groups: list[Index] = []
-    for at in range(0, len(order), 2 * k):
-        run = order[at : at + 2 * k].tolist()
-        kept: list[tuple[int, ...]] = []
-        for group in combinations(run, min(k, len(run))):
-            if all(len(set(group) & set(other)) <= 1 for other in kept):
-                kept.append(group)
-        groups += [np.sort(np.array(g)) for g in kept if len(g) > 1 or k == 1]
-    return groups
+    order = torch.from_numpy(neurons[np.argsort(-area, kind="stable")])
+    match choice:
+        case "all":
+            found = all_subsets(order.sort().values, k, MOST)
+        case "disjoint":
+            found = disjoint(order, k)
+        case _:
+            found = overlapping(order, k, part=2 * k, overlap=min(1, k - 1))
+    return list(found.sort(1).values.numpy())
 
 
 def octahedron(k: int) -> Array:  # (3^k - 1, k)
