@@ -50,7 +50,7 @@ def rooted(
     if not bool(open_.any()):
         return tree
     wanted = objectives(goals, open_)
-    found = lean(alpha, strengthened(replace(alpha, steps=STEPS), root, wanted, until(deadline), words), MOST)
+    found = lean(alpha, strengthened(Alpha(alpha.linear, STEPS), root, wanted, until(deadline), words), MOST)
     if found.joint is None:
         return tree
     alpha = replace(alpha, joint=found.joint)

@@ -193,7 +193,8 @@ def build(
         )
         return programmed(tree)
     steps = config.bounding.steps if strategy.relaxation == "alpha-crown" else 0
-    alpha = Alpha(linear, steps, config.bounding.learning_rate)
+    rate = config.bounding.learning_rate
+    alpha = Alpha(linear, steps, rate, joint_rate=rate / 2)
 
     def make(alpha: Alpha, root: Pieces, start: Multipliers | None) -> Phases:
         exact = None if alpha.joint is None else alpha.joint.to(precise.graph, precise.scales)
