@@ -65,7 +65,7 @@ class Phases(AbstractTree):
         self.free = undecided_neurons(graph, root)[0].nonzero()[:, 0]
         self.piecewise = all(graph.nodes[i].function.kinks for i in graph.activations)
         self.sides = 1 if only_relu(graph) else 2
-        self.start = start
+        self.start, self.untreated = start, []
         ways = [Way("alpha-crown" if relaxation.steps else relaxation.linear.rule, 1.0)]
         if relaxation.joint is not None:
             ways = [Way("alpha-crown with multi-neuron rows", 1.0 + relaxation.joint.cost(graph)), *ways]
@@ -77,6 +77,9 @@ class Phases(AbstractTree):
 
     def ways(self) -> list[Way]:
         return self.trial.ways
+
+    def notes(self) -> list[str]:
+        return self.untreated
 
     def roots(self) -> Record:
         count, rows = len(self.goals), self.goals.constants.shape[1]

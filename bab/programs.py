@@ -46,6 +46,9 @@ class Programs(AbstractTree):
     def ways(self) -> list[Way]:
         return [*self.inner.ways(), self.way]
 
+    def notes(self) -> list[str]:
+        return [*self.inner.notes(), *self.setting.notes]
+
     def roots(self) -> Record:
         return self.inner.roots()
 

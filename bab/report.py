@@ -57,7 +57,7 @@ class Report(Observer):
         self._say(f"c {state.pieces} pieces ({rate:.0f} per s), {state.leaves} leaves, of them {state.confirmed} by")
         self._say(f"c float64 and {state.settled} by a linear program; {spent}")
         for name, said in outcome.stats.items():
-            if name.startswith("by "):
+            if name.startswith(("by ", "note ")):
                 self._say(f"c {name}: {said}")
 
     def _say(self, line: str) -> None:

@@ -59,6 +59,10 @@ class AbstractTree(ABC):
         """The relaxations that pieces were bounded with and what came of each, where there is a choice."""
         return []
 
+    def notes(self) -> list[str]:
+        """What a relaxation that was asked for could not treat, and what was done instead; one sentence each."""
+        return []
+
     @abstractmethod
     def roots(self) -> Record:
         """One piece for each goal, not yet bounded."""

@@ -10,6 +10,7 @@ import torch
 
 from ..kernels.memory import keep_pages
 from ..kernels.threads import threads_for
+from ..problems.errors import BadInput
 from ..problems.graph import Graph
 from ..problems.property import Array, Property
 from ..relaxations.alpha import Alpha
@@ -112,6 +113,7 @@ def _searched(
         **{f"{what} s": round(seconds, 4) for what, seconds in state.seconds.items()},
         "strategy": strategy.sentence(graph, tree.describe()),
         **{f"by {way.name}": way.summary() for way in tree.ways()},
+        **{f"note {number}": note for number, note in enumerate(tree.notes(), 1)},
     }
     outcome = _outcome(verdict, state.witness, time.monotonic() - start, schedule.reason, state.pieces, stats)
     for observer in observers:
@@ -201,7 +203,21 @@ def build(
         confirming = Alpha(precise, 0, joint=exact)
         return Phases(graph, prop, goals, precise_goals, alpha, confirming, root, candidates(config), start)
 
-    return programmed(rooted(make, alpha, pieces, goals, deadline, strategy.rows))
+    untreated = [] if config.relaxation == "auto" else [t for word in strategy.rows for t in said(graph, word)]
+    tree = rooted(make, alpha, pieces, goals, deadline, strategy.rows)
+    tree.untreated = untreated
+    return programmed(tree)
+
+
+def said(graph: Graph, word: str) -> list[str]:
+    """What rows of a relaxation that was asked for cannot treat; `BadInput` where that must not be."""
+    from ..relaxations.names import parse
+    from ..relaxations.strengthen import untreated
+
+    found = untreated(graph, word)
+    if found and any(name.options.get("strict") == "on" for name in parse(word)):
+        raise BadInput(f"{found[0]}; without strict=on that is what is done")
+    return found
 
 
 def _first_attack(attack: Attack, deadline: float | None) -> Witness | None:

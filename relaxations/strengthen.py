@@ -18,6 +18,8 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from ..problems.activation import LeakyReLU
+from ..problems.graph import Affine, Graph
 from .alpha import Alpha
 from .cutting import Cut, cut, layers_read
 from .facets import Facets, joined
@@ -39,6 +41,25 @@ class Strengthened:
     root: Pieces
     joint: Joint | None
     result: Result
+
+
+def untreated(graph: Graph, word: str) -> list[str]:
+    """One sentence for each layer that rows of this kind leave to single-neuron lines."""
+    said = []
+    for name in parse(word):
+        for i in graph.activations:
+            node, below = graph.nodes[i], graph.nodes[graph.nodes[i].inputs[0]]
+            why = ""
+            if not isinstance(node.function, LeakyReLU):
+                why = f"is {node.function.name}"
+            elif name.kind == "m" and node.function.slope:
+                why = "is LeakyRelu"
+            elif name.kind == "m" and (not isinstance(below, Affine) or len(below.inputs) != 1):
+                why = "reads several layers"
+            if why:
+                layer = node.name or f"node {i}"
+                said.append(f"{name.word}: layer {layer!r} {why}, so its neurons are relaxed one at a time")
+    return said
 
 
 def strengthened(

@@ -57,6 +57,17 @@ def test_rows_in_the_backward_pass_agree_with_the_oracle(relaxation):
     assert len(verdicts) > 3 and met > 0
 
 
+@pytest.mark.parametrize("relaxation", ("m-1", "prima"))
+def test_layers_that_rows_cannot_treat_are_named(relaxation):
+    graph = random_graph(1, "sigmoid", inputs=14, width=6, depth=2)
+    prop = random_property(1, graph, radius=0.05)
+    outcome = partita.verify(graph, prop, relaxation=relaxation, timeout=20, attack="off", max_pieces=50)
+    notes = [said for name, said in outcome.stats.items() if name.startswith("note")]
+    assert len(notes) == 2 and all("Sigmoid" in said and "one at a time" in said for said in notes)
+    with pytest.raises(BadInput, match="Sigmoid"):
+        partita.verify(graph, prop, relaxation=f"{relaxation}:strict=on", timeout=20, attack="off")
+
+
 @pytest.mark.parametrize("split", ("auto", "input", "polyhedral", "activation"))
 def test_intervals_with_every_kind_of_split(split):
     graph = random_graph(1, "mlp", inputs=3, width=6, depth=2)
