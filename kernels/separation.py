@@ -21,7 +21,7 @@ from torch import Tensor
 
 from .dot import absolute_dot
 from .polytope import box_minimum
-from .rounding import gamma
+from .rounding import gamma, unit_roundoff
 
 
 def separate(
@@ -30,6 +30,7 @@ def separate(
     lower: Tensor,  # (J, K)
     upper: Tensor,  # (J, K)
     points: Tensor,  # (J, Q, K), in the boxes
+    doubt: Tensor | None = None,  # (J,) how far w v + b may be off on the box; without it, w and b are exact
 ) -> tuple[Tensor, Tensor]:  # (J, Q, K), (J, Q)
     """Coefficients a and offsets with relu(w v + b) <= a v + offset on each neuron's box, tight for each point."""
     width = upper - lower
@@ -44,7 +45,11 @@ def separate(
     # The share of each coefficient that is taken: all of it, what is left to make up for, nothing.
     taken = (before / sorted_reach.clamp(min=torch.finfo(before.dtype).tiny)).clamp_(0, 1)
     coefficients = torch.zeros_like(gone).scatter_(-1, order, taken) * weight[:, None]
-    return coefficients, certified_offset(weight, bias, lower, upper, coefficients)
+    offset = certified_offset(weight, bias, lower, upper, coefficients)
+    if doubt is not None:
+        offset = offset + doubt[:, None]
+        offset = offset + 2 * unit_roundoff(offset.dtype) * offset.abs()
+    return coefficients, offset
 
 
 def certified_offset(

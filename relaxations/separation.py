@@ -15,11 +15,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from ..kernels.rounding import gamma, unit_roundoff
 from ..kernels.separation import separate
 from ..problems.activation import LeakyReLU
+from ..problems.affine import AbstractLinear
 from ..problems.graph import Activation, Affine, Graph, Input
 from .facets import Facets, joined
 from .linear import part
+from .rounding import INFLATE
 from .types import Pieces
 
 ELEMENTS = 1 << 22  # of one tensor of (points, neurons, inputs)
@@ -48,6 +51,7 @@ class Reads:
     index: Tensor | None  # (J, K); zero weights fill up
     lower: Tensor  # (J, K) bounds of what is read
     upper: Tensor  # (J, K)
+    doubt: Tensor  # (J,) what the stored weights and biases may be off by, over the box
 
     def taken(self, values: Tensor, neurons: slice) -> Tensor:  # (Q, m) -> (J', Q, K)
         """What each neuron reads of each value."""
@@ -68,15 +72,24 @@ def reads(graph: Graph, root: Pieces, position: int) -> Reads | None:
     neurons = ((low < 0) & (high > 0)).nonzero()[:, 0]
     if box is None or not len(neurons) or not bool((box[0].isfinite() & box[1].isfinite()).all()):
         return None
-    rows = [_compressed(operator.rows(some)) for some in neurons.split(max(1, ELEMENTS // operator.n_in))]
+    step = max(1, ELEMENTS // operator.n_in)
+    rows = [_compressed(operator.rows(some)) for some in neurons.split(step)]
+    bias, doubt = below.bias[neurons], _doubt(operator, below.bias, box, neurons, step)
     width = max(index.shape[1] for _, index in rows)
-    bias = below.bias[neurons]
     if 2 * width > operator.n_in:
-        weight = torch.cat([operator.rows(some) for some in neurons.split(max(1, ELEMENTS // operator.n_in))])
+        weight = torch.cat([operator.rows(some) for some in neurons.split(step)])
         lower, upper = (side.expand(len(neurons), -1) for side in box)
-        return Reads(position, source, neurons, weight, bias, None, lower, upper)
+        return Reads(position, source, neurons, weight, bias, None, lower, upper, doubt)
     weight, index = (torch.cat([pad(t, (0, width - t.shape[1])) for t in side]) for side in zip(*rows, strict=True))
-    return Reads(position, source, neurons, weight, bias, index, box[0][index], box[1][index])
+    return Reads(position, source, neurons, weight, bias, index, box[0][index], box[1][index], doubt)
+
+
+def _doubt(operator: AbstractLinear, bias: Tensor, box: tuple[Tensor, Tensor], neurons: Tensor, step: int) -> Tensor:
+    """What storing weights in the working dtype, and folding products of weights in float64 before, can cost (J,)."""
+    rate = 2 * unit_roundoff(bias.dtype) + gamma(operator.terms + 3, torch.float64)
+    largest = torch.maximum(box[0].abs(), box[1].abs())
+    size = torch.cat([operator.magnitude().rows(some) @ largest for some in neurons.split(step)])
+    return INFLATE * rate * (size + bias[neurons].abs())
 
 
 def _compressed(rows: Tensor) -> tuple[Tensor, Tensor]:  # (J, m) -> (J, K), (J, K)
@@ -100,7 +113,7 @@ def broken_rows(
         some = slice(start, start + step)
         neurons, sides = layer.neurons[some], (layer.lower[some], layer.upper[some])
         read = layer.taken(points, some)
-        coefficients, offset = separate(layer.weight[some], layer.bias[some], *sides, read)
+        coefficients, offset = separate(layer.weight[some], layer.bias[some], *sides, read, layer.doubt[some])
         bound = (coefficients * read).sum(-1) + offset  # (J', Q)
         excess = values[layer.position][:, neurons].mT - bound
         most = (layer.weight[some].abs() * (sides[1] - sides[0])).sum(1, keepdim=True)

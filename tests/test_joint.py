@@ -135,6 +135,40 @@ def test_separated_rows_hold_at_every_corner(dtype, degenerate):
         assert (value[..., None] <= above + 1e-13 * (1 + above.abs())).all()
 
 
+def test_rows_hold_for_weights_that_float32_cannot_store():
+    """The network's own weights decide, not what float32 keeps of them: in a narrow box little else is left."""
+    random = torch.Generator().manual_seed(4)
+    from partita.problems.activation import ReLU
+    from partita.problems.affine import Dense
+    from partita.problems.graph import Activation, Affine, Graph, Input
+
+    met = 0
+    for _ in range(40):
+        weight = torch.randn(6, 5, generator=random, dtype=torch.float64)
+        lower = 1e4 * torch.randn(5, generator=random, dtype=torch.float64).float().double()
+        upper = (lower.float() + 0.01).double()
+        # Hardly ever inactive: then a row takes nearly all weights as they are, and nothing else makes room.
+        bias = -torch.minimum(weight * lower, weight * upper).sum(1) - 1e-3 * weight.abs().sum(1) * 0.01
+        last = Affine((2,), (Dense(torch.eye(6, dtype=torch.float64)),), torch.zeros(6, dtype=torch.float64))
+        first = Affine((0,), (Dense(weight),), bias)
+        graph = Graph((Input(5), first, Activation((1,), ReLU(), 6), last), (5,), (6,))
+        linear, whole = root(graph, graph.to(torch.float32), lower, upper)
+        found = layers_read(Alpha(linear, 1), whole)
+        if not found:
+            continue
+        layer = found[0]
+        corner = torch.rand(3, 5, generator=random)
+        points = layer.taken(whole.lower + corner * (whole.upper - whole.lower), slice(None))
+        sides = (layer.weight, layer.bias, layer.lower, layer.upper, points)
+        exact = lower + (upper - lower) * torch.rand(500, 5, generator=random, dtype=torch.float64)
+        value = (exact @ weight[layer.neurons].T + bias[layer.neurons]).clamp(min=0)  # (500, J)
+        coefficients, offset = separate(*sides, layer.doubt)
+        above = torch.einsum("vk,jqk->vjq", exact, coefficients.double()) + offset.double()
+        assert (value[..., None] <= above + 1e-11).all()
+        met += len(layer.neurons)
+    assert met > 50
+
+
 # Any multipliers.
 
 
