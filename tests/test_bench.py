@@ -134,3 +134,45 @@ def test_the_whole_script(tmp_path):
     assert bench(*arguments, "--timeout", "7").returncode == 1
     assert "| digits | 1 | 1 | 0 |" in bench("--markdown", str(out)).stdout
     assert "bench: name the folder" in bench("--families", "digits").stderr
+
+
+def test_the_search_with_and_without_rows(tmp_path):
+    import bench_search
+
+    rows = [
+        {**row(name="a", wall=2.0, pieces=10), "way": "alpha-crown"},
+        {**row(name="a", wall=1.0, pieces=4), "way": "default"},
+        {**row(name="b", verdict="timeout", wall=20.0), "way": "alpha-crown"},
+        {**row(name="b", wall=3.0), "way": "default"},
+    ]
+    plain, default = bench_search.summary(rows).splitlines()[2:]
+    assert plain == "| f | alpha-crown | 1 of 2 | 0 | 22 | 2 | 10 |"
+    assert default == "| f | default | 2 of 2 | 1 | 4 | 1 | 4 |"
+
+
+def test_roots_are_compared_by_the_gap_they_close(tmp_path):
+    import bench_roots
+
+    at = {"family": "f", "onnx": "n", "vnnlib": "p", "attained": [1.0, 1.0], "peak_mb": 100.0}
+    rows = [
+        {**at, "way": "alpha-crown", "lower": [-1.0, -3.0], "seconds": 1.0},
+        {**at, "way": "m-1", "lower": [0.0, -1.0], "seconds": 2.0},
+    ]
+    assert bench_roots.closed(rows) == {"alpha-crown": 0.0, "m-1": 0.5}
+    assert bench_roots.table(rows).splitlines()[-1] == "| f | m-1 | 1 | 50 % | 0 of 2 | 2.0 | 100 |"
+    bench_roots.plot(rows, tmp_path / "roots.svg")
+    assert (tmp_path / "roots.svg").read_text(encoding="utf-8").startswith("<?xml")
+
+
+def test_the_root_of_an_example():
+    """A whole child process of the script: bounds below what is attained."""
+    script, net, prop = (
+        SCRIPTS / "bench_roots.py",
+        EXAMPLES / "digits_relu.onnx",
+        EXAMPLES / "digits_relu_256_0.15.vnnlib",
+    )
+    for way in ("alpha-crown", "triangle", "prima", "m-1"):
+        command = [sys.executable, script, "--one", net, prop, way, "--seconds", "20"]
+        found = json.loads(subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout)
+        assert len(found["lower"]) == len(found["attained"]) == 9
+        assert all(low <= high + 1e-6 for low, high in zip(found["lower"], found["attained"], strict=True))
