@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,7 +19,10 @@ from partita.problems.errors import BadInput
 from partita.problems.graph import Affine, Graph, Input
 from partita.problems.property import Polytope
 from partita.relaxations.api import bound
-from partita.scripts.measure.ladder import RUNGS, TOLERANCE, measured, violations
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
+
+from measure.ladder import RUNGS, TOLERANCE, measured, violations  # noqa: E402
 
 PROGRAMS = ("triangle", "k-relu", "k-relu:by=cuts", "prima", "prima:by=cuts", "m-1", "m-1:by=cuts", "m-2", "p-1", "p-2")
 
