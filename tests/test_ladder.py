@@ -22,7 +22,7 @@ from partita.relaxations.api import bound
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 
-from measure.ladder import RUNGS, TOLERANCE, measured, violations  # noqa: E402
+from measure.ladder import RUNGS, TOLERANCE, measured, violations
 
 PROGRAMS = ("triangle", "k-relu", "k-relu:by=cuts", "prima", "prima:by=cuts", "m-1", "m-1:by=cuts", "m-2", "p-1", "p-2")
 
