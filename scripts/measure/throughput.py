@@ -38,7 +38,7 @@ SETUPS = (
         "onnx/ACASXU_run2a_1_1_batch_2000.onnx.gz",
         "vnnlib/prop_3.vnnlib.gz",
         0.1,
-        (1, 256, 4096),
+        (1, 256, 512, 4096),
     ),
     Setup(
         "mnist 256x4",
