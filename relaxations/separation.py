@@ -1,7 +1,8 @@
 """Rows of M_1 for backward bounds: each neuron over all inputs of its layer, found where the bound stands.
 
 Given relaxed values of the whole network (the points that linear bounds pretend to reach, see `trace`), the rows that
-these break most are found for all undecided ReLUs of a layer at once (`kernels.separation`). They hold on the box of
+these break most are found for all undecided ReLUs of a layer at once (`kernels.separation`); max(z, a z) is
+a z + (1 - a) max(z, 0), so leaky ones get rows in the same way. They hold on the box of
 the layer's inputs, hence on every piece of the set it was taken over.
 
 Soundness: outward rounded, like the offsets they are made with. Which rows are chosen is heuristic.
@@ -41,9 +42,10 @@ def input_box(graph: Graph, root: Pieces, node: int) -> tuple[Tensor, Tensor] | 
 
 @dataclass(frozen=True, eq=False)
 class Reads:
-    """What the undecided ReLUs of a layer read: weights on entries of one node; all of them where `index` is None."""
+    """What the undecided neurons of a layer read: weights on entries of one node; all of them where `index` is None."""
 
     position: int  # of the activation node
+    below: int  # its input, the affine node
     source: int  # the node whose entries are read
     neurons: Tensor  # (J,)
     weight: Tensor  # (J, K)
@@ -52,6 +54,7 @@ class Reads:
     lower: Tensor  # (J, K) bounds of what is read
     upper: Tensor  # (J, K)
     doubt: Tensor  # (J,) what the stored weights and biases may be off by, over the box
+    slope: float  # a of max(z, a z); weights and biases are (1 - a) times the layer's
 
     def taken(self, values: Tensor, neurons: slice) -> Tensor:  # (Q, m) -> (J', Q, K)
         """What each neuron reads of each value."""
@@ -63,8 +66,7 @@ class Reads:
 def reads(graph: Graph, root: Pieces, position: int) -> Reads | None:
     """The undecided neurons of activation node `position`, if rows over their inputs can be made."""
     activation, below = graph.nodes[position], graph.nodes[graph.nodes[position].inputs[0]]
-    relu = isinstance(activation.function, LeakyReLU) and activation.function.slope == 0
-    if not relu or not isinstance(below, Affine) or len(below.inputs) != 1:
+    if not isinstance(activation.function, LeakyReLU) or not isinstance(below, Affine) or len(below.inputs) != 1:
         return None
     source, operator = below.inputs[0], below.operators[0]
     box = input_box(graph, root, source)
@@ -73,20 +75,23 @@ def reads(graph: Graph, root: Pieces, position: int) -> Reads | None:
     if box is None or not len(neurons) or not bool((box[0].isfinite() & box[1].isfinite()).all()):
         return None
     step = max(1, ELEMENTS // operator.n_in)
-    rows = [_compressed(operator.rows(some)) for some in neurons.split(step)]
-    bias, doubt = below.bias[neurons], _doubt(operator, below.bias, box, neurons, step)
+    slope = activation.function.slope
+    rows = [_compressed((1 - slope) * operator.rows(some)) for some in neurons.split(step)]
+    bias, doubt = (1 - slope) * below.bias[neurons], _doubt(operator, below.bias, box, neurons, step)
     width = max(index.shape[1] for _, index in rows)
     if 2 * width > operator.n_in:
-        weight = torch.cat([operator.rows(some) for some in neurons.split(step)])
+        weight = torch.cat([(1 - slope) * operator.rows(some) for some in neurons.split(step)])
         lower, upper = (side.expand(len(neurons), -1) for side in box)
-        return Reads(position, source, neurons, weight, bias, None, lower, upper, doubt)
+        return Reads(position, activation.inputs[0], source, neurons, weight, bias, None, lower, upper, doubt, slope)
     weight, index = (torch.cat([pad(t, (0, width - t.shape[1])) for t in side]) for side in zip(*rows, strict=True))
-    return Reads(position, source, neurons, weight, bias, index, box[0][index], box[1][index], doubt)
+    return Reads(
+        position, activation.inputs[0], source, neurons, weight, bias, index, box[0][index], box[1][index], doubt, slope
+    )
 
 
 def _doubt(operator: AbstractLinear, bias: Tensor, box: tuple[Tensor, Tensor], neurons: Tensor, step: int) -> Tensor:
     """What storing weights in the working dtype, and folding products of weights in float64 before, can cost (J,)."""
-    rate = 2 * unit_roundoff(bias.dtype) + gamma(operator.terms + 3, torch.float64)
+    rate = 4 * unit_roundoff(bias.dtype) + gamma(operator.terms + 3, torch.float64)
     largest = torch.maximum(box[0].abs(), box[1].abs())
     size = torch.cat([operator.magnitude().rows(some) @ largest for some in neurons.split(step)])
     return INFLATE * rate * (size + bias[neurons].abs())
@@ -115,7 +120,8 @@ def broken_rows(
         read = layer.taken(points, some)
         coefficients, offset = separate(layer.weight[some], layer.bias[some], *sides, read, layer.doubt[some])
         bound = (coefficients * read).sum(-1) + offset  # (J', Q)
-        excess = values[layer.position][:, neurons].mT - bound
+        below = layer.slope * values[layer.below][:, neurons].mT if layer.slope else 0.0
+        excess = values[layer.position][:, neurons].mT - below - bound
         most = (layer.weight[some].abs() * (sides[1] - sides[0])).sum(1, keepdim=True)
         which, query = (excess > least * most).nonzero(as_tuple=True)
         if len(which):
@@ -123,6 +129,8 @@ def broken_rows(
             where = None if layer.index is None else layer.index[some][which]
             rows = -coefficients[which, query]
             found.append(
-                Facets(layer.position, neurons[which][:, None], one, 0 * one, offset[which, query], rows, where)
+                Facets(
+                    layer.position, neurons[which][:, None], one, -layer.slope * one, offset[which, query], rows, where
+                )
             )
     return joined(found) if found else None

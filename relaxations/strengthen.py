@@ -52,8 +52,6 @@ def untreated(graph: Graph, word: str) -> list[str]:
             why = ""
             if not isinstance(node.function, LeakyReLU):
                 why = f"is {node.function.name}"
-            elif name.kind == "m" and node.function.slope:
-                why = "is LeakyRelu"
             elif name.kind == "m" and (not isinstance(below, Affine) or len(below.inputs) != 1):
                 why = "reads several layers"
             if why:

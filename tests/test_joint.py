@@ -33,7 +33,7 @@ from partita.relaxations.strengthen import lean, strengthened
 from partita.relaxations.types import Multipliers, Pieces, Rows
 
 DTYPES = (torch.float32, torch.float64)
-RELU = ("mlp", "conv", "residual")
+RELU = ("mlp", "conv", "residual", "leaky")
 
 
 def root_of(linear: Linear, pieces: Pieces) -> Pieces:
