@@ -210,7 +210,9 @@ def plot(rows: list[dict], path: Path) -> None:
     from matplotlib import pyplot
 
     families = list(dict.fromkeys(row["family"] for row in rows))
-    figure, panels = pyplot.subplots(1, len(families), figsize=(4 * len(families), 3.5), sharey=True, squeeze=False)
+    figure, panels = pyplot.subplots(
+        1, len(families), figsize=(4 * len(families), 3.5), sharex=True, sharey=True, squeeze=False
+    )
     each = {key: closed(some) for key, some in grouped(rows).items()}
     for panel, family in zip(panels[0], families, strict=True):
         for way in WAYS:
