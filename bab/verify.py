@@ -175,7 +175,8 @@ def build(
         from .programs import Programs
 
         strict = any(name.options.get("strict") == "on" for name in strategy.programs)
-        setting = Setting(config.bounding.backend, None, strict)
+        limit = None if deadline is None else max(1.0, deadline - time.monotonic())
+        setting = Setting(config.bounding.backend, limit, strict)
         return Programs(tree, strategy.programs, graph, setting)
 
     if strategy.tree == "regions":
