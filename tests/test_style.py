@@ -29,7 +29,8 @@ def test_module(path):
     assert path.name.startswith("__") or ast.get_docstring(tree)
     assert not any(isinstance(node, ast.Global) for node in nodes)
     called = {node.func.id for node in nodes if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
-    assert path.name in COMMAND_LINE or not called & {"print", "input", "breakpoint"}
+    speaks = path.name in COMMAND_LINE or path.parent.name == "commands"
+    assert speaks or not called & {"print", "input", "breakpoint"}
     for node in nodes:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             assert node.end_lineno - node.lineno < LONGEST_FUNCTION, node.name

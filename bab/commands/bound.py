@@ -1,0 +1,26 @@
+"""`partita bound`: bounds of every output, from both sides."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+from ...problems.errors import BadInput
+from ..config import Relaxation, load_config
+from .arguments import CHOICES, Parser, add_choices, exist, files, overrides
+
+
+def run(argv: list[str]) -> int:
+    parser = Parser("bound", "Bounds every output over the property's input set, from both sides.")
+    parser.add_argument("items", nargs="*", metavar="NET PROP [KEY=VALUE ...]")
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of text")
+    add_choices(parser)
+    options = parser.parse_intermixed_args(argv)
+    if options.relaxation is None:
+        raise BadInput(f"--relaxation is missing; name one of {', '.join(get_args(Relaxation)[1:])}")
+    network, prop, pairs = files(options.items, None)
+    config = load_config(options.config, overrides(options, pairs, CHOICES))
+    exist(network, prop)
+    from ..bound_report import bound_report
+
+    print(bound_report(network, prop, config, options.json))
+    return 0

@@ -1,0 +1,112 @@
+"""`partita verify`: decides one property of one network, and says the verdict exactly once whatever happens."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+from ...problems.errors import BadInput
+from .. import clock
+from ..config import Config, load_config
+from ..results import check_writable, result_text, summary_text, write_atomically
+from .arguments import CHOICES, Parser, add_choices, exist, files, overrides, say
+
+
+def run(argv: list[str]) -> int:
+    parser = Parser("verify", "Decides one property of one network.")
+    parser.add_argument("items", nargs="*", metavar="NET PROP [KEY=VALUE ...]")
+    parser.add_argument("--network", metavar="NAME=NET", help="the network; then only PROP is positional")
+    parser.add_argument("--timeout", metavar="S", help="seconds of wall time for the whole process")
+    parser.add_argument("--results", metavar="FILE", type=Path, help="write the competition's results file")
+    parser.add_argument("--summary", metavar="FILE", type=Path, help="write verdict, reason, cost as JSON")
+    add_choices(parser)
+    options = parser.parse_intermixed_args(argv)
+    network, prop, pairs = files(options.items, options.network)
+    config = load_config(options.config, overrides(options, pairs, (*CHOICES, "timeout")))
+    exist(network, prop)
+    for path in (options.results, options.summary):
+        if path is not None:
+            check_writable(path)
+    report = _Report(options.results, options.summary)
+    timer = clock.guard(config.timeout, lambda: report.and_exit("timeout", "the time limit passed within one step"))
+    try:
+        return _decide(network, prop, config, options.network, report)
+    finally:
+        if timer is not None:  # refused input must not turn into a timeout later
+            timer.cancel()
+
+
+def _decide(network: Path, prop: Path, config: Config, declared: str | None, report: _Report) -> int:
+    """Verifies, reports once whatever happens, and returns the exit code."""
+    try:
+        from .. import api
+
+        api.check_device(config)
+        problem = api.load(network, prop)
+        _check_name(problem.property, declared)
+        outcome = api.decide(problem, config, _observers(), clock.deadline(config.timeout))
+    except KeyboardInterrupt:
+        report("unknown", "interrupted")
+        return 130
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "memory" not in str(error):
+            raise
+        report("unknown", "out of memory")
+        return 0
+    report(outcome.verdict, outcome.reason, result_text(outcome, problem.property), outcome.pieces, outcome.stats)
+    return 0
+
+
+def _observers() -> tuple[Any, ...]:
+    """What watches the search and writes its progress to standard error."""
+    from ..report import Report
+
+    return (Report(sys.stderr),)
+
+
+def _check_name(prop: Any, declared: str | None) -> None:
+    """`--network NAME=NET` must name the network that a VNN-LIB 2.0 file declares."""
+    name = (declared or "").partition("=")[0]
+    if declared and prop.declaration is not None and prop.declaration.network != name:
+        raise BadInput(f"--network names '{name}', but the property declares '{prop.declaration.network}'")
+
+
+class _Report:
+    """Says the verdict exactly once: on standard output, in the results file, in the summary.
+
+    The main thread and the guard of the time limit may both want to; the first one does.
+    """
+
+    def __init__(self, results: Path | None, summary: Path | None) -> None:
+        self.results, self.summary = results, summary
+        self.said = threading.Lock()
+
+    def __call__(
+        self, verdict: str, reason: str = "", text: str = "", pieces: int = 0, stats: dict | None = None
+    ) -> None:
+        """`text` is the results file's content, where it is more than the verdict."""
+        if not self.said.acquire(blocking=False):
+            threading.Event().wait()  # the guard is ending the process
+        self._write(verdict, reason, text or f"{verdict}\n", pieces, stats or {})
+
+    def and_exit(self, verdict: str, reason: str) -> None:
+        """From the guard's thread, unless the main thread was first."""
+        if self.said.acquire(blocking=False):
+            try:
+                self._write(verdict, reason, f"{verdict}\n", 0, {})
+            finally:
+                os._exit(0)
+
+    def _write(self, verdict: str, reason: str, text: str, pieces: int, stats: dict) -> None:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+        seconds = clock.age()
+        if self.results is not None:
+            write_atomically(self.results, text)
+        if self.summary is not None:
+            write_atomically(self.summary, summary_text(verdict, reason, pieces, seconds, stats))
+        if reason:
+            say(f"{verdict}: {reason}")
