@@ -11,12 +11,12 @@ import pytest
 import torch
 from networks import graph_to_onnx, random_box, random_graph, sample
 from small_files import UNSAT, save_property
-from theory import nested_max
 
 from partita.bab import cli
 from partita.problems.affine import Dense
 from partita.problems.errors import BadInput
 from partita.problems.graph import Affine, Graph, Input
+from partita.problems.library import barrier, maximum
 from partita.problems.property import Polytope
 from partita.relaxations.api import bound
 
@@ -41,7 +41,7 @@ def test_triangle_on_the_nested_maximum(d, value, fused):
     u = 1.0
     for _ in range(d - 1):
         u = 1 + u * u / (u + 1)
-    graph = nested_max(d, fused)
+    graph = maximum(d, fused)
     assert round(u, 3) == pytest.approx(value, abs=6e-4)
     for name in ("triangle", "triangle:tighten=on", "k-relu:k=1", "prima:k=1", "k-relu:k=3"):
         assert bound(graph, unit(d), name).upper[0] == pytest.approx(u, abs=1e-7), name
@@ -50,7 +50,7 @@ def test_triangle_on_the_nested_maximum(d, value, fused):
 @pytest.mark.parametrize("fused", (False, True))
 @pytest.mark.parametrize("d", (2, 3, 5, 10, 25, 100))
 def test_m_1_is_exact_on_the_nested_maximum(d, fused):
-    report = bound(nested_max(d, fused), unit(d), "m-1")
+    report = bound(maximum(d, fused), unit(d), "m-1")
     assert report.upper[0] == pytest.approx(1.0, abs=1e-6) and report.upper[0] >= 1
     assert report.lower[0] == pytest.approx(0.0, abs=1e-6) and report.lower[0] <= 0
     assert report.seconds < 30
@@ -60,34 +60,15 @@ def test_m_1_is_exact_on_the_nested_maximum(d, fused):
 def test_both_ways_to_m_1_agree_on_the_nested_maximum(fused):
     for d in (3, 5):
         for by in ("hull", "cuts"):
-            assert bound(nested_max(d, fused), unit(d), f"m-1:by={by}").upper[0] == pytest.approx(1.0, abs=1e-6)
+            assert bound(maximum(d, fused), unit(d), f"m-1:by={by}").upper[0] == pytest.approx(1.0, abs=1e-6)
 
 
 def test_blocks_of_all_layers_are_exact():
     for d in (2, 4):
-        assert bound(nested_max(d), unit(d), f"p-{d - 1}").upper[0] == pytest.approx(1.0, abs=1e-8)
+        assert bound(maximum(d), unit(d), f"p-{d - 1}").upper[0] == pytest.approx(1.0, abs=1e-8)
 
 
 # ---- the barrier of one layer at a time (THEORY.md, theorem 3.3)
-
-
-def barrier(k: float) -> Graph:
-    """f_2(f_1(x)), f_1 = relu(1.5 x1 + x2 - 0.5, -1.5 x1 + x2 - 0.5), f_2(u) = -k relu(u1 - relu(u1 - u2) - 1/2)."""
-    from partita.problems.activation import ReLU
-    from partita.problems.graph import Activation
-
-    t = lambda *v: torch.tensor(v, dtype=torch.float64)  # noqa: E731
-    nodes = (
-        Input(2),
-        Affine((0,), (Dense(t([1.5, 1.0], [-1.5, 1.0])),), t(-0.5, -0.5), "z1"),
-        Activation((1,), ReLU(), 2, "u"),
-        Affine((2,), (Dense(t([1.0, -1.0])),), t(0.0), "z2"),
-        Activation((3,), ReLU(), 1, "v"),
-        Affine((2, 4), (Dense(t([1.0, 0.0])), Dense(t([-1.0]))), t(-0.5), "z3"),
-        Activation((5,), ReLU(), 1, "w"),
-        Affine((6,), (Dense(t([-k])),), t(0.0), "y"),
-    )
-    return Graph(nodes, (2,), (1,))
 
 
 def test_hulls_of_single_layers_stop_at_the_barrier_and_blocks_pass_it():

@@ -11,6 +11,8 @@ integers with thousands separators, True and False as yes and no, None empty. JS
 Every table carries the command that computes it. Findings are one paragraph built from the numbers in the
 tables, never written by hand: a sentence that says "exact only at r = L" is chosen by an `if` on the column.
 
+`settled(x)` rounds away what a linear program's tolerances leave (1e-6), so that an exact bound shows as its value.
+
 Figures are matplotlib `Figure`s made without pyplot (`Figure(figsize=...)`, `.subplots()`), so that nothing is global.
 """
 
@@ -134,12 +136,12 @@ class Study:
 
 def shown(cell: Cell) -> str:
     """A cell as text."""
+    if hasattr(cell, "item"):  # a number of numpy or torch
+        cell = cell.item()
     if cell is None:
         return ""
     if isinstance(cell, bool):
         return "yes" if cell else "no"
-    if hasattr(cell, "item"):
-        cell = cell.item()
     if isinstance(cell, int):
         return f"{cell:,}"
     if isinstance(cell, float):
@@ -148,10 +150,10 @@ def shown(cell: Cell) -> str:
 
 
 def _number(x: float) -> str:
-    """Four significant digits; what rounding errors leave of zero is 0."""
+    """Four significant digits."""
     if not math.isfinite(x):
         return "inf" if x > 0 else "-inf" if x < 0 else "nan"
-    if abs(x) < 5e-9:
+    if x == 0:
         return "0"
     if abs(x) >= 1e5 or abs(x) < 1e-4:
         return f"{x:.2e}"
@@ -161,12 +163,19 @@ def _number(x: float) -> str:
 
 
 def _is_number(cell: Cell) -> bool:
-    return not isinstance(cell, (bool, str)) and cell is not None
+    cell = cell.item() if hasattr(cell, "item") else cell
+    return isinstance(cell, (int, float)) and not isinstance(cell, bool)
 
 
 def _plain_cell(cell: Cell) -> Any:
     cell = cell.item() if hasattr(cell, "item") else cell
     return str(cell) if isinstance(cell, float) and not math.isfinite(cell) else cell
+
+
+def settled(x: float, tolerance: float = 1e-6) -> float:
+    """x, or the nearest multiple of 1/1000 if that is within `tolerance` (relative beyond 1)."""
+    near = round(float(x), 3)
+    return near + 0.0 if abs(x - near) <= tolerance * max(1.0, abs(near)) else float(x)
 
 
 def axes(figure: Figure, columns: int = 1, **options: Any) -> Any:
