@@ -21,6 +21,7 @@ from .attack import Attack
 from .frontier import Frontier, Record, select
 from .observer import Observer
 from .schedule import Schedule
+from .splits import twice
 from .state import State
 from .tree import AbstractTree, Bounded
 
@@ -45,7 +46,8 @@ class Engine:
         self.tree, self.attack_with, self.schedule = tree, attack, schedule
         self.observers, self.memory = observers, memory
         roots = tree.roots()
-        self.roots = roots
+        roots["parent"] = torch.full_like(roots["id"], -1)
+        self.roots = self.first = roots
         self.state = State(
             frontier=Frontier(tree.fill),
             goals=len(roots["goal"]),
@@ -55,6 +57,12 @@ class Engine:
         )
         self.budgets = attack.budgets()
 
+    def go_on(self, first: Record, named: int, leaves: int, weight: float) -> None:
+        """Starts from these pieces instead of the roots: those an earlier run left open, which gave `named` ids and
+        closed `leaves` pieces with this share of the tree."""
+        self.first = first
+        self.state.named, self.state.leaves, self.state.weight = named, leaves, weight
+
     def run(self) -> str:
         """The verdict: unsat, sat, timeout or unknown (then `schedule.reason` says why).
 
@@ -63,7 +71,7 @@ class Engine:
         try:
             for observer in self.observers:
                 observer.rooted(self.roots)
-            self.bound(self.roots)
+            self.bound(self.first)
             self.progress("r")
             return self.loop()
         except KeyboardInterrupt:
@@ -106,8 +114,9 @@ class Engine:
             self.shrink(error, len(parents["goal"]))
             state.frontier.push(parents)
             return
-        children["id"] = state.named + torch.arange(len(children["goal"]), device=children["goal"].device)
-        state.named += len(children["goal"])
+        lower = state.named + 2 * torch.arange(len(parents["id"]), device=parents["id"].device)
+        children["id"], children["parent"] = torch.cat([lower, lower + 1]), twice(parents["id"])
+        state.named += len(children["id"])
         for observer in self.observers:
             observer.branched(parents, children)
         self.bound(children)
@@ -161,7 +170,8 @@ class Engine:
         """Close, confirm, settle or keep each bounded piece."""
         state = self.state
         state.pieces += len(bounded.closed)
-        self.close(select(bounded.records, bounded.closed.nonzero()[:, 0]), "bound")
+        for name, rows in bounded.ends():
+            self.close(select(bounded.records, rows), name)
         open_ = ~bounded.closed
         near = (bounded.near & open_).nonzero()[:, 0]
         if len(near):

@@ -1,7 +1,8 @@
 """Who may watch a search. Every method is empty here; an observer overrides what it wants to see.
 
-Observers must not change what they are given. Pieces are named by their `id`, a number in
-the order in which they came to be: the roots are 0 to G - 1.
+Observers must not change what they are given. Pieces are named by their `id`, a number in the order in which they came
+to be: the roots are 0 to G - 1, and of the two children of a piece the upper one's id is the lower one's plus one. A
+record also holds `parent`, the parent's id (-1 for a root), `depth`, `goal` and `bound`.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ class Observer:
         """These pieces were split as their `kind`, `index`, `point` say; children b and b + B are those of piece b."""
 
     def closed(self, leaves: Record, how: str) -> None:
-        """These pieces hold no counterexample; how: bound, float64, linear program."""
+        """These pieces hold no counterexample; how: the name of the relaxation whose bound closed them, or empty,
+        float64, linear program."""
 
     def stuck(self, leaf: Record, reason: str) -> None:
         """This piece can be neither closed nor split: the verdict cannot be unsat any more."""

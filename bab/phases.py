@@ -30,7 +30,7 @@ from .frontier import Record
 from .goals import Goals
 from .settle import phases_of, settled
 from .splits import PHASE, Split, add_decisions, fitted
-from .tree import AbstractTree, Bounded, Settled, children_of
+from .tree import EMPTY, AbstractTree, Bounded, Settled, children_of
 from .trial import Trial, Way
 
 
@@ -158,7 +158,8 @@ class Phases(AbstractTree):
         records |= {"index": choice.index, "point": choice.point}
         best = result.lower.argmax(1)
         points = values[0][torch.arange(len(best), device=best.device), best]
-        return Bounded(records, result, closed, near, ~undecided.any(1), points)
+        by = (bound <= 0).long()
+        return Bounded(records, result, closed, near, ~undecided.any(1), points, by, (way.name, EMPTY))
 
     def _choose(self, record: Record, pieces: Pieces, scores: Tensor, undecided: Tensor, open_: Tensor) -> Split:
         """The best-scored neuron, or the best of a few by what its children's bounds would be."""

@@ -66,7 +66,9 @@ class Programs(AbstractTree):
         self.way.closed += int((bound > 0).sum())
         self.way.seconds += time.perf_counter() - begun
         records = dict(bounded.records) | {"bound": bounded.records["bound"].index_put((open_,), bound)}
-        return replace(bounded, records=records, closed=closed, near=bounded.near & ~closed)
+        by = closed.long() * 0 if bounded.by is None else bounded.by
+        by, names = by.index_put((open_,), by.new_tensor(len(bounded.names))), (*bounded.names, self.way.name)
+        return replace(bounded, records=records, closed=closed, near=bounded.near & ~closed, by=by, names=names)
 
     def _minima(self, pieces: Pieces, rows: Rows) -> Tensor:  # (B,)
         """The best lower bound among each piece's rows; what is rounded to the tree's dtype is rounded down."""

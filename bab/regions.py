@@ -34,7 +34,7 @@ from .frontier import Record
 from .goals import Goals
 from .settle import phases_of, settled
 from .splits import HALF_SPACE, NONE, PHASE, Split, add_half_spaces, cut_boxes, cut_pre, half_spaces, twice
-from .tree import AbstractTree, Bounded, Settled, children_of
+from .tree import EMPTY, AbstractTree, Bounded, Settled, children_of
 
 # At most so many half-spaces stay with a piece; the oldest go first (a piece may only grow by that).
 HALF_SPACES = 8
@@ -60,6 +60,7 @@ class Regions(AbstractTree):
         self.root, self.splits, self.rule = root, splits, rule
         self.root_width = (root.upper - root.lower)[0]
         self.own = 0  # half-spaces that are the input set's
+        self.name = "ibp" if isinstance(relaxation, Ibp) else relaxation.linear.rule
         self.piecewise = all(graph.nodes[i].function.kinks for i in graph.activations)
         self.first_layer = self._first_layer()
         self.fill = {"offsets": torch.inf}
@@ -142,7 +143,8 @@ class Regions(AbstractTree):
             "point": choice.point,
             "normal": choice.normal if choice.normal is not None else torch.zeros_like(left.lower),
         }
-        return Bounded(records, result, closed, near, decided, points)
+        by = (bound <= 0).long()
+        return Bounded(records, result, closed, near, decided, points, by, (self.name, EMPTY))
 
     def confirm(self, record: Record) -> Tensor:
         precise = {k: v.double() if v.is_floating_point() else v for k, v in record.items()}

@@ -6,11 +6,14 @@ multipliers are optimised. A record (see `frontier`) holds what the tree needs t
 
     goal   which goal the piece works on          depth  splits above it
     bound  the best lower bound of its rows       id     its number, in the order in which pieces came to be
+
+and `parent`, the number of the piece it was cut from (the engine gives both numbers).
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -22,6 +25,8 @@ from .frontier import Record
 from .goals import Goals
 from .trial import Way
 
+EMPTY = "empty"  # how a piece ended that was proved to hold no point
+
 
 @dataclass(frozen=True, eq=False)
 class Bounded:
@@ -29,7 +34,8 @@ class Bounded:
 
     records: the same pieces with what became known, ready to be stored.
     closed: proved to hold no counterexample. near: closed but for rounding. decided: no neuron is open any more, or
-    nothing is left to split. points: inputs worth trying as counterexamples.
+    nothing is left to split. points: inputs worth trying as counterexamples. by: of each closed piece, which of `names`
+    closed it.
     """
 
     records: Record
@@ -38,6 +44,19 @@ class Bounded:
     near: Tensor  # (B,) bool
     decided: Tensor  # (B,) bool
     points: Tensor  # (B, D)
+    by: Tensor | None = None  # (B,) int64
+    names: tuple[str, ...] = ("bound",)
+
+    def ends(self) -> Iterator[tuple[str, Tensor]]:
+        """Each name with the rows of the pieces it closed, where there are any."""
+        rows = self.closed.nonzero()[:, 0]
+        if len(rows) == 0:
+            return
+        by = torch.zeros_like(rows) if self.by is None or len(self.names) == 1 else self.by[rows]
+        for number, name in enumerate(self.names):
+            mine = rows[by == number]
+            if len(mine):
+                yield name, mine
 
 
 @dataclass(frozen=True, eq=False)
