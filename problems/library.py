@@ -89,46 +89,54 @@ def barrier(k: float) -> Graph:
     return nodes.graph()
 
 
-def identity_padding(graph: Graph, layers: int, after: int = 0) -> Graph:
-    """The same function with `layers` identity layers y -> ReLU(y) after its activation layer number `after`.
+def identity_padding(graph: Graph, layers: int, after: int = 0, shift: float = 1.0) -> Graph:
+    """The same function with `layers` identity layers after its activation layer number `after`.
 
-    y is a ReLU's output, so that ReLU(y) = y. Everything behind reads y from the last of the new layers: nothing is
-    left that connects both sides but those (Mao and others 2026, lemma 4.1 and theorem 4.2). Raises `BadInput` where
-    the layer's function is another or something behind it reads past it.
+    A layer's outputs y >= 0 are carried as ReLU(y + shift) = y + shift, and everything behind subtracts the shift from
+    the last of the new layers: nothing else is left that connects both sides (Mao and others 2026, lemma 4.1 and
+    theorem 4.2). With `shift` 0 the layers are ReLU(y) = y, the same function and the same relaxations, but for one
+    thing: intervals that are rounded outwards then reach below zero, and the neurons count as undecided. Raises
+    `BadInput` where the layer is not of ReLUs or something behind it reads past it.
     """
     _whole("identity_padding", "layers", layers, 0)
     if not 0 <= after < len(graph.activations):
         raise BadInput(
             f"identity_padding goes after an activation layer 0 to {len(graph.activations) - 1}, not {after}"
         )
-    cut = graph.activations[after]
+    cut, copies = graph.activations[after], 2 * layers
     if graph.nodes[cut].function != ReLU():
         raise BadInput(f"identity_padding goes after a layer of ReLUs, and {graph.nodes[cut].name!r} is another")
     if any(i < cut for node in graph.nodes[cut + 1 :] for i in node.inputs):
         raise BadInput(f"identity_padding after {graph.nodes[cut].name!r} needs that nothing behind reads past it")
     nodes, size = _Nodes(graph.nodes[: cut + 1]), graph.nodes[cut].size
     for k in range(layers):
-        at = nodes.affine([(len(nodes) - 1, np.eye(size))], np.zeros(size), f"pad{k + 1} before")
+        offset = np.full(size, 0.0 if k else shift)
+        at = nodes.affine([(len(nodes) - 1, np.eye(size))], offset, f"pad{k + 1} before")
         nodes.activation(at, ReLU(), f"pad{k + 1}")
     for node in graph.nodes[cut + 1 :]:
-        nodes.append(replace(node, inputs=tuple(i + 2 * layers for i in node.inputs)))
+        moved = replace(node, inputs=tuple(i + copies for i in node.inputs))
+        if layers and isinstance(node, Affine):
+            read = [op.apply(torch.ones(size).double()) for i, op in zip(node.inputs, node.operators) if i == cut]
+            moved = replace(moved, bias=node.bias - shift * sum(read))
+        nodes.append(moved)
     return Graph(tuple(nodes), graph.input_shape, graph.output_shape)
 
 
 def copied_inputs(graph: Graph, lower: ArrayLike) -> Graph:
-    """The same function on {x >= lower}, with x - lower carried through every activation layer, and read by nothing.
+    """The same function on {x >= lower}, its inputs carried through every activation layer, and read by nothing.
 
-    Each layer of ReLUs gets D more neurons, c = ReLU(x - lower) in the first and c = ReLU(c) in the others, which are
-    stably active on {x >= lower}: they add no pattern. Written as ReLU(x) - ReLU(-x) instead, they would double the
-    neurons and add kinks of their own. The output has zero weights on them. `lower`: (D,). Source: Mao and others 2026,
-    theorem 5.1, whose reading decides whether this helps (see `scripts/studies/copied_inputs.py`).
+    Each layer of ReLUs gets D more neurons, c = ReLU(x - lower + 1) in the first and c = ReLU(c) in the others. On
+    {x >= lower} they are at least 1, so that they are stably active however bounds are rounded, and add no pattern.
+    Written as ReLU(x) - ReLU(-x) instead, copies would double the neurons and add kinks of their own. The output has
+    zero weights on them. `lower`: (D,). Source: Mao and others 2026, theorem 5.1, whose reading decides whether this
+    helps (see `scripts/studies/copied_inputs.py`).
     """
     lower = np.broadcast_to(np.asarray(lower, np.float64), (graph.input_size,))
     if not np.isfinite(lower).all():
         raise BadInput("copied_inputs needs finite lower bounds of the inputs")
     if any(node.function != ReLU() for node in graph.nodes if isinstance(node, Activation)):
         raise BadInput("copied_inputs copies inputs by ReLUs, and the network has other activations")
-    size, feeds = graph.input_size, {graph.nodes[i].inputs[0]: i for i in graph.activations}
+    size, feeds = graph.input_size, {graph.nodes[i].inputs[0] for i in graph.activations}
     nodes, source = _Nodes(graph.nodes[:1]), 0
     for position, node in enumerate(graph.nodes[1:], 1):
         if isinstance(node, Activation):
@@ -142,7 +150,7 @@ def copied_inputs(graph: Graph, lower: ArrayLike) -> Graph:
             terms.setdefault(source, np.zeros((node.size, nodes[source].size)))
             terms = {i: np.pad(w, ((0, size), (0, 0))) for i, w in terms.items()}
             terms[source][-size:, -size:] = np.eye(size)
-            bias = np.concatenate([bias, -lower if source == 0 else np.zeros(size)])
+            bias = np.concatenate([bias, np.zeros(size) if source else 1 - lower])
         nodes.affine(list(terms.items()), bias, node.name)
     return Graph(tuple(nodes), graph.input_shape, graph.output_shape)
 
