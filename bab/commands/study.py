@@ -1,0 +1,102 @@
+"""`partita study`: the theory as experiments, of which each is a file in the checkout's `scripts/studies/`.
+
+The installed package holds no scripts, so that they are found beside it and loaded by path: a file of that folder
+with a function `study` is a study. Nothing is imported before its name is known to be right.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import json
+import sys
+import time
+from importlib import import_module
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ...problems.errors import BadInput
+from .arguments import Parser, say
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+FOLDER = Path(__file__).resolve().parents[2] / "scripts" / "studies"
+PACKAGE = "partita_studies"  # what the folder is called once it is loaded
+
+
+def run(argv: list[str]) -> int:
+    parser = Parser("study", "Runs studies of the theory: prints their tables, or writes them with pictures.")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="one or several, or 'all'; without, they are listed")
+    parser.add_argument("--seed", type=int, default=0, metavar="N")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="for tables and pictures; with 'all', for theory.md")
+    parser.add_argument("--json", action="store_true", help="one JSON object a study instead of text")
+    options = parser.parse_args(argv)
+    known = names(FOLDER)
+    if not options.names:
+        print("\n".join(known))
+        return 0
+    everything = options.names == ["all"]
+    chosen = known if everything else [_checked(name, known) for name in options.names]
+    if options.seed < 0:
+        raise BadInput(f"--seed is a whole number of at least 0, not {options.seed}")
+    if options.out is not None and options.out.exists() and not options.out.is_dir():
+        raise BadInput(f"--out names the folder to write to, and {options.out} is a file")
+    package = _package(FOLDER)
+    document = import_module(f"{package.__name__}.document")
+    finished: list[Any] = []
+    for name in document.ordered(chosen):
+        say(f"study {name} ...")
+        finished.append(one(package, name, options.seed))
+        say(f"study {name}: {finished[-1].seconds:.1f} s")
+        if options.out is not None and everything:
+            command = f"partita study all --out {options.out}" + (f" --seed {options.seed}" if options.seed else "")
+            document.data(finished[-1], options.out / "theory")
+            (options.out / "theory.md").write_text(document.document(finished, command), encoding="utf-8")
+        elif options.out is not None:
+            document.save(finished[-1], options.out)
+        print(json.dumps(finished[-1].data(), allow_nan=False) if options.json else finished[-1].plain() + "\n")
+        sys.stdout.flush()
+    return 0
+
+
+def names(folder: Path) -> list[str]:
+    """The studies of a folder: its files that define a function `study`."""
+    if not folder.is_dir():
+        raise BadInput("the studies are scripts of Partita's repository; run this command from an editable checkout")
+    return [path.stem for path in sorted(folder.glob("*.py")) if _defines(path, "study")]
+
+
+def one(package: ModuleType, name: str, seed: int) -> Any:
+    """Runs one study; its `seconds` are wall time."""
+    from dataclasses import replace
+
+    start = time.perf_counter()
+    found = import_module(f"{package.__name__}.{name}").study(seed)
+    return replace(found, seconds=time.perf_counter() - start)
+
+
+def _defines(path: Path, function: str) -> bool:
+    body = ast.parse(path.read_text(encoding="utf-8")).body
+    return any(isinstance(node, ast.FunctionDef) and node.name == function for node in body)
+
+
+def _checked(name: str, known: list[str]) -> str:
+    if name in known:
+        return name
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
+    hint = f"the nearest names are {', '.join(near)}" if near else "no name comes near"
+    raise BadInput(f"there is no study '{name}': {hint}; all of them are {', '.join(known)}, or 'all'")
+
+
+def _package(folder: Path) -> ModuleType:
+    """The folder as a package of its own name, so that the studies' relative imports work."""
+    if PACKAGE in sys.modules:
+        return sys.modules[PACKAGE]
+    spec = spec_from_file_location(PACKAGE, folder / "__init__.py", submodule_search_locations=[str(folder)])
+    assert spec is not None and spec.loader is not None
+    package = module_from_spec(spec)
+    sys.modules[PACKAGE] = package
+    spec.loader.exec_module(package)
+    return package

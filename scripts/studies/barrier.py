@@ -1,0 +1,131 @@
+"""Study 1, the barrier (Mao, Zhang, Vechev 2026, theorem 3.3): what no relaxation of single layers can see.
+
+The theorem: for every T some network has P_1's lower bound at least T below its minimum. `library.barrier(k)` is one
+whose minimum on [-1,1]^2 is 0 and whose P_1 bound is at most -k/2, because the hull of the first layer's image holds a
+point that the first layer never takes. The study bounds it with every rung of the ladder while k grows by factors of
+four, and fits the exponent e of error ~ k^e for each rung (on the last two values of k).
+
+A second table bounds the network from above and samples it: it is 0 on the whole box, so that the lower bound's error
+is all there is to see.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from partita.problems.library import barrier
+from partita.relaxations.api import bound
+
+from .table import Study, Table, axes, settled
+
+RUNGS = ("ibp", "crown", "alpha-crown", "triangle", "k-relu", "m-1", "p-1", "p-2", "p-3", "exact")
+HULLS = ("m-1", "p-1")
+GROWTH = 4
+BOX = (-np.ones(2), np.ones(2))
+COMMAND = "partita study barrier"
+
+
+def study(seed: int = 0, steps: int = 6) -> Study:
+    """Errors of the lower bound for `steps` values of k; nothing is random."""
+    sizes = [GROWTH**i for i in range(steps)]
+    reports = {(k, name): bound(barrier(float(k)), BOX, name) for k in sizes for name in RUNGS}
+    errors = {key: -float(report.lower[0]) for key, report in reports.items()}  # the minimum is 0
+    uppers = {key: float(report.upper[0]) for key, report in reports.items()}  # and so is the maximum
+    sampled = [_sampled(k, seed) for k in sizes]
+    rows = [[k, *(settled(errors[k, name], 1e-5) for name in RUNGS)] for k in sizes]
+    slope = {name: _exponent(sizes, [errors[k, name] for k in sizes]) for name in RUNGS}
+    rows.append(["exponent", *(None if slope[name] is None else round(slope[name], 3) for name in RUNGS)])
+    tables = [
+        Table(
+            "Error of the lower bound: minimum 0 less what is proved",
+            ["k", *RUNGS],
+            rows,
+            COMMAND,
+            "The last row is e in error ~ k^e between the last two k; empty where the error is within tolerances of 0.",
+        ),
+        Table(
+            "The same network from above, and by sampling",
+            ["k", "least sampled", "greatest sampled", *(f"upper bound, {name}" for name in ("triangle", "p-1"))],
+            [
+                [k, *s, settled(uppers[k, "triangle"]), settled(uppers[k, "p-1"])]
+                for k, s in zip(sizes, sampled, strict=True)
+            ],
+            COMMAND,
+            "200,000 points, the corners of the linear regions that matter among them: the function is 0 on the box.",
+        ),
+    ]
+    figures = {"barrier.svg": _figure(sizes, errors)}
+    return Study(
+        "barrier", "Theorem 3.3: the barrier", QUESTION, tables, _findings(sizes, errors, slope, sampled), figures
+    )
+
+
+QUESTION = (
+    "Theorem 3.3 says that relaxations of single layers, even the hull of a whole layer (P_1), have no bounded error: "
+    "for every T some network has a P_1 bound T below its minimum. On the network constructed for it "
+    "(`library.barrier`, three layers, four neurons, minimum 0 on [-1,1]^2), how does each relaxation's error grow "
+    "with the weight k of the last layer, and which relaxations see that the minimum is 0?"
+)
+
+
+def _sampled(k: float, seed: int) -> list[float]:
+    """The least and greatest of many values."""
+    import torch
+
+    random = np.random.default_rng(seed)
+    points = random.uniform(-1, 1, (200_000, 2))
+    points[: 1 << 10] = np.stack(np.meshgrid(*[np.linspace(-1, 1, 32)] * 2), -1).reshape(-1, 2)
+    values = barrier(float(k))(torch.as_tensor(points))
+    return [float(values.min()), float(values.max())]
+
+
+def _exponent(sizes: list[int], errors: list[float]) -> float | None:
+    """Of error ~ k^e, from the two largest k; None where there is no error beyond a solver's tolerances."""
+    if len(sizes) < 2 or errors[-1] < 1e-5 * sizes[-1]:
+        return None
+    return math.log(errors[-1] / errors[-2]) / math.log(sizes[-1] / sizes[-2])
+
+
+def _findings(
+    sizes: list[int], errors: dict[tuple[int, str], float], slope: dict[str, float | None], sampled: list[list[float]]
+) -> str:
+    least = min(errors[k, "p-1"] / k for k in sizes)
+    grows = slope["p-1"] is not None and slope["p-1"] > 0.99
+    exact = [name for name in RUNGS if all(errors[k, name] < 1e-5 * max(1, k) for k in sizes)]
+    unbounded = [name for name in RUNGS if slope[name] is not None and slope[name] > 0.99]
+    said = []
+    if grows and least >= 0.5 - 1e-6:
+        said.append(
+            f"Confirmed: P_1's error is at least k/2 for every k (it is {least:.4g} k or more), the minimum being 0, "
+            "so that k = 2T gives an error of T."
+        )
+    else:
+        said.append(f"Not confirmed: P_1's error is only {least:.4g} k, exponent {slope['p-1']}.")
+    same = all(abs(errors[k, "m-1"] - errors[k, "p-1"]) <= 1e-6 * max(1, k) for k in sizes)
+    if same:
+        said.append("M_1, which joins one neuron at a time with its layer's inputs, is as good as P_1 here.")
+    said.append(f"The error of {', '.join(unbounded)} grows in proportion to k; exact at every k: {', '.join(exact)}.")
+    if "p-2" in unbounded:
+        share = errors[sizes[-1], "p-2"] / errors[sizes[-1], "p-1"]
+        said.append(f"Two layers at a time lose {share:.3g} of what one loses, and are unbounded as well.")
+    if max(abs(v) for pair in sampled for v in pair) > 0:
+        said.append(f"Refuted: samples of values other than 0 ({sampled[-1]}).")
+    said.append(
+        "Open: the theorem speaks of the worst network; how often networks that were trained lose this way is no "
+        "question for this construction."
+    )
+    return " ".join(said)
+
+
+def _figure(sizes: list[int], errors: dict[tuple[int, str], float]):  # type: ignore[no-untyped-def]
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 3.6), layout="constrained")
+    ax = axes(figure)
+    for name, style in (("ibp", ":"), ("triangle", "--"), ("p-1", "-"), ("p-2", "-."), ("p-3", "-")):
+        ax.plot(sizes, [max(errors[k, name], 1e-9) for k in sizes], style, marker="o", ms=3, label=name)
+    ax.set(xscale="log", yscale="log", xlabel="k", ylabel="error of the lower bound (1e-9: exact)")
+    ax.legend(frameon=False)
+    return figure

@@ -1,0 +1,74 @@
+"""What studies leave on disk: a JSON file and pictures for each, and the one document of all, `theory.md`.
+
+    DIR/NAME.json, DIR/NAME.md, DIR/*.svg         of one study (`partita study NAME --out DIR`)
+    DIR/theory.md, DIR/theory/NAME.json, *.svg    of all (`partita study all --out DIR`)
+
+The document is put together from the studies alone; its first paragraph says on what and when they ran. It is written
+anew after every study, so that a run that is cut short leaves those that ended.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Sequence
+from datetime import date
+from pathlib import Path
+
+from .table import Study
+
+ORDER = ("barrier", "padding", "smooth_barrier", "copied_inputs", "maximum", "complexity", "encodings")
+OPENING = """# The theory, run as experiments
+
+Every table here is computed by the command beside it; `{command}` computes all of them and writes this file. Times \
+apart, the same seed gives the same numbers. The networks are in `problems/library.py`, the studies in \
+`scripts/studies/`. Each section ends with what was confirmed, what was refuted and what stays open, in sentences that \
+are chosen by the numbers above them.
+
+{origin}
+"""
+
+
+def ordered(names: Sequence[str]) -> list[str]:
+    """The studies in the order of the theory's statements, others after them by name."""
+    return sorted(names, key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER), name))
+
+
+def save(study: Study, folder: Path, figures: str = ".") -> None:
+    """One study's JSON, Markdown section and pictures."""
+    data(study, folder)
+    (folder / f"{study.name}.md").write_text(study.markdown(figures), encoding="utf-8")
+
+
+def data(study: Study, folder: Path) -> None:
+    """One study's JSON and pictures."""
+    study.save_figures(folder)
+    text = json.dumps(study.data(), indent=1, ensure_ascii=False, allow_nan=False)
+    (folder / f"{study.name}.json").write_text(text + "\n", encoding="utf-8")
+
+
+def document(studies: Sequence[Study], command: str) -> str:
+    """theory.md as text; pictures are linked in `theory/`."""
+    contents = "\n".join(
+        f"{k}. [{study.title}](#{_anchor(study.title)}) ({study.seconds:.0f} s)" for k, study in enumerate(studies, 1)
+    )
+    sections = [study.markdown("theory") for study in studies]
+    return "\n".join([OPENING.format(command=command, origin=origin(studies)), contents + "\n", *sections])
+
+
+def origin(studies: Sequence[Study]) -> str:
+    """When, on what, with what, in how much time."""
+    import torch
+
+    total = sum(study.seconds for study in studies)
+    return (
+        f"Run on {date.today().isoformat()} on {os.cpu_count()} cores, {torch.get_num_threads()} of them for PyTorch; "
+        f"Python {platform.python_version()}, torch {torch.__version__}. {len(studies)} studies, {total:.0f} s in all."
+    )
+
+
+def _anchor(title: str) -> str:
+    """GitHub's anchor of a heading."""
+    kept = "".join(c for c in title.lower() if c.isalnum() or c in " -_")
+    return kept.replace(" ", "-")
