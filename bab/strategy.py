@@ -18,7 +18,7 @@ from ..problems.graph import Graph
 from ..relaxations.names import PROGRAMS, Name, parse
 from .config import Config
 
-SMALL = 12
+SMALL = 16
 TINY = 4
 
 # Rungs of the ladder that trees of phases evaluate in batch; elsewhere, and all others, are linear programs.

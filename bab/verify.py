@@ -162,7 +162,7 @@ def build(
         intervals, pieces = interval_root(working, lower, upper)
         linear = intervals.linear
     else:
-        linear, pieces = root(graph, working, lower, upper, rule)
+        linear, pieces = root(graph, working, lower, upper, rule, deadline)
     precise = in_float64(graph, linear, pieces)
     sizes = [linear.scales.size[i].double().cpu() * 1.001 for i in (0, -1)]
     goals = goals_of(prop, strategy.dtype, strategy.device, *sizes)

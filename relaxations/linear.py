@@ -77,12 +77,24 @@ class Linear:
         empty = torch.zeros(len(pieces), dtype=torch.bool, device=pieces.lower.device)
         scales = self.scales
         if refresh:
-            pieces, empty, scales = self.tighten(pieces, reach)
+            pieces, empty, scales = self._tighten_shared(pieces, reach)
         lines = self.all_lines(pieces)
         output = self.graph.output
         form = backward(self.graph, scales, lines, output, rows.coefficients, rows.constants, record=record)
         form.scales = scales
         return conclude(self, pieces, rows, form, empty, scales=scales), form
+
+    def _tighten_shared(
+        self, pieces: Pieces, reach: dict[int, Tensor] | None = None
+    ) -> tuple[Pieces, Tensor, Scales]:
+        """`tighten`, done once where all pieces are the same set: the roots of a property with several goals."""
+        if len(pieces) == 1 or not pieces.alike():
+            return self.tighten(pieces, reach)
+        one, empty, scales = self.tighten(pieces[:1], reach)
+        every = torch.zeros(len(pieces), dtype=torch.int64, device=pieces.lower.device)
+        if reach is not None:
+            reach.update({position: value.expand(len(pieces), -1, -1) for position, value in reach.items()})
+        return one[every], empty[every], scales.of(every)
 
     def all_lines(self, pieces: Pieces) -> dict[int, Lines]:
         """Lines of every activation node on the pieces' pre-activation bounds."""

@@ -9,6 +9,7 @@ Soundness: outward rounded.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
 import numpy as np
@@ -30,8 +31,12 @@ def root(
     lower: Tensor,  # (D,) float64, CPU
     upper: Tensor,  # (D,)
     rule: str = "crown",
+    deadline: float | None = None,
 ) -> tuple[Linear, Pieces]:
-    """The relaxation to search with, the box as one piece with its pre-activation bounds."""
+    """The relaxation to search with, the box as one piece with its pre-activation bounds.
+
+    Layers whose turn comes after `deadline`, a value of `time.monotonic()`, keep their intervals.
+    """
     like = working.nodes[-1].bias
     pieces = Pieces.boxes(*outward(lower[None], upper[None], like.dtype, like.device), graph.neurons)
     rounding = Rounding(working)
@@ -49,9 +54,10 @@ def root(
         low, high = part(graph, pieces, position)
         torch.fmax(low, ranges[source][0], out=low)
         torch.fmin(high, ranges[source][1], out=high)
-        new_low, new_high = linear.pre_activation(pieces, scales, lines, position, low, high)
-        torch.fmax(low, new_low, out=low)
-        torch.fmin(high, new_high, out=high)
+        if deadline is None or time.monotonic() < deadline:
+            new_low, new_high = linear.pre_activation(pieces, scales, lines, position, low, high)
+            torch.fmax(low, new_low, out=low)
+            torch.fmin(high, new_high, out=high)
         torch.maximum(low, high, out=high)
         lines[position] = linear.lines(position, low, high)
         scales.size[source] = torch.minimum(scales.size[source], torch.maximum(low.abs(), high.abs())[0])

@@ -37,6 +37,10 @@ class Pieces:
     def __getitem__(self, index: Tensor | slice) -> Pieces:
         return Pieces(*(getattr(self, f.name)[index] for f in fields(self)))
 
+    def alike(self) -> bool:
+        """Whether all pieces are the same set, with the same known of their neurons."""
+        return all(bool((value == value[:1]).all()) for value in (getattr(self, f.name) for f in fields(self)))
+
     def space(self, index: Tensor) -> Pieces:
         """Some pieces as sets of inputs: without what is known of their neurons."""
         none = self.neuron[index, :0]

@@ -44,10 +44,10 @@ def test_agrees_with_the_oracle(split, precision, attack):
 
 @pytest.mark.parametrize(("precision", "attack"), [("float32", "on"), ("float32", "off"), ("float64", "off")])
 def test_activation_branches_agree_with_the_oracle(precision, attack):
-    """Thirteen inputs and more are never bisected: pieces are branches."""
+    """Seventeen inputs and more are never bisected: pieces are branches."""
     verdicts = set()
     for seed in range(4, 8):
-        graph = random_graph(seed, ("mlp", "leaky", "residual", "maxpool")[seed % 4], inputs=13, width=6, depth=2)
+        graph = random_graph(seed, ("mlp", "leaky", "residual", "maxpool")[seed % 4], inputs=17, width=6, depth=2)
         options = {"rows": 1 + seed % 3, "cases": 1 + seed % 2, "sets": 1 + seed // 3 % 2, "halfspaces": seed % 3}
         prop = random_property(seed, graph, radius=0.8, **options)
         expected = truth(graph, prop).verdict

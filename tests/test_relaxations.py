@@ -223,3 +223,21 @@ def test_float32_is_not_fooled_by_cancellation():
             if dtype is torch.float64 and gap > 0:
                 assert found > 0.24
     assert minimum(cancelling(0.25), random_box(0, 1), np.ones(1)).lower > 0.2
+
+
+@pytest.mark.parametrize("kind", ("mlp", "conv", "residual", "tanh"))
+def test_pieces_that_are_the_same_set_are_bounded_once(kind, monkeypatch):
+    p = problem(kind, 2, torch.float64)
+    same = p.pieces[torch.zeros(4, dtype=torch.int64)]
+    assert same.alike() and not p.pieces.alike()
+    sizes = []
+    tighten = type(p.linear).tighten
+    counting = lambda self, x, reach: sizes.append(len(x)) or tighten(self, x, reach)  # noqa: E731
+    monkeypatch.setattr(type(p.linear), "tighten", counting)
+    shared, _ = Rebounding(p.linear).bound(same, p.rows)
+    assert sizes == [1]
+    for b in range(4):
+        alone, _ = Rebounding(p.linear).bound(p.pieces[:1], p.rows[b : b + 1])
+        for name in ("lower", "forms", "pre_lower", "pre_upper", "blame", "scores"):
+            got, want = getattr(shared, name)[b], getattr(alone, name)[0]
+            torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-9, msg=name)
