@@ -120,9 +120,20 @@ def sample(polytope: Polytope, count: int, seed: int = 0) -> np.ndarray:
 
 
 def random_property(
-    seed: int, graph: Graph, *, radius: float = 0.5, halfspaces: int = 0, cases: int = 1, sets: int = 1, rows: int = 1
+    seed: int,
+    graph: Graph,
+    *,
+    radius: float = 0.5,
+    halfspaces: int = 0,
+    cases: int = 1,
+    sets: int = 1,
+    rows: int = 1,
+    margin: float = 0.0,
 ) -> Property:
-    """Unsafe sets whose rows come near the sampled minimum, so that both verdicts occur."""
+    """Unsafe sets whose rows come near the sampled minimum, so that both verdicts occur.
+
+    With many inputs samples miss it by far: `margin` moves the sets away, by so many standard deviations.
+    """
     random = np.random.default_rng(seed)
     made = []
     for case in range(cases):
@@ -134,7 +145,7 @@ def random_property(
             values = y @ normals.T
             least = values.min(0) if rows == 1 else np.quantile(values, 0.2, axis=0)
             spread = np.where(values.std(0) > 0, values.std(0), 1.0)  # dead networks are constant
-            unsafe.append(UnsafeSet(normals, -least + random.normal(scale=0.1, size=rows) * spread))
+            unsafe.append(UnsafeSet(normals, -least + (margin + random.normal(scale=0.1, size=rows)) * spread))
         made.append(Case(polytope, tuple(unsafe)))
     return Property(tuple(made), graph.input_size, graph.output_size, f"random{seed}")
 

@@ -49,7 +49,7 @@ def test_activation_branches_agree_with_the_oracle(precision, attack):
     for seed in range(4, 8):
         graph = random_graph(seed, ("mlp", "leaky", "residual", "maxpool")[seed % 4], inputs=17, width=6, depth=2)
         options = {"rows": 1 + seed % 3, "cases": 1 + seed % 2, "sets": 1 + seed // 3 % 2, "halfspaces": seed % 3}
-        prop = random_property(seed, graph, radius=0.8, **options)
+        prop = random_property(seed, graph, radius=0.5, margin=2.0 * (seed % 2), **options)
         expected = truth(graph, prop).verdict
         rule = "look-ahead" if seed % 2 else "auto"
         said = verify(graph, prop, precision=precision, attack=attack, rule=rule)
