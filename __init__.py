@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .bab.api import verify
+    from .bab.partition import partition
     from .relaxations.api import bound
 
-__all__ = ["bound", "verify"]
+__all__ = ["bound", "partition", "verify"]
 __version__ = "0.1.0"
 
 
@@ -23,6 +24,10 @@ def __getattr__(name: str) -> Any:
         from .bab.api import verify
 
         return verify
+    if name == "partition":
+        from .bab.partition import partition
+
+        return partition
     if name == "bound":
         from .relaxations.api import bound
 

@@ -1,0 +1,88 @@
+"""`partita partition`: how many pieces each relaxation needs until a bound is exact, beside A(f, X)."""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+
+from ...problems.errors import BadInput
+from ...relaxations.names import parse
+from .arguments import Parser, exist
+
+
+def run(argv: list[str]) -> int:
+    parser = Parser("partition", "Counts the pieces each relaxation needs until a bound is exact, beside A(f, X).")
+    parser.add_argument("network", metavar="NET", type=Path)
+    parser.add_argument("prop", metavar="PROP", type=Path)
+    parser.add_argument("--relaxations", metavar="A,B,...", default="triangle,m-1", help="names as for partita bound")
+    parser.add_argument("--exactness", metavar="min|max|both|threshold", default="both")
+    parser.add_argument("--threshold", metavar="T", help="with exactness=threshold; else the property is proved")
+    parser.add_argument("--pieces", metavar="activation|input|polyhedral", default="activation")
+    parser.add_argument(
+        "--branching", metavar="RULE|all|optimal", default="all", help="first, last, babsr, strong, widest"
+    )
+    parser.add_argument("--intervals", metavar="tight|crown", default="tight", help="of pre-activations in programs")
+    parser.add_argument("--tolerance", metavar="T", default="1e-6")
+    parser.add_argument("--cells", metavar="open|all", default="open", help="which patterns A counts")
+    parser.add_argument("--no-count", action="store_true", help="leave A(f, X) out")
+    parser.add_argument("--case", metavar="K", help="which of the property's input sets, from 0 on")
+    parser.add_argument("--timeout", metavar="S", help="seconds in all")
+    parser.add_argument("--seed", metavar="N", default="0")
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of text")
+    parser.add_argument("--out", metavar="DIR", type=Path, help="where tables.json and the pictures go")
+    options = parser.parse_args(argv)
+    names = relaxation_list(options.relaxations)
+    for name in names:
+        parse(name)
+    numbers = {
+        key: _number(key, getattr(options, key)) for key in ("threshold", "tolerance", "timeout", "case", "seed")
+    }
+    exist(options.network, options.prop)
+    if options.out is not None and options.out.exists() and not options.out.is_dir():
+        raise BadInput(f"--out {options.out} is a file, not a folder")
+    from ..partition import partition
+    from ..partition_text import dumped, text
+
+    found = partition(
+        options.network,
+        options.prop,
+        names,
+        exactness=options.exactness,
+        pieces=options.pieces,
+        branching=options.branching,
+        intervals=options.intervals,
+        cells=options.cells,
+        count=not options.no_count,
+        **numbers,
+    )
+    print(dumped(found) if options.json else text(found))
+    if options.out is not None:
+        from ..pictures import write
+
+        write(found, options.out)
+    return 0
+
+
+def relaxation_list(text: str) -> list[str]:
+    """The names in `a,b:k=2,groups=all,c`: commas part names, and the options of one name."""
+    names: list[str] = []
+    for part in text.split(","):
+        if names and re.match(r"\s*[a-z]+=", part) and ":" in names[-1]:
+            names[-1] += f",{part.strip()}"
+        else:
+            names.append(part.strip())
+    return names
+
+
+def _number(key: str, text: str | None) -> float | int | None:
+    """An option's value; whole for `case` and `seed`."""
+    if text is None:
+        return None
+    try:
+        value = int(text) if key in ("case", "seed") else float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value) or (key in ("tolerance", "timeout") and value <= 0):
+        raise BadInput(f"--{key} must be a number, positive for tolerance and timeout, not '{text}'")
+    return value

@@ -1,0 +1,328 @@
+"""`partita.partition`: how many pieces each relaxation needs, beside the number of activation patterns.
+
+Proposition 5.6 of Mao, Zhang and Vechev (ICLR 2026) says, for exact bounds,
+
+    #Partition(BaB(M), f, X)  <=  A(f, X)  <=  #Partition(BaB(S), f, X)
+
+for multi-neuron relaxations M and single-neuron relaxations S. What a partition's size is depends on four conventions
+that the statement leaves open, so every comparison states them: (1) the exactness notion, (2) what a piece is, (3) the
+branching rule, and whether the tree is the smallest, (4) which patterns A counts. Both inequalities are hypotheses
+here: each is reported `kept` or `broken` by this instance with its numbers, or `open` where a count did not finish.
+
+A leaf counts unless it is proved empty. M are k-relu and prima with k >= 2, m-K and p-R, and every intersection that
+holds one of them; S are ibp, deeppoly, crown, alpha-crown, triangle, and k = 1.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+
+from ..kernels.arithmetic import full_products
+from ..problems.activation import LeakyReLU
+from ..problems.errors import BadInput
+from ..problems.graph import Activation, Graph, Product
+from ..problems.load import load_network, load_property_for
+from ..problems.property import Polytope, Property
+from ..relaxations.names import BATCHED, parse
+from .exact_goal import NOTIONS, Exact, goal_for, rows_of
+from .grow import INPUT_RULES, NEURON_RULES, SIMPLE, Bounder, grow
+from .measured import Region, Tree
+from .measures import measure_for
+from .smallest import smallest
+
+if TYPE_CHECKING:
+    from .patterns import PatternCount
+
+PIECES = ("activation", "input", "polyhedral")
+INTERVALS = ("tight", "crown")
+Verdict = Literal["kept", "broken", "open"]
+
+
+@dataclass(frozen=True, eq=False)
+class Measurement:
+    """One tree of one relaxation. `leaves` is exact where it `finished`, and otherwise a lower bound."""
+
+    relaxation: str
+    neurons: Literal["single", "multi"]
+    branching: str
+    leaves: int
+    nodes: int
+    empty: int  # pieces proved empty, which are no leaves
+    stuck: int  # leaves that nothing was left to decide in, and that rounding kept from the target
+    depth: int
+    root_gap: float  # how far the worst row's bound is from its target on all of X
+    finished: bool
+    seconds: float
+    tree: Tree
+
+    @property
+    def shown(self) -> str:
+        """The leaves as text."""
+        return f"{self.leaves:,}" if self.finished else f">= {self.leaves:,}"
+
+
+@dataclass(frozen=True)
+class Inequality:
+    """One side of proposition 5.6 on this instance."""
+
+    relaxation: str
+    branching: str
+    statement: str
+    verdict: Verdict
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """What `partition` found. `patterns` is None where counting was not asked for."""
+
+    conventions: tuple[tuple[str, str], ...]  # (what, how it is meant)
+    values: tuple[tuple[str, float], ...]  # exact values of the rows
+    patterns: PatternCount | None
+    measurements: tuple[Measurement, ...]
+    inequalities: tuple[Inequality, ...]
+    notes: tuple[str, ...]
+    graph: Graph
+    inputs: Polytope
+    seconds: float
+
+    def __str__(self) -> str:
+        from .partition_text import text
+
+        return text(self)
+
+
+@torch.no_grad()
+def partition(
+    network: str | Path | Graph | torch.nn.Module,
+    input_set: Any,
+    relaxations: Sequence[str] = ("triangle", "m-1"),
+    *,
+    exactness: str = "both",
+    threshold: float | None = None,
+    pieces: str = "activation",
+    branching: str = "all",
+    intervals: str = "tight",
+    tolerance: float = 1e-6,
+    cells: str = "open",
+    count: bool = True,
+    case: int | None = None,
+    timeout: float | None = None,
+    seed: int = 0,
+    backend: str = "highs",
+    example_input: torch.Tensor | None = None,
+) -> Comparison:
+    """Branch-and-bound trees until a bound is exact, one a relaxation and rule, beside A(f, X).
+
+    `network` as for `partita.bound`. `input_set`: a `Polytope`, arrays (lower, upper), or a `Property` or its file (its
+    rows are then what is bounded; `case` picks one of several input sets). `exactness`: min, max, both, or threshold
+    (of every row, or without one of the property itself). `pieces`: activation, input or polyhedral. `branching`: a
+    rule (first, last, babsr, strong; widest, strong for boxes), `all` simple ones, or `optimal`. `intervals`: whether
+    programs tighten every undecided pre-activation on every piece (tight), or take crown's. `timeout`: seconds in all,
+    shared evenly by the trees and the count; what does not finish is a lower bound. `seed`: of the count's samples.
+
+    Raises `BadInput` for networks that are not piecewise linear, unknown names, and goals that cannot be reached.
+    """
+    start = time.perf_counter()
+    graph, _ = load_network(network, example_input)
+    _check(graph, relaxations, exactness, threshold, pieces, branching, intervals, tolerance)
+    inputs, unsafe = _problem(graph, input_set, case)
+    graph = graph.to(torch.float64)
+    end = None if timeout is None else start + float(timeout)
+    exact = goal_for(graph, inputs, rows_of(graph, unsafe), exactness, threshold, tolerance, backend, _left(end, 3))
+    rules = SIMPLE[pieces] if branching == "all" else (branching,)
+    found, notes, jobs = [], [], len(relaxations) * len(rules) + count
+    with full_products():
+        for name in relaxations:
+            bounder = _bounder(graph, exact, inputs, name, pieces, intervals == "tight", backend)
+            for rule in rules:
+                found.append(_measured(bounder, name, rule, _deadline(end, jobs - len(found))))
+            notes += [f"{name}: {note}" for note in getattr(bounder.measure, "notes", ())]
+    patterns = None
+    if count:
+        from .patterns import count as count_patterns
+
+        patterns = count_patterns(graph, inputs, cells=cells, deadline=end, seed=seed)
+    conventions = _conventions(exactness, threshold, tolerance, pieces, branching, intervals, cells, relaxations)
+    sides = () if patterns is None else tuple(compared(m, patterns.low, patterns.high) for m in found)
+    seconds = time.perf_counter() - start
+    return Comparison(conventions, exact.values, patterns, tuple(found), sides, tuple(notes), graph, inputs, seconds)
+
+
+def neurons_of(relaxation: str) -> Literal["single", "multi"]:
+    """Whether a relaxation looks at single neurons or at several together."""
+    for name in parse(relaxation):
+        if name.kind in ("m", "p") or (name.kind in ("k-relu", "prima") and int(name.options["k"]) > 1):
+            return "multi"
+    return "single"
+
+
+def compared(measurement: Measurement, low: int, high: int) -> Inequality:
+    """The side of proposition 5.6 that a measurement speaks to, given low <= A <= high."""
+    a = f"{low:,}" if low == high else f"{low:,}..{high:,}"
+    m, sure = measurement, measurement.finished
+    if m.neurons == "multi":
+        verdict = "broken" if m.leaves > high else "kept" if sure and m.leaves <= low else "open"
+        statement = f"#Partition(BaB(M)) = {m.shown} <= A = {a}" if sure else f"#Partition(BaB(M)) {m.shown}, A = {a}"
+    else:
+        verdict = "kept" if high <= m.leaves else "broken" if sure and m.leaves < low else "open"
+        statement = f"A = {a} <= #Partition(BaB(S)) = {m.shown}" if sure else f"A = {a}, #Partition(BaB(S)) {m.shown}"
+    return Inequality(m.relaxation, m.branching, statement, verdict)
+
+
+def _bounder(
+    graph: Graph, exact: Exact, inputs: Polytope, name: str, pieces: str, tight: bool, backend: str
+) -> Bounder:
+    measure = measure_for(graph, exact.goal, inputs, name, tight, backend)
+    return Bounder(graph, exact.goal, measure, measure.linear, Region(inputs), pieces)  # type: ignore[arg-type]
+
+
+def _measured(bounder: Bounder, name: str, rule: str, deadline: float | None) -> Measurement:
+    start = time.perf_counter()
+    tree = smallest(bounder, deadline)[0] if rule == "optimal" else grow(bounder, rule, deadline)
+    return Measurement(
+        relaxation=name,
+        neurons=neurons_of(name),
+        branching=rule,
+        leaves=max(len(tree.leaves), tree.proved),
+        nodes=len(tree.pieces),
+        empty=tree.number("empty"),
+        stuck=tree.number("stuck"),
+        depth=tree.depth,
+        root_gap=max(0.0, tree.pieces[0].gap),
+        finished=tree.finished,
+        seconds=time.perf_counter() - start,
+        tree=tree,
+    )
+
+
+def _deadline(end: float | None, jobs: int) -> float | None:
+    """The next job's even share of what is left."""
+    return None if end is None else time.perf_counter() + max(0.0, end - time.perf_counter()) / jobs
+
+
+def _left(end: float | None, share: int) -> float | None:
+    return None if end is None else max(1.0, (end - time.perf_counter()) / share)
+
+
+# ---- arguments
+
+
+def _check(
+    graph: Graph,
+    relaxations: Sequence[str],
+    exactness: str,
+    threshold: float | None,
+    pieces: str,
+    branching: str,
+    intervals: str,
+    tolerance: float,
+) -> None:
+    if isinstance(relaxations, str) or not relaxations:
+        raise BadInput("relaxations is a list of names, at least one, such as ['triangle', 'm-1']")
+    for name in relaxations:
+        if any(part.kind == "exact" for part in parse(name)):
+            raise BadInput(
+                "exact needs no partition: its tree is one piece, and it is what the others are held against"
+            )
+        if len(kinds := {part.kind for part in parse(name)}) > 1 and kinds & set(BATCHED):
+            raise BadInput(f"'{name}' joins a batched relaxation with programs, which are at least as tight alone")
+    rules = INPUT_RULES if pieces == "input" else (*NEURON_RULES, "optimal")
+    for what, value, known in (
+        ("exactness", exactness, NOTIONS),
+        ("pieces", pieces, PIECES),
+        ("branching", branching, (*rules, "all")),
+        ("intervals", intervals, INTERVALS),
+    ):
+        if value not in known:
+            raise BadInput(f"{what} must be one of {', '.join(known)}, not '{value}'")
+    if threshold is not None and exactness != "threshold":
+        raise BadInput("a threshold goes with exactness=threshold")
+    if not (tolerance > 0 and np.isfinite(tolerance)):
+        raise BadInput(f"tolerance must be a positive number, not {tolerance}")
+    for node in graph.nodes:
+        if isinstance(node, Product) or (isinstance(node, Activation) and not isinstance(node.function, LeakyReLU)):
+            name = node.name or type(node).__name__
+            raise BadInput(
+                f"layer {name!r} is not piecewise linear, so it has no activation patterns to hold a partition against"
+            )
+
+
+def _problem(graph: Graph, input_set: Any, case: int | None) -> tuple[Polytope, tuple]:
+    """One input polytope, and the unsafe sets that go with it."""
+    match input_set:
+        case Polytope():
+            found: list[tuple[Polytope, tuple]] = [(input_set, ())]
+        case Property() | str() | Path():
+            found = [(c.inputs, c.unsafe) for c in load_property_for(graph, input_set).cases]
+        case [lower, upper]:
+            sides = (np.asarray(side, dtype=np.float64).reshape(-1) for side in (lower, upper))
+            found = [(Polytope(*sides), ())]
+        case _:
+            raise BadInput("an input set is a Polytope, a Property or its file, or arrays (lower, upper)")
+    if not found:
+        raise BadInput("the property has no input set, so there is no partition of one")
+    if case is None and len(found) > 1:
+        raise BadInput(
+            f"the property has {len(found)} input sets, and one is partitioned: take case=0 to {len(found) - 1}"
+        )
+    if not 0 <= (case or 0) < len(found):
+        raise BadInput(f"the property's input sets are case=0 to {len(found) - 1}, not {case}")
+    inputs, unsafe = found[case or 0]
+    if inputs.size != graph.input_size or len(inputs.upper) != graph.input_size:
+        raise BadInput(f"the input set has {inputs.size} coordinates, but the network has {graph.input_size} inputs")
+    if not (np.isfinite(inputs.lower).all() and np.isfinite(inputs.upper).all()):
+        raise BadInput("a partition needs an input set with finite lower and upper bounds of every input")
+    if inputs.empty:
+        raise BadInput("the input set is empty: some lower bound exceeds its upper bound, so there is no partition")
+    return inputs, tuple(unsafe)
+
+
+def _conventions(
+    exactness: str,
+    threshold: float | None,
+    tolerance: float,
+    pieces: str,
+    branching: str,
+    intervals: str,
+    cells: str,
+    relaxations: Sequence[str],
+) -> tuple[tuple[str, str], ...]:
+    """The four conventions that a count of pieces depends on, and two more that a tree does."""
+    near = f"within {tolerance:g}, absolute or of the value, whichever is more"
+    notion = {
+        "min": f"the least bound over the leaves is the exact minimum of every row, {near}",
+        "max": f"the greatest bound over the leaves is the exact maximum of every row, {near}",
+        "both": f"the bounds over the leaves are the exact minimum and maximum of every row, {near}",
+        "threshold": "every unsafe set is excluded on every leaf by a positive row"
+        if threshold is None
+        else f"every row is proved to be at least {threshold:g} on every leaf",
+    }[exactness]
+    piece = {
+        "activation": "an activation branch: X with some neurons decided; leaves proved empty are not counted",
+        "input": "a box, by bisecting sides; leaves proved empty are not counted",
+        "polyhedral": "a polytope, X cut along neurons' hyperplanes; leaves proved empty are not counted",
+    }[pieces]
+    rule = {
+        "all": f"the simple heuristics {', '.join(SIMPLE[pieces])}, each with its own tree; none is the smallest",
+        "optimal": "the smallest tree, found by exhaustive search",
+    }.get(branching, f"the heuristic {branching}; the tree need not be the smallest")
+    a = {
+        "open": "sign patterns of all neurons whose cell has non-empty interior in X",
+        "all": "sign patterns of all neurons, cells of lower dimension included",
+    }.get(cells, cells)
+    found = [("exactness", notion), ("piece", piece), ("branching", rule), ("A(f, X)", a)]
+    if any(part.kind not in BATCHED for name in relaxations for part in parse(name)):
+        how = (
+            "two programs for each undecided neuron on every piece"
+            if intervals == "tight"
+            else "those of crown on the piece"
+        )
+        found.append(("pre-activation intervals of programs", how))
+    return tuple(found)

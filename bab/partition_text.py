@@ -1,0 +1,105 @@
+"""A comparison as text and as JSON: conventions first, then one table, then both inequalities of proposition 5.6."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from .measured import Tree
+from .partition import Comparison, Measurement
+
+COLUMNS = ("relaxation", "neurons", "branching", "leaves", "nodes", "empty", "depth", "root gap", "seconds")
+
+
+def text(found: Comparison) -> str:
+    """For a terminal."""
+    lines = [table([COLUMNS, *(_row(m) for m in found.measurements)])]
+    if found.patterns is not None:
+        lines.append(f"A(f, X) = {found.patterns}  ({found.patterns.seconds:.2f} s)")
+    if found.inequalities:
+        rows = [
+            (f"{side.verdict}:", side.statement, f"({side.relaxation}, {side.branching})")
+            for side in found.inequalities
+        ]
+        lines.append("proposition 5.6 on this instance\n" + table(rows))
+    lines.append("exact: " + ", ".join(f"{name} = {value:.9g}" for name, value in found.values))
+    lines.append("conventions\n" + table([(f"{name}:", meaning) for name, meaning in found.conventions]))
+    stuck = [m for m in found.measurements if m.stuck]
+    lines += [f"{m.relaxation}, {m.branching}: {m.stuck} leaves miss the target by rounding" for m in stuck]
+    return "\n\n".join([*lines, *found.notes])
+
+
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """Aligned columns: those that hold a number in every row but the first to the right."""
+    columns = list(zip(*rows, strict=True))
+    widths = [max(map(len, column)) for column in columns]
+    right = [
+        len(column) > 1 and all(cell.strip(">= ,.").replace(",", "").replace(".", "").isdigit() for cell in column[1:])
+        for column in columns
+    ]
+    pad = lambda cell, i: cell.rjust(widths[i]) if right[i] else cell.ljust(widths[i])  # noqa: E731
+    return "\n".join("  ".join(pad(cell, i) for i, cell in enumerate(row)).rstrip() for row in rows)
+
+
+def _row(m: Measurement) -> tuple[str, ...]:
+    return (
+        m.relaxation,
+        m.neurons,
+        m.branching,
+        m.shown,
+        f"{m.nodes:,}",
+        f"{m.empty:,}",
+        str(m.depth),
+        f"{m.root_gap:.6g}",
+        f"{m.seconds:.2f}",
+    )
+
+
+def data(found: Comparison, trees: bool = False) -> dict[str, Any]:
+    """What JSON holds: everything that `text` says, unrounded; with `trees`, every piece as well."""
+    patterns = found.patterns
+    return {
+        "conventions": dict(found.conventions),
+        "exact": dict(found.values),
+        "patterns": None
+        if patterns is None
+        else {
+            "low": patterns.low,
+            "high": patterns.high,
+            "finished": patterns.finished,
+            "seconds": round(patterns.seconds, 6),
+        },
+        "measurements": [_measurement(m, trees) for m in found.measurements],
+        "proposition 5.6": [vars(side) for side in found.inequalities],
+        "notes": list(found.notes),
+        "seconds": round(found.seconds, 6),
+    }
+
+
+def dumped(found: Comparison, trees: bool = False) -> str:
+    """`data` as one JSON object."""
+    return json.dumps(data(found, trees), indent=2 if trees else None)
+
+
+def _measurement(m: Measurement, trees: bool) -> dict[str, Any]:
+    kept = ("relaxation", "neurons", "branching", "leaves", "nodes", "empty", "stuck", "depth", "root_gap", "finished")
+    found = {name: getattr(m, name) for name in kept} | {"seconds": round(m.seconds, 6)}
+    return found | ({"tree": _tree(m.tree)} if trees else {})
+
+
+def _tree(tree: Tree) -> list[dict[str, Any]]:
+    """One entry a piece: its parent, which side of the parent's cut it is, how it ended, and its own cut."""
+    pieces = []
+    for p in tree.pieces:
+        entry = {
+            "parent": p.parent,
+            "side": p.side,
+            "status": p.status,
+            "gap": p.gap if abs(p.gap) < float("inf") else None,
+        }
+        if p.cut is not None:
+            cut = p.cut
+            entry |= {"neuron": cut.neuron} if cut.neuron >= 0 else {"coordinate": cut.coordinate, "point": cut.point}
+        pieces.append(entry)
+    return pieces
