@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ..problems.graph import Graph
     from ..problems.load import Confirm
     from ..problems.property import Property
+    from .partition_log import PartitionLog
     from .verify import Outcome
 
 
@@ -38,6 +39,8 @@ def verify(
     config: str | Path | Config | None = None,
     timeout: float | None = None,
     observers: Sequence[Any] = (),
+    log: str | Path | None = None,
+    resume: str | Path | None = None,
     **overrides: Any,
 ) -> Outcome:
     """Whether some input of the property's input set has an unsafe output.
@@ -45,7 +48,8 @@ def verify(
     `network` is an `.onnx` or `.onnx.gz` file, a `Graph`, or a `torch.nn.Module` with an `example_input` (with its
     batch dimension, of size 1). `property` is a VNN-LIB file or a `Property`. `config` is a `Config`, a preset's name
     or a YAML file; `overrides` are options by name (`attack="off"`, `batch=256`). `timeout` counts seconds from this
-    call.
+    call. `log` names a folder for the partition log, which must hold none yet; `resume` one that holds the log of a run
+    to go on with: the configuration is then the log's, and only limits may be given.
 
     Returns an `Outcome`: `unsat` (the property holds), `sat` (with a witness that the original network confirms),
     `unknown` or `timeout`, with the reason. Raises `BadInput` for input that is refused.
@@ -53,10 +57,18 @@ def verify(
     start = time.monotonic()
     if timeout is not None:
         overrides["timeout"] = timeout
-    settings = load_config(config, overrides)
+    if resume is not None:
+        from .logged import resumed_config
+
+        if log is not None or config is not None:
+            raise BadInput("resume goes on with the log it names, in that log's configuration: give no log, no config")
+        settings = resumed_config(resume, overrides)
+    else:
+        settings = load_config(config, overrides)
     check_device(settings)
     problem = load(network, property, example_input)
-    return decide(problem, settings, observers, None if settings.timeout is None else start + settings.timeout)
+    deadline = None if settings.timeout is None else start + settings.timeout
+    return decide(problem, settings, observers, deadline, log_of(network, problem, settings, log, resume))
 
 
 def load(
@@ -69,15 +81,44 @@ def load(
     return Problem(graph, load_property_for(graph, property), confirm)
 
 
-def decide(problem: Problem, config: Config, observers: Sequence[Any], deadline: float | None) -> Outcome:
-    """Runs the engine; `deadline` is a value of `time.monotonic()`."""
+def decide(
+    problem: Problem,
+    config: Config,
+    observers: Sequence[Any],
+    deadline: float | None,
+    log: PartitionLog | None = None,
+) -> Outcome:
+    """Runs the engine; `deadline` is a value of `time.monotonic()`. The log is closed whatever happens."""
     from ..kernels.arithmetic import full_products
     from .verify import verify as engine
 
-    with full_products():
-        return engine(
-            problem.graph, problem.property, config, confirm=problem.confirm, observers=observers, deadline=deadline
-        )
+    outcome = None
+    try:
+        with full_products():
+            outcome = engine(
+                problem.graph,
+                problem.property,
+                config,
+                confirm=problem.confirm,
+                observers=observers,
+                deadline=deadline,
+                log=log,
+            )
+        return outcome
+    finally:
+        if log is not None:
+            log.close(outcome)
+
+
+def log_of(
+    network: Any, problem: Problem, config: Config, log: str | Path | None, resume: str | Path | None
+) -> PartitionLog | None:
+    """The log that this run writes, if any; see `logged.open_log`."""
+    if log is None and resume is None:
+        return None
+    from .logged import open_log
+
+    return open_log(network, problem.graph, problem.property, config, log, resume)
 
 
 def check_device(config: Config) -> None:

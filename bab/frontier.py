@@ -80,6 +80,11 @@ class Frontier:
         self._count -= count
         return record
 
+    def rows(self, names: tuple[str, ...]) -> Record:
+        """These fields of all open pieces, which stay where they are."""
+        open_ = (self._table["bound"] < torch.inf).nonzero()[:, 0]
+        return {name: self._table[name][open_] for name in names}
+
     def goals(self) -> list[int]:
         """The goals that have open pieces."""
         return self._table["goal"][self._table["bound"] < torch.inf].unique().tolist() if self._count else []

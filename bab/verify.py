@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -33,6 +34,9 @@ from .strategy import Strategy, candidates, choose, memory
 from .tree import AbstractTree
 from .witness import Judge, Witness
 
+if TYPE_CHECKING:
+    from .partition_log import PartitionLog
+
 __all__ = ["Outcome", "verify"]
 PROGRAMS = "one mixed-integer program for each unsafe set"
 
@@ -46,10 +50,12 @@ def verify(
     confirm: Callable[[Array], Array],
     observers: Sequence[Observer] = (),
     deadline: float | None = None,
+    log: PartitionLog | None = None,
 ) -> Outcome:
     """Decides a property; see `Outcome`. `deadline` is a value of `time.monotonic()`.
 
-    `confirm` evaluates the original network at one input; `sat` is said only of a witness it confirms.
+    `confirm` evaluates the original network at one input; `sat` is said only of a witness it confirms. `log` records
+    the pieces; where it was read from an earlier run, the search goes on with what that run left open.
     """
     start = time.monotonic()
     if all(case.inputs.empty for case in prop.cases):
@@ -65,6 +71,8 @@ def verify(
         return _outcome("sat", found, time.monotonic() - start, "every output is unsafe, and the input set has a point")
     if not _goals(prop):
         return Outcome("unsat", "the input set is empty: its half-spaces leave no point")
+    if log is not None:
+        log.about(prop)
     attack = Attack(working, prop, confirm, config.seed)
     if config.attack == "on":
         found = _first_attack(attack, deadline)
@@ -73,7 +81,7 @@ def verify(
     if strategy.tree == "oracle":
         return _asked(graph, prop, config, confirm, observers, deadline, strategy.sentence(graph, PROGRAMS))
     with threads_for(max(node.size for node in graph.nodes)):
-        return _searched(graph, working, prop, config, strategy, attack, observers, deadline, start)
+        return _searched(graph, working, prop, config, strategy, attack, observers, deadline, start, log)
 
 
 def _searched(
@@ -86,9 +94,11 @@ def _searched(
     observers: Sequence[Observer],
     deadline: float | None,
     start: float,
+    log: PartitionLog | None = None,
 ) -> Outcome:
     """The outcome of a tree search; `start` is when the verification began."""
     tree = build(graph, working, prop, config, strategy, deadline)
+    observers = observers if log is None else (*observers, log)
     for observer in observers:
         observer.started(strategy.sentence(graph, tree.describe()))
     schedule = Schedule(config.attack == "on", config.search.max_pieces)
@@ -101,6 +111,10 @@ def _searched(
         config.search.batch,
         memory(config, strategy.device),
     )
+    if log is not None and log.before is not None:
+        from .resume import take_up
+
+        take_up(engine, log.before)
     verdict = engine.run()
     state = engine.state
     stats = {
@@ -115,6 +129,8 @@ def _searched(
         **{f"by {way.name}": way.summary() for way in tree.ways()},
         **{f"note {number}": note for number, note in enumerate(tree.notes(), 1)},
     }
+    if log is not None and log.before is not None:
+        stats["resumed"] = f"from {log.before.count} pieces, {len(log.before.unsettled)} of them not settled"
     outcome = _outcome(verdict, state.witness, time.monotonic() - start, schedule.reason, state.pieces, stats)
     for observer in observers:
         observer.finished(outcome, state)

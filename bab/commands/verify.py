@@ -22,10 +22,12 @@ def run(argv: list[str]) -> int:
     parser.add_argument("--timeout", metavar="S", help="seconds of wall time for the whole process")
     parser.add_argument("--results", metavar="FILE", type=Path, help="write the competition's results file")
     parser.add_argument("--summary", metavar="FILE", type=Path, help="write verdict, reason, cost as JSON")
+    parser.add_argument("--log", metavar="DIR", type=Path, help="write the partition: every piece, as Parquet")
+    parser.add_argument("--resume", metavar="DIR", type=Path, help="go on with the run whose log this is")
     add_choices(parser)
     options = parser.parse_intermixed_args(argv)
     network, prop, pairs = files(options.items, options.network)
-    config = load_config(options.config, overrides(options, pairs, (*CHOICES, "timeout")))
+    config = _config(options, overrides(options, pairs, (*CHOICES, "timeout")))
     exist(network, prop)
     for path in (options.results, options.summary):
         if path is not None:
@@ -33,21 +35,33 @@ def run(argv: list[str]) -> int:
     report = _Report(options.results, options.summary)
     timer = clock.guard(config.timeout, lambda: report.and_exit("timeout", "the time limit passed within one step"))
     try:
-        return _decide(network, prop, config, options.network, report)
+        return _decide(network, prop, config, options, report)
     finally:
         if timer is not None:  # refused input must not turn into a timeout later
             timer.cancel()
 
 
-def _decide(network: Path, prop: Path, config: Config, declared: str | None, report: _Report) -> int:
+def _config(options: Any, given: list[str]) -> Config:
+    """What the run is to do: as the command line says, or as the log of the run to go on with."""
+    if options.resume is None:
+        return load_config(options.config, given)
+    if options.log is not None or options.config is not None:
+        raise BadInput("--resume goes on with the log it names, in its configuration: leave out --log and --config")
+    from ..logged import resumed_config
+
+    return resumed_config(options.resume, given)
+
+
+def _decide(network: Path, prop: Path, config: Config, options: Any, report: _Report) -> int:
     """Verifies, reports once whatever happens, and returns the exit code."""
     try:
         from .. import api
 
         api.check_device(config)
         problem = api.load(network, prop)
-        _check_name(problem.property, declared)
-        outcome = api.decide(problem, config, _observers(), clock.deadline(config.timeout))
+        _check_name(problem.property, options.network)
+        log = api.log_of(network, problem, config, options.log, options.resume)
+        outcome = api.decide(problem, config, _observers(), clock.deadline(config.timeout), log)
     except KeyboardInterrupt:
         report("unknown", "interrupted")
         return 130
@@ -56,6 +70,8 @@ def _decide(network: Path, prop: Path, config: Config, declared: str | None, rep
             raise
         report("unknown", "out of memory")
         return 0
+    if log is not None and log.failure:
+        say(log.failure)
     report(outcome.verdict, outcome.reason, result_text(outcome, problem.property), outcome.pieces, outcome.stats)
     return 0
 
