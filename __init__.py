@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .bab.api import verify
     from .bab.partition import partition
+    from .bab.patterns import count_patterns
     from .relaxations.api import bound
 
-__all__ = ["bound", "partition", "verify"]
+__all__ = ["bound", "count_patterns", "partition", "verify"]
 __version__ = "0.1.0"
 
 
@@ -28,6 +29,10 @@ def __getattr__(name: str) -> Any:
         from .bab.partition import partition
 
         return partition
+    if name == "count_patterns":
+        from .bab.patterns import count_patterns
+
+        return count_patterns
     if name == "bound":
         from .relaxations.api import bound
 

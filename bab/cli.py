@@ -24,6 +24,7 @@ USAGE = """usage: partita COMMAND ...
   partita verify NET PROP [options] [KEY=VALUE ...]    decide one property (also: verify PROP --network NAME=NET)
   partita run INSTANCES.csv --out DIR [options]        all instances of a benchmark, resumable
   partita bound NET PROP --relaxation NAME [--json]    bounds of every output over the property's input set
+  partita count NET PROP [--cells open|all] [options]  activation patterns on the property's input set: N or LOW..HIGH
   partita study NAME ...|all [--seed N] [--out DIR]    the theory's experiments, from a checkout of the repository
   partita partition NET PROP --relaxations A,B,...     pieces until a bound is exact, beside the number of patterns
   partita check DIR [NET PROP] [--replay]              a partition log: is it one, and can it be proved again
@@ -32,7 +33,7 @@ USAGE = """usage: partita COMMAND ...
 
 partita COMMAND --help says more. Exit codes: 0 for every verdict, 2 for bad input, 130 after Ctrl-C."""
 
-COMMANDS = ("verify", "run", "bound", "study", "partition", "check", "supports")
+COMMANDS = ("verify", "run", "bound", "count", "study", "partition", "check", "supports")
 
 
 def main() -> NoReturn:

@@ -1,0 +1,150 @@
+"""Walking the tree of patterns depth first, in chunks, and adding up what is certain.
+
+Chunks that outgrow the memory they may take are halved, and the later half waits; so millions of cells pass through
+while few are held. What is kept of a finished cell is its pattern, N bits.
+
+`Tally` is the state of a count: nothing that was found is lost when the time is over or the user interrupts.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..kernels import bits
+from ..kernels.double_description import Polytopes
+from ..problems.property import Polytope
+from .pattern_proof import proved, witnessed
+from .pattern_tree import Chunk, Plan, active, advance, cutting, finished, root
+
+KEPT = 1 << 30  # bytes of patterns that are remembered, so that one that is found twice is not counted twice
+SEARCH = 0.85  # of the time until the deadline goes to finding cells, the rest to confirming what is unfinished
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """A batch of finished cells, for whoever wants to keep them."""
+
+    plan: Plan
+    polytope: Polytope
+    cells: Polytopes
+    certain: Tensor  # (C,) bool
+
+
+@dataclass(frozen=True, eq=False)
+class Unsure:
+    """Finished cells that are not certain."""
+
+    active: Tensor  # (C, N) bool
+    cutting: Tensor  # (C, N) bool: the neurons whose half-spaces bound the cell
+    exists: Tensor  # (C,) bool: the pattern was confirmed at a point
+
+
+class Waiting(NamedTuple):
+    """A cell, unfinished, on which all neurons before this one are decided."""
+
+    node: int
+    neuron: int
+    exists: bool  # some pattern begins as it does
+    sure: bool  # all its points have these phases
+
+
+@dataclass(eq=False)
+class Tally:
+    """What is known so far."""
+
+    certain: int = 0
+    patterns: list[NDArray[np.uint8]] | None = field(default_factory=list)  # packed, of certain cells; None: too many
+    unsure: list[Unsure] = field(default_factory=list)
+    pending: list[Chunk] = field(default_factory=list)
+    waiting: list[Waiting] = field(default_factory=list)
+    layers: dict[int, int] = field(default_factory=dict)
+    reason: str = ""
+    bytes: int = 0
+
+
+Emit = Callable[[Found], None]
+Progress = Callable[[int, int, float], None]  # cells found, cells waiting, seconds
+
+
+def search(
+    plan: Plan,
+    polytope: Polytope,
+    cells: Polytopes,
+    faces: bool,
+    deadline: float | None,
+    emit: Emit | None = None,
+    progress: Progress | None = None,
+) -> Tally:
+    """All cells of the tree, until the deadline (of `time.monotonic`) or an interrupt."""
+    begin = time.monotonic()
+    stop = None if deadline is None else begin + SEARCH * max(0.0, deadline - begin)
+    tally = Tally(pending=[root(plan, cells)])
+    current: Chunk | None = None
+    try:
+        while tally.pending:
+            if stop is not None and time.monotonic() > stop:
+                tally.reason = "the time limit was reached"
+                break
+            current = tally.pending.pop()
+            parts = advance(plan, current, faces, stop, tally.layers)
+            for part in reversed(parts):
+                if finished(plan, part):
+                    _finish(plan, polytope, part.cells, tally, emit)
+                else:
+                    tally.pending.append(part)
+            current = None
+            if progress is not None:
+                waiting = sum(len(c.cells) for c in tally.pending)
+                progress(tally.certain, waiting, time.monotonic() - begin)
+    except KeyboardInterrupt:
+        tally.reason = "interrupted"
+        if current is not None:
+            tally.pending.append(current)
+    return tally
+
+
+def _finish(plan: Plan, polytope: Polytope, cells: Polytopes, tally: Tally, emit: Emit | None) -> None:
+    certain = proved(plan, cells, polytope)
+    if emit is not None:
+        emit(Found(plan, polytope, cells, certain))
+    if not bool(certain.all()):
+        rest = cells.select(torch.nonzero(~certain)[:, 0])
+        exists = witnessed(plan, rest, polytope, plan.graph.neurons)
+        tally.unsure.append(Unsure(active(plan, rest), cutting(plan, rest), exists))
+    remember(tally, bits.to_bytes(cells.labels[certain][:, : plan.half].contiguous(), plan.graph.neurons))
+
+
+def remember(tally: Tally, packed: NDArray[np.uint8]) -> None:  # (C, bytes)
+    """Adds certain patterns."""
+    tally.certain += len(packed)
+    tally.bytes += packed.nbytes
+    if tally.patterns is not None:
+        tally.patterns.append(packed)
+        if tally.bytes > KEPT:
+            tally.patterns = None
+
+
+def confirm(plan: Plan, polytope: Polytope, chunk: Chunk, deadline: float | None) -> tuple[int, int]:
+    """Of the cells of an unfinished chunk: how many surely exist, and how many are exactly what the tree says."""
+    until = plan.graph.offsets.get(chunk.node, _before(plan, chunk.node)) + chunk.neuron
+    exist = sure = 0
+    for part in torch.arange(len(chunk.cells)).split(4096):
+        if deadline is not None and time.monotonic() > deadline:
+            break
+        cells = chunk.cells.select(part)
+        exist += int(witnessed(plan, cells, polytope, until).sum())
+        sure += int(proved(plan, cells, polytope, until).sum())
+    return exist, sure
+
+
+def _before(plan: Plan, node: int) -> int:
+    """How many neurons lie before a node that is not an activation."""
+    return sum(plan.graph.nodes[i].size for i in plan.graph.activations if i < node)

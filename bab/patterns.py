@@ -1,0 +1,242 @@
+"""A(f, X): how many activation patterns a network has on an input set, exactly or in a certified interval.
+
+`open` (the default) counts the patterns s in {0, 1}^N, over all N neurons, whose cell {x in X : neuron j is active at
+x exactly where s_j = 1} has a non-empty interior; X must have one. `all` counts the patterns whose cell is not empty.
+A neuron is active where its pre-activation is > 0; one that is zero on all of a cell is inactive there and counts
+once. A union of polytopes has the patterns that one of them has.
+
+How: in inputs of few dimensions `pattern_tree` finds the cells by their vertices and `pattern_proof` proves each;
+what it cannot prove (degenerate cells, cells thinner than rounding) is counted anew in exact arithmetic
+(`rational_patterns`), or stays `doubtful`. In more dimensions, where cells have too many vertices, and with
+`rational=True`, everything is counted in exact arithmetic, by linear programs without any tolerance.
+
+The result is exact where `low == high`: every cell was proved, or free of rounding, or counted in rational numbers.
+Otherwise `low` patterns were found and confirmed each at a point, and `high` is proved (`pattern_bound`).
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..problems.errors import BadInput
+from ..problems.graph import Graph
+from ..problems.load import load_network
+from ..problems.property import Polytope
+from .pattern_bound import remaining, undecided
+from .pattern_input import InputSet, check_input, polytopes_of, vertices_of, without_fixed
+from .pattern_search import Emit, Progress, Tally, confirm, search
+from .pattern_tree import Plan, plan
+
+if TYPE_CHECKING:
+    import torch
+
+Kind = Literal["open", "all"]
+DIMENSIONS = 8  # inputs up to which cells are kept by their vertices
+
+
+@dataclass(frozen=True, eq=False)
+class PatternCount:
+    """low <= A(f, X) <= high; `finished` where they are one number."""
+
+    low: int
+    high: int
+    finished: bool
+    seconds: float
+    reason: str  # why it did not finish, or how the number is certain
+    cells: Kind
+    doubtful: int = 0  # finished cells that are neither proved nor counted anew
+    rational: int = 0  # cells that were counted in exact arithmetic
+    layers: tuple[int, ...] = ()  # cells of the first 1, 2, .. layers of neurons
+    patterns: NDArray[np.uint8] | None = None  # (A, ceil(N / 8)) where finished and kept, bits from the lowest
+
+    def __str__(self) -> str:
+        return str(self.low) if self.finished else f"{self.low}..{self.high}"
+
+    @property
+    def rate(self) -> float:
+        """Cells a second."""
+        return self.low / max(self.seconds, 1e-9)
+
+
+def count_patterns(
+    network: str | Path | Graph | torch.nn.Module,
+    input_set: InputSet,
+    *,
+    cells: Kind = "open",
+    timeout: float | None = None,
+    rational: bool = False,
+    seed: int = 0,
+    out: str | Path | None = None,
+    example_input: torch.Tensor | None = None,
+) -> PatternCount:
+    """A(f, X) for a network and an input set, both as `partita.bound` takes them.
+
+    `cells`: `open` or `all`, see the module. `timeout`: seconds from this call, after which an interval is returned.
+    `rational`: count in exact arithmetic alone. `out`: a folder that gets `cells.parquet`. `seed`: nothing in a count
+    is drawn at random but the points that linear programs start from.
+
+    Raises `BadInput` for networks without patterns and input sets that are unbounded, empty or (for `open`) flat.
+    """
+    start = time.monotonic()
+    graph, _ = load_network(network, example_input)
+    deadline = None if timeout is None else start + timeout
+    polytopes = polytopes_of(graph, input_set)
+    if out is None:
+        return count_union(graph, polytopes, cells=cells, deadline=deadline, rational=rational, seed=seed)
+    from .cells import CellWriter
+
+    with CellWriter(Path(out)) as writer:
+        return count_union(
+            graph, polytopes, cells=cells, deadline=deadline, rational=rational, seed=seed, emit=writer.write
+        )
+
+
+def count_union(
+    graph: Graph,
+    polytopes: list[Polytope],
+    *,
+    cells: Kind = "open",
+    deadline: float | None = None,
+    rational: bool = False,
+    seed: int = 0,
+    emit: Emit | None = None,
+    progress: Progress | None = None,
+) -> PatternCount:
+    """The patterns of a union of polytopes: those that one of them has, each once."""
+    start = time.monotonic()
+    counts = []
+    for i, polytope in enumerate(polytopes):
+        share = None if deadline is None else start + (deadline - start) * (i + 1) / len(polytopes)
+        counts.append(
+            count(
+                graph, polytope, cells=cells, deadline=share, rational=rational, seed=seed, emit=emit, progress=progress
+            )
+        )
+        if counts[-1].reason == "interrupted":
+            break
+    if len(polytopes) == 1:
+        return counts[0]
+    seconds = time.monotonic() - start
+    doubtful, recounted = sum(c.doubtful for c in counts), sum(c.rational for c in counts)
+    kept = [c.patterns for c in counts if c.patterns is not None]
+    if len(kept) == len(polytopes):
+        union = np.unique(np.concatenate(kept), axis=0)
+        reason = f"the union over {len(counts)} input polytopes"
+        return PatternCount(len(union), len(union), True, seconds, reason, cells, 0, recounted, (), union)
+    low, high = max(c.low for c in counts), sum(c.high for c in counts)
+    if len(counts) < len(polytopes):
+        high = max(high, _ceiling(graph, polytopes, cells))
+    reason = next((c.reason for c in counts if not c.finished), "the patterns of the union are too many to be kept")
+    return PatternCount(low, high, low == high, seconds, reason, cells, doubtful, recounted)
+
+
+def _ceiling(graph: Graph, polytopes: list[Polytope], cells: Kind) -> int:
+    """Most patterns that all polytopes together can have, without looking at any cell."""
+    total = 0
+    for polytope in polytopes:
+        made = plan(graph)
+        total += remaining(made, undecided(made, polytope, cells == "all"), 0, 0)
+    return total
+
+
+def count(
+    graph: Graph,
+    polytope: Polytope,
+    *,
+    cells: Kind = "open",
+    deadline: float | None = None,
+    rational: bool = False,
+    seed: int = 0,
+    emit: Emit | None = None,
+    progress: Progress | None = None,
+) -> PatternCount:
+    """A(f, X) on one polytope; `deadline` is a value of `time.monotonic()`.
+
+    `emit` is called with batches of finished cells, `progress` with cells found, cells waiting and seconds. Raises
+    `BadInput` as `count_patterns` does. An interrupt from the keyboard ends the count, not the program.
+    """
+    start = time.monotonic()
+    if cells not in ("open", "all"):
+        raise BadInput(f"cells are 'open' or 'all', not '{cells}'")
+    plan(graph)  # refuses networks without patterns, before the input set is looked at
+    check_input(graph, polytope, cells)
+    graph, polytope = without_fixed(graph, polytope)
+    made, faces = plan(graph), cells == "all"
+    if rational:
+        tally = _rational(made, polytope, faces, deadline, progress)
+    elif polytope.size <= DIMENSIONS:
+        root = vertices_of(polytope, made.words, graph.neurons)
+        tally = search(made, polytope, root, faces, deadline, emit, progress)
+    else:
+        tally = _rational(made, polytope, faces, deadline, progress)
+    result = _conclude(made, polytope, tally, faces, deadline)
+    return replace(result, seconds=time.monotonic() - start)
+
+
+def _conclude(made: Plan, polytope: Polytope, tally: Tally, faces: bool, deadline: float | None) -> PatternCount:
+    """The count or the interval that a tally proves."""
+    kind: Kind = "all" if faces else "open"
+    extra: set[bytes] = set()
+    left, recounted = [], 0
+    if tally.unsure:
+        extra, left, recounted = _recount(made, polytope, tally, faces, deadline)
+    layers = tuple(tally.layers.get(i, 0) for i in made.graph.activations)
+    doubtful = len(left)
+    if not tally.pending and not tally.waiting and not left and (tally.patterns is not None or not extra):
+        known = tally.patterns if tally.patterns is not None else []
+        packed = np.concatenate(known) if known else np.zeros((0, (made.graph.neurons + 7) // 8), dtype=np.uint8)
+        if extra:
+            fresh = np.frombuffer(b"".join(sorted(extra)), dtype=np.uint8).reshape(len(extra), -1)
+            packed = np.unique(np.concatenate([packed, fresh]), axis=0)
+        total = len(packed) if tally.patterns is not None else tally.certain
+        reason = "every cell is proved" + (f", {recounted} of them in exact arithmetic" if recounted else "")
+        patterns = packed if tally.patterns is not None else None
+        return PatternCount(total, total, True, 0.0, reason, kind, 0, recounted, layers, patterns)
+    free = undecided(made, polytope, faces)
+    ceiling = remaining(made, free, 0, 0)
+    low, high = tally.certain + sum(left), tally.certain + len(extra) + len(left) * ceiling
+    for chunk in tally.pending:
+        exist, sure = confirm(made, polytope, chunk, deadline)
+        low += exist
+        high += sure * remaining(made, free, chunk.node, chunk.neuron) + (len(chunk.cells) - sure) * ceiling
+    for cell in tally.waiting:
+        low += cell.exists
+        high += remaining(made, free, cell.node, cell.neuron) if cell.sure else ceiling
+    reason = tally.reason or f"{doubtful} cells are too thin or too degenerate for float64 and were not counted anew"
+    high = max(low, min(high, ceiling))
+    return PatternCount(low, high, low == high, 0.0, reason, kind, doubtful, recounted, layers)
+
+
+def _recount(
+    made: Plan, polytope: Polytope, tally: Tally, faces: bool, deadline: float | None
+) -> tuple[set[bytes], list[bool], int]:
+    """Patterns of the cells that are not certain, in exact arithmetic; of the cells left over, whether they exist."""
+    from .rational_patterns import RationalCounter
+
+    counter = RationalCounter(made, polytope, faces)
+    extra: set[bytes] = set()
+    left: list[bool] = []
+    done = 0
+    for unsure in tally.unsure:
+        for on, cut, exists in zip(unsure.active, unsure.cutting, unsure.exists, strict=True):
+            found = None
+            if tally.reason != "interrupted" and (deadline is None or time.monotonic() < deadline):
+                found = counter.recount(on, cut, deadline)
+            if found is None:
+                left.append(bool(exists))
+            else:
+                extra |= found
+                done += 1
+    return extra, left, done
+
+
+def _rational(made: Plan, polytope: Polytope, faces: bool, deadline: float | None, progress: Progress | None) -> Tally:
+    from .rational_patterns import search_exactly
+
+    return search_exactly(made, polytope, faces, deadline, progress)
