@@ -72,9 +72,9 @@ def test_where_the_class_changes(found):
     import numpy as np
 
     radii = [0.1, 1.0, 10.0, 100.0]
-    assert _rise(radii, np.array([0, 0, 0.8, 1.0])) == (10.0, 10.0, pytest.approx(2))
-    assert _rise(radii, np.array([0.5, 0, 0.8, 1.0])) == (None, None, None)
-    assert _rise(radii, np.zeros(4)) == (None, None, None)
+    assert _rise(radii, np.array([0, 0, 0.8, 1.0])) == (10.0, 10.0, pytest.approx(2), 1.0)
+    assert _rise(radii, np.array([0.5, 0, 0.8, 1.0])) == (None,) * 4
+    assert _rise(radii, np.zeros(4)) == (None,) * 4
 
 
 def test_what_is_left_out_is_said_and_figures_are_there(found):

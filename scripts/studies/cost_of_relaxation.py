@@ -172,27 +172,29 @@ def _steps(seed: int, size: Size, trained: list[Subject]) -> tuple[Table, dict[s
             sure = [_largest(radii, row) for row in made]
             # The step is a matter of one centre: medians over centres, not the mean curve's width.
             measured = [_rise(radii, row) for row in share]
-            middle = [_median([m[k] for m in measured]) for k in range(3)]
+            middle = [_median([m[k] for m in measured]) for k in range(4)]
             rows.append([subject.name, name, len(share), share.max(1).mean(), _median(sure), *middle])
             curves[f"{subject.name}, {name}"] = (radii, share.mean(0))
     note = (
         f"Of {size.points} points of the ball, the share where the all-chord network names another class. `proved`: "
         "the largest radius measured up to which the bounds prove that it is none. `first`: the smallest radius with "
         "a share above 5 % of the largest share, `half`: above a half; `decades`: from the last radius below 5 % to "
-        "the first above 90 % (a grid step is a third or a quarter of a decade). Medians over the centres; empty "
-        "where the smallest radius measured is already past it, or none changes."
+        "the first above 90 % (a grid step is a third or a quarter of a decade); `least beyond`: the least share at "
+        "any radius from there on. Medians over the centres; empty where the smallest radius measured is already past "
+        "the rise, or none changes."
     )
-    columns = ["network", "chords", "centres", "largest share", "proved", "first", "half", "decades"]
+    columns = ["network", "chords", "centres", "largest share", "proved", "first", "half", "decades", "least beyond"]
     return Table("Where the class changes", columns, rows, COMMAND, note), curves
 
 
-def _rise(radii, share) -> tuple[float | None, float | None, float | None]:
-    """The first radius above 5 % and above a half of the largest share, and the width of the rise in decades."""
+def _rise(radii, share) -> tuple[float | None, ...]:
+    """The first radius above 5 % and above a half of the largest share, the width of the rise in decades, and the
+    least share at any larger radius."""
     most = share.max()
     if most == 0 or share[0] > 0.05 * most:
-        return None, None, None
+        return None, None, None, None
     first, half, nine = (int(np.argmax(share > level * most)) for level in (0.05, 0.5, 0.9))
-    return radii[first], radii[half], float(np.log10(radii[nine] / radii[first - 1]))
+    return radii[first], radii[half], float(np.log10(radii[nine] / radii[first - 1])), float(share[nine:].min())
 
 
 def _largest(radii, made: list[Chords]) -> float | None:
@@ -228,10 +230,10 @@ def _findings(tables: list[Table]) -> str:
     said = [
         f"Exponential growth with depth is {'confirmed' if fit > 0.9 else 'not confirmed'} (R^2 {fit:.3f}). The rate "
         f"is {own:.3f} decades a layer on one draw of {len(depth.rows)} networks and {mean:.3f} +- {deviation:.3f} "
-        f"over draws, {'which agrees with' if off <= 2 else 'which corrects'} the published {PUBLISHED} ({off:.1f} "
-        f"deviations away); interval bounds alone should give {rates.rows[-1][3]:.3f}. It is the intervals' growth "
-        f"more than the chords': drawn between CROWN's bounds they diverge by {crown:.3f} decades a layer, while the "
-        f"network's own outputs spread by {spread:.3f}."
+        f"over draws, {'which agrees with' if off <= 2 else 'which corrects, for such widths,'} the published "
+        f"{PUBLISHED} ({off:.1f} deviations away); intervals alone should give {rates.rows[-1][3]:.3f}. It is their "
+        f"growth more than the chords': drawn between CROWN's bounds they diverge by {crown:.3f} decades a layer, "
+        f"while the network's own outputs spread by {spread:.3f}."
     ]
     ratio = {k: np.array(depth.column(k)) / np.array(depth.column("found")) for k in KINDS}
     span = {k: f"{ratio[k].min():.2g} to {ratio[k].max():.2g} times" for k in KINDS[2:]}
@@ -291,10 +293,20 @@ def _step_sentence(steps: Table) -> str:
     gaps = [row["first"] / row["proved"] for row in known if row["proved"] and row["first"]]
     text = (
         f"The class changes like a step of the radius in {sharp} of {len(known)} cases: from under 5 % to over 90 % of "
-        f"its largest share within one decade (widths {min(wide):.2f} to {max(wide):.2f})."
+        f"its largest share within one decade (widths {min(wide):.2f} to {max(wide):.2f}). "
     )
+    back = [row for row in known if row["least beyond"] < 0.5 * row["largest share"]]
+    if back:
+        text += (
+            f"It does not stay there everywhere: in {len(back)} cases the share falls below half of its largest again "
+            f"at a larger radius ({', '.join(row['network'] + ' with ' + row['chords'] for row in back)}). "
+        )
+    else:
+        text += "It stays there up to the largest radius measured. "
     if gaps:
-        text += f" It is first seen at {min(gaps):.3g} to {max(gaps):.3g} times the radius up to which none is proved."
+        text += (
+            f"A change is first seen at {min(gaps):.3g} to {max(gaps):.3g} times the radius up to which none is proved."
+        )
     return text
 
 
@@ -305,10 +317,15 @@ def _figure(width: float = 6.4):
     return figure, axes(figure)
 
 
+def _positive(values) -> list[float]:
+    """The values with gaps where a logarithm has none."""
+    return [v if v > 0 else np.nan for v in values]
+
+
 def _depth_figure(depth: Table):
     figure, ax = _figure()
     for name in [*KINDS, "found, crown", "spread of f"]:
-        ax.semilogy(depth.column("depth"), depth.column(name), label=name, lw=1.2)
+        ax.semilogy(depth.column("depth"), _positive(depth.column(name)), label=name, lw=1.2)
     ax.set(xlabel="hidden layers", ylabel="divergence, radius 1")
     ax.legend(frameon=False, fontsize=8)
     return figure
@@ -317,7 +334,8 @@ def _depth_figure(depth: Table):
 def _radius_figure(radius: Table, size: Size):
     figure, ax = _figure()
     for depth in size.radius_depths:
-        ax.loglog(radius.column("radius"), radius.column(f"found, depth {depth}"), label=f"depth {depth}", lw=1.2)
+        found = _positive(radius.column(f"found, depth {depth}"))
+        ax.loglog(radius.column("radius"), found, label=f"depth {depth}", lw=1.2)
     ax.set(xlabel="radius", ylabel="largest divergence found")
     ax.legend(frameon=False, fontsize=8)
     return figure

@@ -268,7 +268,7 @@ def _figure(growth: Table, splits: Table):
         left.loglog(k, [-row[at] for row in rows], "o-" if name == "P_1 at most" else "-", label=name, lw=1.2, ms=3)
     left.loglog(k, [-row[3] for row in rows], "k:", label="minimum, proved", lw=1.2)
     left.set(xlabel="k", ylabel="minus the lower bound")
-    left.legend(frameon=False, fontsize=8)
+    left.legend(frameon=False, fontsize=7, loc="upper left")
     for name in ("ibp", "crown"):
         right.loglog(
             splits.column("boxes"), [max(-v, 1e-3) for v in splits.column(name)], "o-", label=name, lw=1.2, ms=3
