@@ -100,7 +100,7 @@ def polyhedral_partition(graph: Graph, inputs: Polytope, *, timeout: float | Non
         if timeout is not None and time.perf_counter() - start > timeout:
             break
         polytope, space, cuts = open_.pop()
-        found, tried = tested(graph, space), tried + 1
+        found, tried = convexity(graph, space), tried + 1
         if found.part is not None:
             pieces.append(ConvexPiece(polytope, _polytope(inputs, found.part), cuts))
             continue
@@ -144,7 +144,7 @@ class Tested:
         return (1 << 30, 0) if self.part is not None else (self.layer, -self.uncovered)
 
 
-def tested(graph: Graph, piece: Body) -> Tested:
+def convexity(graph: Graph, piece: Body) -> Tested:
     """Whether all images but the last layer's are convex by the test of the essay."""
     part = piece
     forms = [(np.eye(graph.input_size), np.zeros(graph.input_size))]
@@ -284,7 +284,7 @@ def _best_cut(graph: Graph, piece: Body) -> tuple[int, list[tuple[int, Body]], i
         children = [(s, half) for s, half in ((-1, sides[0]), (1, sides[1])) if half is not None]
         if len(children) < 2:
             continue
-        ranks = sorted(tested(graph, half).rank for _, half in children)
+        ranks = sorted(convexity(graph, half).rank for _, half in children)
         tried += 2
         if best is None or ranks > best[0]:
             best = ranks, neuron, children
