@@ -33,7 +33,7 @@ from .errors import BadInput
 from .graph import Activation, Affine, Graph, Input, Node
 
 
-class _Nodes(list[Node]):
+class Nodes(list[Node]):
     """Nodes in topological order; each method appends one and returns its position."""
 
     def affine(self, terms: Sequence[tuple[int, ArrayLike]], bias: ArrayLike, name: str = "") -> int:
@@ -59,7 +59,7 @@ def maximum(d: int, fused: bool = False) -> Graph:
     with U_1 = 1, U_{k+1} = 1 + U_k^2 / (U_k + 1); M_1's is 1. A(f, [0,1]^d) = 2^(d-1). Source: Mao and others 2026.
     """
     _whole("maximum", "inputs", d, 2)
-    unit, nodes = np.eye(d), _Nodes([Input(d)])
+    unit, nodes = np.eye(d), Nodes([Input(d)])
     last = None  # the node that holds the last maximum; fused, the last neuron
     for k in range(1, d):
         if last is None:
@@ -81,7 +81,7 @@ def barrier(k: float) -> Graph:
     its hull {u >= 0, u1 + u2 <= 2} holds (1, 1), where f_2 is -k/2. Three layers, of 2, 1 and 1 neurons; the third
     reads the first one past the second.
     """
-    nodes = _Nodes([Input(2)])
+    nodes = Nodes([Input(2)])
     u = nodes.activation(nodes.affine([(0, [[1.5, 1], [-1.5, 1]])], [-0.5, -0.5], "z1"), ReLU(), "u")
     v = nodes.activation(nodes.affine([(u, [1, -1])], 0, "z2"), ReLU(), "v")
     w = nodes.activation(nodes.affine([(u, [1, 0]), (v, [-1])], -0.5, "z3"), ReLU(), "w")
@@ -108,7 +108,7 @@ def identity_padding(graph: Graph, layers: int, after: int = 0, shift: float = 1
         raise BadInput(f"identity_padding goes after a layer of ReLUs, and {graph.nodes[cut].name!r} is another")
     if any(i < cut for node in graph.nodes[cut + 1 :] for i in node.inputs):
         raise BadInput(f"identity_padding after {graph.nodes[cut].name!r} needs that nothing behind reads past it")
-    nodes, size = _Nodes(graph.nodes[: cut + 1]), graph.nodes[cut].size
+    nodes, size = Nodes(graph.nodes[: cut + 1]), graph.nodes[cut].size
     for k in range(layers):
         offset = np.full(size, 0.0 if k else shift)
         at = nodes.affine([(len(nodes) - 1, np.eye(size))], offset, f"pad{k + 1} before")
@@ -137,7 +137,7 @@ def copied_inputs(graph: Graph, lower: ArrayLike) -> Graph:
     if any(node.function != ReLU() for node in graph.nodes if isinstance(node, Activation)):
         raise BadInput("copied_inputs copies inputs by ReLUs, and the network has other activations")
     size, feeds = graph.input_size, {graph.nodes[i].inputs[0] for i in graph.activations}
-    nodes, source = _Nodes(graph.nodes[:1]), 0
+    nodes, source = Nodes(graph.nodes[:1]), 0
     for position, node in enumerate(graph.nodes[1:], 1):
         if isinstance(node, Activation):
             source = nodes.activation(node.inputs[0], node.function, node.name)
@@ -167,7 +167,7 @@ def pairwise_differences(n: int, edges: Iterable[tuple[int, int]] | None = None,
     if not pairs or any(not (0 <= i < n and 0 <= j < n and i != j) for i, j in pairs):
         raise BadInput(f"edges are pairs of two different numbers from 0 to {n - 1}, at least one of them")
     difference = np.stack([np.eye(n)[i] - np.eye(n)[j] for i, j in pairs])
-    nodes = _Nodes([Input(n)])
+    nodes = Nodes([Input(n)])
     rows = np.concatenate([difference, -difference]) if doubled else difference
     at = nodes.activation(nodes.affine([(0, rows)], np.zeros(len(rows)), "z"), ReLU(), "relu")
     if doubled:
@@ -198,7 +198,7 @@ def univariate(
         raise BadInput("breakpoints, changes and signs are vectors of one length, at least one")
     if not np.isin(s, (-1, 1)).all():
         raise BadInput("signs are +1 or -1")
-    nodes = _Nodes([Input(1)])
+    nodes = Nodes([Input(1)])
     at = nodes.activation(nodes.affine([(0, s[:, None])], -s * x, "z"), ReLU(), "relu")
     turned = s < 0
     c, b = slope + gamma[turned].sum(), value - (gamma * x)[turned].sum()
@@ -229,7 +229,7 @@ def random_network(
     """
     if len(widths) < 2 or min(widths) < 1:
         raise BadInput("a random network needs widths of at least one: inputs, hidden layers, outputs")
-    random, nodes, at = np.random.default_rng(seed), _Nodes([Input(widths[0])]), 0
+    random, nodes, at = np.random.default_rng(seed), Nodes([Input(widths[0])]), 0
     for k, (n, m) in enumerate(pairwise(widths), 1):
         if weights == "uniform":
             matrix, constant = random.uniform(-1, 1, (m, n)), random.uniform(-1, 1, m)
