@@ -29,7 +29,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .tile import laid, launch, spread, total
+from .tile import laid, launch, placed, spread, total
 
 
 @triton.jit(do_not_specialize=["count"])
@@ -70,10 +70,7 @@ def _substitute(
     HIGH: tl.constexpr,
     WIDE: tl.constexpr,
 ):
-    tiles = tl.cdiv(count, HIGH)
-    piece = (tl.program_id(0) // tiles).to(tl.int64)
-    row = ((tl.program_id(0) % tiles) * HIGH + tl.arange(0, HIGH)).to(tl.int64)
-    inside = (row < count)[:, None]
+    piece, row, inside = placed(count, HIGH)
     coefficient += piece * coefficient_piece
     lower_slope += piece * lower_slope_piece
     upper_slope += piece * upper_slope_piece

@@ -18,7 +18,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .tile import laid, launch, leading, spread, total
+from .tile import laid, launch, leading, placed, spread, total
 
 
 @triton.jit(do_not_specialize=["count"])
@@ -41,10 +41,7 @@ def _sums(
     HIGH: tl.constexpr,
     WIDE: tl.constexpr,
 ):
-    tiles = tl.cdiv(count, HIGH)
-    piece = (tl.program_id(0) // tiles).to(tl.int64)
-    row = ((tl.program_id(0) % tiles) * HIGH + tl.arange(0, HIGH)).to(tl.int64)
-    inside = (row < count)[:, None]
+    piece, row, inside = placed(count, HIGH)
     first = tl.zeros((HIGH, WIDE), rows.dtype.element_ty)
     second = tl.zeros((HIGH, WIDE), rows.dtype.element_ty)
     start = 0
@@ -81,10 +78,7 @@ def _box(
     HIGH: tl.constexpr,
     WIDE: tl.constexpr,
 ):
-    tiles = tl.cdiv(count, HIGH)
-    piece = (tl.program_id(0) // tiles).to(tl.int64)
-    row = ((tl.program_id(0) % tiles) * HIGH + tl.arange(0, HIGH)).to(tl.int64)
-    inside = (row < count)[:, None]
+    piece, row, inside = placed(count, HIGH)
     dtype = rows.dtype.element_ty
     first = tl.zeros((HIGH, WIDE), dtype)
     second = tl.zeros((HIGH, WIDE), dtype)

@@ -34,6 +34,15 @@ ENTRIES, HELD = 1024, 8
 
 
 @triton.jit
+def placed(count, HIGH: tl.constexpr):
+    """A program's piece, its rows (HIGH,), and which of them there are, (HIGH, 1); `count` rows a piece."""
+    tiles = tl.cdiv(count, HIGH)
+    piece = (tl.program_id(0) // tiles).to(tl.int64)
+    row = ((tl.program_id(0) % tiles) * HIGH + tl.arange(0, HIGH)).to(tl.int64)
+    return piece, row, (row < count)[:, None]
+
+
+@triton.jit
 def total(lanes, HIGH: tl.constexpr, WIDE: tl.constexpr):
     """The sum of each row's lanes, (HIGH, WIDE) -> (HIGH,), in the two stages of the essay."""
     return tl.sum(tl.sum(tl.reshape(lanes, (HIGH, WIDE // _LANES, _LANES)), axis=2), axis=1)

@@ -149,9 +149,9 @@ def cases(pieces: int, count: int, size: int, dtype, device: str = "cuda") -> li
         ),
         Case("add_weighed", *both(lambda: rows.add_weighed(given, added, weight)), 3 * entries, 6 * entries),
         Case(
-            "add_rows",
-            *both(lambda: rows.add_rows(given, price, layer, weight)),
-            *(2 * entries + price.numel(), (5 * layer.most + 2) * entries),
+            "pull",
+            *both(lambda: rows.pull(price, layer)),
+            *(entries + price.numel(), 2 * layer.most * entries),
         ),
     ]
 
