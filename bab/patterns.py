@@ -164,6 +164,9 @@ def count(
     start = time.monotonic()
     if cells not in ("open", "all"):
         raise BadInput(f"cells are 'open' or 'all', not '{cells}'")
+    polytope = Polytope(
+        *(np.asarray(a, np.float64) for a in (polytope.lower, polytope.upper, polytope.normals, polytope.offsets))
+    )
     plan(graph)  # refuses networks without patterns, before the input set is looked at
     check_input(graph, polytope, cells)
     graph, polytope = without_fixed(graph, polytope)

@@ -221,6 +221,7 @@ def _children(
         full=cells.full[cross],
         sure=cells.sure[cross] & free_of_rounding,
     )
+    before = cells.strict[cross] & ~bit  # the bit may have been another facet's, which is gone
     children = []
     for keep, strict in ((side >= 0, bit), (side <= 0, torch.zeros_like(bit))):
         kept, old = ragged.where(keep), ragged.count(keep, start)
@@ -229,7 +230,7 @@ def _children(
         v, m = torch.empty(int(begin[-1]), dtype=torch.int64), torch.empty(int(begin[-1]), dtype=torch.int64)
         v[to_old], v[to_fresh] = vertex.index_select(0, kept), place
         m[to_old], m[to_fresh] = mask.index_select(0, kept), fresh_mask
-        children.append(replace(part, start=begin, vertex=v, mask=m, strict=cells.strict[cross] | strict))
+        children.append(replace(part, start=begin, vertex=v, mask=m, strict=before | strict))
     return children, pool
 
 
