@@ -24,6 +24,7 @@ SMALL = Size(
     chains=2,
     points=100,
     images=1,
+    exact_radii=(0.02,),
 )
 
 
@@ -63,8 +64,14 @@ def test_the_lattice_from_bottom_to_top(found):
     assert "that the top is the worst element" in found.findings
 
 
+def test_the_exact_supremum_lies_between(found):
+    for row in found.tables[8].rows:
+        sampled, exact, *bounds = row[3:]
+        assert 0 < sampled <= exact + 1e-6 and exact <= min(bounds) + 1e-5
+
+
 def test_where_the_class_changes(found):
-    steps = found.tables[8]
+    steps = found.tables[9]
     for row in steps.rows:
         proved, first = row[4], row[5]
         assert proved is None or first is None or proved < first

@@ -15,7 +15,7 @@ from partita.problems.graph import Affine
 from partita.problems.library import univariate
 from partita.relaxations.api import bound
 from partita.relaxations.chord import Chords, chords, difference, greatest_divergence
-from partita.relaxations.chord_error import error_bound
+from partita.relaxations.chord_error import error_bound, interval_width, recursive_error, telescoped_error
 
 from .chord_subjects import COMMAND, Subject, drawn
 from .table import Table, settled
@@ -106,3 +106,25 @@ def _behind(made: Chords, rows: torch.Tensor) -> torch.Tensor:  # (R, n_out) -> 
             values.append(made.slope[part] * arguments[0] + shift[part])
     with torch.enable_grad():
         return torch.stack([torch.autograd.grad(values[-1] @ row, shift, retain_graph=True)[0] for row in rows])
+
+
+def exactly(subjects: list[Subject], radii: tuple[float, ...]) -> Table:
+    """E(top) by mixed-integer programming beside what samples reach and every bound."""
+    rows = []
+    for subject in subjects:
+        for radius in radii:
+            made = drawn(subject, radius)
+            apart, box = difference(made, made.top), (made.lower.numpy(), made.upper.numpy())
+            row: list[float | str] = [subject.name, radius, int(made.unstable.sum())]
+            row.append(greatest_divergence(made, made.top)[0].item())
+            for name in ("exact", "alpha-crown"):
+                report = bound(apart, box, name)
+                row.append(float(max(-report.lower.min(), report.upper.max())))
+            row += [f(made, made.top).max().item() for f in (telescoped_error, recursive_error)]
+            rows.append([*row, interval_width(made).max().item()])
+    columns = ["network", "radius", "undecided", "found", "E(top)", "alpha-crown", "telescoped", "recursive", "width"]
+    note = (
+        "`E(top)`: mixed-integer programming on f_lambda - f as one network, less the solver's tolerances; "
+        "`alpha-crown`: on the same network. First image of each, chords between intervals."
+    )
+    return Table("E at the top, exactly", columns, rows, COMMAND, note)
