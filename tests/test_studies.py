@@ -60,14 +60,15 @@ def test_barrier_grows_with_k():
     errors = study.tables[0]
     assert errors.column("p-1")[:3] == pytest.approx([0.5, 2.0, 8.0], abs=1e-4)
     assert errors.column("p-3")[:3] == [0, 0, 0] and errors.rows[-1][errors.columns.index("p-1")] == 1
-    assert "Confirmed" in study.findings and "Refuted" not in study.findings
+    assert study.tables[1].column("min of f_2 on conv f_1(X)") == pytest.approx([-0.5, -2, -8], abs=1e-4)
+    assert "Confirmed" in study.findings and "Refuted" not in study.findings and "with equality" in study.findings
 
 
 def test_barriers_findings_follow_from_the_errors():
     errors = {(k, name): 0.1 for k in (1, 4) for name in barrier_study.RUNGS}
     slopes = dict.fromkeys(barrier_study.RUNGS, 0.0)
-    said = barrier_study._findings([1, 4], errors, slopes, [[-1.0, 0.0]] * 2)
-    assert "Not confirmed" in said and "Refuted" in said and "Confirmed:" not in said
+    said = barrier_study._findings([1, 4], errors, slopes, [(-1.0, 0.0, -2.0)] * 2)
+    assert "Not confirmed" in said and "Confirmed:" not in said and said.count("Refuted") == 2
 
 
 def test_padding_jumps_at_the_last_layer():
