@@ -48,6 +48,7 @@ class Engine:
         roots = tree.roots()
         roots["parent"] = torch.full_like(roots["id"], -1)
         self.roots = self.first = roots
+        self.waiting: list[Record] = []
         self.state = State(
             frontier=Frontier(tree.fill),
             goals=len(roots["goal"]),
@@ -59,8 +60,12 @@ class Engine:
 
     def go_on(self, first: Record, named: int, leaves: int, weight: float) -> None:
         """Starts from these pieces instead of the roots: those an earlier run left open, which gave `named` ids and
-        closed `leaves` pieces with this share of the tree."""
-        self.first = first
+        closed `leaves` pieces with this share of the tree. They are bounded again a batch at a time, and something is
+        split between two batches: so each of many short runs gets on, however many pieces are open."""
+        batch = self.state.batch
+        parts = [select_slice(first, start, start + batch) for start in range(0, len(first["id"]), batch)]
+        self.first, self.waiting = (parts[0], parts[:0:-1]) if parts else (first, [])
+        self.state.waiting = sum(len(part["id"]) for part in self.waiting)
         self.state.named, self.state.leaves, self.state.weight = named, leaves, weight
 
     def run(self) -> str:
@@ -85,7 +90,7 @@ class Engine:
         while verdict is None:
             if state.witness is not None:
                 verdict = VIOLATED
-            elif len(state.frontier) == 0:
+            elif state.open == 0:
                 verdict = HOLDS if state.stuck == 0 else self.undecided()
             elif schedule.exhausted(state):
                 verdict = "timeout" if schedule.reason == "timeout" else "unknown"
@@ -93,6 +98,8 @@ class Engine:
                 self.progress("b")
             elif schedule.attacking(state):
                 self.attack()
+            elif self.waiting:
+                self.go_on_with(self.waiting.pop())
             else:
                 self.branch()
         return verdict
@@ -101,6 +108,13 @@ class Engine:
         """Every piece is closed but the stuck ones."""
         self.schedule.reason = f"{self.state.stuck} pieces could be neither closed nor split: {self.state.stuck_reason}"
         return "unknown"
+
+    def go_on_with(self, record: Record) -> None:
+        """Bound some pieces of the earlier run, and split others."""
+        self.state.waiting -= len(record["id"])
+        self.bound(record)
+        if len(self.state.frontier):
+            self.branch()
 
     def branch(self) -> None:
         """Split the worst pieces, bound the children."""

@@ -70,7 +70,7 @@ class Followed(AbstractTree):
 
     def __init__(self, inner: AbstractTree, partition: Partition) -> None:
         self.inner, self.partition = inner, partition
-        self.goals, self.fill = inner.goals, inner.fill
+        self.goals, self.fill, self.apart = inner.goals, inner.fill, getattr(inner, "apart", None)
         device = inner.goals.constants.device
         self.child = torch.from_numpy(partition.child).to(device)
         below = partition.state == CLOSED  # whether a piece has closed leaves, itself among them

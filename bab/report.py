@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 COLUMNS: tuple[tuple[str, int, Callable[[State], str]], ...] = (
     ("seconds", 8, lambda s: f"{s.elapsed:.2f}"),
     ("pieces", 9, lambda s: str(s.pieces)),
-    ("open", 8, lambda s: str(len(s.frontier))),
+    ("open", 8, lambda s: str(s.open)),
     ("closed%", 8, lambda s: f"{100 * s.weight:.3f}"),
     ("worst", 11, lambda s: f"{s.frontier.worst:.4g}" if len(s.frontier) else "-"),
     ("depth", 6, lambda s: str(s.depth)),

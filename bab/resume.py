@@ -35,7 +35,7 @@ def pieces_of(tree: AbstractTree, roots: Record, partition: Partition, ids: Ints
     wanted = torch.from_numpy(ids).to(device)
     mine = torch.zeros(partition.count, dtype=torch.bool, device=device)
     mine[wanted] = True
-    found, record = [], roots
+    found, record = [select(roots, wanted[:0])], roots
     above = partition.above(ids)
     before: Ints = ids[:0]
     for level, rows, side in partition.levels(above):

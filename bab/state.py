@@ -28,12 +28,18 @@ class State:
     depth: int = 0
     stuck: int = 0  # pieces that can be neither closed nor split
     stuck_reason: str = ""
+    waiting: int = 0  # open pieces of an earlier run that were not bounded again yet
     witness: Witness | None = None
     confirmed: int = 0  # pieces that float64 closed after float32 had not
     settled: int = 0  # pieces closed by an exact linear program
     suspects: Tensor | None = None  # (K, D) inputs where bounds were worst, for the attack
     last_attack: float = 0.1  # seconds the last turn of the attack took
     seconds: dict[str, float] = field(default_factory=dict)  # spent, by activity
+
+    @property
+    def open(self) -> int:
+        """How many pieces are open."""
+        return len(self.frontier) + self.waiting
 
     @property
     def elapsed(self) -> float:

@@ -120,7 +120,7 @@ def _searched(
     stats = {
         "leaves": state.leaves,
         "depth": state.depth,
-        "open": len(state.frontier),
+        "open": state.open,
         "worst": state.frontier.worst,
         "float64": state.confirmed,
         "linear programs": state.settled,

@@ -1,0 +1,36 @@
+"""Help for tests of the partition log: properties that barely hold, so that trees are large, and logged runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from networks import random_graph, random_property, sample
+from search import Recorded
+
+import partita
+from partita.bab.outcome import Outcome
+from partita.bab.partition_read import Partition, read_log
+from partita.problems.graph import Graph
+from partita.problems.property import Case, Property, UnsafeSet
+
+
+def barely(seed: int, inputs: int = 3, halfspaces: int = 0, sets: int = 1) -> tuple[Graph, Property]:
+    """A property whose least sampled value is a little above zero; nearly all hold, after a few dozen pieces."""
+    graph = random_graph(seed, "mlp", inputs=inputs, width=10, depth=2)
+    radius, margin = (3.0, 0.003) if inputs <= 3 else (1.0, 0.4)
+    polytope = random_property(seed, graph, radius=radius, halfspaces=halfspaces).cases[0].inputs
+    y = graph(torch.from_numpy(sample(polytope, 100_000, seed))).numpy()
+    random = np.random.default_rng(seed)
+    rows = [random.normal(size=(1, graph.output_size)) for _ in range(sets)]
+    unsafe = tuple(UnsafeSet(row, np.array([margin - float((y @ row.T).min())])) for row in rows)
+    return graph, Property((Case(polytope, unsafe),), inputs, graph.output_size, "barely")
+
+
+def logged(folder: Path, graph: Graph, prop: Property, **options) -> tuple[Outcome, Recorded, Partition]:
+    """The outcome, what an observer of the same run saw, and the log read back."""
+    record = Recorded()
+    options = {"attack": "off", "timeout": 60} | options
+    outcome = partita.verify(graph, prop, observers=[record], log=folder, **options)
+    return outcome, record, read_log(folder)
