@@ -49,6 +49,8 @@ def test_a_study_is_data_and_text():
     study = Study("s", "Title", "Why?", [Table("T", ("x",), [(float("nan"),)], "partita study s", "note")], "So.")
     assert json.loads(json.dumps(study.data(), allow_nan=False))["tables"][0]["rows"] == [["nan"]]
     text = study.markdown("theory")
+    parts = Study("s", "T", "Q", [], "Confirmed: a. Refuted: b (c.) Open: d. Opened.").markdown().split("\n\n")
+    assert parts[2:] == ["**Found.** Confirmed: a.", "Refuted: b (c.)", "Open: d. Opened.\n"]
     assert text.startswith("## Title\n\nWhy?\n\n**T** (`partita study s`)") and text.endswith("**Found.** So.\n")
 
 
@@ -61,14 +63,14 @@ def test_barrier_grows_with_k():
     assert errors.column("p-1")[:3] == pytest.approx([0.5, 2.0, 8.0], abs=1e-4)
     assert errors.column("p-3")[:3] == [0, 0, 0] and errors.rows[-1][errors.columns.index("p-1")] == 1
     assert study.tables[1].column("min of f_2 on conv f_1(X)") == pytest.approx([-0.5, -2, -8], abs=1e-4)
-    assert "Confirmed" in study.findings and "Refuted" not in study.findings and "with equality" in study.findings
+    assert "Confirmed" in study.findings and "Refuted: nothing." in study.findings and "with equality" in study.findings
 
 
 def test_barriers_findings_follow_from_the_errors():
     errors = {(k, name): 0.1 for k in (1, 4) for name in barrier_study.RUNGS}
     slopes = dict.fromkeys(barrier_study.RUNGS, 0.0)
     said = barrier_study._findings([1, 4], errors, slopes, [(-1.0, 0.0, -2.0)] * 2)
-    assert "Not confirmed" in said and "Confirmed:" not in said and said.count("Refuted") == 2
+    assert "Confirmed" not in said and "Refuted: that P_1's error" in said and "; that the network" in said
 
 
 def test_padding_jumps_at_the_last_layer():
@@ -113,7 +115,7 @@ def test_the_maximum_needs_as_many_pieces_as_the_theory_says():
     assert bounds.column("ibp") == [2, 4]
     assert leaves.column("triangle, first") == [2, 8] and leaves.column("triangle, last") == [2, 4]
     assert leaves.column("m-1, last") == [1, 1] and boxes.column("ibp") == ["18", "384"]
-    assert "Confirmed" in study.findings and "broken" in study.findings
+    assert "Confirmed" in study.findings and "Refuted: that A(f, X) <= leaves holds for every tree" in study.findings
 
 
 def test_bisection_gives_up_honestly():
@@ -213,7 +215,7 @@ def test_encodings_support_the_table_and_find_what_contradicts_it():
     assert "1 contradicted" in encodings._findings(counts.rows, wrong, 1, 1)
     assert "1 bounds computed box by box contradict" in encodings._findings(counts.rows, wrong, 0, 1)
     rows = [[*row[:7], 3, *row[8:]] for row in counts.rows]
-    assert "Refuted: some choice" in encodings._findings(rows, wrong, 1, 1)
+    assert "Refuted: that every choice of signs is precise" in encodings._findings(rows, wrong, 1, 1)
 
 
 def test_signs_are_all_tried():
@@ -260,9 +262,10 @@ def test_one_study_is_printed_and_written(folder, capsys, tmp_path):
     out = tmp_path / "out"
     assert cli.run(["study", "pears", "--seed", "3", "--out", str(out)]) == 0
     said = capsys.readouterr()
-    assert "On pears" in said.out and "$ partita study pears" in said.out and "study pears" in said.err
+    assert "On pears" in said.out and "$ partita study pears --seed 3" in said.out and "study pears" in said.err
     assert {p.name for p in out.iterdir()} == {"pears.json", "pears.md", "pears.svg"}
     assert json.loads((out / "pears.json").read_text())["tables"][0]["rows"] == [[3]]
+    assert json.loads((out / "pears.json").read_text())["tables"][0]["command"] == "partita study pears --seed 3"
     before = (out / "pears.svg").read_bytes()
     assert cli.run(["study", "pears", "--seed", "3", "--json", "--out", str(out)]) == 0
     assert json.loads(capsys.readouterr().out)["name"] == "pears"

@@ -74,7 +74,8 @@ def one(package: ModuleType, name: str, seed: int) -> Any:
 
     start = time.perf_counter()
     found = import_module(f"{package.__name__}.{name}").study(seed)
-    return replace(found, seconds=time.perf_counter() - start)
+    tables = [replace(t, command=f"{t.command} --seed {seed}") if seed and t.command else t for t in found.tables]
+    return replace(found, tables=tables, seconds=time.perf_counter() - start)
 
 
 def _defines(path: Path, function: str) -> bool:

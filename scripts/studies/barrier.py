@@ -107,14 +107,14 @@ def _findings(
     grows = slope["p-1"] is not None and slope["p-1"] > 0.99
     exact = [name for name in RUNGS if all(errors[k, name] < 1e-5 * max(1, k) for k in sizes)]
     unbounded = [name for name in RUNGS if slope[name] is not None and slope[name] > 0.99]
-    said = []
+    said, refuted = [], []
     if grows and least >= 0.5 - 1e-6:
         said.append(
             f"Confirmed: P_1's error is at least k/2 for every k (it is {least:.4g} k or more), the minimum being 0, "
             "so that k = 2T gives an error of T."
         )
     else:
-        said.append(f"Not confirmed: P_1's error is only {least:.4g} k, exponent {slope['p-1']}.")
+        refuted.append(f"that P_1's error is at least k/2: it is only {least:.4g} k, exponent {slope['p-1']}")
     same = all(abs(errors[k, "m-1"] - errors[k, "p-1"]) <= 1e-6 * max(1, k) for k in sizes)
     if same:
         said.append("M_1, which joins one neuron at a time with its layer's inputs, is as good as P_1 here.")
@@ -122,14 +122,15 @@ def _findings(
     if "p-2" in unbounded:
         share = errors[sizes[-1], "p-2"] / errors[sizes[-1], "p-1"]
         said.append(f"Two layers at a time lose {share:.3g} of what one loses, and are unbounded as well.")
-    if max(abs(v) for low, high, _ in truths for v in (low, high)) > 1e-9:
-        said.append(f"Refuted: the network takes values other than 0 ({truths[-1][:2]}).")
     below = [-errors[k, "p-1"] - hull for k, (_, _, hull) in zip(sizes, truths, strict=True)]
     if max(d / k for d, k in zip(below, sizes, strict=True)) <= 1e-4:
         equal = min(d / k for d, k in zip(below, sizes, strict=True)) >= -1e-4
         said.append(f"Lemma 3.2 holds for every k{', with equality' if equal else ''}: the hull of f_1(X) is the loss.")
     else:
-        said.append("Refuted: lemma 3.2, P_1 being above the least value of f_2 on the hull of f_1(X).")
+        refuted.append("lemma 3.2, P_1 being above the least value of f_2 on the hull of f_1(X)")
+    if max(abs(v) for low, high, _ in truths for v in (low, high)) > 1e-9:
+        refuted.append(f"that the network is 0 on the box: it reaches {truths[-1][:2]}")
+    said.append(f"Refuted: {'; '.join(refuted) or 'nothing'}.")
     said.append(
         "Open: the theorem speaks of the worst network; how often networks that were trained lose this way is no "
         "question for this construction."

@@ -163,14 +163,12 @@ def _checked(f: Function) -> tuple[int, int]:
 
 
 def _findings(rows: list[list], found: list[Cell], agreed: int, tried: int) -> str:
-    said = []
+    said, refuted = [], []
     at = {name: COLUMNS.index(name) for name in COLUMNS}
-    every = all(row[at["Triangle"]] == row[at["encodings"]] for row in rows)
-    said.append(
-        "Confirmed: under Triangle each of the 2^n choices of signs is precise."
-        if every
-        else "Refuted: some choice of signs is not precise under Triangle."
-    )
+    if all(row[at["Triangle"]] == row[at["encodings"]] for row in rows):
+        said.append("Confirmed: under Triangle each of the 2^n choices of signs is precise.")
+    else:
+        refuted.append("that every choice of signs is precise under Triangle")
     for name in ("DeepPoly-0", "DeepPoly-1"):
         by_shape = {s: sorted({str(row[at[name]]) for row in rows if row[1] == s}) for s in SHAPES}
         ones = [s for s, c in by_shape.items() if c == ["1"]]
@@ -189,7 +187,7 @@ def _findings(rows: list[list], found: list[Cell], agreed: int, tried: int) -> s
     if all(ibp[s] == {0} for s in ("floor", "pointed")) and all(ibp[s] == {1} for s in ("increasing", "decreasing")):
         said.append("IBP has one precise choice for monotone functions and none for the others.")
     if agreed != tried:
-        said.append(f"But {tried - agreed} bounds computed box by box contradict the decision for all boxes.")
+        refuted.append(f"{tried - agreed:,} bounds computed box by box contradict the decision for all boxes")
     supported = [c for c in found if c.found == c.published != "open"]
     against = [c for c in found if c.found == "against"]
     open_ = [c for c in found if c.published == "open"]
@@ -200,11 +198,13 @@ def _findings(rows: list[list], found: list[Cell], agreed: int, tried: int) -> s
         "`scripts/studies/cells.py`), for Triangle in R^d only on the encodings tried, the general statement being "
         "the paper's."
     )
+    refuted += [f"{c.functions} under {c.relaxation} in {c.inputs}: {c.evidence}" for c in against]
+    said.append(f"Refuted: {'; '.join(refuted) or 'nothing'}.")
     partial = [c for c in open_ if "is precise as a composition" in c.evidence]
     if partial:
         said.append(
-            f"Towards the open cells ({', '.join(c.relaxation for c in partial)}): compositions of precise networks "
-            "are precise, which reaches functions that are neither convex nor monotone, such as ||x| - 1|; for "
-            "slopes 1, -1, 1 no one-layer form is precise, and whether a deeper one is stays open."
+            f"Open: piecewise-linear functions under {', '.join(c.relaxation for c in partial)}. Compositions of "
+            "precise networks are precise, which reaches functions that are neither convex nor monotone, such as "
+            "||x| - 1|; for slopes 1, -1, 1 no one-layer form is precise, and whether a deeper one is stays open."
         )
     return " ".join(said)

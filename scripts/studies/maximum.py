@@ -142,12 +142,12 @@ def _shown(value: float | None) -> Cell:
 
 
 def _findings(sizes: Sizes, uppers: dict, trees: dict, counts: dict, seconds: dict) -> str:
-    last, said = max(sizes.root), []
+    last, said, refuted = max(sizes.root), [], []
     worst = max(abs(uppers[d, "triangle"] - recursion(d)) for d in sizes.root)
     if worst < 1e-6:
         said.append(f"Confirmed: Triangle's bound is U_d for every d up to {last} (U_{last} = {recursion(last):.4g}).")
     else:
-        said.append(f"Refuted: Triangle's bound differs from U_d by up to {worst:.3g}.")
+        refuted.append(f"that Triangle's bound is U_d: it differs by up to {worst:.3g}")
     if max(abs(uppers[d, "k-relu"] - uppers[d, "triangle"]) for d in sizes.root) < 1e-6:
         said.append("k-ReLU is no better, since a layer holds one neuron.")
     if all(abs(uppers[d, "m-1"] - 1) < 1e-6 for d in sizes.root):
@@ -158,11 +158,14 @@ def _findings(sizes: Sizes, uppers: dict, trees: dict, counts: dict, seconds: di
     if first and linear:
         said.append(
             f"Triangle's tree has 2^(d-1) = A leaves when the first neuron is decided first (d up to {max(orders)}) "
-            f"and d leaves when the last one is (up to {max(sizes.trees)}): A(f, X) <= leaves is broken by the good "
-            "order from d = 3 on, so that proposition 5.6 can only speak of the worst tree or the worst network."
+            f"and d leaves when the last one is (up to {max(sizes.trees)})."
+        )
+        refuted.append(
+            "that A(f, X) <= leaves holds for every tree of a single-neuron relaxation: the good order breaks it from "
+            "d = 3 on, so that proposition 5.6 can only speak of the worst tree or the worst network"
         )
     else:
-        said.append("The leaves of Triangle's trees are not those the theory gives (see the table).")
+        refuted.append("the leaves that the theory gives for Triangle's trees (see the table)")
     finished = [d for d in sizes.boxes if not counts[d, "ibp"].startswith(">")]
     if len(finished) > 1:
         number = [int(counts[d, "ibp"].replace(",", "")) for d in finished]
@@ -171,6 +174,7 @@ def _findings(sizes: Sizes, uppers: dict, trees: dict, counts: dict, seconds: di
             f"IBP on boxes needs {counts[finished[-1], 'ibp']} of them at d = {finished[-1]}, at least {min(factors)} "
             "times more with each input."
         )
+    said.append(f"Refuted: {'; '.join(refuted) or 'nothing'}.")
     said.append("Open: nothing here; the smallest trees are studied with proposition 5.6.")
     return " ".join(said)
 

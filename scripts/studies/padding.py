@@ -103,21 +103,21 @@ def _findings(
     exact = {d: [r for r in range(1, d + HALVES + 1) if doubled[d, r] < 1e-6] for d in paddings}
     only_last = all(exact[d] == [d + HALVES] for d in paddings)
     worst = {d: _worst(d, errors) for d in paddings}
-    said = []
+    said, refuted = [], []
     if all(enough.column("as bad as P_1")):
         shares = ", ".join(f"{a:g}" for a in enough.column("alpha"))
         said.append(
             f"Confirmed: with the padding of the formula P_floor(alpha L) is no better than P_1 (alpha {shares})."
         )
     else:
-        said.append("Refuted: the padding of the formula does not bring P_floor(alpha L) down to P_1 everywhere.")
+        refuted.append("that the padding of the formula brings P_floor(alpha L) down to P_1 everywhere")
     if only_last:
         said.append("P_r is exact at r = L and at no smaller r, for every D tried.")
     else:
         early = ", ".join(
             f"r = {exact[d][0]} of L = {d + HALVES}" for d in paddings if exact[d] and exact[d][0] < d + 3
         )
-        said.append(f"P_r is exact before r = L in some cases: {early}.")
+        refuted.append(f"that P_r is exact only at r = L: {early}")
     gap = sorted({d + HALVES - worst[d] for d in paddings})
     beyond = [(d, r) for d in paddings for r in range(worst[d] + 1, d + HALVES)]
     if beyond and len(gap) == 1:
@@ -130,6 +130,7 @@ def _findings(
         )
     ratio = max(worst[d] / (d + HALVES) for d in paddings)
     said.append(f"The largest share r/L with P_1's error in the table is {ratio:.3g}; it goes to 1 as D grows.")
+    said.append(f"Refuted: {'; '.join(refuted) or 'nothing'}.")
     said.append(
         "Open: whether a network exists on which r = L - 1 is as bad as r = 1; this one gives a factor less, which an "
         "unbounded error does not care about."

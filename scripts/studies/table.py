@@ -8,8 +8,9 @@ and nothing else is needed for `partita study NAME` to find it. The same `seed` 
 
 Cells are numbers, words, booleans or None; the renderer decides how they look: floats with four significant digits,
 integers with thousands separators, True and False as yes and no, None empty. JSON keeps them as they are.
-Every table carries the command that computes it. Findings are one paragraph built from the numbers in the
-tables, never written by hand: a sentence that says "exact only at r = L" is chosen by an `if` on the column.
+Every table carries the command that computes it. Findings are sentences built from the numbers in the
+tables, never written by hand: a sentence that says "exact only at r = L" is chosen by an `if` on the column. What was
+confirmed comes first; sentences that begin with "Refuted" and "Open" open paragraphs of their own when they are shown.
 
 `settled(x)` rounds away what a linear program's tolerances leave (1e-6), so that an exact bound shows as its value.
 
@@ -19,6 +20,7 @@ Figures are matplotlib `Figure`s made without pyplot (`Figure(figsize=...)`, `.s
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -89,14 +91,15 @@ class Study:
             if table.note:
                 parts.append(table.note)
         parts += [f"![{name.rsplit('.', 1)[0]}]({figures}/{name})" for name in self.figures if figures]
-        return "\n\n".join([*parts, f"**Found.** {self.findings}"]) + "\n"
+        first, *others = paragraphs(self.findings)
+        return "\n\n".join([*parts, f"**Found.** {first}", *others]) + "\n"
 
     def plain(self) -> str:
         """For a terminal."""
         parts = [self.title, self.question]
         for table in self.tables:
             parts.append("\n".join(filter(None, [table.title, f"$ {table.command}", table.plain(), table.note])))
-        return "\n\n".join([*parts, self.findings])
+        return "\n\n".join([*parts, *paragraphs(self.findings)])
 
     def data(self) -> dict[str, Any]:
         """What JSON holds: everything but the pictures, whose names it lists. No number is rounded."""
@@ -132,6 +135,11 @@ class Study:
                 figure.savefig(folder / name, metadata={"Date": None} if name.endswith(".svg") else None)
             paths.append(folder / name)
         return paths
+
+
+def paragraphs(findings: str) -> list[str]:
+    """What was confirmed, what was refuted, what stays open, each on its own."""
+    return re.split(r"(?<=[.)]) (?=(?:Refuted|Open)\b)", findings)
 
 
 def shown(cell: Cell) -> str:
