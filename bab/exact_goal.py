@@ -6,11 +6,11 @@
     threshold    every row at least the threshold; of a property, one row of each unsafe set positive
 
 The exact values come from the mixed-integer oracle (`relaxations.exact`): what is aimed at is the value that it
-attains at a point, and it must be within the tolerance of what it proves. "Exact" then means that the least bound over
-all leaves is within `tolerance` of that value, absolutely or relative to it, whichever is more.
+attains at a point. "Exact" then means that the least bound over all leaves is within `tolerance` of that value,
+absolutely or relative to it, whichever is more; a tree that ends proves by itself that the value is exact.
 
 A threshold that does not hold, or a property that is violated, has no partition that proves it: `BadInput`.
-Soundness: the targets trust the oracle (see there); that a tree reaches them is proved.
+Soundness: targets are heuristic, values at points; that a tree reaches them is proved, and then they are exact.
 """
 
 from __future__ import annotations
@@ -19,11 +19,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from ..problems.errors import BadInput
 from ..problems.graph import Graph
 from ..problems.property import Polytope, UnsafeSet
-from ..relaxations.exact import feasible_unsafe
+from ..relaxations.exact import boxes_from, feasible_unsafe
+from ..relaxations.lp.boxes import Box
+from ..relaxations.lp.model import Status
+from ..relaxations.root import root
 from .measured import Array, Goal
 
 NOTIONS = ("min", "max", "both", "threshold")
@@ -69,16 +73,17 @@ def goal_for(
     time_limit: float | None = None,
 ) -> Exact:
     """The goal of a notion; raises `BadInput` for one that cannot be reached or an exact value that is not found."""
-    oracle = _Oracle(graph, inputs, measured, backend, time_limit)
+    _, pieces = root(graph, graph, torch.from_numpy(inputs.lower), torch.from_numpy(inputs.upper))
+    oracle = _Oracle(graph, inputs, measured, backend, time_limit, boxes_from(graph, inputs, pieces, 0))
     if exactness == "threshold" and threshold is None:
-        return _property(oracle, tolerance)
+        return _property(oracle)
     if exactness == "threshold":
         return _above(oracle, float(threshold))  # type: ignore[arg-type]
     signs = {"min": (1.0,), "max": (-1.0,), "both": (1.0, -1.0)}[exactness]
     rows, constants, on_input, targets, values = [], [], [], [], []
     for sign in signs:
         for r in range(len(measured.rows)):
-            value = oracle.least(r, sign, tolerance)
+            value = oracle.least(r, sign)
             rows.append(sign * measured.rows[r])
             constants.append(sign * measured.constants[r])
             on_input.append(None if measured.on_input is None else sign * measured.on_input[r])
@@ -103,27 +108,30 @@ class _Oracle:
     measured: Measured
     backend: str
     time_limit: float | None
+    boxes: list[Box]
 
-    def least(self, r: int, sign: float, tolerance: float) -> float:
+    def least(self, r: int, sign: float) -> float:
         """The exact minimum of sign times a row."""
         m = self.measured
         on_input = None if m.on_input is None else sign * m.on_input[r : r + 1]
-        lower, upper = self.margin(UnsafeSet(sign * m.rows[r : r + 1], sign * m.constants[r : r + 1], on_input))
-        if not upper - lower <= tolerance * max(1.0, abs(upper)):
-            raise BadInput(
-                f"the exact {'minimum' if sign > 0 else 'maximum'} of row {r} was not found within the tolerance: the "
-                f"mixed-integer program ended between {lower:.9g} and {upper:.9g}; take more time or fewer inputs"
-            )
-        return upper
+        what = f"the exact {'minimum' if sign > 0 else 'maximum'} of row {r}"
+        return self.margin(UnsafeSet(sign * m.rows[r : r + 1], sign * m.constants[r : r + 1], on_input), what)
 
-    def margin(self, unsafe: UnsafeSet) -> tuple[float, float]:
-        found = feasible_unsafe(self.graph, self.inputs, unsafe, backend=self.backend, time_limit=self.time_limit)
+    def margin(self, unsafe: UnsafeSet, what: str) -> float:
+        """The least margin of an unsafe set, as attained at a point."""
+        options = {"backend": self.backend, "time_limit": self.time_limit, "bounds": list(self.boxes)}
+        found = feasible_unsafe(self.graph, self.inputs, unsafe, **options)
         if np.isposinf(found.lower):
             raise BadInput("the input set is empty: its half-spaces leave nothing of its box, so there is no partition")
-        return found.lower, found.upper
+        if found.status is not Status.optimal or not np.isfinite(found.upper):
+            raise BadInput(
+                f"{what} was not found: the mixed-integer program ended between {found.lower:.9g} and "
+                f"{found.upper:.9g}; take more time or a smaller input set"
+            )
+        return found.upper
 
 
-def _property(oracle: _Oracle, tolerance: float) -> Exact:
+def _property(oracle: _Oracle) -> Exact:
     """One row of each unsafe set positive."""
     m, groups, values, at = oracle.measured, [], [], 0
     if not m.unsafe:
@@ -131,7 +139,7 @@ def _property(oracle: _Oracle, tolerance: float) -> Exact:
             "exactness=threshold needs a threshold, or a property whose unsafe sets say what is to be proved"
         )
     for k, unsafe in enumerate(m.unsafe):
-        _, upper = oracle.margin(unsafe)
+        upper = oracle.margin(unsafe, f"the least margin of unsafe set {k}")
         if upper <= 0:
             raise BadInput(
                 f"the property is violated: unsafe set {k} is reached with margin {upper:.6g}, so no partition proves "
@@ -148,7 +156,7 @@ def _above(oracle: _Oracle, threshold: float) -> Exact:
     """Every row at least the threshold."""
     m, values = oracle.measured, []
     for r in range(len(m.rows)):
-        least = oracle.least(r, 1.0, 1e-6)
+        least = oracle.least(r, 1.0)
         if least < threshold:
             raise BadInput(
                 f"the threshold {threshold:g} does not hold: row {r} is {least:.9g} at some input, so no partition "
