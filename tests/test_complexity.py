@@ -94,10 +94,9 @@ def test_tables_hold_the_theorys_numbers():
     assert rows["triangle", "first"][3:6] == [2, 0, 0] and rows["triangle", "last"][3:6] == [1, 1, 0]
     assert rows["m-1", "first"][3:6] == [2, 0, 0]
     said = complexity._findings([table, *[None] * 3, complexity._differences(5)], {"maxima": comparisons})
-    assert "right one is refuted (maxima)" in said and "The left one was kept by every tree." in said
-    assert (
-        "6, 22, 120 are reproduced" in said and "16 leaves for n = 4" in said and "n = 3, 5 even the smallest" in said
-    )
+    assert "Refuted: tree by tree" in said and "fewer had 2 of 6 (maxima)" in said
+    assert "Every multi-neuron tree had at most A leaves." in said
+    assert "6, 22, 120 are reproduced" in said and "16 leaves for n = 4" in said and "n = 3, 5 the smallest" in said
 
 
 def test_benchmarks_that_are_absent_are_a_sentence(monkeypatch, tmp_path):

@@ -188,32 +188,45 @@ def _figure(grown: Sequence[Comparison], maxima: Sequence[Comparison]) -> Figure
 
 def _findings(tables: Sequence[Table], groups: dict[str, Sequence[Comparison]]) -> str:
     """`groups`: name -> comparisons; names with "smallest" are of smallest trees."""
-    parts, left, right = [], [], []
-    for name, group in groups.items():
-        sides = [
-            (m.neurons, side.verdict) for c in group for m, side in zip(c.measurements, c.inequalities, strict=True)
+    sides = {
+        (name, neurons): [
+            side.verdict
+            for c in group
+            for m, side in zip(c.measurements, c.inequalities, strict=True)
+            if m.neurons == neurons
         ]
-        counts = {}
-        for neurons, claim in (("multi", "left"), ("single", "right")):
-            own = [verdict for n, verdict in sides if n == neurons]
-            counts[claim] = own.count("broken")
-            if own:
-                parts.append(f"{name}: the {claim} side is broken by {counts[claim]} of {len(own)}")
-        left += [name] * bool(counts["left"])
-        right += [name] * bool(counts["right"])
-    said = ["; ".join(parts) + "."]
+        for name, group in groups.items()
+        for neurons in ("multi", "single")
+    }
+    broken = {
+        neurons: [f"{v.count('broken')} of {len(v)} ({name})" for (name, n), v in sides.items() if n == neurons and v]
+        for neurons in ("multi", "single")
+    }
+    left = [name for (name, n), v in sides.items() if n == "multi" and "broken" in v]
+    right = [name for (name, n), v in sides.items() if n == "single" and "broken" in v]
+    right_counts, wrong = _about_differences(tables[4])
+    said = [_about_maxima(tables[0]), right_counts]
+    if not left:
+        said.append("Every multi-neuron tree had at most A leaves.")
     if right:
         said.append(
-            f"Tree by tree the right one is refuted ({', '.join(right)}): triangle trees may be smaller than A."
+            "Refuted: tree by tree, single-neuron trees need not have A leaves; fewer had "
+            f"{', '.join(broken['single'])}."
         )
-    said.append(
-        f"The left one is refuted as well ({', '.join(left)}), by rules that cut where nothing is gained."
-        if left
-        else "The left one was kept by every tree."
-    )
-    if left and not any("smallest" in name for name in left):
-        said.append("The smallest multi-neuron trees measured all kept it.")
-    return " ".join([*said, _about_maxima(tables[0]), _about_differences(tables[4])])
+    if left:
+        said.append(
+            "Refuted: multi-neuron trees of a given rule may have more than A leaves; more had "
+            f"{', '.join(broken['multi'])}."
+        )
+    if wrong:
+        said.append(f"Refuted: {wrong}")
+    if not any("smallest" in name for name in left):
+        count = sum(len(v) for (name, n), v in sides.items() if n == "multi" and "smallest" in name)
+        said.append(
+            f"Open: whether the smallest multi-neuron tree has at most A leaves always; all {count} searched here had. "
+            "For which instances the right side holds in the worst case its authors speak of, no finite table says."
+        )
+    return " ".join(filter(None, said))
 
 
 def _about_maxima(table: Table) -> str:
@@ -226,22 +239,17 @@ def _about_maxima(table: Table) -> str:
     return ""
 
 
-def _about_differences(table: Table) -> str:
-    """Which published counts are right."""
-    said = []
+def _about_differences(table: Table) -> tuple[str, str]:
+    """Which published counts are right, and which are not."""
+    said, wrong = [], []
     for ours, theirs, what in (
         ("triangle", "published", "counts"),
         ("3-input facet", "published ", "counts with cuts"),
     ):
-        pairs = [
-            (n, a, b) for n, a, b in zip(table.column("n"), table.column(ours), table.column(theirs)) if b is not None
-        ]
-        wrong = [f"{a} and not {b} for n = {n}" for n, a, b in pairs if a != b]
-        right = [str(a) for _, a, b in pairs if a == b]
-        said.append(
-            f"The published {what} {', '.join(right)} are reproduced"
-            + (f"; it is {', '.join(wrong)}." if wrong else ".")
-        )
+        columns = [table.column(name) for name in ("n", ours, theirs)]
+        pairs = [row for row in zip(*columns, strict=True) if row[2] is not None]
+        wrong += [f"the published {b} for n = {n} is {a}" for n, a, b in pairs if a != b]
+        said.append(f"The published {what} {', '.join(str(a) for _, a, b in pairs if a == b)} are reproduced.")
     columns = [table.column(name) for name in ("n", "smallest tree", "triangle", "A(f, X)")]
     rows = [row for row in zip(*columns, strict=True) if row[1] is not None]
     smaller = ", ".join(f"{best} leaves for n = {n}" for n, best, ours, _ in rows if best < ours)
@@ -249,7 +257,5 @@ def _about_differences(table: Table) -> str:
     if smaller:
         said.append(f"They are of lexicographic order; the smallest trees have {smaller}.")
     if equal:
-        said.append(
-            f"For n = {equal} even the smallest triangle tree has A leaves: there the right side holds for every rule."
-        )
-    return " ".join(said)
+        said.append(f"For n = {equal} the smallest triangle tree has A leaves: there no rule breaks the right side.")
+    return " ".join(said), f"{', '.join(wrong)}." if wrong else ""
