@@ -25,6 +25,8 @@ Soundness: outward rounded.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -32,7 +34,7 @@ from ..kernels import bits
 from ..kernels.double_description import Polytopes
 from ..kernels.rounding import gamma
 from ..problems.property import Polytope
-from ..relaxations.forms import UNIT, Forms, pattern_forms
+from ..relaxations.forms import UNIT, pattern_forms
 from .pattern_tree import Plan, active
 
 NUMBERS = 4_000_000  # coefficients at once
@@ -64,29 +66,44 @@ def _proved(plan: Plan, cells: Polytopes, polytope: Polytope, skip: Tensor, size
         return verdict
     mask = mask[here]
     x = cells.points[:, :d].index_select(0, cells.vertex).reshape(count, size, d)[here]
-    pattern = active(plan, cells.select(here))
-    row, constant, row_error, error, void = _planes(plan, pattern, polytope, x.abs().amax(1))
-    value = x @ row.mT + constant[:, None]  # (C, V, Q)
+    planes = _planes(plan, active(plan, cells.select(here)), polytope, x.abs().amax(1))
     incident = cells.planes[here].long()[:, None].expand(-1, size, -1).gather(2, _members(mask, d))  # (C, V, D)
-    flat = incident.reshape(len(here), -1, 1)
-    normal = row.gather(1, flat.expand(-1, -1, d)).reshape(len(here), size, d, d)
-    normal_error = row_error.gather(1, flat.expand(-1, -1, d)).reshape(normal.shape)
-    inverse = torch.linalg.inv_ex(normal).inverse
-    residual = value.gather(2, incident).abs() + error.gather(1, flat[..., 0]).reshape(incident.shape)
-    away = 2 * (1 + 1e-9) * (inverse.abs() @ residual[..., None])[..., 0].amax(-1)  # (C, V)
-    unit = torch.eye(d, dtype=torch.float64)
-    defect = (unit - inverse @ normal).abs() + inverse.abs() @ (
-        normal_error + 2 * gamma(d + 2, torch.float64) * normal.abs()
-    )
-    regular = (defect.sum(-1).amax(-1) <= 0.49) & (away <= 1e-3 * (1 + x.abs().amax(-1)))
-    steep = (row.abs() + row_error).sum(-1)  # (C, Q)
-    margin = value - 2 * (error[:, None] + away[..., None] * steep[:, None])
-    strict = margin > 0
-    strict.scatter_(2, incident, True)
-    strict |= void[:, None]
-    strict[:, :, :neurons] |= skip
-    verdict[here] = (regular & strict.all(2)).all(1)
+    away, regular = _distance(planes, x, incident.flatten(1))
+    # (x, 1, away) times (row, constant - 2 error, -2 steepness): the margin of every plane at every true vertex.
+    point = torch.cat([x, torch.ones_like(away)[..., None], away[..., None]], 2)
+    steep = planes.row.abs().sum(-1) + planes.slope_error
+    function = torch.cat([planes.row, (planes.constant - 2 * planes.error)[..., None], -2 * steep[..., None]], 2)
+    margin = torch.bmm(point, function.mT)
+    margin.scatter_(2, incident, torch.inf)
+    strict = (margin.amin(1) > 0) | planes.void
+    strict[:, :neurons] |= skip
+    verdict[here] = regular & strict.all(1)
     return verdict
+
+
+def _distance(planes: _Planes, x: Tensor, incident: Tensor) -> tuple[Tensor, Tensor]:  # (C, V, D), (C, V D)
+    """How far the true vertices are at most, (C, V), and in which cells all of them are well defined, (C,)."""
+    count, size, d = x.shape
+    normal = planes.row.gather(1, incident[..., None].expand(-1, -1, d)).reshape(count, size, d, d)
+    constant, error, slope_error = (
+        t.gather(1, incident).reshape(count, size, d) for t in (planes.constant, planes.error, planes.slope_error)
+    )
+    inverse = _inverse(normal)
+    size_ = inverse.abs()
+    residual = ((normal @ x[..., None])[..., 0] + constant).abs() + error
+    away = 2 * (1 + 1e-9) * (size_ @ residual[..., None])[..., 0].amax(-1)
+    # |I - B A| in the row-sum norm; each row of A may be off by slope_error, and the product rounds.
+    steep = slope_error + 2 * gamma(d + 2, torch.float64) * normal.abs().sum(-1)
+    defect = (torch.eye(d, dtype=torch.float64) - inverse @ normal).abs().sum(-1) + (size_ @ steep[..., None])[..., 0]
+    near = away <= 1e-3  # so that errors, which are bounded a little beyond the vertices, hold there
+    return away, ((defect.amax(-1) <= 0.49) & near).all(1)
+
+
+def _inverse(normal: Tensor) -> Tensor:  # (C, V, D, D), an approximation; not finite where there is none
+    if normal.shape[-1] != 2:
+        return torch.linalg.inv_ex(normal).inverse
+    a, b, c, d = normal.flatten(2).unbind(-1)
+    return torch.stack([d, -b, -c, a], -1).reshape(normal.shape) / (a * d - b * c)[..., None, None]
 
 
 def _skipped(plan: Plan, until: int | None) -> Tensor:  # (N,) bool
@@ -119,27 +136,35 @@ def _closed(mask: Tensor, d: int) -> Tensor:  # (C, V) -> (C,)
     return twice & (key[:, 1:-1:2] != key[:, 2::2]).all(1)
 
 
-def _planes(
-    plan: Plan, pattern: Tensor, polytope: Polytope, reach: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """All planes of each cell, oriented inwards, in the tree's numbering: neurons, box sides, half-spaces.
+@dataclass(frozen=True, eq=False)
+class _Planes:
+    """All planes of each cell, row . x + constant >= 0 inside, numbered as the tree does: neurons, sides, half-spaces.
 
-    Returns rows (C, Q, D), constants (C, Q), errors of rows, errors of values within `reach`, and which neurons are
-    identically zero and counted as inactive (C, Q).
+    `void`: neurons that are identically zero and counted as inactive. The others as in `Forms`.
     """
-    forms = pattern_forms(plan.graph, pattern)
+
+    row: Tensor  # (C, Q, D)
+    constant: Tensor  # (C, Q)
+    error: Tensor  # (C, Q)
+    slope_error: Tensor  # (C, Q)
+    void: Tensor  # (C, Q) bool
+
+
+def _planes(plan: Plan, pattern: Tensor, polytope: Polytope, reach: Tensor) -> _Planes:
+    reach = reach * (1 + 1e-3) + 1e-3  # true vertices are that near, or the cell is not proved
+    forms = pattern_forms(plan.graph, pattern, reach)
     sign = torch.where(pattern, 1.0, -1.0).to(torch.float64)
     static, offset = input_planes(polytope)
-    count = len(pattern)
-    row = torch.cat([forms.row * sign[..., None], static.expand(count, -1, -1)], 1)
-    constant = torch.cat([forms.constant * sign, offset.expand(count, -1)], 1)
-    row_error = torch.nn.functional.pad(forms.row_error, (0, 0, 0, len(static)))
-    reach = reach * (1 + 1e-3) + 1e-3  # true vertices are that near, or the cell is not proved
+    count, more = len(pattern), (0, len(static))
     beside = 2 * gamma(static.shape[1] + 3, torch.float64) * (reach @ static.abs().mT + offset.abs())
-    error = torch.cat([forms.error(reach), beside], 1)
-    zero = (forms.row == 0).all(2) & (forms.constant == 0) & (forms.row_error == 0).all(2)
-    void = zero & (forms.constant_error == 0) & ~pattern
-    return row, constant, row_error, error, torch.nn.functional.pad(void, (0, len(static)))
+    zero = (forms.row == 0).all(2) & (forms.constant == 0) & (forms.doubt == 0) & ~pattern
+    return _Planes(
+        torch.cat([forms.row * sign[..., None], static.expand(count, -1, -1)], 1),
+        torch.cat([forms.constant * sign, offset.expand(count, -1)], 1),
+        torch.cat([forms.error, beside], 1),
+        torch.nn.functional.pad(forms.slope_error, more),
+        torch.nn.functional.pad(zero, more),
+    )
 
 
 def input_planes(polytope: Polytope) -> tuple[Tensor, Tensor]:  # (2 D + H, D), (2 D + H,)
@@ -162,12 +187,12 @@ def witnessed(plan: Plan, cells: Polytopes, polytope: Polytope, until: int) -> T
         some = cells.select(part)
         x = centres(some, d)
         pattern = active(plan, some)
-        forms: Forms = pattern_forms(plan.graph, pattern)
+        forms = pattern_forms(plan.graph, pattern, x.abs() * (1 + UNIT) + 1e-3)
         value = (forms.row @ x[..., None])[..., 0] + forms.constant
         value = torch.where(pattern, value, -value)
-        zero = (forms.row == 0).all(2) & (forms.constant == 0) & (forms.error(x.abs()) == 0) & ~pattern
+        zero = (forms.row == 0).all(2) & (forms.constant == 0) & (forms.doubt == 0) & ~pattern
         inside = x @ static.mT + offset - 2 * gamma(d + 3, torch.float64) * (x.abs() @ static.abs().mT + offset.abs())
-        strict = (value > forms.error(x.abs()) * (1 + 8 * UNIT)) | zero | skip
+        strict = (value > forms.error) | zero | skip
         found[part] = strict.all(1) & (inside > 0).all(1)
     return found
 

@@ -103,10 +103,8 @@ def _grid(node: Affine | Activation) -> float | None:
     if isinstance(node, Affine):
         numbers += [matrix(a).flatten() for a in node.operators]
     flat = torch.cat([n.double() for n in numbers])
-    for p in range(FINEST + 1):
-        if bool(((flat * 2.0**p).round() == flat * 2.0**p).all()):
-            return 2.0**p
-    return None
+    whole = lambda p: bool(((flat * 2.0**p).round() == flat * 2.0**p).all())  # noqa: E731
+    return next((2.0**p for p in range(FINEST + 1) if whole(p)), None) if whole(FINEST) else None
 
 
 def _twins(graph: Graph, i: int) -> Twins:

@@ -186,7 +186,7 @@ class RationalCounter:
         self.patterns(stack, deadline, found)
         if stack:
             return None
-        return {packed.tobytes() for packed in _packed(found)}
+        return {packed.tobytes() for packed in _packed(found, self.plan.graph.neurons)}
 
 
 def _inequality(row: Whole, strict: bool) -> Inequality:
@@ -200,8 +200,8 @@ def _activated(node: Activation, value: Dyadic, on: NDArray[np.bool_]) -> Dyadic
     return Dyadic(value.whole * factor[:, None], value.shift + shift)
 
 
-def _packed(found: list[tuple[bool, ...]]) -> NDArray[np.uint8]:
-    return np.packbits(np.array(found, dtype=bool).reshape(len(found), -1), axis=1, bitorder="little")
+def _packed(found: list[tuple[bool, ...]], neurons: int) -> NDArray[np.uint8]:
+    return np.packbits(np.array(found, dtype=bool).reshape(len(found), neurons), axis=1, bitorder="little")
 
 
 def search_exactly(
@@ -225,5 +225,5 @@ def search_exactly(
     except KeyboardInterrupt:
         tally.reason = "interrupted"
     tally.waiting += [Waiting(left.node, left.neuron, True, True) for left in stack]
-    remember(tally, _packed(found))
+    remember(tally, _packed(found, plan.graph.neurons))
     return tally

@@ -16,7 +16,7 @@ from partita.problems.graph import Activation, Affine, Graph
 from partita.problems.matrix import matrix
 from partita.problems.property import Polytope
 
-SLACK = 1e-7  # rows are scaled to length 1
+SLACK = 1e-5  # rows are scaled to length 1; HiGHS allows each 1e-7
 
 
 class _Programs:
