@@ -28,12 +28,13 @@ USAGE = """usage: partita COMMAND ...
   partita study NAME ...|all [--seed N] [--out DIR]    the theory's experiments, from a checkout of the repository
   partita partition NET PROP --relaxations A,B,...     pieces until a bound is exact, beside the number of patterns
   partita check DIR [NET PROP] [--replay]              a partition log: is it one, and can it be proved again
+  partita report DIR [--out FILE]                      a log, a run, a study or a partition as one page of HTML
   partita supports onnx-operators|vnnlib-versions|onnx-element-types
   partita --version
 
 partita COMMAND --help says more. Exit codes: 0 for every verdict, 2 for bad input, 130 after Ctrl-C."""
 
-COMMANDS = ("verify", "run", "bound", "count", "study", "partition", "check", "supports")
+COMMANDS = ("verify", "run", "bound", "count", "study", "partition", "check", "report", "supports")
 
 
 def main() -> NoReturn:
