@@ -201,21 +201,26 @@ def test_compositions_and_maxima_are_what_they_say():
     torch.testing.assert_close(chain(x), (x.abs() - 1).abs())
     assert all(float(cells.DOUBLE(Q(v))) == abs(abs(v) - 1) for v in (-3, -1, 0, 1, 2))
     square = torch.rand(200, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    zigzag = torch.minimum(x, torch.maximum(-x, x - 2))
+    for name, graph in witnesses.zigzags():
+        torch.testing.assert_close(graph(x), zigzag, msg=name)
     for name, graph in witnesses.maxima(0, 6):
         torch.testing.assert_close(graph(square)[:, 0], square.amax(1), msg=name)
 
 
 def test_encodings_support_the_table_and_find_what_contradicts_it():
     study = encodings.study(breakpoints=(2,), functions=4, boxes=4, maxima=3)
-    counts, table = study.tables
+    counts, table, turns = study.tables
     assert counts.column("Triangle") == [4] * 4 and counts.column("DeepPoly-0") == [1, 0, 1, 1]
     assert len(table.rows) == 24 and all(row[3] == row[4] for row in table.rows)
     assert "21 are supported, 0 contradicted" in study.findings
+    assert turns.rows[-3][3] == turns.rows[-2][2] == turns.rows[0][1] and turns.rows[-1][4] < turns.rows[-1][1]
+    assert "an exact upper bound by one network" in study.findings
     wrong = [cells.Cell("R", "IBP", "convex", "no", "against", "", "")]
-    assert "1 contradicted" in encodings._findings(counts.rows, wrong, 1, 1)
-    assert "1 bounds computed box by box contradict" in encodings._findings(counts.rows, wrong, 0, 1)
+    assert "1 contradicted" in encodings._findings(counts.rows, wrong, turns.rows, 1, 1)
+    assert "1 bounds computed box by box contradict" in encodings._findings(counts.rows, wrong, turns.rows, 0, 1)
     rows = [[*row[:7], 3, *row[8:]] for row in counts.rows]
-    assert "Refuted: that every choice of signs is precise" in encodings._findings(rows, wrong, 1, 1)
+    assert "Refuted: that every choice of signs is precise" in encodings._findings(rows, wrong, turns.rows, 1, 1)
 
 
 def test_signs_are_all_tried():

@@ -19,6 +19,7 @@ layer, where y_i = max(w x, 0), there is no such neuron.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
@@ -33,6 +34,7 @@ from .rational import (
     Function,
     Q,
     Rational,
+    encoding,
     encodings,
     flipped,
     forms_without_linear_term,
@@ -40,6 +42,7 @@ from .rational import (
     precise,
     triangle,
 )
+from .table import settled
 
 CLOSE = 1e-7
 PUBLISHED = {
@@ -198,6 +201,23 @@ def _multi(samples: Samples, functions: str) -> tuple[str, str, str]:
         good += _by_programs(network, f, _spread(grid(f), samples.boxes), "p-1")
     text = f"one layer under P_1, for {good} of {len(members)} random functions"
     return "yes" if good == len(members) else "against", text, f"{samples.boxes} boxes each"
+
+
+def zigzag(count: int) -> list[list]:
+    """For encodings of slopes 1, -1, 1: on how many boxes Triangle's lower bound is exact, the upper one, and both."""
+    tried, rows = _spread(grid(ZIGZAG, 1), count), []
+    ways = [(f"one layer, signs {s[0]:+d}, {s[1]:+d}", encoding(ZIGZAG, s).graph()) for s in product((1, -1), repeat=2)]
+    for name, network in [*ways, *((f"x - 2 clip(x), clip by {name}", g) for name, g in witnesses.zigzags())]:
+        exact, excess = np.zeros(3, int), 0.0
+        for l, u in tried:
+            low, high = (float(v) for v in ZIGZAG.range(l, u))
+            report = bound(network, ([float(l)], [float(u)]), "triangle:tighten=on")
+            lost = np.array([low - report.lower[0], report.upper[0] - high])
+            right = lost < CLOSE * (1 + abs(low) + abs(high))
+            exact += [right[0], right[1], right.all()]
+            excess = max(excess, float(lost.max()))
+        rows.append([name, len(tried), *exact.tolist(), settled(excess)])
+    return rows
 
 
 def maxima(samples: Samples) -> tuple[str, str, str]:

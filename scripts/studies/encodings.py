@@ -19,7 +19,7 @@ import random
 from fractions import Fraction
 from itertools import pairwise
 
-from .cells import Cell, Samples, cells
+from .cells import Cell, Samples, cells, zigzag
 from .rational import (
     RELAXATIONS,
     Function,
@@ -74,12 +74,22 @@ def study(
             "'found' is what is supported here; 'against' would be a cell that computation contradicts.",
         ),
     ]
+    turns = zigzag(2 * boxes)
+    tables.append(
+        Table(
+            "Slopes 1, -1, 1 (breakpoints 0 and 1) under Triangle",
+            ["encoding", "boxes", "lower exact", "upper exact", "both", "largest error"],
+            turns,
+            COMMAND,
+            "The smallest open case: neither convex, concave nor monotone, and no composition on all of R.",
+        )
+    )
     return Study(
         "encodings",
         "Expressivity: which encodings are precise",
         QUESTION,
         tables,
-        _findings(rows, found, agreed, tried),
+        _findings(rows, found, turns, agreed, tried),
     )
 
 
@@ -162,7 +172,7 @@ def _checked(f: Function) -> tuple[int, int]:
     return agreed, tried
 
 
-def _findings(rows: list[list], found: list[Cell], agreed: int, tried: int) -> str:
+def _findings(rows: list[list], found: list[Cell], turns: list[list], agreed: int, tried: int) -> str:
     said, refuted = [], []
     at = {name: COLUMNS.index(name) for name in COLUMNS}
     if all(row[at["Triangle"]] == row[at["encodings"]] for row in rows):
@@ -205,6 +215,16 @@ def _findings(rows: list[list], found: list[Cell], agreed: int, tried: int) -> s
         said.append(
             f"Open: piecewise-linear functions under {', '.join(c.relaxation for c in partial)}. Compositions of "
             "precise networks are precise, which reaches functions that are neither convex nor monotone, such as "
-            "||x| - 1|; for slopes 1, -1, 1 no one-layer form is precise, and whether a deeper one is stays open."
+            "||x| - 1|."
+        )
+    above = [row[0] for row in turns if row[3] == row[1]]
+    below = [row[0] for row in turns if row[2] == row[1]]
+    both = [row[0] for row in turns if row[4] == row[1]]
+    if both:
+        said.append(f"Slopes 1, -1, 1 are precise on every box tried: {', '.join(both)}.")
+    elif above and below:
+        said.append(
+            f"For slopes 1, -1, 1 every box tried has an exact upper bound by one network ({above[0]}) and an exact "
+            f"lower one by another ({below[0]}); one network for both was not found."
         )
     return " ".join(said)

@@ -102,6 +102,25 @@ def composed(outer: Graph, inner: Graph) -> Graph:
     return nodes.graph()
 
 
+def zigzags() -> Iterator[tuple[str, Graph]]:
+    """f(x) = x - 2 clip(x) in two layers: clip by 1 - ReLU(1 - ReLU(x)), by ReLU(1 - ReLU(1 - x)), and half of each.
+
+    Over l < 0, u > 1 Triangle keeps of the first exactly the convex envelope of clip, x / u, and of the second exactly
+    the concave one, (x - l) / (1 - l): so f's upper bound is exact with the first and its lower one with the second.
+    """
+    for name, share in (
+        ("1 - ReLU(1 - ReLU(x))", 1.0),
+        ("ReLU(1 - ReLU(1 - x))", 0.0),
+        ("the mean of these two", 0.5),
+    ):
+        nodes = Nodes([Input(1)])
+        first = nodes.activation(nodes.affine([(0, [[1.0], [-1.0]])], [0.0, 1.0], "first before"), ReLU(), "first")
+        second = nodes.affine([(first, -np.eye(2))], np.ones(2), "second before")
+        second = nodes.activation(second, ReLU(), "second")
+        nodes.affine([(second, [[2 * share, -2 * (1 - share)]]), (0, [[1.0]])], -2 * share, "f")
+        yield name, nodes.graph()
+
+
 def maxima(seed: int, count: int) -> Iterator[tuple[str, Graph]]:
     """Encodings of max(x1, x2) on [0,1]^2: the plain ones, then `count` random ones."""
     yield "x2 + ReLU(x1 - x2)", _max([[1, -1]], [1.0], [0, 1])
