@@ -98,6 +98,8 @@ class Engine:
                 self.progress("b")
             elif schedule.attacking(state):
                 self.attack()
+            elif self.tree.due():
+                self.tighten()
             elif self.waiting:
                 self.go_on_with(self.waiting.pop())
             else:
@@ -121,7 +123,7 @@ class Engine:
         state = self.state
         begun = time.monotonic()
         crowded = state.frontier.bytes > self.memory / 3
-        parents = state.frontier.pop(max(1, state.batch // 2), best=crowded)
+        parents = state.frontier.pop(max(1, state.batch // 2), best=crowded, apart=self.tree.apart)
         try:
             children = self.tree.split(parents)
         except (MemoryError, RuntimeError) as error:
@@ -244,6 +246,18 @@ class Engine:
                 )
         state.last_attack = time.monotonic() - begun
         self.progress("a")
+
+    def tighten(self) -> None:
+        """Better bounds for what the worst piece and its kin stand on, and so for them."""
+        state, begun = self.state, time.monotonic()
+        kin = state.frontier.take(self.tree.kin)
+        better = kin
+        with self.dispensable("tighten"):
+            better = self.tree.tighten(kin, state.deadline)
+        state.pieces -= len(kin["goal"])  # they have been counted
+        self.bound(better)
+        self.schedule.slowest = max(self.schedule.slowest, time.monotonic() - begun)
+        self.progress("t")
 
     def settle(self, bounded: Bounded, row: int) -> None:
         """An exact linear program on a piece whose neurons are all decided (or that cannot be split)."""

@@ -8,7 +8,7 @@ the new room is filled with zeros, or with the value given for that field.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
@@ -66,18 +66,30 @@ class Frontier:
             table[slots] = self._padded(name, record[name], table.shape[1:])
         self._count += count
 
-    def pop(self, count: int, *, best: bool = False) -> Record:
-        """Takes out the `count` pieces with the lowest bounds (the highest with `best`, which keeps memory low)."""
+    def pop(self, count: int, *, best: bool = False, apart: str | None = None) -> Record:
+        """Takes out the `count` pieces with the lowest bounds (the highest with `best`, which keeps memory low); of
+        those that agree with the first of them in the field `apart`, if one is named."""
         bound = self._table["bound"]
+        order = torch.where(bound < torch.inf, bound, -torch.inf) if best else bound
         count = min(count, self._count)
-        if best:
-            slots = torch.where(bound < torch.inf, bound, -torch.inf).topk(count).indices
-        else:
-            slots = bound.topk(count, largest=False).indices
+        if apart is not None:
+            first = order.argmax() if best else order.argmin()
+            other = self._table[apart] != self._table[apart][first]
+            order = order.masked_fill(other, -torch.inf if best else torch.inf)
+            count = min(count, int(((bound < torch.inf) & ~other).sum()))
+        return self._taken(order.topk(count, largest=best).indices)
+
+    def take(self, chosen: Callable[[Record], Tensor]) -> Record:
+        """Takes out the pieces of which `chosen` says so, given all open ones."""
+        slots = (self._table["bound"] < torch.inf).nonzero()[:, 0]
+        open_ = {name: table[slots] for name, table in self._table.items()}
+        return self._taken(slots[chosen(open_)])
+
+    def _taken(self, slots: Tensor) -> Record:
         record = {name: table[slots] for name, table in self._table.items()}
-        bound[slots] = torch.inf
+        self._table["bound"][slots] = torch.inf
         self._free = torch.cat([slots, self._free])
-        self._count -= count
+        self._count -= len(slots)
         return record
 
     def rows(self, names: tuple[str, ...]) -> Record:

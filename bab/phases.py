@@ -1,9 +1,10 @@
 """Trees of activation branches: pieces are the input set with some neurons decided.
 
-The box is the same for all pieces of a case and is never stored; a piece is its list of decided neurons. The root's
-pre-activation bounds hold on every piece, with the decided neurons cut off, so only the objective is bounded again:
-with slopes, decision multipliers and multipliers of the root's multi-neuron rows that start from the parent's and are
-optimised for a few steps (`relaxations.alpha`). Whether rows pay below the root is tried out (`trial`).
+The box is the same for all pieces of a case and is never stored; a piece is its list of decided neurons and the base it
+stands on (`bases`; at first the root). The base's pre-activation bounds hold on every piece, with the decided neurons
+cut off, so only the objective is bounded again: with slopes, decision multipliers and multipliers of the base's
+multi-neuron rows that start from the parent's and are optimised for a few steps (`relaxations.alpha`). Whether rows
+pay, more steps, or new bases, is tried out (`trial`).
 
 What a piece stores is small: its decisions, one multiplier for each, and in half precision the slopes of neurons
 undecided at the root and the rows' multipliers, which costs nothing in soundness: any of them is sound.
@@ -12,6 +13,7 @@ undecided at the root and the rows' multipliers, which costs nothing in soundnes
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -25,7 +27,8 @@ from ..relaxations.clip import none_left
 from ..relaxations.linear import undecided_neurons
 from ..relaxations.root import outward, outward_half_spaces
 from ..relaxations.types import Multipliers, Pieces
-from .branching import phase_candidates, phase_split
+from .bases import LEVELS, Base, Derivations, derived, kin, objectives, price, shared_depth, until
+from .branching import phase_candidates, phase_split, together
 from .frontier import Record
 from .goals import Goals
 from .settle import phases_of, settled
@@ -33,11 +36,14 @@ from .splits import PHASE, Split, add_decisions, fitted
 from .tree import EMPTY, AbstractTree, Bounded, Settled, children_of
 from .trial import Trial, Way
 
+PATIENT = 4  # times the steps, where that pays
+
 
 class Phases(AbstractTree):
     """See the module's essay."""
 
     fill = {"neuron": -1.0}  # noqa: RUF012
+    apart = "base"
 
     def __init__(
         self,
@@ -50,6 +56,7 @@ class Phases(AbstractTree):
         root: Pieces,  # the hull of all cases, bounded
         candidates: int = 4,
         start: Multipliers | None = None,  # (goals, rows, ...): where to start at the root
+        words: Sequence[str] = (),  # the relaxations that rows of new bases may come from
     ) -> None:
         self.graph, self.prop, self.goals, self.precise_goals = graph, prop, goals, precise_goals
         self.relaxation, self.precise = relaxation, precise
@@ -61,14 +68,21 @@ class Phases(AbstractTree):
         boxes = [torch.tensor(np.stack([getattr(c, side) for c in distinct])) for side in ("lower", "upper")]
         self.lower, self.upper = outward(*boxes, self.dtype, self.device)
         self.normals, self.offsets = outward_half_spaces(distinct, self.lower, self.upper)
-        self.pre_lower, self.pre_upper = root.pre_lower, root.pre_upper
+        self.root, self.words = root, words
+        self.bases = [Base(root.pre_lower, root.pre_upper, relaxation.joint, precise.joint)]
+        self.derivations = Derivations()
+        self.bounded = 0  # pieces, since there are bases
         self.free = undecided_neurons(graph, root)[0].nonzero()[:, 0]
         self.piecewise = all(graph.nodes[i].function.kinks for i in graph.activations)
         self.sides = 1 if only_relu(graph) else 2
         self.start, self.untreated = start, []
-        ways = [Way("alpha-crown" if relaxation.steps else relaxation.linear.rule, 1.0)]
-        if relaxation.joint is not None:
-            ways = [Way("alpha-crown with multi-neuron rows", 1.0 + relaxation.joint.cost(graph)), *ways]
+        plain = "alpha-crown" if relaxation.steps else relaxation.linear.rule
+        more = 1.0 + relaxation.joint.cost(graph) if relaxation.joint is not None else 1.0
+        long = (PATIENT * relaxation.steps + 1) / (relaxation.steps + 1)
+        self.plain, self.tied = Way(plain, 1.0), Way(f"{plain} with multi-neuron rows", more)
+        self.patient = Way(f"{self.tied.name if words else plain}, more steps", more * long)
+        ways = [self.tied, self.plain] if relaxation.joint is not None or words else [self.plain]
+        ways += [self.patient] if relaxation.steps else []
         self.trial = Trial(ways)
 
     def describe(self) -> str:
@@ -97,6 +111,7 @@ class Phases(AbstractTree):
             "multiplier": real(rows, 0),
             "index": zeros,
             "point": real(),
+            "base": zeros,
         }
         start = self.start or self.relaxation.start(self.pieces(record), rows)
         return record | {"choice": start.choice[..., self.free].half(), "tied": _stored(start.joint)}
@@ -104,10 +119,11 @@ class Phases(AbstractTree):
     def pieces(self, record: Record, dtype: torch.dtype | None = None) -> Pieces:
         """The record's pieces, their decisions worked into the pre-activation bounds."""
         dtype = dtype or self.dtype
+        base = self._base(record)
         case = self.case[record["goal"]]
         count = len(case)
-        low = self.pre_lower.to(dtype).expand(count, -1).clone()
-        high = self.pre_upper.to(dtype).expand(count, -1).clone()
+        low = base.pre_lower.to(dtype).expand(count, -1).clone()
+        high = base.pre_upper.to(dtype).expand(count, -1).clone()
         neuron, sign, at = record["neuron"], record["sign"].to(dtype), record["at"].to(dtype)
         if neuron.shape[1]:
             index = neuron.clamp(min=0)
@@ -119,21 +135,28 @@ class Phases(AbstractTree):
         planes = (self.normals[case].to(dtype), self.offsets[case].to(dtype))
         return Pieces(*box, *planes, neuron, sign, at, low, high)
 
+    def _base(self, record: Record) -> Base:
+        """What the record's pieces stand on, all on the same."""
+        return self.bases[int(record["base"][0])] if len(record["base"]) else self.bases[0]
+
     def _start(self, record: Record, pieces: Pieces) -> Multipliers:
         """The record's slopes and multipliers; decided neurons' slopes are not used."""
         count, rows = record["multiplier"].shape[:2]
         choice = pieces.lower.new_zeros(count, rows, self.sides, self.graph.neurons)
         choice[..., self.free] = record["choice"].to(pieces.lower.dtype)
         split = record["multiplier"].to(pieces.lower.dtype)
-        return Multipliers(choice, split, record["tied"].to(pieces.lower.dtype))
+        rows = len(self._base(record).joint or ())
+        return Multipliers(choice, split, fitted(record["tied"].to(pieces.lower.dtype), rows))
 
     def bound(self, record: Record) -> Bounded:
         pieces = self.pieces(record)
         rows = self.goals.rows(record["goal"])
-        way, begun = self.trial.choose(), time.perf_counter()
-        relaxation = self.relaxation if way is self.trial.ways[0] else replace(self.relaxation, joint=None)
+        base, way, begun = self._base(record), self.trial.choose(), time.perf_counter()
+        joint = None if way is self.plain else base.joint
+        steps = self.relaxation.steps * (PATIENT if way is self.patient else 1)
+        relaxation = replace(self.relaxation, joint=joint, steps=steps)
         result, values, _ = relaxation.bound(pieces, rows, self._start(record, pieces))
-        if relaxation.joint is None:  # the rows' multipliers wait for the next time
+        if joint is None:  # the rows' multipliers wait for the next time
             result = replace(result, multipliers=replace(result.multipliers, joint=record["tied"]))
         empty = result.empty | (pieces.pre_lower > pieces.pre_upper).any(1)
         empty |= none_left(pieces, result, pieces.lower, pieces.upper)
@@ -141,7 +164,8 @@ class Phases(AbstractTree):
         closed = (bound > 0) | empty
         parents = record["bound"].clamp(max=0)
         gains = torch.where(closed, -parents, bound - parents)
-        self.trial.learn(way, parents.tolist(), gains.tolist(), int(closed.sum()), time.perf_counter() - begun)
+        seconds = time.perf_counter() - begun
+        self._learn(base, way, parents, gains, int(closed.sum()), seconds)
         near = ~closed & ((result.lower + result.slack) > 0).any(1)
         undecided = undecided_neurons(self.graph, pieces)
         if not self.piecewise:  # a smooth neuron is never decided, but its interval ends at two neighbouring numbers
@@ -154,12 +178,28 @@ class Phases(AbstractTree):
             "multiplier": found.split,
             "tied": _stored(found.joint),
         }
-        choice = self._choose(records, pieces, result.scores, undecided, ~closed)
+        scores = together(record, result.scores, ~closed, base.depth + LEVELS)
+        choice = self._choose(records, pieces, scores, undecided, ~closed)
         records |= {"index": choice.index, "point": choice.point}
         best = result.lower.argmax(1)
         points = values[0][torch.arange(len(best), device=best.device), best]
         by = (bound <= 0).long()
         return Bounded(records, result, closed, near, ~undecided.any(1), points, by, (way.name, EMPTY))
+
+    def _learn(self, base: Base, way: Way, parents: Tensor, gains: Tensor, closed: int, seconds: float) -> None:
+        """What a batch gained, over its parents' bounds or, on a new base, over its own."""
+        self.bounded += len(gains)
+        if not base.waiting:
+            self.trial.learn(way, parents.tolist(), gains.tolist(), closed, seconds)
+            return
+        way.pieces, way.closed, way.seconds = way.pieces + len(gains), way.closed + closed, way.seconds + seconds
+        base.waiting -= len(gains)
+        base.raised += float(gains.sum())
+        if base.waiting <= 0:
+            base.waiting = 0
+            cost = self._price(base)
+            self.derivations.learn(base.raised, base.pieces, cost, self.trial.gain)
+            self.derivations.wait(self.bounded, cost)
 
     def _choose(self, record: Record, pieces: Pieces, scores: Tensor, undecided: Tensor, open_: Tensor) -> Split:
         """The best-scored neuron, or the best of a few by what its children's bounds would be."""
@@ -183,7 +223,7 @@ class Phases(AbstractTree):
         split = phase_split(self.graph, top.flatten(), low, high)
         children = self.split({k: v[every] for k, v in record.items()} | {"index": split.index, "point": split.point})
         child_pieces = self.pieces(children)
-        result, _, _ = self.relaxation.bound(
+        result, _, _ = replace(self.relaxation, joint=self._base(record).joint).bound(
             child_pieces, self.goals.rows(children["goal"]), self._start(children, child_pieces), steps=0
         )
         bound = result.lower.amax(1).reshape(2, count, tried)
@@ -197,19 +237,62 @@ class Phases(AbstractTree):
     def confirm(self, record: Record) -> Tensor:
         pieces = self.pieces(record, torch.float64)
         rows = self.precise_goals.rows(record["goal"])
-        result, _, _ = self.precise.bound(pieces, rows, self._start(record, pieces), steps=0)
+        precise = replace(self.precise, joint=self._base(record).precise)
+        result, _, _ = precise.bound(pieces, rows, self._start(record, pieces), steps=0)
         return (result.lower > 0).any(1)
 
     def split(self, record: Record) -> Record:
         kind = torch.full_like(record["index"], PHASE)
         chosen = Split(kind, record["index"], record["point"])
-        children = children_of(record, ("goal", "bound", "choice", "tied", "index", "point"))
+        children = children_of(record, ("goal", "bound", "choice", "tied", "index", "point", "base"))
         children["neuron"], children["sign"], children["at"] = add_decisions(
             record["neuron"], record["sign"], record["at"], chosen
         )
         multiplier = fitted(record["multiplier"], children["neuron"].shape[1])
         children["multiplier"] = torch.cat([multiplier, multiplier])
         return children
+
+    def _price(self, base: Base) -> float:
+        return price(self.graph, base, self.goals.constants.shape[1], self.relaxation.steps)
+
+    def due(self) -> bool:
+        if not self.words or not self.relaxation.steps:
+            return False
+        if not self.derivations.next:
+            self.derivations.wait(0, self._price(self.bases[0]))
+        return self.bounded >= self.derivations.next
+
+    def kin(self, open_: Record) -> Tensor:
+        return kin(open_, [base.depth for base in self.bases])
+
+    def tighten(self, record: Record, deadline: float | None) -> Record:
+        """The same pieces on a base of their own, derived from the decisions they share."""
+        base, depth = self._base(record), shared_depth(record)
+        self.derivations.wait(self.bounded, self._price(base))
+        if depth <= base.depth:
+            return record
+        first = {name: value[:1] for name, value in record.items()}
+        first |= {name: first[name][:, :depth] for name in ("neuron", "sign", "at")}
+        ancestor = self.pieces(first)
+        ancestor = replace(ancestor, lower=self.root.lower, upper=self.root.upper)
+        goals, each = record["goal"].unique(return_inverse=True)
+        wanted = objectives(self.goals, goals)
+        found = derived(self.relaxation, base.joint, ancestor, wanted, until(deadline), self.words)
+        joint = found.joint
+        precise = None if joint is None else joint.to(self.precise.linear.graph, self.precise.linear.scales)
+        new = Base(found.root.pre_lower, found.root.pre_upper, joint, precise, depth)
+        new.waiting = new.pieces = len(each)
+        self.bases.append(new)
+        start = found.result.multipliers
+        own = lambda value: value[0].unflatten(0, (len(goals), -1))[each]  # noqa: E731
+        multiplier = record["multiplier"].clone()
+        multiplier[..., :depth] = own(start.split)
+        return record | {
+            "base": torch.full_like(record["base"], len(self.bases) - 1),
+            "choice": own(start.choice)[..., self.free].half(),
+            "multiplier": multiplier,
+            "tied": _stored(own(start.joint)),
+        }
 
     def leaf(self, record: Record, row: int, seconds: float | None = None) -> Settled:
         goal = int(record["goal"][row])

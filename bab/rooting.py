@@ -10,7 +10,6 @@ Heuristic in what it does when; every bound it hands on is sound.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -19,14 +18,12 @@ import torch
 from ..relaxations.alpha import Alpha
 from ..relaxations.refine import refined
 from ..relaxations.strengthen import Strengthened, lean, strengthened
-from ..relaxations.types import Multipliers, Pieces, Rows
+from ..relaxations.types import Multipliers, Pieces
+from .bases import MOST, RATE, STEPS, objectives, until
 from .goals import Goals
 from .phases import Phases
 
-STEPS, RATE = 10, 0.2  # of the optimised pre-activations
 SPEAKERS = 16  # neurons of a layer that ask for rows
-LONGEST, SHARE = 20.0, 0.2  # seconds that either stage may take, and of the time there is
-MOST = 1024  # rows that the pieces carry
 
 Make = Callable[[Alpha, Pieces, Multipliers | None], Phases]
 
@@ -55,20 +52,6 @@ def rooted(
         return tree
     alpha = replace(alpha, joint=found.joint)
     return make(alpha, found.root, starts(alpha, found, open_))
-
-
-def until(deadline: float | None) -> float:
-    """When to stop improving the root."""
-    now = time.monotonic()
-    return now + (LONGEST if deadline is None else min(LONGEST, SHARE * max(0.0, deadline - now)))
-
-
-def objectives(goals: Goals, open_: torch.Tensor) -> Rows:
-    """The rows of all open goals, as rows of one piece."""
-    index = open_.nonzero()[:, 0]
-    rows = goals.rows(index)
-    on_input = None if rows.on_input is None else rows.on_input.flatten(0, 1)[None]
-    return Rows(rows.coefficients.flatten(0, 1)[None], rows.constants.flatten(0, 1)[None], on_input)
 
 
 def starts(alpha: Alpha, found: Strengthened, open_: torch.Tensor) -> Multipliers:

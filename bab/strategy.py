@@ -2,8 +2,9 @@
 
 Networks with few inputs are split in their input: boxes shrink geometrically, every layer can be bounded anew on each,
 and after a dozen bisections the network is nearly linear on a piece. With many inputs a box barely shrinks by a split,
-and neurons are decided instead. `SMALL` inputs is where that changes, and `TINY` neurons an input: to decide them all
-is then less work than to bisect every side a few times. A user can override it with `split`.
+and neurons are decided instead. `SMALL` inputs is where that changes, twice as many where neurons outnumber them by
+`DEEP` to one (to decide some is then hardly felt); and `TINY` neurons an input: to decide them all is then less work
+than to bisect every side a few times. A user can override it with `split`.
 
 Two relaxations take no part in that choice: `ibp` bounds every layer anew whatever the tree, and `exact` needs none.
 """
@@ -18,8 +19,9 @@ from ..problems.graph import Graph
 from ..relaxations.names import PROGRAMS, Name, parse
 from .config import Config
 
-SMALL = 16
+SMALL = 12
 TINY = 4
+DEEP = 256
 
 # Rungs of the ladder that trees of phases evaluate in batch; elsewhere, and all others, are linear programs.
 BATCHED_ROWS = ("m-1", "k-relu", "prima")
@@ -54,7 +56,9 @@ def choose(graph: Graph, config: Config) -> Strategy:
     if config.device == "auto" and torch.cuda.is_available() and graph.neurons > 20_000:
         device = torch.device("cuda")
     dtype = {"float32": torch.float32, "float64": torch.float64}.get(config.precision, natural_precision(device))
-    low, tiny = graph.input_size <= SMALL, graph.neurons <= TINY * graph.input_size
+    inputs, neurons = graph.input_size, graph.neurons
+    low = inputs <= SMALL or (inputs <= 2 * SMALL and neurons > DEEP * inputs)
+    tiny = neurons <= TINY * inputs
     tiny &= all(graph.nodes[i].function.kinks for i in graph.activations)  # smooth neurons are never decided
     regions = config.split in ("input", "polyhedral") or low
     rule = config.branching.rule if config.branching.rule in ("widest", "sensitivity") else "sensitivity"

@@ -73,6 +73,7 @@ class AbstractTree(ABC):
 
     goals: Goals
     fill: dict[str, float]  # padding of fields that grow
+    apart: str | None = None  # the field in which the pieces of a batch must agree
 
     def ways(self) -> list[Way]:
         """The relaxations that pieces were bounded with and what came of each, where there is a choice."""
@@ -97,6 +98,18 @@ class AbstractTree(ABC):
     @abstractmethod
     def split(self, record: Record) -> Record:
         """Both children of every piece, as chosen when it was bounded; child b of piece b, and b + B."""
+
+    def due(self) -> bool:
+        """Whether it is time to derive better bounds for what stubborn pieces stand on."""
+        return False
+
+    def kin(self, open_: Record) -> Tensor:  # (B,) bool
+        """The open pieces that would profit from the same, the worst one among them."""
+        raise NotImplementedError
+
+    def tighten(self, record: Record, deadline: float | None) -> Record:
+        """The same pieces, to be bounded anew."""
+        raise NotImplementedError
 
     @abstractmethod
     def leaf(self, record: Record, row: int, seconds: float | None = None) -> Settled:

@@ -51,6 +51,11 @@ class Trial:
     gap: float = field(default=inf, init=False)  # mean distance of the parents from being closed
     turn: int = field(default=0, init=False)
 
+    @property
+    def gain(self) -> float:
+        """What a split gains with the way that is used most."""
+        return max(self.ways, key=lambda way: way.batches).mean_gain
+
     def choose(self) -> Way:
         """The way for the next batch."""
         self.turn += 1

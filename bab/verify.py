@@ -218,7 +218,9 @@ def build(
     def make(alpha: Alpha, root: Pieces, start: Multipliers | None) -> Phases:
         exact = None if alpha.joint is None else alpha.joint.to(precise.graph, precise.scales)
         confirming = Alpha(precise, 0, joint=exact)
-        return Phases(graph, prop, goals, precise_goals, alpha, confirming, root, candidates(config), start)
+        return Phases(
+            graph, prop, goals, precise_goals, alpha, confirming, root, candidates(config), start, strategy.rows
+        )
 
     untreated = [] if config.relaxation == "auto" else [t for word in strategy.rows for t in said(graph, word)]
     tree = rooted(make, alpha, pieces, goals, deadline, strategy.rows)

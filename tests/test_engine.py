@@ -11,8 +11,10 @@ import torch
 from networks import PIECEWISE, random_graph, random_property, sample
 from search import Blind, Recorded, engine, run, truth, verify
 
+from partita.bab.config import load_config
 from partita.bab.engine import out_of_memory
 from partita.bab.splits import HALF_SPACE, INPUT, PHASE
+from partita.bab.strategy import choose
 from partita.problems.affine import Dense
 from partita.problems.graph import Affine, Graph, Input
 from partita.problems.property import Case, Polytope, Property, UnsafeSet, box_property
@@ -44,12 +46,12 @@ def test_agrees_with_the_oracle(split, precision, attack):
 
 @pytest.mark.parametrize(("precision", "attack"), [("float32", "on"), ("float32", "off"), ("float64", "off")])
 def test_activation_branches_agree_with_the_oracle(precision, attack):
-    """Seventeen inputs and more are never bisected: pieces are branches."""
+    """Thirteen inputs and more are never bisected: pieces are branches."""
     verdicts = set()
     for seed in range(4, 8):
-        graph = random_graph(seed, ("mlp", "leaky", "residual", "maxpool")[seed % 4], inputs=17, width=6, depth=2)
+        graph = random_graph(seed, ("mlp", "leaky", "residual", "maxpool")[seed % 4], inputs=13, width=6, depth=2)
         options = {"rows": 1 + seed % 3, "cases": 1 + seed % 2, "sets": 1 + seed // 3 % 2, "halfspaces": seed % 3}
-        prop = random_property(seed, graph, radius=0.5, margin=2.0 * (seed % 2), **options)
+        prop = random_property(seed, graph, radius=0.8, **options)
         expected = truth(graph, prop).verdict
         rule = "look-ahead" if seed % 2 else "auto"
         said = verify(graph, prop, precision=precision, attack=attack, rule=rule)
@@ -423,3 +425,9 @@ def test_between_two_turns_of_the_attack_the_search_takes_a_step():
     assert not schedule.attacking(state)
     state.pieces += 1
     assert schedule.attacking(state)
+
+
+@pytest.mark.parametrize(("inputs", "width", "tree"), [(12, 8, "regions"), (13, 8, "phases"), (13, 2000, "regions")])
+def test_what_is_split_follows_from_the_structure(inputs, width, tree):
+    graph = random_graph(0, "mlp", inputs=inputs, width=width, depth=2)
+    assert choose(graph, load_config(None, {})).tree == tree

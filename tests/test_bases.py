@@ -1,0 +1,143 @@
+"""Bases: what is derived with some neurons decided holds wherever they are, and no verdict changes for it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from networks import random_graph, random_property, sample
+from search import engine, run, truth
+
+from partita.bab import bases, phases
+from partita.bab.bases import LEVELS, Derivations, kin, price, shared_depth
+from partita.bab.branching import together
+from partita.bab.frontier import select
+
+KINDS = ("mlp", "leaky", "residual", "maxpool")
+
+
+def problem(seed: int):
+    graph = random_graph(seed, KINDS[seed % 4], inputs=17, width=6, depth=2)
+    return graph, random_property(seed, graph, radius=0.6, margin=2.0 * (seed % 2), sets=2, rows=1 + seed % 2)
+
+
+@pytest.fixture
+def eager(monkeypatch):
+    """Bases are derived as often as can be."""
+    monkeypatch.setattr(phases, "price", lambda *_: 4.0)
+    monkeypatch.setattr(Derivations, "learn", lambda *_: None)
+
+
+@pytest.mark.parametrize("precision", ("float32", "float64"))
+@pytest.mark.parametrize("seed", range(4, 8))
+def test_verdicts_agree_with_the_oracle(seed, precision, eager):
+    graph, prop = problem(seed)
+    expected = truth(graph, prop).verdict
+    verdict, made = run(graph, prop, precision=precision, max_pieces=160, attack="off")
+    assert verdict in (expected, "unknown") or not expected
+    if made.state.pieces > 60:
+        assert len(made.tree.bases) > 2
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("seed", range(8))
+def test_a_base_holds_at_every_point_of_its_pieces(seed):
+    """Sampled inputs that satisfy the shared decisions have pre-activations within the base's, and break no row."""
+    graph, prop = problem(seed)
+    tree = engine(graph, prop, precision="float64").tree
+    record = tree.bound(tree.roots()).records
+    for _ in range(LEVELS):
+        record = tree.split(record)
+        record = tree.bound(select(record, (record["goal"] == 0).nonzero()[:, 0])).records
+    x = torch.from_numpy(sample(prop.cases[0].inputs, 20000, seed))
+    values = graph.values(x)
+    pre = torch.cat([values[graph.nodes[i].inputs[0]] for i in graph.activations], 1)
+    decided = pre[:, record["neuron"]].transpose(0, 1)  # (B, points, P)
+    within = (record["sign"][:, None] * (decided - record["at"][:, None]) >= 0).all(2)
+    most = int(within.sum(1).argmax())
+    inside = within[most]
+    assert inside.any()
+    better = tree.tighten(select(record, torch.tensor([most])), None)
+    base = tree.bases[-1]
+    assert better["base"].tolist() == [1] and base.depth == LEVELS
+    assert (pre[inside] >= base.pre_lower - 1e-9).all() and (pre[inside] <= base.pre_upper + 1e-9).all()
+    for layer in base.joint.layers if base.joint is not None else ():
+        node = graph.nodes[layer.facets.position]
+        source = values[graph.nodes[node.inputs[0]].inputs[0]][inside]
+        broken = layer.facets.violation(values[node.inputs[0]][inside], values[layer.facets.position][inside], source)
+        assert (broken <= 1e-9).all()
+
+
+@torch.no_grad()
+def test_a_base_raises_bounds():
+    """On some problem, and nowhere are they lower than they were."""
+    rises = []
+    for seed in range(0, 12, 2):
+        graph, prop = problem(seed)
+        tree = engine(graph, prop, precision="float64").tree
+        bounded = tree.bound(tree.roots())
+        for _ in range(LEVELS):
+            bounded = tree.bound(tree.split(bounded.records))
+        open_ = (~bounded.closed).nonzero()[:, 0]
+        if len(open_) == 0:
+            continue
+        record = select(bounded.records, open_)
+        mine = select(record, tree.kin(record).nonzero()[:, 0])
+        again = tree.bound(tree.tighten(mine, None))
+        rises += (again.records["bound"] - mine["bound"]).tolist()
+    assert rises and min(rises) >= 0 and max(rises) > 0.01
+
+
+def test_kin_share_the_first_decisions_of_the_worst():
+    neuron = torch.tensor([[1, 2, 3, 4], [1, 2, 3, 9], [1, 2, 5, -1], [1, -1, -1, -1], [1, 2, 3, 4]])
+    sign = torch.tensor([[1.0, -1, 1, 1], [1, -1, 1, -1], [1, -1, 1, 0], [1, 0, 0, 0], [-1, -1, 1, 1]])
+    open_ = {
+        "bound": torch.tensor([-2.0, -1, -1, -1, -1]),
+        "base": torch.zeros(5).long(),
+        "neuron": neuron,
+        "sign": sign,
+    }
+    assert kin(open_, [0]).tolist() == [True, True, False, False, False]
+    open_["bound"][3] = -3  # one decision, which all but the last share
+    assert kin(open_, [0]).tolist() == [True, True, True, True, False]
+    open_["base"][1] = 1
+    assert kin(open_, [0, 3]).tolist() == [True, False, True, True, False]
+
+
+def test_how_many_decisions_are_shared():
+    neuron = torch.tensor([[1, 2, 3, 4], [1, 2, 3, 9]])
+    sign = torch.tensor([[1.0, -1, 1, 1], [1, -1, -1, 1]])
+    assert shared_depth({"neuron": neuron, "sign": sign}) == 2
+    assert shared_depth({"neuron": neuron[:1], "sign": sign[:1]}) == 4
+    assert shared_depth({"neuron": neuron[:, :0], "sign": sign[:, :0]}) == 0
+
+
+def test_goals_with_the_same_decisions_are_split_together():
+    scores = torch.tensor([[1.0, 4, 0], [5, 0, 0], [3, 0, 9], [0, 2, 0]])
+    record = {
+        "neuron": torch.tensor([[7], [7], [7], [8]]),
+        "sign": torch.tensor([[1.0], [1], [1], [1]]),
+        "depth": torch.tensor([1, 1, 1, 1]),
+    }
+    open_ = torch.tensor([True, True, False, True])
+    assert together(record, scores, open_, 2)[:, :2].tolist() == [[6, 4], [6, 4], [6, 4], [0, 2]]
+    assert torch.equal(together(record, scores, open_, 1), scores)
+
+
+def test_bases_that_do_not_pay_become_rare():
+    rule = Derivations()
+    rule.wait(100, 50.0)
+    assert rule.next == 150
+    rule.learn(raised=0.0, pieces=10, cost=50.0, gain=0.1)
+    rule.wait(200, 50.0)
+    assert rule.next == 300
+    rule.learn(raised=10 * 0.1 * np.log2(6) * 1.01, pieces=10, cost=50.0, gain=0.1)
+    assert (rule.patience, rule.count, rule.paid) == (1.0, 2, 1)
+
+
+def test_a_base_costs_more_the_more_is_undecided():
+    graph, prop = problem(0)
+    tree = engine(graph, prop).tree
+    base, wide = tree.bases[0], bases.Base(*tree.bases[0].__dict__.values())
+    wide.pre_lower, wide.pre_upper = base.pre_lower - 10, base.pre_upper + 10
+    assert price(graph, wide, 1, 5) > price(graph, base, 1, 5)
