@@ -37,7 +37,7 @@ def log_page(folder: Path, tree: Partition) -> str:
             "The tree from the roots down: every piece above its two parts, as wide as its leaves are many.",
         ),
     ]
-    pictures = [picture(svg_of(figure), k, words) for k, (figure, words) in enumerate(figures + shape)]
+    pictures = [picture(svg_of(figure), k, words) for k, (figure, words) in enumerate([*figures, *shape])]
     return page(
         f"{network}: {verdict}",
         lead,

@@ -123,6 +123,11 @@ def code(text: str) -> Raw:
     return Raw(f"<code>{escape(text)}</code>")
 
 
+def coded(text: str) -> Raw:
+    """Text in which `this` is code."""
+    return Raw("".join(code(part) if k % 2 else escape(part) for k, part in enumerate(text.split("`"))))
+
+
 def svg_of(figure: Figure) -> str:
     """A matplotlib figure as SVG text, the same for the same figure."""
     import matplotlib

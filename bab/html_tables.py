@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import fields
@@ -12,7 +13,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from ..problems.errors import BadInput
-from .html_page import Raw, cards, code, page, paragraph, picture, section, svg_of, table
+from .html_page import Raw, cards, code, coded, page, paragraph, picture, section, svg_of, table
 from .run_row import Row
 
 if TYPE_CHECKING:
@@ -34,23 +35,30 @@ def run_page(folder: Path) -> str:
         ("solved", len(solved)),
         ("unsat / sat", f"{counts['unsat']} / {counts['sat']}"),
         (f"wrong, of {known} known", len(wrong)),
-        ("median seconds", median(seconds) if seconds else 0.0),
-        ("total seconds", float(sum(seconds))),
+        ("median seconds", f"{median(seconds) if seconds else 0:.2f}"),
+        ("total seconds", f"{sum(seconds):,.1f}"),
         ("pieces", sum(row.pieces for row in rows)),
     ]
     plot = picture(svg_of(cactus(rows)), 0, "Instances solved within a time each, whole processes, easiest first.")
+    names = [_short([row.network for row in rows]), _short([row.property for row in rows])]
     listed = [
-        (r.number, r.network, r.property, r.expected, _verdict(r), r.seconds, r.pieces, "" if r.solved else r.reason)
-        for r in rows
+        (r.number, net, prop, r.expected, _verdict(r), f"{r.seconds:.2f}", r.pieces, "" if r.solved else r.reason)
+        for r, net, prop in zip(rows, *names, strict=True)
     ]
     columns = ("", "network", "property", "expected", "verdict", "seconds", "pieces", "reason")
     return page(
         f"Benchmark run: {len(solved)} of {len(rows)} solved",
-        f"{len(wrong)} verdicts contradict what is known." if wrong else "No verdict contradicts what is known.",
+        f"Verdicts that contradict what is known: {len(wrong) or 'none'}.",
         cards(figures),
         section("Cactus plot", plot),
         section("Instances", table(columns, listed)),
     )
+
+
+def _short(paths: list[str]) -> list[str]:
+    """The paths without the folders that all of them share."""
+    shared = os.path.commonpath([os.path.dirname(path) for path in paths]) if paths else ""
+    return [os.path.relpath(path, shared) if shared else path for path in paths]
 
 
 def read_rows(path: Path) -> list[Row]:
@@ -70,7 +78,7 @@ def cactus(rows: Sequence[Row]) -> Figure:
     """How many instances are solved within a time each, for both verdicts and together."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7.2, 3.4), layout="constrained")
+    figure = Figure(figsize=(10, 3.6), layout="constrained")
     ax = figure.subplots()
     ax.spines[["top", "right"]].set_visible(False)
     solved = [row for row in rows if row.solved]
@@ -81,6 +89,9 @@ def cactus(rows: Sequence[Row]) -> Figure:
             ax.plot(range(1, len(times) + 1), times, color=colour, label=name, marker=".", markersize=4)
     ax.set(xlabel="instances solved", ylabel="seconds each", yscale="log")
     ax.axvline(len(rows), color="#cbd2d9", linewidth=1)
+    ax.xaxis.get_major_locator().set_params(integer=True)
+    for which in (ax.yaxis.set_major_formatter, ax.yaxis.set_minor_formatter):
+        which(lambda value, _: f"{value:g}")
     if solved:
         ax.legend(frameon=False)
     return figure
@@ -117,18 +128,18 @@ def study_page(folder: Path, found: Sequence[dict[str, Any]]) -> str:
     seconds = sum(float(study.get("seconds", 0)) for study in found)
     parts, drawn = [], 0
     for study in found:
-        blocks = [paragraph(study.get("question", ""))]
+        blocks = [paragraph(coded(study.get("question", "")))]
         for one in study["tables"]:
             blocks.append(table(one["columns"], one["rows"], one["title"]))
             if one.get("command"):
                 blocks.append(paragraph(Raw(f"Computed by {code(one['command'])}"), "dim"))
-            blocks.append(paragraph(one["note"], "dim") if one.get("note") else "")
+            blocks.append(paragraph(coded(one["note"]), "dim") if one.get("note") else "")
         for name in study.get("figures", []):
             path = study["folder"] / Path(name).name
             if path.suffix == ".svg" and path.is_file():
                 blocks.append(picture(path.read_text(encoding="utf-8"), drawn))
                 drawn += 1
-        blocks += ["<h3>Found</h3>", paragraph(study["findings"])]
+        blocks += ["<h3>Found</h3>", paragraph(coded(study["findings"]))]
         parts.append(section(study["title"], *blocks, anchor=study["name"]))
     title = found[0]["title"] if len(found) == 1 else "The theory, run as experiments"
     lead = f"{len(found)} {'study' if len(found) == 1 else 'studies'}, {seconds:.0f} seconds in all."
