@@ -18,7 +18,7 @@ EXTRAS = {
     "ray": ["ray>=2.9"],
 }
 EXTRAS["all"] = [*EXTRAS["gurobi"], *EXTRAS["layers"]]
-EXTRAS["test"] = ["pytest>=8", "hypothesis>=6.100", "ruff>=0.6", "scikit-learn>=1.4", "matplotlib>=3.8"]
+EXTRAS["test"] = ["pytest>=8", "hypothesis>=6.100", "ruff>=0.6", "scikit-learn>=1.4"]
 
 setup(
     name="partita",
@@ -43,6 +43,8 @@ setup(
         "vnnlib>=1.0",
         "pyyaml>=6",
         "rich>=13",
+        "pyarrow>=15",
+        "matplotlib>=3.8",
     ],
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["partita = partita.bab.cli:main"]},
