@@ -142,7 +142,17 @@ def picture(svg: str, number: int, caption: str = "") -> str:
     """An SVG document as a part of the page; `number` makes its ids its own."""
     inner = svg[max(0, svg.find("<svg")) :]
     inner = re.sub(r"<metadata>.*?</metadata>", "", inner, flags=re.DOTALL)
-    inner = re.sub(r'\bid="', f'id="f{number}-', inner)
+    wanted = set(re.findall(r'(?:href="|url\()#([^")]+)', inner))
+
+    def named(found: re.Match[str]) -> str:
+        """The id, where something refers to it; matplotlib writes some twice, with one content."""
+        name = found.group(1)
+        if name not in wanted:
+            return ""
+        wanted.discard(name)
+        return f' id="f{number}-{name}"'
+
+    inner = re.sub(r'\s\bid="([^"]*)"', named, inner)
     inner = re.sub(r'href="#', f'href="#f{number}-', inner)
     inner = re.sub(r"url\(#", f"url(#f{number}-", inner)
     words = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""

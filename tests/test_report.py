@@ -54,7 +54,7 @@ def stands_alone(text: str) -> Page:
     """Nothing is fetched, no id is used twice, no name of a picture's part points at another's."""
     read = Page(text)
     assert "script" not in read.tags and "img" not in read.tags and "iframe" not in read.tags
-    assert all(r.startswith("#") or r.startswith("data:") for r in read.references), set(read.references)
+    assert all(r.startswith(("#", "data:")) for r in read.references), set(read.references)
     assert not re.search(r"@import|url\((?!#)", text)
     assert len(read.ids) == len(set(read.ids))
     for name in [r[1:] for r in read.references if r.startswith("#")] + re.findall(r"url\(#([^)]+)\)", text):
