@@ -7,8 +7,9 @@ once. A union of polytopes has the patterns that one of them has.
 
 How: in inputs of few dimensions `pattern_tree` finds the cells by their vertices and `pattern_proof` proves each;
 what it cannot prove (degenerate cells, cells thinner than rounding) is counted anew in exact arithmetic
-(`rational_patterns`), or stays `doubtful`. In more dimensions, where cells have too many vertices, and with
-`rational=True`, everything is counted in exact arithmetic, by linear programs without any tolerance.
+(`rational_patterns`), or stays `doubtful`. In more dimensions, where cells have too many vertices,
+`pattern_programs` finds and proves them by linear programs. With `rational=True` everything is counted in exact
+arithmetic, without any tolerance; that is for small networks.
 
 The result is exact where `low == high`: every cell was proved, or free of rounding, or counted in rational numbers.
 Otherwise `low` patterns were found and confirmed each at a point, and `high` is proved (`pattern_bound`).
@@ -177,7 +178,9 @@ def count(
         root = vertices_of(polytope, made.words, graph.neurons)
         tally = search(made, polytope, root, faces, deadline, emit, progress)
     else:
-        tally = _rational(made, polytope, faces, deadline, progress)
+        from .pattern_programs import search_by_programs
+
+        tally = search_by_programs(made, polytope, faces, deadline, progress)
     result = _conclude(made, polytope, tally, faces, deadline)
     return replace(result, seconds=time.monotonic() - start)
 
