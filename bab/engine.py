@@ -98,7 +98,7 @@ class Engine:
                 self.progress("b")
             elif schedule.attacking(state):
                 self.attack()
-            elif self.tree.due():
+            elif self.tree.due() and schedule.tightening(state):
                 self.tighten()
             elif self.waiting:
                 self.go_on_with(self.waiting.pop())
@@ -254,6 +254,7 @@ class Engine:
         better = kin
         with self.dispensable("tighten"):
             better = self.tree.tighten(kin, state.deadline)
+        self.schedule.derivation = time.monotonic() - begun
         state.pieces -= len(kin["goal"])  # they have been counted
         self.bound(better)
         self.schedule.slowest = max(self.schedule.slowest, time.monotonic() - begun)

@@ -25,6 +25,7 @@ class Schedule:
     next_report: float = FIRST_REPORT
     interval: float = FIRST_REPORT
     slowest: float = 0.0  # the longest step so far
+    derivation: float = 0.0  # seconds that the last derivation of better bounds took
     reason: str = ""
     attacked_at: int = -1  # how many pieces there were when the attack had its last turn
 
@@ -54,3 +55,7 @@ class Schedule:
         # The next turn has twice the budget of the last one.
         expected = state.seconds.get("attack", 0.0) + 2 * state.last_attack
         return expected < ATTACK_SHARE * state.elapsed
+
+    def tightening(self, state: State) -> bool:
+        """Whether a derivation of better bounds would end in time."""
+        return state.left > 2 * self.derivation
