@@ -9,12 +9,14 @@ The exact values come from the mixed-integer oracle (`relaxations.exact`): what 
 attains at a point. "Exact" then means that the least bound over all leaves is within `tolerance` of that value,
 absolutely or relative to it, whichever is more; a tree that ends proves by itself that the value is exact.
 
-A threshold that does not hold, or a property that is violated, has no partition that proves it: `BadInput`.
+A threshold that does not hold, or a property that is violated, has no partition that proves it: `BadInput` where the
+oracle finds that out in a short time. Where it does not, trees are grown all the same, and end `stuck` or not at all.
 Soundness: targets are heuristic, values at points; that a tree reaches them is proved, and then they are exact.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -24,13 +26,14 @@ import torch
 from ..problems.errors import BadInput
 from ..problems.graph import Graph
 from ..problems.property import Polytope, UnsafeSet
-from ..relaxations.exact import boxes_from, feasible_unsafe
+from ..relaxations.exact import ExactResult, boxes_from, feasible_unsafe
 from ..relaxations.lp.boxes import Box
 from ..relaxations.lp.model import Status
 from ..relaxations.root import root
 from .measured import Array, Goal
 
 NOTIONS = ("min", "max", "both", "threshold")
+BRIEF = 5.0  # seconds in which a threshold may turn out not to hold
 ABOVE = float(np.nextafter(0.0, 1.0))  # "positive" as a target
 
 
@@ -70,11 +73,12 @@ def goal_for(
     threshold: float | None,
     tolerance: float,
     backend: str = "highs",
-    time_limit: float | None = None,
+    deadline: float | None = None,
 ) -> Exact:
-    """The goal of a notion; raises `BadInput` for one that cannot be reached or an exact value that is not found."""
+    """The goal of a notion. Raises `BadInput` for one that cannot be reached, and for an exact value that is not found
+    before `deadline` (of `time.perf_counter`)."""
     _, pieces = root(graph, graph, torch.from_numpy(inputs.lower), torch.from_numpy(inputs.upper))
-    oracle = _Oracle(graph, inputs, measured, backend, time_limit, boxes_from(graph, inputs, pieces, 0))
+    oracle = _Oracle(graph, inputs, measured, backend, deadline, boxes_from(graph, inputs, pieces, 0))
     if exactness == "threshold" and threshold is None:
         return _property(oracle)
     if exactness == "threshold":
@@ -107,28 +111,30 @@ class _Oracle:
     inputs: Polytope
     measured: Measured
     backend: str
-    time_limit: float | None
+    deadline: float | None
     boxes: list[Box]
 
     def least(self, r: int, sign: float) -> float:
-        """The exact minimum of sign times a row."""
-        m = self.measured
+        """The exact minimum of sign times a row, as attained at a point; `BadInput` where it is not found."""
+        m, what = self.measured, f"the exact {'minimum' if sign > 0 else 'maximum'} of row {r}"
         on_input = None if m.on_input is None else sign * m.on_input[r : r + 1]
-        what = f"the exact {'minimum' if sign > 0 else 'maximum'} of row {r}"
-        return self.margin(UnsafeSet(sign * m.rows[r : r + 1], sign * m.constants[r : r + 1], on_input), what)
-
-    def margin(self, unsafe: UnsafeSet, what: str) -> float:
-        """The least margin of an unsafe set, as attained at a point."""
-        options = {"backend": self.backend, "time_limit": self.time_limit, "bounds": list(self.boxes)}
-        found = feasible_unsafe(self.graph, self.inputs, unsafe, **options)
-        if np.isposinf(found.lower):
-            raise BadInput("the input set is empty: its half-spaces leave nothing of its box, so there is no partition")
+        found = self.margin(UnsafeSet(sign * m.rows[r : r + 1], sign * m.constants[r : r + 1], on_input))
         if found.status is not Status.optimal or not np.isfinite(found.upper):
             raise BadInput(
                 f"{what} was not found: the mixed-integer program ended between {found.lower:.9g} and "
-                f"{found.upper:.9g}; take more time or a smaller input set"
+                f"{found.upper:.9g}; take more time, a smaller input set, or exactness=threshold"
             )
         return found.upper
+
+    def margin(self, unsafe: UnsafeSet, most: float | None = None) -> ExactResult:
+        """The least margin of an unsafe set, in half of the time that is left and no more than `most` seconds."""
+        left = None if self.deadline is None else max(1.0, (self.deadline - time.perf_counter()) / 2)
+        limit = min((s for s in (left, most) if s is not None), default=None)
+        options = {"backend": self.backend, "time_limit": limit, "bounds": list(self.boxes)}
+        found = feasible_unsafe(self.graph, self.inputs, unsafe, **options)
+        if np.isposinf(found.lower):
+            raise BadInput("the input set is empty: its half-spaces leave nothing of its box, so there is no partition")
+        return found
 
 
 def _property(oracle: _Oracle) -> Exact:
@@ -139,13 +145,13 @@ def _property(oracle: _Oracle) -> Exact:
             "exactness=threshold needs a threshold, or a property whose unsafe sets say what is to be proved"
         )
     for k, unsafe in enumerate(m.unsafe):
-        upper = oracle.margin(unsafe, f"the least margin of unsafe set {k}")
-        if upper <= 0:
+        found = oracle.margin(unsafe, BRIEF)
+        if found.attained:
             raise BadInput(
-                f"the property is violated: unsafe set {k} is reached with margin {upper:.6g}, so no partition proves "
-                "it; take exactness=min, max or both"
+                f"the property is violated: unsafe set {k} is reached with margin {found.upper:.6g}, so no partition "
+                "proves it; take exactness=min, max or both"
             )
-        values.append((f"least margin of unsafe set {k}", upper))
+        values.append(_said(f"least margin of unsafe set {k}", found))
         groups.append(tuple(range(at, at + len(unsafe.rows))))
         at += len(unsafe.rows)
     aims = np.full(at, ABOVE)
@@ -156,15 +162,20 @@ def _above(oracle: _Oracle, threshold: float) -> Exact:
     """Every row at least the threshold."""
     m, values = oracle.measured, []
     for r in range(len(m.rows)):
-        least = oracle.least(r, 1.0)
-        if least < threshold:
+        on_input = None if m.on_input is None else m.on_input[r : r + 1]
+        found = oracle.margin(UnsafeSet(m.rows[r : r + 1], m.constants[r : r + 1], on_input), BRIEF)
+        if found.x is not None and found.upper < threshold:
             raise BadInput(
-                f"the threshold {threshold:g} does not hold: row {r} is {least:.9g} at some input, so no partition "
-                "proves it; take a lower one"
+                f"the threshold {threshold:g} does not hold: row {r} is {found.upper:.9g} at some input, so no "
+                "partition proves it; take a lower one"
             )
-        values.append((f"min of row {r}", least))
-    count = len(m.rows)
-    groups = tuple((r,) for r in range(count))
-    return Exact(
-        Goal(m.rows, m.constants, np.full(count, threshold), np.zeros(count), groups, m.on_input), tuple(values)
-    )
+        values.append(_said(f"min of row {r}", found))
+    aims = np.full(len(m.rows), threshold)
+    groups = tuple((r,) for r in range(len(aims)))
+    return Exact(Goal(m.rows, m.constants, aims, np.zeros(len(aims)), groups, m.on_input), tuple(values))
+
+
+def _said(what: str, found: ExactResult) -> tuple[str, float]:
+    """A value with its name: the exact one, or what is proved of it where that is not known yet."""
+    sure = found.status is Status.optimal and np.isfinite(found.upper)
+    return (what, found.upper) if sure else (f"{what}, not known but at least", found.lower)

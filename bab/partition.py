@@ -135,7 +135,7 @@ def partition(
     inputs, unsafe = _problem(graph, input_set, case)
     graph = graph.to(torch.float64)
     end = None if timeout is None else start + float(timeout)
-    exact = goal_for(graph, inputs, rows_of(graph, unsafe), exactness, threshold, tolerance, backend, _left(end, 3))
+    exact = goal_for(graph, inputs, rows_of(graph, unsafe), exactness, threshold, tolerance, backend, end)
     rules = SIMPLE[pieces] if branching == "all" else (branching,)
     found, notes, jobs = [], [], len(relaxations) * len(rules) + count
     with full_products():
@@ -205,10 +205,6 @@ def _measured(bounder: Bounder, name: str, rule: str, deadline: float | None) ->
 def _deadline(end: float | None, jobs: int) -> float | None:
     """The next job's even share of what is left."""
     return None if end is None else time.perf_counter() + max(0.0, end - time.perf_counter()) / jobs
-
-
-def _left(end: float | None, share: int) -> float | None:
-    return None if end is None else max(1.0, (end - time.perf_counter()) / share)
 
 
 # ---- arguments
