@@ -7,7 +7,8 @@ Rules for neurons (`activation` and `polyhedral` pieces), as a table from name t
     babsr    the one whose lines cost the worst row most by an estimate (Bunel et al. 2020)
     strong   every one is tried, and the one whose worse child is nearest to the end is taken; ties by the better child
 
-and for coordinates (`input` pieces): `widest` side, relative to the input set, and `strong`. The order in which open
+and for coordinates (`input` pieces): the `widest` side, relative to the input set, the one that is most to blame for
+what the bound loses (`sensitivity`, see `relaxations.attribution`), and `strong`. The order in which open
 pieces are taken does not change a tree that is grown to its end; here they are taken level by level, so that batched
 relaxations see a level at once.
 
@@ -29,11 +30,15 @@ import numpy as np
 from ..problems.graph import Graph
 from ..relaxations.linear import Linear
 from .measured import Cut, Goal, Known, Piece, Pieces, Region, Tree, affine_on, children_of
-from .measures import AbstractMeasure, scores
+from .measures import AbstractMeasure, blame, scores
 
 NEURON_RULES = ("first", "last", "babsr", "strong")
-INPUT_RULES = ("widest", "strong")
-SIMPLE = {"activation": ("first", "last", "babsr"), "polyhedral": ("first", "last", "babsr"), "input": ("widest",)}
+INPUT_RULES = ("widest", "sensitivity", "strong")
+SIMPLE = {
+    "activation": ("first", "last", "babsr"),
+    "polyhedral": ("first", "last", "babsr"),
+    "input": ("widest", "sensitivity"),
+}
 MOST = 200_000  # pieces of one tree
 
 
@@ -94,6 +99,12 @@ def widest(bounder: Bounder, region: Region, known: Known, cuts: list[Cut]) -> C
     return max(cuts, key=lambda cut: width[cut.coordinate])
 
 
+def sensitivity(bounder: Bounder, region: Region, known: Known, cuts: list[Cut]) -> Cut:
+    worth = blame(bounder.graph, bounder.goal, bounder.linear, region, known)
+    width = region.inputs.upper - region.inputs.lower
+    return max(cuts, key=lambda cut: (worth[cut.coordinate], width[cut.coordinate]))
+
+
 def strong(bounder: Bounder, region: Region, known: Known, cuts: list[Cut]) -> Cut:
     pairs = [bounder.children(region, known, cut) for cut in cuts]
     found = bounder.bound([child for pair in pairs for child in pair])
@@ -102,7 +113,14 @@ def strong(bounder: Bounder, region: Region, known: Known, cuts: list[Cut]) -> C
     return cuts[min(range(len(cuts)), key=key.__getitem__)]
 
 
-RULES: dict[str, Rule] = {"first": first, "last": last, "babsr": babsr, "widest": widest, "strong": strong}
+RULES: dict[str, Rule] = {
+    "first": first,
+    "last": last,
+    "babsr": babsr,
+    "widest": widest,
+    "sensitivity": sensitivity,
+    "strong": strong,
+}
 
 
 def grow(bounder: Bounder, rule: str, deadline: float | None = None, most: int = MOST) -> Tree:

@@ -32,7 +32,7 @@ from ..relaxations.ibp import Ibp, interval_root
 from ..relaxations.ladder import parts
 from ..relaxations.linear import Linear
 from ..relaxations.lp.boxes import Box, node_boxes
-from ..relaxations.lp.encode import Building, Joint, encode, propagated
+from ..relaxations.lp.encode import Addition, Building, encode, propagated
 from ..relaxations.names import BATCHED, Name, parse
 from ..relaxations.root import outward_half_spaces, root
 from ..relaxations.triangle import Cutting, Setting, Tightening
@@ -54,7 +54,7 @@ class AbstractMeasure(ABC):
 
 
 @dataclass(frozen=True, eq=False)
-class Late(Joint):
+class Late(Addition):
     """Tightened intervals from one node on: before it the piece has its parent's."""
 
     inner: Tightening
@@ -96,12 +96,12 @@ class LinearPrograms(AbstractMeasure):
                 return nothing(graph, goal, region)
             boxes = cut_by(graph, boxes, piece, 0)
         setting = Setting(self.backend, self.time_limit, False, self._backward(region, boxes), self.notes)
-        joints, cutters = parts(self.names, setting, graph, boxes)
-        joints = [joint for joint in joints if not isinstance(joint, Tightening)]
+        additions, cutters = parts(self.names, setting, graph, boxes)
+        additions = [one for one in additions if not isinstance(one, Tightening)]
         if self.tight:
-            joints.insert(0, Late(Tightening(setting), region.changed))
+            additions.insert(0, Late(Tightening(setting), region.changed))
         # Not `triangle.relaxed`, which leaves out the equations of inactive neurons: here z <= 0 cuts the piece.
-        encoding = encode(graph, region.inputs, boxes=list(boxes), joints=joints)
+        encoding = encode(graph, region.inputs, boxes=list(boxes), additions=additions)
         programs = Cutting(encoding, setting, cutters)
         values = np.array([self._row(programs, r) for r in range(len(goal.rows))])
         if np.isposinf(values).any():
@@ -202,6 +202,16 @@ def scores(graph: Graph, goal: Goal, linear: Linear, region: Region, known: Know
     row = torch.tensor([goal.worst(known.values)])
     _, losses = attribution(graph, piece, linear.all_lines(piece), form.at, {}, row)
     return losses[0].numpy()
+
+
+def blame(graph: Graph, goal: Goal, linear: Linear, region: Region, known: Known) -> Array:  # (D,)
+    """How much of what the worst row's bound loses each coordinate is to blame for (`attribution`). Heuristic."""
+    reach: dict[int, Tensor] = {}
+    piece = as_pieces(graph, [region], [known.boxes])
+    result, form = linear.bound(piece, rows_for(goal, 1), record=True, reach=reach)
+    piece = piece.with_pre(result.pre_lower, result.pre_upper)
+    row = torch.tensor([goal.worst(known.values)])
+    return attribution(graph, piece, linear.all_lines(piece), form.at, reach, row)[0][0].numpy()
 
 
 # ---- between regions and the tensors of relaxations

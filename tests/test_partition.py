@@ -66,7 +66,7 @@ def test_leaves_are_a_partition_on_which_bounds_hold(pieces, name):
     """Every point comes to one leaf, its value is within the leaf's bounds, and the least bound is the exact value."""
     graph, inputs = random_network((2, 4, 3, 1), seed=5), Polytope(-np.ones(2), np.ones(2))
     b = bounder(graph, inputs, name, "min", pieces)
-    rule = "widest" if pieces == "input" else "babsr"
+    rule = "sensitivity" if pieces == "input" else "babsr"
     tree = grow(b, rule, most=4000)
     assert len([p for p in tree.pieces if p.parent == -1]) == 1
     assert len(tree.pieces) == 2 * tree.number("split") + 1

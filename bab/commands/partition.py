@@ -20,7 +20,10 @@ def run(argv: list[str]) -> int:
     parser.add_argument("--threshold", metavar="T", help="with exactness=threshold; else the property is proved")
     parser.add_argument("--pieces", metavar="activation|input|polyhedral", default="activation")
     parser.add_argument(
-        "--branching", metavar="RULE|all|optimal", default="all", help="first, last, babsr, strong, widest"
+        "--branching",
+        metavar="RULE|all|optimal",
+        default="all",
+        help="first, last, babsr, strong; of boxes widest, sensitivity, strong",
     )
     parser.add_argument("--intervals", metavar="tight|crown", default="tight", help="of pre-activations in programs")
     parser.add_argument("--tolerance", metavar="T", default="1e-6")
