@@ -37,7 +37,7 @@ from torch import Tensor
 
 from ..problems.graph import Affine
 from .lp.boxes import UNIT
-from .lp.encode import Building, Encoding, Joint, sparse
+from .lp.encode import Addition, Building, Encoding, sparse
 from .lp.envelope import envelope, over
 from .lp.model import Array, LinearModel, Solution
 from .lp.program import Index
@@ -66,7 +66,7 @@ class Layer:
 
 
 @dataclass(frozen=True, eq=False)
-class InputCuts(Joint):
+class InputCuts(Addition):
     """M_1 by cutting planes; a `Cutter` once the program is built."""
 
     setting: Setting

@@ -16,13 +16,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from .lp.encode import Building, Joint
+from .lp.encode import Addition, Building
 from .lp.window import Size, add_window, window
 from .triangle import Setting
 
 
 @dataclass(frozen=True, eq=False)
-class BlockHull(Joint):
+class BlockHull(Addition):
     """Windows of `layers` activation layers."""
 
     setting: Setting

@@ -22,7 +22,7 @@ from ..kernels.hull import relu_hulls
 from ..kernels.octahedron import LARGEST, Octahedron, octahedron
 from .facets import Facets
 from .hull import layer_facets
-from .lp.encode import Building, Encoding, Joint
+from .lp.encode import Addition, Building, Encoding
 from .lp.model import Array, Solution
 from .lp.program import Index
 from .multi_neuron import areas, choose_groups, joint_limits
@@ -48,7 +48,7 @@ class Layer:
 
 
 @dataclass(frozen=True, eq=False)
-class GroupCuts(Joint):
+class GroupCuts(Addition):
     """Rows of groups of K; a `Cutter` once the program is built."""
 
     setting: Setting

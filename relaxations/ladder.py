@@ -21,7 +21,7 @@ from .anderson import InputCuts
 from .block_hull import BlockHull
 from .group_cuts import GroupCuts
 from .lp.boxes import Box
-from .lp.encode import Joint, propagated
+from .lp.encode import Addition, propagated
 from .lp.model import Array
 from .lp.window import Size
 from .multi_neuron import GroupHull, InputHull
@@ -57,8 +57,8 @@ def linear_bounds(
     for a limit that is hit, and with `strict` for a layer that a relaxation cannot treat.
     """
     boxes = propagated(graph, boxes)
-    joints, cutters = parts(names, setting, graph, boxes)
-    encoding = relaxed(graph, polytope, boxes, joints)
+    additions, cutters = parts(names, setting, graph, boxes)
+    encoding = relaxed(graph, polytope, boxes, additions)
     lowest = minima(encoding, np.concatenate([rows, -rows]), setting, cutters)
     half = len(rows)
     if np.isposinf(lowest).any():  # one program is proved to have no point, and all have the same points
@@ -81,8 +81,8 @@ def least(
 ) -> Array:  # (R,)
     """Proved lower bounds of rows f(x) + on_input x + constants; as `linear_bounds`, from one side."""
     boxes = propagated(graph, boxes)
-    joints, cutters = parts(names, setting, graph, boxes)
-    programs = Cutting(relaxed(graph, polytope, boxes, joints), setting, cutters)
+    additions, cutters = parts(names, setting, graph, boxes)
+    programs = Cutting(relaxed(graph, polytope, boxes, additions), setting, cutters)
     first, size = programs.encoding.first[graph.output], len(programs.encoding.model.cost)
     found = np.full(len(rows), -np.inf)
     for r, row in enumerate(rows):
@@ -101,28 +101,28 @@ def least(
 
 def parts(
     names: Sequence[Name], setting: Setting, graph: Graph, boxes: Sequence[Box]
-) -> tuple[list[Joint], list[Cutter]]:
+) -> tuple[list[Addition], list[Cutter]]:
     """What the names add to the triangle program."""
-    joints: list[Joint] = []
+    additions: list[Addition] = []
     cutters: list[Cutter] = []
     if any(name.options.get("tighten") == "on" and not _by_cuts(name, graph, boxes) for name in names):
-        joints.append(Tightening(setting))
+        additions.append(Tightening(setting))
     for name in names:
         options = name.options
         match name.kind:
             case "k-relu" | "prima" if _groups_by_cuts(name, graph, boxes):
-                joints.append(GroupCuts(setting, options["k"], options["groups"], options["directions"], name.kind))
-                cutters.append(joints[-1])
+                additions.append(GroupCuts(setting, options["k"], options["groups"], options["directions"], name.kind))
+                cutters.append(additions[-1])
             case "k-relu" | "prima":
-                joints.append(GroupHull(setting, options["k"], options["groups"], options["directions"], name.kind))
+                additions.append(GroupHull(setting, options["k"], options["groups"], options["directions"], name.kind))
             case "m" if _by_cuts(name, graph, boxes):
-                joints.append(InputCuts(setting, options["tighten"]))
-                cutters.append(joints[-1])
+                additions.append(InputCuts(setting, options["tighten"]))
+                cutters.append(additions[-1])
             case "m":
-                joints.append(InputHull(setting, name.number, options["groups"], _size(name)))
+                additions.append(InputHull(setting, name.number, options["groups"], _size(name)))
             case "p":
-                joints.append(BlockHull(setting, name.number, _size(name)))
-    return joints, cutters
+                additions.append(BlockHull(setting, name.number, _size(name)))
+    return additions, cutters
 
 
 def _size(name: Name) -> Size:

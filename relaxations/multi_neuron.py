@@ -28,7 +28,7 @@ from scipy.sparse import csr_array
 
 from .groups import all_subsets, disjoint, overlapping
 from .lp.disjunction import Alternative, add_hull
-from .lp.encode import Building, Joint
+from .lp.encode import Addition, Building
 from .lp.model import Array, LinearModel
 from .lp.program import Index
 from .lp.window import Size, add_window, window
@@ -62,7 +62,7 @@ def octahedron(k: int) -> Array:  # (3^k - 1, k)
 
 
 @dataclass(frozen=True, eq=False)
-class GroupHull(Joint):
+class GroupHull(Addition):
     """k-ReLU or PRIMA: hulls of groups over octahedra of their pre-activations."""
 
     setting: Setting
@@ -168,7 +168,7 @@ def _add_octahedral_hull(building: Building, position: int, group: Index, offset
 
 
 @dataclass(frozen=True, eq=False)
-class InputHull(Joint):
+class InputHull(Addition):
     """M_k: the hull of all inputs of a layer with each K of its outputs, in its extended form."""
 
     setting: Setting

@@ -3,7 +3,7 @@
 A ReLU on [l, u] is relaxed to its hull y >= 0, y >= z, y <= u (z - l) / (u - l) (Ehlers 2017); smooth neurons to
 several lines from either side. No bound that treats neurons one at a time is better over the same pre-activation
 bounds (Salman et al. 2019), so this is the top of the single-neuron rungs, and all multi-neuron rungs are this program
-with something added: a `Joint` adds rows or bounds layer by layer while the program is built, a `Cutter` adds rows at
+with something added: an `Addition` brings rows or bounds layer by layer while the program is built, a `Cutter` rows at
 its optimum.
 
 Pre-activation bounds are given (those of `crown`, as everywhere where relaxations are compared); with `tighten` each
@@ -29,7 +29,7 @@ from ..problems.errors import BadInput
 from ..problems.graph import Graph
 from ..problems.property import Polytope
 from .lp.boxes import Box
-from .lp.encode import Building, Encoding, Joint, encode
+from .lp.encode import Addition, Building, Encoding, encode
 from .lp.model import Array, LinearModel, Solution
 from .lp.program import Index
 from .lp.session import Session, least, session
@@ -98,7 +98,7 @@ class Cutter(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class Tightening(Joint):
+class Tightening(Addition):
     """Pre-activation bounds from the program itself, two linear programs for each undecided neuron."""
 
     setting: Setting
@@ -127,10 +127,10 @@ def tight(programs: Session, building: Building, node: int, neurons: Sequence[in
 
 
 def relaxed(
-    graph: Graph, polytope: Polytope, boxes: Sequence[Box], joints: Sequence[Joint] = (), until: int | None = None
+    graph: Graph, polytope: Polytope, boxes: Sequence[Box], additions: Sequence[Addition] = (), until: int | None = None
 ) -> Encoding:
-    """The network's single-neuron hulls over the polytope, with what the joints add to them."""
-    return encode(graph, polytope, boxes=list(boxes), joints=joints, until=until, lean=True)
+    """The network's single-neuron hulls over the polytope, with what is added to them."""
+    return encode(graph, polytope, boxes=list(boxes), additions=additions, until=until, lean=True)
 
 
 def minima(

@@ -103,7 +103,7 @@ class Building:
     first: tuple[int, ...]
     boxes: list[Box]
     kinks: dict[int, Kinks] = field(default_factory=dict)
-    extent: dict[int, int] = field(default_factory=dict)  # variables when an activation node and its joints were done
+    extent: dict[int, int] = field(default_factory=dict)  # variables when an activation node and all for it were done
 
     def columns(self, node: int) -> Index:
         """The variables of a node's entries."""
@@ -127,8 +127,8 @@ class Building:
         return Encoding(self.program.model(), self.first, self.graph, self.boxes)
 
 
-class Joint(Protocol):
-    """What a relaxation does besides single-neuron rows, layer by layer."""
+class Addition(Protocol):
+    """What a relaxation adds to the single-neuron rows, layer by layer: tighter bounds, rows that join neurons."""
 
     def before(self, building: Building, position: int) -> None:
         """Called when everything before activation node `position` is encoded: its bounds may be tightened."""
@@ -145,12 +145,12 @@ def encode(
     boxes: list[Box] | None = None,
     phases: Phases | None = None,
     until: int | None = None,
-    joints: Sequence[Joint] = (),
+    additions: Sequence[Addition] = (),
     lean: bool = False,
 ) -> Encoding:
     """The network, or its nodes up to `until`, over the polytope; `boxes` defaults to interval arithmetic.
 
-    Each of `joints` is asked at every activation node for what it adds to the single-neuron rows. `lean` leaves out
+    Each of `additions` is asked at every activation node for what it adds to the single-neuron rows. `lean` leaves out
     the equations of neurons whose output is constant anyway: the model is no longer told what they are, which a
     network over its own boxes never needs (mnist_fc 256x4: a sixth of the coefficients, the same bounds).
 
@@ -172,11 +172,11 @@ def encode(
             case Affine():
                 _affine_rows(building, node, i, _constant(building, i) if lean and phases is None else None)
             case Activation():
-                for part in joints:
+                for part in additions:
                     part.before(building, i)
                 decided = np.zeros(node.size, np.int8) if phases is None else np.asarray(phases[_layer(graph, i)])
                 binaries.append(_activation_rows(building, i, decided, form))
-                for part in joints:
+                for part in additions:
                     part.after(building, i)
                 building.extent[i] = rows.variables
             case _:
