@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .bab.api import verify
     from .bab.partition import partition
+    from .bab.partition_read import read_log
     from .bab.patterns import count_patterns
+    from .bab.replay import replay
     from .relaxations.api import bound
 
-__all__ = ["bound", "count_patterns", "partition", "verify"]
+__all__ = ["bound", "count_patterns", "partition", "read_log", "replay", "verify"]
 __version__ = "0.1.0"
 
 
@@ -33,6 +35,14 @@ def __getattr__(name: str) -> Any:
         from .bab.patterns import count_patterns
 
         return count_patterns
+    if name == "read_log":
+        from .bab.partition_read import read_log
+
+        return read_log
+    if name == "replay":
+        from .bab.replay import replay
+
+        return replay
     if name == "bound":
         from .relaxations.api import bound
 

@@ -15,7 +15,7 @@ was stuck, or left open at the end of a run, may end again in a run that takes t
 without a row is open; what made it stands in its parent's row, so a log never lacks a piece.
 
 Row groups are compressed with zstd; ids are stored as differences, numbers byte plane by byte plane (float32 values
-held as float64 then cost no more than float32), all else through dictionaries. About 12 bytes a piece on acasxu.
+held as float64 then cost no more than float32), all else through dictionaries. About 13 bytes a piece on acasxu.
 """
 
 from __future__ import annotations

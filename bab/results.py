@@ -18,7 +18,7 @@ from ..problems.errors import BadInput
 
 if TYPE_CHECKING:
     from ..problems.property import Property
-    from .verify import Outcome
+    from .outcome import Outcome
 
 
 def result_text(outcome: Outcome, prop: Property) -> str:

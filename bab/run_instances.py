@@ -4,7 +4,8 @@
 `partita verify` as a user would type it, timed from outside, so its seconds are those of a whole process; it is
 killed some seconds after its limit, should it not keep it. As it ends, one row is appended to `DIR/results.csv` and
 forced to disk. Started again with the same folder, the run skips what is there; a last line torn by a kill is cut
-off first. `DIR/witnesses` gets the results file of each `sat`, `DIR/logs` what each process wrote to standard error.
+off first. `DIR/witnesses` gets the results file of each `sat`, `DIR/logs` what each process wrote to standard error,
+and with `--log` `DIR/partitions` each instance's partition.
 
 A verdict that contradicts `expected` is shown as wrong, in the progress lines and in the closing table.
 """
@@ -16,6 +17,7 @@ import csv
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -46,14 +48,20 @@ class Instance:
 
 
 def run_instances(
-    instances: Path, out: Path, timeout: float | None, jobs: int, choices: Sequence[str], stream=None
+    instances: Path,
+    out: Path,
+    timeout: float | None,
+    jobs: int,
+    choices: Sequence[str],
+    stream=None,
+    log: bool = False,
 ) -> int:
     """Runs what is not yet in `out`, prints the closing table on standard output, and returns the exit code.
 
     `timeout` caps the instances' own limits; `choices` go to every `partita verify` as they are.
     """
     work = read_instances(instances, timeout)
-    store = Store(out)
+    store = Store(out, log)
     done = store.rows(work)
     waiting = [instance for instance in work if instance.number not in done]
     from .run_report import closing_table, progress
@@ -81,7 +89,7 @@ def _run_all(
         try:
             while True:
                 while len(running) < jobs and (instance := next(queue, None)) is not None:
-                    running.add(pool.submit(_run_one, instance, folder, store.folder, jobs, choices, children))
+                    running.add(pool.submit(_run_one, instance, folder, store, jobs, choices, children))
                 if not running:
                     return 0
                 ended, running = wait(running, return_when=FIRST_COMPLETED)
@@ -99,17 +107,20 @@ def _run_all(
 def _run_one(
     instance: Instance,
     folder: Path,
-    out: Path,
+    store: Store,
     jobs: int,
     choices: Sequence[str],
     children: dict[int, subprocess.Popen],
 ) -> Row:
     """One `partita verify`, from start to exit."""
-    name = f"{instance.number:04d}"
+    name, out = f"{instance.number:04d}", store.folder
     summary, log = out / "logs" / f"{name}.json", out / "logs" / f"{name}.log"
     summary.unlink(missing_ok=True)
     paths = [str(_existing(folder / path)) for path in (instance.network, instance.property)]
     command = [sys.executable, "-m", "partita", "verify", *paths, "--summary", str(summary), *choices]
+    if store.log:  # of an instance that was stopped something may be left
+        shutil.rmtree(out / "partitions" / name, ignore_errors=True)
+        command += ["--log", str(out / "partitions" / name)]
     if instance.timeout is not None:
         command += ["--timeout", f"{instance.timeout:g}"]
     environment = {**os.environ, "PARTITA_PARENT": str(os.getpid())}
@@ -226,8 +237,8 @@ def _instance(number: int, row: list[str], where: str, cap: float | None) -> Ins
 class Store:
     """The folder of a run: `results.csv`, one row appended and forced to disk as each instance ends."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.path = folder, folder / "results.csv"
+    def __init__(self, folder: Path, log: bool = False) -> None:
+        self.folder, self.path, self.log = folder, folder / "results.csv", log
         self.names = [f.name for f in fields(Row)]
         try:
             for part in ("witnesses", "logs"):

@@ -16,10 +16,10 @@ from networks import graph_to_onnx, sample
 from search import engine
 
 import partita
+from partita import replay
 from partita.bab import cli
 from partita.bab.partition_check import check, sampled
 from partita.bab.partition_read import read_log
-from partita.bab.replay import replay
 from partita.bab.resume import pieces_of
 from partita.problems.errors import BadInput
 
@@ -212,3 +212,12 @@ partita.verify({str(tmp_path / "net.onnx")!r}, prop, log={str(tmp_path / "log")!
     tree = read_log(tmp_path / "log")
     assert outcome.verdict == "unsat" and tree.footer["verdict"] == "unsat"
     assert check(tree).good and not len(tree.unsettled) and tree.weight == pytest.approx(1)
+
+
+def test_a_benchmark_run_logs_every_instance(files, tmp_path, capsys):
+    (tmp_path / "instances.csv").write_text(f"{files / 'net.onnx'},{files / 'unsat.vnnlib'},60,unsat\n")
+    (tmp_path / "out" / "partitions" / "0001").mkdir(parents=True)
+    (tmp_path / "out" / "partitions" / "0001" / "header.json").write_text("left by a run that was stopped")
+    code, out, _ = run(capsys, "run", tmp_path / "instances.csv", "--out", tmp_path / "out", "--log", "attack=off")
+    tree = read_log(tmp_path / "out" / "partitions" / "0001")
+    assert code == 0 and "1 (1 unsat, 0 sat)" in out and tree.footer["verdict"] == "unsat" and check(tree).good

@@ -17,6 +17,7 @@ def run(argv: list[str]) -> int:
         "--out", metavar="DIR", type=Path, required=True, help="where results.csv, witnesses and logs go"
     )
     parser.add_argument("--timeout", metavar="S", help="seconds; caps the instances' own limits")
+    parser.add_argument("--log", action="store_true", help="write each instance's partition to DIR/partitions")
     parser.add_argument("--jobs", metavar="N", default="1", help="instances at a time")
     add_choices(parser)
     options = parser.parse_intermixed_args(argv)
@@ -28,4 +29,4 @@ def run(argv: list[str]) -> int:
     choices = overrides(options, options.pairs, CHOICES)
     if options.config is not None:
         choices = ["--config", options.config, *choices]
-    return run_instances(options.instances, options.out, config.timeout, int(options.jobs), choices)
+    return run_instances(options.instances, options.out, config.timeout, int(options.jobs), choices, log=options.log)
