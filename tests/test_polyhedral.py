@@ -26,9 +26,9 @@ def faces(p: Polytope) -> tuple[np.ndarray, np.ndarray]:
 
 CASES = [
     ("barrier", barrier(4), cube(2)),
-    ("random2", random_network((2, 5, 4, 1), 1), cube(2)),
-    ("random3", random_network((3, 4, 4, 2), 1), cube(3)),
-    ("deep", random_network((2, 4, 3, 3, 1), 2), cube(2)),
+    ("random2", random_network((2, 4, 4, 1), 1), cube(2)),
+    ("random3", random_network((3, 3, 3, 2), 1), cube(3)),
+    ("deep", random_network((2, 3, 3, 2, 1), 2), cube(2)),
     ("one input", random_network((1, 6, 5, 1), 0), cube(1)),
     ("maximum", maximum(4), cube(4, 0.0)),
 ]
@@ -57,7 +57,7 @@ def test_cuts_are_needed_where_p1_is_not_exact():
     assert min(bound(barrier(8), p.inputs, "p-1").lower[0] for p in found.pieces) > -1e-5
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(5))
 def test_a_whole_set_that_passes_is_one_on_which_p1_is_exact(seed):
     """Both ways on networks without skips: accepted sets have exact bounds, and the test is no weaker than sampling."""
     graph, inputs = random_network((2, 2, 2, 1), seed).to(torch.float64), cube(2)
