@@ -93,6 +93,8 @@ def decide(
     from .verify import verify as engine
 
     outcome = None
+    if log is not None:
+        deadline = log.before_closing(deadline)
     try:
         with full_products():
             outcome = engine(

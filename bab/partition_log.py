@@ -2,7 +2,7 @@
 
 Events come with whole batches of pieces, so the search pays a few copies a batch; columns are put together, compressed
 and written by a thread of their own, in which pyarrow does not hold the interpreter. A part is written when it is full
-or some seconds old, so that of a run that is killed at most these seconds are missing.
+or some seconds old (one at first, ten later), so that of a run that is killed at most these seconds are missing.
 
 A disk that fills up ends the log, not the run: what was written stays readable, the half-written part is removed, and
 `failure` says in a sentence what happened. The verdict never depends on the log.
@@ -40,7 +40,9 @@ if TYPE_CHECKING:
     from .partition_read import Partition
     from .state import State
 
-ROWS, SECONDS = 1 << 19, 10.0  # of a part: the most rows, and how old its first row may get
+ROWS = 1 << 19  # of a part, at most
+FIRST, LONGEST = 1.0, 10.0  # seconds that rows wait at most, of the first part and later, twice as long each time
+CLOSING = 0.5  # seconds before a deadline that are kept for the last part
 WIDEST = 64  # inputs up to which volumes are kept
 PLAIN = ("id", "parent", "depth", "goal", "bound")
 END = None  # what tells the writing thread to stop
@@ -75,6 +77,13 @@ class PartitionLog(Observer):
         if said["goals"] != self.header["goals"]:
             self.header |= said
             _write_header(self.folder, self.header)
+
+    @staticmethod
+    def before_closing(deadline: float | None) -> float | None:
+        """When the search must stop so that the log is closed by then."""
+        if deadline is None:
+            return None
+        return deadline - min(CLOSING, 0.1 * max(0.0, deadline - time.monotonic()))
 
     # ---- events
 
@@ -118,6 +127,7 @@ class PartitionLog(Observer):
         self._flush()
 
     def finished(self, outcome: Outcome, state: State | None) -> None:
+        self._flush(True)
         if state is not None and len(state.frontier):
             self._end(state.frontier.rows(PLAIN), OPEN)
 
@@ -177,7 +187,8 @@ class PartitionLog(Observer):
 
     def _flush(self, now: bool = False) -> None:
         """Hands the rows to the writing thread, if it is time."""
-        due = self.waiting >= ROWS or time.monotonic() - self.since > SECONDS
+        limit = min(LONGEST, FIRST * 2.0 ** min(self.number, 16))
+        due = self.waiting >= ROWS or time.monotonic() - self.since > limit
         if not self.batches or self.failure or not (due or now):
             return
         self.parts.put((self.number, self.batches, list(self.names)))
