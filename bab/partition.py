@@ -39,6 +39,7 @@ from .smallest import smallest
 
 if TYPE_CHECKING:
     from .patterns import PatternCount
+    from .polyhedral import Checked, PolyhedralPartition
 
 PIECES = ("activation", "input", "polyhedral")
 INTERVALS = ("tight", "crown")
@@ -91,6 +92,7 @@ class Comparison:
     graph: Graph
     inputs: Polytope
     seconds: float
+    convex: tuple[PolyhedralPartition, Checked] | None = None  # where convex pieces were asked for
 
     def __str__(self) -> str:
         from .partition_text import text
@@ -112,6 +114,7 @@ def partition(
     tolerance: float = 1e-6,
     cells: str = "open",
     count: bool = True,
+    convex: bool = False,
     case: int | None = None,
     timeout: float | None = None,
     seed: int = 0,
@@ -126,6 +129,8 @@ def partition(
     rule (first, last, babsr, strong; widest, strong for boxes), `all` simple ones, or `optimal`. `intervals`: whether
     programs tighten every undecided pre-activation on every piece (tight), or take crown's. `timeout`: seconds in all,
     shared evenly by the trees and the count; what does not finish is a lower bound. `seed`: of the count's samples.
+    `convex`: also find pieces that stay convex through every layer (`polyhedral`), and hold P_1 against the exact
+    values on each.
 
     Raises `BadInput` for networks that are not piecewise linear, unknown names, and goals that cannot be reached.
     """
@@ -137,13 +142,14 @@ def partition(
     end = None if timeout is None else start + float(timeout)
     exact = goal_for(graph, inputs, rows_of(graph, unsafe), exactness, threshold, tolerance, backend, end)
     rules = SIMPLE[pieces] if branching == "all" else (branching,)
-    found, notes, jobs = [], [], len(relaxations) * len(rules) + count
+    found, notes, jobs = [], [], len(relaxations) * len(rules) + count + convex
     with full_products():
         for name in relaxations:
             bounder = _bounder(graph, exact, inputs, name, pieces, intervals == "tight", backend)
             for rule in rules:
                 found.append(_measured(bounder, name, rule, _deadline(end, jobs - len(found))))
             notes += [f"{name}: {note}" for note in getattr(bounder.measure, "notes", ())]
+    pieces_5_3 = _convex(graph, inputs, _deadline(end, 1 + count)) if convex else None
     patterns = None
     if count:
         from .patterns import count as count_patterns
@@ -152,7 +158,8 @@ def partition(
     conventions = _conventions(exactness, threshold, tolerance, pieces, branching, intervals, cells, relaxations)
     sides = () if patterns is None else tuple(compared(m, patterns.low, patterns.high) for m in found)
     seconds = time.perf_counter() - start
-    return Comparison(conventions, exact.values, patterns, tuple(found), sides, tuple(notes), graph, inputs, seconds)
+    measured = (patterns, tuple(found), sides, tuple(notes))
+    return Comparison(conventions, exact.values, *measured, graph, inputs, seconds, pieces_5_3)
 
 
 def neurons_of(relaxation: str) -> Literal["single", "multi"]:
@@ -174,6 +181,15 @@ def compared(measurement: Measurement, low: int, high: int) -> Inequality:
         verdict = "kept" if high <= m.leaves else "broken" if sure and m.leaves < low else "open"
         statement = f"A = {a} <= #Partition(BaB(S)) = {m.shown}" if sure else f"A = {a}, #Partition(BaB(S)) {m.shown}"
     return Inequality(m.relaxation, m.branching, statement, verdict)
+
+
+def _convex(graph: Graph, inputs: Polytope, deadline: float | None) -> tuple[PolyhedralPartition, Checked]:
+    """Proposition 5.3's pieces, found in half of the time that there is."""
+    from .polyhedral import polyhedral_partition, verified
+
+    half = None if deadline is None else max(0.0, deadline - time.perf_counter()) / 2
+    found = polyhedral_partition(graph, inputs, timeout=half)
+    return found, verified(graph, found.pieces, deadline=deadline)
 
 
 def _bounder(

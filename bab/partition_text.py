@@ -8,6 +8,7 @@ from typing import Any
 
 from .measured import Tree
 from .partition import Comparison, Measurement
+from .polyhedral import Checked, PolyhedralPartition
 
 COLUMNS = ("relaxation", "neurons", "branching", "leaves", "nodes", "empty", "depth", "root gap", "seconds")
 
@@ -17,6 +18,8 @@ def text(found: Comparison) -> str:
     lines = [table([COLUMNS, *(_row(m) for m in found.measurements)])]
     if found.patterns is not None:
         lines.append(f"A(f, X) = {found.patterns}  ({found.patterns.seconds:.2f} s)")
+    if found.convex is not None:
+        lines.append(_convex(*found.convex))
     if found.inequalities:
         rows = [
             (f"{side.verdict}:", side.statement, f"({side.relaxation}, {side.branching})")
@@ -28,6 +31,15 @@ def text(found: Comparison) -> str:
     stuck = [m for m in found.measurements if m.stuck]
     lines += [f"{m.relaxation}, {m.branching}: {m.stuck} leaves miss the target by rounding" for m in stuck]
     return "\n\n".join([*lines, *found.notes])
+
+
+def _convex(pieces: PolyhedralPartition, checked: Checked) -> str:
+    least = "" if pieces.finished else f" and {len(pieces.open_):,} open ones"
+    return (
+        f"{len(pieces.pieces):,} pieces that stay convex through every layer{least} (proposition 5.3), "
+        f"{pieces.seconds:.2f} s; P_1 is exact on {checked.exact:,} of {checked.pieces:,} that were checked, worst "
+        f"difference {checked.worst:.1e}"
+    )
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:
@@ -70,10 +82,22 @@ def data(found: Comparison, trees: bool = False) -> dict[str, Any]:
             "finished": patterns.finished,
             "seconds": round(patterns.seconds, 6),
         },
+        "convex pieces": None if found.convex is None else _convex_data(*found.convex),
         "measurements": [_measurement(m, trees) for m in found.measurements],
         "proposition 5.6": [vars(side) for side in found.inequalities],
         "notes": list(found.notes),
         "seconds": round(found.seconds, 6),
+    }
+
+
+def _convex_data(pieces: PolyhedralPartition, checked: Checked) -> dict[str, Any]:
+    return {
+        "pieces": len(pieces.pieces),
+        "open": len(pieces.open_),
+        "checked": checked.pieces,
+        "exact": checked.exact,
+        "worst": checked.worst,
+        "seconds": round(pieces.seconds, 6),
     }
 
 

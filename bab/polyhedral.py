@@ -30,7 +30,7 @@ then compares P_1's proved bounds on every piece with the exact values.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -111,13 +111,18 @@ def polyhedral_partition(graph: Graph, inputs: Polytope, *, timeout: float | Non
     return PolyhedralPartition(tuple(pieces), tuple(p for p, *_ in open_), tried, time.perf_counter() - start)
 
 
-def verified(graph: Graph, pieces: Iterator[ConvexPiece] | tuple[ConvexPiece, ...], tolerance: float = 1e-5) -> Checked:
+def verified(
+    graph: Graph, pieces: Sequence[ConvexPiece], tolerance: float = 1e-5, deadline: float | None = None
+) -> Checked:
     """Whether P_1's bounds of every output, from both sides, are exact on every piece; exact values by mixed-integer
-    programs, both within the tolerance (absolute, or relative where values are larger)."""
+    programs, both within the tolerance (absolute, or relative where values are larger). After `deadline` (of
+    `time.perf_counter`) no further piece is looked at."""
     from ..relaxations.api import bound
 
     exact, count, worst = 0, 0, 0.0
     for piece in pieces:
+        if deadline is not None and time.perf_counter() > deadline:
+            break
         loose = bound(graph, piece.inputs, "p-1:tighten=on")
         sharp = bound(graph, piece.inputs, "exact")
         size = np.maximum(1.0, np.maximum(np.abs(sharp.lower), np.abs(sharp.upper)))

@@ -267,16 +267,25 @@ def test_command(tmp_path, capsys):
     (tmp_path / "p.vnnlib").write_text(text)
     assert load_property(tmp_path / "p.vnnlib", 2, 1).n_in == 2
     files = [str(tmp_path / "net.onnx"), str(tmp_path / "p.vnnlib")]
-    argv = ["partition", *files, "--relaxations", "triangle,k-relu:k=2,groups=all,m-1", "--out", str(tmp_path / "out")]
+    argv = ["partition", *files, "--relaxations", "triangle,k-relu:k=2,groups=all,m-1", "--convex"]
+    argv += ["--out", str(tmp_path / "out")]
     assert cli.run([*argv, "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
     assert {m["relaxation"] for m in said["measurements"]} == {"triangle", "k-relu:k=2,groups=all", "m-1"}
     assert said["patterns"]["finished"] and len(said["proposition 5.6"]) == 9
+    assert 1 <= said["convex pieces"]["exact"] == said["convex pieces"]["pieces"] <= said["patterns"]["low"]
     kept = json.loads((tmp_path / "out" / "tables.json").read_text())
     assert [m["leaves"] for m in kept["measurements"]] == [m["leaves"] for m in said["measurements"]]
     assert {"trees.svg", "leaves.svg", "pieces.svg"} <= {p.name for p in (tmp_path / "out").iterdir()}
     assert cli.run([*argv[:3], "--relaxations", "triangel"]) == 2
     assert "nearest is 'triangle'" in capsys.readouterr().err
+
+
+def test_convex_pieces_are_counted_beside_the_trees():
+    found = partition(barrier(4), (-np.ones(2), np.ones(2)), ["p-1"], branching="first", convex=True)
+    pieces, checked = found.convex
+    assert checked.exact == checked.pieces == len(pieces.pieces) == 3 and found.patterns.low == 5
+    assert "3 pieces that stay convex" in str(found)
 
 
 def test_names_are_parted_at_commas_that_part_names():

@@ -29,6 +29,7 @@ def run(argv: list[str]) -> int:
     parser.add_argument("--tolerance", metavar="T", default="1e-6")
     parser.add_argument("--cells", metavar="open|all", default="open", help="which patterns A counts")
     parser.add_argument("--no-count", action="store_true", help="leave A(f, X) out")
+    parser.add_argument("--convex", action="store_true", help="also pieces on which P_1 is exact (proposition 5.3)")
     parser.add_argument("--case", metavar="K", help="which of the property's input sets, from 0 on")
     parser.add_argument("--timeout", metavar="S", help="seconds in all")
     parser.add_argument("--seed", metavar="N", default="0")
@@ -57,6 +58,7 @@ def run(argv: list[str]) -> int:
         intervals=options.intervals,
         cells=options.cells,
         count=not options.no_count,
+        convex=options.convex,
         **numbers,
     )
     print(dumped(found) if options.json else text(found))
