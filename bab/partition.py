@@ -17,9 +17,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -31,73 +30,18 @@ from ..problems.graph import Activation, Graph, Product
 from ..problems.load import load_network, load_property_for
 from ..problems.property import Polytope, Property
 from ..relaxations.names import BATCHED, parse
+from .comparison import Comparison, Measurement, compared, neurons_of
 from .exact_goal import NOTIONS, Exact, goal_for, rows_of
 from .grow import INPUT_RULES, NEURON_RULES, SIMPLE, Bounder, grow
-from .measured import Region, Tree
+from .measured import Region
 from .measures import measure_for
 from .smallest import smallest
 
 if TYPE_CHECKING:
-    from .patterns import PatternCount
     from .polyhedral import Checked, PolyhedralPartition
 
 PIECES = ("activation", "input", "polyhedral")
 INTERVALS = ("tight", "crown")
-Verdict = Literal["kept", "broken", "open"]
-
-
-@dataclass(frozen=True, eq=False)
-class Measurement:
-    """One tree of one relaxation. `leaves` is exact where it `finished`, and otherwise a lower bound."""
-
-    relaxation: str
-    neurons: Literal["single", "multi"]
-    branching: str
-    leaves: int
-    nodes: int
-    empty: int  # pieces proved empty, which are no leaves
-    stuck: int  # leaves that nothing was left to decide in, and that rounding kept from the target
-    depth: int
-    root_gap: float  # how far the worst row's bound is from its target on all of X
-    finished: bool
-    seconds: float
-    tree: Tree
-
-    @property
-    def shown(self) -> str:
-        """The leaves as text."""
-        return f"{self.leaves:,}" if self.finished else f">= {self.leaves:,}"
-
-
-@dataclass(frozen=True)
-class Inequality:
-    """One side of proposition 5.6 on this instance."""
-
-    relaxation: str
-    branching: str
-    statement: str
-    verdict: Verdict
-
-
-@dataclass(frozen=True, eq=False)
-class Comparison:
-    """What `partition` found. `patterns` is None where counting was not asked for."""
-
-    conventions: tuple[tuple[str, str], ...]  # (what, how it is meant)
-    values: tuple[tuple[str, float], ...]  # exact values of the rows
-    patterns: PatternCount | None
-    measurements: tuple[Measurement, ...]
-    inequalities: tuple[Inequality, ...]
-    notes: tuple[str, ...]
-    graph: Graph
-    inputs: Polytope
-    seconds: float
-    convex: tuple[PolyhedralPartition, Checked] | None = None  # where convex pieces were asked for
-
-    def __str__(self) -> str:
-        from .partition_text import text
-
-        return text(self)
 
 
 @torch.no_grad()
@@ -126,7 +70,7 @@ def partition(
     `network` as for `partita.bound`. `input_set`: a `Polytope`, arrays (lower, upper), or a `Property` or its file (its
     rows are then what is bounded; `case` picks one of several input sets). `exactness`: min, max, both, or threshold
     (of every row, or without one of the property itself). `pieces`: activation, input or polyhedral. `branching`: a
-    rule (first, last, babsr, strong; widest, strong for boxes), `all` simple ones, or `optimal`. `intervals`: whether
+    rule (first, last, babsr, strong; boxes: widest, sensitivity, strong), `all` simple ones, or `optimal`. `intervals`: whether
     programs tighten every undecided pre-activation on every piece (tight), or take crown's. `timeout`: seconds in all,
     shared evenly by the trees and the count; what does not finish is a lower bound. `seed`: of the count's samples.
     `convex`: also find pieces that stay convex through every layer (`polyhedral`), and hold P_1 against the exact
@@ -160,27 +104,6 @@ def partition(
     seconds = time.perf_counter() - start
     measured = (patterns, tuple(found), sides, tuple(notes))
     return Comparison(conventions, exact.values, *measured, graph, inputs, seconds, pieces_5_3)
-
-
-def neurons_of(relaxation: str) -> Literal["single", "multi"]:
-    """Whether a relaxation looks at single neurons or at several together."""
-    for name in parse(relaxation):
-        if name.kind in ("m", "p") or (name.kind in ("k-relu", "prima") and int(name.options["k"]) > 1):
-            return "multi"
-    return "single"
-
-
-def compared(measurement: Measurement, low: int, high: int) -> Inequality:
-    """The side of proposition 5.6 that a measurement speaks to, given low <= A <= high."""
-    a = f"{low:,}" if low == high else f"{low:,}..{high:,}"
-    m, sure = measurement, measurement.finished
-    if m.neurons == "multi":
-        verdict = "broken" if m.leaves > high else "kept" if sure and m.leaves <= low else "open"
-        statement = f"#Partition(BaB(M)) = {m.shown} <= A = {a}" if sure else f"#Partition(BaB(M)) {m.shown}, A = {a}"
-    else:
-        verdict = "kept" if high <= m.leaves else "broken" if sure and m.leaves < low else "open"
-        statement = f"A = {a} <= #Partition(BaB(S)) = {m.shown}" if sure else f"A = {a}, #Partition(BaB(S)) {m.shown}"
-    return Inequality(m.relaxation, m.branching, statement, verdict)
 
 
 def _convex(graph: Graph, inputs: Polytope, deadline: float | None) -> tuple[PolyhedralPartition, Checked]:

@@ -31,7 +31,7 @@ from .measured import Cut, Tree
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from .partition import Comparison, Measurement
+    from .comparison import Comparison, Measurement
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#999999", "#F0E442")
 STATUS = {"split": "#d9e2ec", "closed": "#0072B2", "empty": "#ffffff", "stuck": "#D55E00", "open": "#E69F00"}
@@ -207,7 +207,7 @@ def figures(found: Comparison) -> dict[str, Figure]:
 
 def write(found: Comparison, folder: Path) -> list[Path]:
     """`tables.json` and the pictures; returns their paths."""
-    from .partition_text import data
+    from .comparison import data
     from .results import write_atomically
 
     folder.mkdir(parents=True, exist_ok=True)

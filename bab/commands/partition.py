@@ -45,8 +45,8 @@ def run(argv: list[str]) -> int:
     exist(options.network, options.prop)
     if options.out is not None and options.out.exists() and not options.out.is_dir():
         raise BadInput(f"--out {options.out} is a file, not a folder")
+    from ..comparison import dumped, text
     from ..partition import partition
-    from ..partition_text import dumped, text
 
     found = partition(
         options.network,

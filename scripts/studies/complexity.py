@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 import partita
-from partita.bab.partition import Comparison, Measurement
+from partita.bab.comparison import Comparison, Measurement
 from partita.bab.pictures import leaves_against_patterns
 from partita.bab.polyhedral import polyhedral_partition, verified
 from partita.problems.library import barrier, maximum

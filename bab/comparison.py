@@ -1,16 +1,100 @@
-"""A comparison as text and as JSON: conventions first, then one table, then both inequalities of proposition 5.6."""
+"""What a comparison found, and how it reads: as text, and as JSON.
+
+First the table of trees, one row a relaxation and rule; then A(f, X) and both inequalities of proposition 5.6 with the
+numbers they speak of; then the exact values, and the conventions without which none of this means anything.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
+from ..problems.graph import Graph
+from ..problems.property import Polytope
+from ..relaxations.names import parse
 from .measured import Tree
-from .partition import Comparison, Measurement
-from .polyhedral import Checked, PolyhedralPartition
 
+if TYPE_CHECKING:
+    from .patterns import PatternCount
+    from .polyhedral import Checked, PolyhedralPartition
+
+Verdict = Literal["kept", "broken", "open"]
 COLUMNS = ("relaxation", "neurons", "branching", "leaves", "nodes", "empty", "depth", "root gap", "seconds")
+
+
+@dataclass(frozen=True, eq=False)
+class Measurement:
+    """One tree of one relaxation. `leaves` is exact where it `finished`, and otherwise a lower bound."""
+
+    relaxation: str
+    neurons: Literal["single", "multi"]
+    branching: str
+    leaves: int
+    nodes: int
+    empty: int  # pieces proved empty, which are no leaves
+    stuck: int  # leaves that nothing was left to decide in, and that rounding kept from the target
+    depth: int
+    root_gap: float  # how far the worst row's bound is from its target on all of X
+    finished: bool
+    seconds: float
+    tree: Tree
+
+    @property
+    def shown(self) -> str:
+        """The leaves as text."""
+        return f"{self.leaves:,}" if self.finished else f">= {self.leaves:,}"
+
+
+@dataclass(frozen=True)
+class Inequality:
+    """One side of proposition 5.6 on this instance."""
+
+    relaxation: str
+    branching: str
+    statement: str
+    verdict: Verdict
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """What `partition` found. `patterns` is None where counting was not asked for."""
+
+    conventions: tuple[tuple[str, str], ...]  # (what, how it is meant)
+    values: tuple[tuple[str, float], ...]  # exact values of the rows
+    patterns: PatternCount | None
+    measurements: tuple[Measurement, ...]
+    inequalities: tuple[Inequality, ...]
+    notes: tuple[str, ...]
+    graph: Graph
+    inputs: Polytope
+    seconds: float
+    convex: tuple[PolyhedralPartition, Checked] | None = None  # where convex pieces were asked for
+
+    def __str__(self) -> str:
+        return text(self)
+
+
+def neurons_of(relaxation: str) -> Literal["single", "multi"]:
+    """Whether a relaxation looks at single neurons or at several together."""
+    for name in parse(relaxation):
+        if name.kind in ("m", "p") or (name.kind in ("k-relu", "prima") and int(name.options["k"]) > 1):
+            return "multi"
+    return "single"
+
+
+def compared(measurement: Measurement, low: int, high: int) -> Inequality:
+    """The side of proposition 5.6 that a measurement speaks to, given low <= A <= high."""
+    a = f"{low:,}" if low == high else f"{low:,}..{high:,}"
+    m, sure = measurement, measurement.finished
+    if m.neurons == "multi":
+        verdict = "broken" if m.leaves > high else "kept" if sure and m.leaves <= low else "open"
+        statement = f"#Partition(BaB(M)) = {m.shown} <= A = {a}" if sure else f"#Partition(BaB(M)) {m.shown}, A = {a}"
+    else:
+        verdict = "kept" if high <= m.leaves else "broken" if sure and m.leaves < low else "open"
+        statement = f"A = {a} <= #Partition(BaB(S)) = {m.shown}" if sure else f"A = {a}, #Partition(BaB(S)) {m.shown}"
+    return Inequality(m.relaxation, m.branching, statement, verdict)
 
 
 def text(found: Comparison) -> str:
