@@ -70,9 +70,10 @@ def partition(
     `network` as for `partita.bound`. `input_set`: a `Polytope`, arrays (lower, upper), or a `Property` or its file (its
     rows are then what is bounded; `case` picks one of several input sets). `exactness`: min, max, both, or threshold
     (of every row, or without one of the property itself). `pieces`: activation, input or polyhedral. `branching`: a
-    rule (first, last, babsr, strong; boxes: widest, sensitivity, strong), `all` simple ones, or `optimal`. `intervals`: whether
-    programs tighten every undecided pre-activation on every piece (tight), or take crown's. `timeout`: seconds in all,
-    shared evenly by the trees and the count; what does not finish is a lower bound. `seed`: of the count's samples.
+    rule (first, last, babsr, strong; for boxes widest, sensitivity, strong), `all` simple ones, or `optimal`.
+    `intervals`: whether programs tighten every undecided pre-activation on every piece (tight), or take crown's.
+    `timeout`: seconds in all, shared evenly by the trees and the count; what does not finish is a lower bound. `seed`:
+    of the count's samples.
     `convex`: also find pieces that stay convex through every layer (`polyhedral`), and hold P_1 against the exact
     values on each.
 
