@@ -65,8 +65,8 @@ def origin(studies: Sequence[Study]) -> str:
     bench = "PARTITA_BENCH named" if os.environ.get("PARTITA_BENCH") else "PARTITA_BENCH did not name"
     return (
         f"Run on {date.today().isoformat()} on {os.cpu_count()} cores, {torch.get_num_threads()} of them for PyTorch; "
-        f"Python {platform.python_version()}, torch {torch.__version__}. {len(studies)} studies, {total:.0f} s in all. The "
-        f"environment variable {bench} a folder of VNN-COMP instances, from which benchmark networks are taken."
+        f"Python {platform.python_version()}, torch {torch.__version__}. {len(studies)} studies, {total:.0f} s in all. "
+        f"The variable {bench} a folder of VNN-COMP instances, from which benchmark networks are taken."
     )
 
 
