@@ -27,7 +27,7 @@ from partita.bab.splits import HALF_SPACE, INPUT, PHASE
 from partita.bab.strategy import choose
 from partita.bab.volumes import Volumes
 from partita.problems.errors import BadInput
-from partita.problems.property import Polytope
+from partita.problems.property import Case, Polytope, Property, UnsafeSet
 
 SPLITS = ("auto", "input", "polyhedral", "activation")
 
@@ -110,6 +110,31 @@ def test_verdicts_without_a_tree_leave_a_log_too(tmp_path):
         tree = read_log(tmp_path / name)
         assert tree.footer["verdict"] == outcome.verdict and check(tree).good
         assert tree.count >= tree.roots == 1
+
+
+@pytest.mark.parametrize("relaxation", ["triangle", "m-1", "ibp", "deeppoly-1"])
+def test_leaves_name_what_closed_them(relaxation, tmp_path):
+    graph, prop = barely(2)
+    _, _, tree = logged(tmp_path / "log", graph, prop, relaxation=relaxation, max_pieces=60)
+    found = tree.by_name()
+    first = {"triangle": "crown", "m-1": "crown"}.get(relaxation, relaxation)
+    assert set(found) <= {first, relaxation, "empty", "float64", "linear program", "open"}
+    assert first in found or relaxation in found
+    assert (relaxation in found) == (relaxation in ("triangle", "m-1") or (relaxation == first and first in found))
+
+
+def test_input_sets_proved_empty_before_the_search_are_no_goals(tmp_path):
+    """An unsafe set without rows over half-spaces that leave no point: dropped, from the log as well."""
+    graph, prop = barely(1)
+    box = prop.cases[0].inputs
+    normals = np.array([[1.0, 0, 0], [-1.0, 0, 0]])
+    nothing = Polytope(box.lower, box.upper, normals, np.array([box.lower[0] + 1, -box.upper[0] + 1]))
+    everything = UnsafeSet(np.zeros((0, 2)), np.zeros(0))
+    both = Property((Case(nothing, (everything,)), *prop.cases), 3, 2)
+    outcome, _, tree = logged(tmp_path / "log", graph, both, max_pieces=9, batch=4)
+    assert tree.roots == 1 and check(tree).good and outcome.verdict == "unknown"
+    assert partita.verify(graph, both, resume=tmp_path / "log").verdict == "unsat"
+    assert replay(tmp_path / "log", graph, both).good
 
 
 def test_volumes_are_those_of_the_boxes(tmp_path):

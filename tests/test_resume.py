@@ -12,7 +12,7 @@ import time
 import numpy as np
 import pytest
 from logs import barely, logged
-from networks import graph_to_onnx, sample
+from networks import graph_to_onnx, random_graph, sample
 from search import engine
 
 import partita
@@ -22,6 +22,7 @@ from partita.bab.partition_check import check, sampled
 from partita.bab.partition_read import read_log
 from partita.bab.resume import pieces_of
 from partita.problems.errors import BadInput
+from partita.problems.property import Case, Property, UnsafeSet
 
 CASES = [*((3, split) for split in ("auto", "polyhedral", "activation")), (17, "auto")]
 
@@ -65,14 +66,21 @@ def test_a_run_may_be_taken_up_many_times(tmp_path):
     assert partita.verify(graph, prop, resume=tmp_path / "log").verdict == "unsat"
 
 
-@pytest.mark.parametrize(("inputs", "split"), CASES)
-def test_rebuilt_pieces_are_those_of_the_log(inputs, split, tmp_path):
+@pytest.mark.parametrize(
+    ("inputs", "split", "kind"),
+    [*((i, s, "mlp") for i, s in CASES), (3, "activation", "sigmoid"), (17, "auto", "tanh"), (17, "auto", "leaky")],
+)
+def test_rebuilt_pieces_are_those_of_the_log(inputs, split, kind, tmp_path):
     """A point of the input set lies in the rebuilt piece of the leaf it belongs to, and in no other's interior."""
     import torch
 
     from partita.bab.partition_check import leaves_of
 
     graph, prop = barely(1, inputs)
+    if kind != "mlp":
+        graph = random_graph(1, kind, inputs=inputs, width=8, depth=2)
+        unsafe = UnsafeSet(np.ones((1, 2)), -graph(torch.zeros(1, inputs).double()).sum(1).numpy())
+        prop = Property((Case(prop.cases[0].inputs, (unsafe,)),), inputs, 2)
     _, _, tree = logged(tmp_path / "log", graph, prop, split=split, max_pieces=60, batch=8)
     made = engine(graph, prop, split=split)
     record = pieces_of(made.tree, made.roots, tree, tree.leaves)
