@@ -98,7 +98,7 @@ def vertices_of(polytope: Polytope, words: int, neurons: int) -> Polytopes:
         numbers = torch.cat([a, torch.tensor([float(offset)], dtype=torch.float64)]) * grid
         scale = float(cells.scale.max()) * grid
         if not (bool((numbers.round() == numbers).all()) and reach * scale <= UNITS):
-            cells = replace(cells, exact=torch.zeros_like(cells.exact), sure=torch.zeros_like(cells.sure))
+            cells = cells.but(exact=torch.zeros_like(cells.exact), sure=torch.zeros_like(cells.sure))
         tolerance = torch.where(cells.exact, 0.0, NARROW * reach)
         sign = (value > tolerance).to(torch.int8) - (value < -tolerance).to(torch.int8)
         held = sign[cells.vertex]
@@ -107,8 +107,7 @@ def vertices_of(polytope: Polytope, words: int, neurons: int) -> Polytopes:
             raise BadInput(f"the input set is {what} all that the other constraints leave, so nothing can be counted")
         if not bool((held < 0).any()):
             continue
-        wide = replace(
-            cells,
+        wide = cells.but(
             points=torch.cat([cells.points, value[:, None]], 1),
             scale=torch.cat([cells.scale, torch.tensor([scale], dtype=torch.float64)]),
         )
@@ -116,7 +115,7 @@ def vertices_of(polytope: Polytope, words: int, neurons: int) -> Polytopes:
         if len(done.crowded):
             raise BadInput("the input set has more facets than patterns can be counted on; leave out half-spaces")
         kept = done.polytopes.select(torch.nonzero(done.positive)[:, 0]).compact()
-        cells = replace(
-            kept, points=kept.points[:, :d].contiguous(), scale=kept.scale[:d], strict=torch.zeros_like(kept.strict)
+        cells = kept.but(
+            points=kept.points[:, :d].contiguous(), scale=kept.scale[:d], strict=torch.zeros_like(kept.strict)
         )
     return cells

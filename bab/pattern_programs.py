@@ -283,6 +283,8 @@ def search_by_programs(
                 tally.reason = "the time limit was reached"
                 break
             parts = counter.step(cell)
+            through = sum(part.layer is None for part in parts)
+            tally.layers[cell.node] = tally.layers.get(cell.node, 0) + through
             _keep(counter, [part for part in parts if part.node > plan.last], tally)
             front.put([part for part in parts if part.node <= plan.last])
             cell = None

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -25,6 +25,7 @@ from .pattern_proof import proved, witnessed
 from .pattern_tree import Chunk, Plan, active, advance, cutting, finished, root
 
 KEPT = 1 << 30  # bytes of patterns that are remembered, so that one that is found twice is not counted twice
+PART = 8192  # cells that are judged at once
 SEARCH = 0.85  # of the time until the deadline goes to finding cells, the rest to confirming what is unfinished
 
 
@@ -97,7 +98,7 @@ def search(
             parts = advance(plan, current, faces, stop, tally.layers)
             for part in reversed(parts):
                 if finished(plan, part):
-                    _finish(plan, polytope, part.cells, tally, emit)
+                    _finish(plan, polytope, part, tally, emit, stop)
                 else:
                     tally.pending.append(part)
             current = None
@@ -111,15 +112,21 @@ def search(
     return tally
 
 
-def _finish(plan: Plan, polytope: Polytope, cells: Polytopes, tally: Tally, emit: Emit | None) -> None:
-    certain = proved(plan, cells, polytope)
-    if emit is not None:
-        emit(Found(plan, polytope, cells, certain))
-    if not bool(certain.all()):
-        rest = cells.select(torch.nonzero(~certain)[:, 0])
-        exists = witnessed(plan, rest, polytope, plan.graph.neurons)
-        tally.unsure.append(Unsure(active(plan, rest), cutting(plan, rest), exists))
-    remember(tally, bits.to_bytes(cells.labels[certain][:, : plan.half].contiguous(), plan.graph.neurons))
+def _finish(plan: Plan, polytope: Polytope, chunk: Chunk, tally: Tally, emit: Emit | None, stop: float | None) -> None:
+    """Judges finished cells; what the time does not suffice for stays pending."""
+    for part in torch.arange(len(chunk.cells)).split(PART):
+        cells = chunk.cells.select(part)
+        if stop is not None and time.monotonic() > stop:
+            tally.pending.append(replace(chunk, cells=cells))
+            continue
+        certain = proved(plan, cells, polytope)
+        if emit is not None:
+            emit(Found(plan, polytope, cells, certain))
+        if not bool(certain.all()):
+            rest = cells.select(torch.nonzero(~certain)[:, 0])
+            exists = witnessed(plan, rest, polytope, plan.graph.neurons)
+            tally.unsure.append(Unsure(active(plan, rest), cutting(plan, rest), exists))
+        remember(tally, bits.to_bytes(cells.labels[certain][:, : plan.half].contiguous(), plan.graph.neurons))
 
 
 def remember(tally: Tally, packed: NDArray[np.uint8]) -> None:  # (C, bytes)
@@ -132,17 +139,19 @@ def remember(tally: Tally, packed: NDArray[np.uint8]) -> None:  # (C, bytes)
             tally.patterns = None
 
 
-def confirm(plan: Plan, polytope: Polytope, chunk: Chunk, deadline: float | None) -> tuple[int, int]:
-    """Of the cells of an unfinished chunk: how many surely exist, and how many are exactly what the tree says."""
-    until = plan.graph.offsets.get(chunk.node, _before(plan, chunk.node)) + chunk.neuron
-    exist = sure = 0
-    for part in torch.arange(len(chunk.cells)).split(4096):
-        if deadline is not None and time.monotonic() > deadline:
-            break
-        cells = chunk.cells.select(part)
-        exist += int(witnessed(plan, cells, polytope, until).sum())
-        sure += int(proved(plan, cells, polytope, until).sum())
-    return exist, sure
+def confirm(plan: Plan, polytope: Polytope, chunks: list[Chunk], deadline: float | None) -> list[tuple[int, int]]:
+    """Of the cells of each unfinished chunk: how many surely exist, and how many are exactly what the tree says.
+
+    What the deadline leaves no time for counts as neither; that cells exist is looked at first.
+    """
+    counts = [[0, 0] for _ in chunks]
+    for which, judge in enumerate((witnessed, proved)):
+        for count, chunk in zip(counts, chunks, strict=True):
+            until = plan.graph.offsets.get(chunk.node, _before(plan, chunk.node)) + chunk.neuron
+            for part in torch.arange(len(chunk.cells)).split(PART):
+                if deadline is None or time.monotonic() < deadline:
+                    count[which] += int(judge(plan, chunk.cells.select(part), polytope, until).sum())
+    return [(exist, sure) for exist, sure in counts]
 
 
 def _before(plan: Plan, node: int) -> int:

@@ -36,7 +36,7 @@ from ..problems.graph import Activation, Affine, Graph, Input
 from ..problems.matrix import matrix
 
 TOLERANCE = 1e-10
-ENTRIES, NUMBERS = 1_500_000, 12_000_000  # vertices of all cells, and numbers of the pool, in one chunk
+ENTRIES, NUMBERS = 1_000_000, 8_000_000  # vertices of all cells, and numbers of the pool, in one chunk
 FINEST = 30  # weights that are multiples of 2^-FINEST may be free of rounding
 
 
@@ -187,9 +187,9 @@ def _with_columns(plan: Plan, chunk: Chunk, new: Tensor, reach: Tensor, scale: T
         columns[j] = (begin, begin + plan.width[j])
         begin += plan.width[j]
     points = torch.cat([old, new], 1)
-    cells = replace(cells, points=points, scale=torch.cat([cells.scale[index], scale]))
+    cells = cells.but(points=points, scale=torch.cat([cells.scale[index], scale]))
     if not exact and bool(cells.exact.any()):
-        cells = replace(cells, exact=torch.zeros_like(cells.exact), sure=torch.zeros_like(cells.sure))
+        cells = cells.but(exact=torch.zeros_like(cells.exact), sure=torch.zeros_like(cells.sure))
     return Chunk(cells, columns, {j: chunk.reach[j] for j in kept} | {i: reach}, i + 1)
 
 
@@ -245,4 +245,4 @@ def _neuron(
     if done.polytopes is not cells:
         born = torch.arange(len(labels)) >= done.uncut
         bits.set_bit(labels, offset + j + plan.half * bits.WORD, born)
-    return replace(done.polytopes, labels=labels)
+    return done.polytopes.but(labels=labels)

@@ -20,9 +20,10 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from ..problems.errors import BadInput
@@ -34,11 +35,10 @@ from .pattern_input import InputSet, check_input, polytopes_of, vertices_of, wit
 from .pattern_search import Emit, Progress, Tally, confirm, search
 from .pattern_tree import Plan, plan
 
-if TYPE_CHECKING:
-    import torch
-
 Kind = Literal["open", "all"]
-DIMENSIONS = 8  # inputs up to which cells are kept by their vertices
+DIMENSIONS = 6  # inputs up to which cells are kept by their vertices; measured: see docs/measured
+COARSE = 2.0**10
+STRUCTURED = 10  # the same where vertices can be free of rounding, which degenerate networks need
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,21 +168,29 @@ def count(
     polytope = Polytope(
         *(np.asarray(a, np.float64) for a in (polytope.lower, polytope.upper, polytope.normals, polytope.offsets))
     )
-    plan(graph)  # refuses networks without patterns, before the input set is looked at
+    made, faces = plan(graph), cells == "all"  # refuses networks without patterns, before the input set is looked at
     check_input(graph, polytope, cells)
-    graph, polytope = without_fixed(graph, polytope)
-    made, faces = plan(graph), cells == "all"
-    if rational:
-        tally = _rational(made, polytope, faces, deadline, progress)
-    elif polytope.size <= DIMENSIONS:
-        root = vertices_of(polytope, made.words, graph.neurons)
-        tally = search(made, polytope, root, faces, deadline, emit, progress)
-    else:
-        from .pattern_programs import search_by_programs
+    reduced, polytope = without_fixed(graph, polytope)
+    made = made if reduced is graph else plan(reduced)
+    with torch.inference_mode():
+        if rational:
+            tally = _rational(made, polytope, faces, deadline, progress)
+        elif polytope.size <= (STRUCTURED if _structured(made, polytope) else DIMENSIONS):
+            root = vertices_of(polytope, made.words, made.graph.neurons)
+            tally = search(made, polytope, root, faces, deadline, emit, progress)
+        else:
+            from .pattern_programs import search_by_programs
 
-        tally = search_by_programs(made, polytope, faces, deadline, progress)
-    result = _conclude(made, polytope, tally, faces, deadline)
+            tally = search_by_programs(made, polytope, faces, deadline, progress)
+        result = _conclude(made, polytope, tally, faces, deadline)
     return replace(result, seconds=time.monotonic() - start)
+
+
+def _structured(made: Plan, polytope: Polytope) -> bool:
+    """Whether weights and bounds are multiples of a power of two, and not as fine as those of a trained network."""
+    coarse = all(factor is not None and factor <= COARSE for factor in made.grid.values())
+    bounds = np.concatenate([polytope.lower, polytope.upper]) * COARSE
+    return coarse and bool((bounds == np.round(bounds)).all())
 
 
 def _conclude(made: Plan, polytope: Polytope, tally: Tally, faces: bool, deadline: float | None) -> PatternCount:
@@ -203,12 +211,14 @@ def _conclude(made: Plan, polytope: Polytope, tally: Tally, faces: bool, deadlin
         total = len(packed) if tally.patterns is not None else tally.certain
         reason = "every cell is proved" + (f", {recounted} of them in exact arithmetic" if recounted else "")
         patterns = packed if tally.patterns is not None else None
+        if patterns is not None and (recounted or not any(layers)):
+            layers = _prefixes(made, patterns)
         return PatternCount(total, total, True, 0.0, reason, kind, 0, recounted, layers, patterns)
     free = undecided(made, polytope, faces)
     ceiling = remaining(made, free, 0, 0)
     low, high = tally.certain + sum(left), tally.certain + len(extra) + len(left) * ceiling
-    for chunk in tally.pending:
-        exist, sure = confirm(made, polytope, chunk, deadline)
+    confirmed = confirm(made, polytope, tally.pending, deadline)
+    for chunk, (exist, sure) in zip(tally.pending, confirmed, strict=True):
         low += exist
         high += sure * remaining(made, free, chunk.node, chunk.neuron) + (len(chunk.cells) - sure) * ceiling
     for cell in tally.waiting:
@@ -217,6 +227,13 @@ def _conclude(made: Plan, polytope: Polytope, tally: Tally, faces: bool, deadlin
     reason = tally.reason or f"{doubtful} cells are too thin or too degenerate for float64 and were not counted anew"
     high = max(low, min(high, ceiling))
     return PatternCount(low, high, low == high, 0.0, reason, kind, doubtful, recounted, layers)
+
+
+def _prefixes(made: Plan, patterns: NDArray[np.uint8]) -> tuple[int, ...]:
+    """How many patterns the first 1, 2, .. layers have."""
+    on = np.unpackbits(patterns, axis=1, count=made.graph.neurons, bitorder="little")
+    ends = [made.graph.offsets[i] + made.graph.nodes[i].size for i in made.graph.activations]
+    return tuple(len(np.unique(np.packbits(on[:, :end], axis=1), axis=0)) for end in ends)
 
 
 def _recount(
