@@ -33,7 +33,7 @@ from ..kernels.double_description import UNITS, Polytopes, cut
 from ..problems.activation import LeakyReLU
 from ..problems.errors import BadInput
 from ..problems.graph import Activation, Affine, Graph, Input
-from ..problems.matrix import matrix
+from ..problems.matrix import matrix, roundings
 
 TOLERANCE = 1e-10
 ENTRIES, NUMBERS = 1_000_000, 8_000_000  # vertices of all cells, and numbers of the pool, in one chunk
@@ -99,6 +99,8 @@ def plan(graph: Graph) -> Plan:
 
 
 def _grid(node: Affine | Activation) -> float | None:
+    if isinstance(node, Affine) and any(roundings(a) > 1 for a in node.operators):
+        return None  # folded weights stand for others that are near them
     numbers = [torch.tensor([node.function.slope])] if isinstance(node, Activation) else [node.bias]
     if isinstance(node, Affine):
         numbers += [matrix(a).flatten() for a in node.operators]

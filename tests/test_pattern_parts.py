@@ -1,0 +1,186 @@
+"""The counter's parts on their own: bits, exact programs, cutting polytopes, proofs of cells, linear programs."""
+
+from __future__ import annotations
+
+import time
+from fractions import Fraction
+from itertools import pairwise, product
+
+import numpy as np
+import pytest
+import torch
+from networks import random_graph
+
+from partita.bab import patterns
+from partita.bab.pattern_input import vertices_of
+from partita.bab.pattern_proof import proved, witnessed
+from partita.bab.pattern_tree import active, advance, finished, plan, root
+from partita.bab.patterns import count
+from partita.kernels import bits, ragged
+from partita.kernels.double_description import box, cut
+from partita.kernels.exact_program import Inequality, solution
+from partita.problems.library import maximum
+from partita.problems.property import Polytope
+from partita.relaxations.forms import pattern_forms
+
+
+def cube(d: int, radius: float = 1.0) -> Polytope:
+    return Polytope(np.full(d, -radius), np.full(d, radius))
+
+
+def test_bits():
+    words = torch.tensor([0, 1, 0b1011, -1, -(1 << 63)])
+    assert bits.popcount(words).tolist() == [0, 1, 3, 64, 1]
+    assert bits.lowest_free(words[:3]).tolist() == [1, 2, 4]
+    assert bits.place(torch.tensor([1, 8, 1 << 61])).tolist() == [0, 3, 61]
+    start = torch.tensor([0, 2, 3])
+    assert bits.union(words[:3], start).tolist() == [1, 0b1011] and bits.intersection(words[:3], start)[1] == 0b1011
+    sets = torch.zeros(2, 2, dtype=torch.int64)
+    for place in (0, 63, 64, 99):
+        bits.set_bit(sets, place, torch.tensor([True, False]))
+    assert bits.to_booleans(sets, 100).nonzero()[:, 1].tolist() == [0, 63, 64, 99]
+    assert bits.to_bytes(sets, 100).shape == (2, 13)
+
+
+def test_popcount_without_the_processors_instruction(monkeypatch):
+    words = torch.randint(-(2**62), 2**62, (1000,))
+    fast = bits.popcount(words)
+    monkeypatch.delattr(np, "bitwise_count", raising=False)
+    assert torch.equal(bits.popcount(words), fast)
+
+
+def test_ragged():
+    assert ragged.ranges(torch.tensor([5, 0, 9]), torch.tensor([2, 0, 1])).tolist() == [5, 6, 9]
+    assert ragged.count(torch.tensor([True, False, True]), torch.tensor([0, 2, 3])).tolist() == [1, 1]
+    parts = ragged.blocks(torch.tensor([3, 3, 3, 9, 1]), 6)
+    assert parts[0][0] == 0 and parts[-1][1] == 5 and all(a[1] == b[0] for a, b in pairwise(parts))
+
+
+def test_exact_programs_against_corners():
+    """Small systems over a small box, compared with a search of a lattice."""
+    random = np.random.default_rng(0)
+    for _ in range(200):
+        d, k = int(random.integers(1, 4)), int(random.integers(1, 5))
+        rows = [
+            Inequality(
+                tuple(map(int, random.integers(-3, 4, d))), int(random.integers(-4, 5)), bool(random.integers(2))
+            )
+            for _ in range(k)
+        ]
+        found = solution(rows, [4] * d)
+        lattice = [
+            point
+            for point in product([Fraction(i, 2) for i in range(9)], repeat=d)
+            if all(_holds(row, point) for row in rows)
+        ]
+        if found is None:
+            assert not lattice
+        else:
+            assert all(_holds(row, found) for row in rows) and all(0 <= y <= 4 for y in found)
+
+
+def _holds(row: Inequality, point) -> bool:
+    value = sum(a * y for a, y in zip(row.row, point, strict=True)) + row.offset
+    return value > 0 if row.strict else value >= 0
+
+
+def test_exact_programs_tell_a_point_from_nothing():
+    meet = [Inequality((1, 1), -2, False), Inequality((-1, -1), 2, False)]
+    assert sum(solution(meet, [1, 1])) == 2  # the corner alone
+    assert solution([*meet, Inequality((1, 0), -1, True)], [1, 1]) is None
+
+
+def test_cutting_a_cube_through_its_corners():
+    """x = y divides the cube into two prisms of six vertices; the plane's four vertices are corners."""
+    cells = box(torch.zeros(3).double(), torch.ones(3).double(), 1)
+    value = cells.points[:, 0] - cells.points[:, 1]
+    wide = cells.but(points=torch.cat([cells.points, value[:, None]], 1), scale=torch.full((4,), 2.0**20).double())
+    done = cut(wide, 3, value.sign().to(torch.int8), 9, 3)
+    assert done.polytopes.lengths.tolist() == [6, 6] and done.positive.tolist() == [True, False]
+    assert done.polytopes.sure.all() and len(done.polytopes.points) == 8
+
+
+def leaves(graph, polytope, faces=False):
+    made = plan(graph)
+    chunks = [root(made, vertices_of(polytope, made.words, graph.neurons))]
+    while not finished(made, chunks[0]):
+        chunks = advance(made, chunks[0], faces, None)
+    return made, chunks[0].cells
+
+
+@pytest.mark.parametrize("d", [1, 2, 3, 5])
+def test_cells_are_proved_and_spoilt_cells_are_not(d):
+    graph, polytope = random_graph(d, "mlp", inputs=d, width=6, depth=2), cube(d)
+    made, cells = leaves(graph, polytope)
+    assert len(cells) > 4 and proved(made, cells, polytope).all() and witnessed(made, cells, polytope, 12).all()
+    flipped = cells.labels.clone()
+    flipped[:, 0] ^= 1  # another phase of the first neuron
+    assert not proved(made, cells.but(labels=flipped), polytope).any()
+    assert not witnessed(made, cells.but(labels=flipped), polytope, 12).any()
+    moved = cells.points.clone()
+    moved[:, 0] += 1e-3
+    assert proved(made, cells.but(points=moved), polytope).sum() < len(cells)
+    keep = torch.ones(len(cells.vertex), dtype=torch.bool)
+    keep[cells.start[1:] - 1] = False  # a vertex is missing
+    fewer = cells.but(vertex=cells.vertex[keep], mask=cells.mask[keep], start=ragged.starts(cells.lengths - 1))
+    assert not proved(made, fewer, polytope).any()
+
+
+@pytest.mark.parametrize("kind", ["mlp", "leaky", "residual", "conv"])
+def test_forms_are_within_their_errors(kind):
+    graph = random_graph(3, kind, inputs=4, width=8, depth=2)
+    x = torch.rand(50, 4, dtype=torch.float64) * 2 - 1
+    values = graph.to(torch.float64).values(x)
+    z = torch.cat([values[graph.nodes[i].inputs[0]] for i in graph.activations], 1)
+    forms = pattern_forms(graph.to(torch.float64), z > 0, x.abs() + 0.1)
+    found = (forms.row @ x[..., None])[..., 0] + forms.constant
+    assert ((found - z).abs() <= forms.error + 1e-14).all() and (forms.error < 1e-12).all()
+
+
+@pytest.mark.parametrize("kind", ["mlp", "leaky", "residual", "conv"])
+@pytest.mark.parametrize("cells", ["open", "all"])
+def test_linear_programs_find_what_vertices_find(kind, cells, monkeypatch):
+    graph = random_graph(2, kind, inputs=4, width=7, depth=2)
+    polytope = Polytope(np.full(4, -1.0), np.full(4, 1.0), np.array([[1.0, 1.0, 0.3, 0.0]]), np.array([0.7]))
+    by_vertices = count(graph, polytope, cells=cells)
+    monkeypatch.setattr(patterns, "DIMENSIONS", 0)
+    by_programs = count(graph, polytope, cells=cells)
+    assert by_vertices.low == by_programs.low > 10 and by_programs.finished and not by_programs.rational
+    assert by_vertices.layers == by_programs.layers
+    assert set(map(bytes, by_vertices.patterns)) == set(map(bytes, by_programs.patterns))
+
+
+def test_degenerate_cells_in_many_dimensions_are_counted_anew(monkeypatch):
+    monkeypatch.setattr(patterns, "STRUCTURED", 0)
+    monkeypatch.setattr(patterns, "DIMENSIONS", 0)
+    from partita.problems.library import pairwise_differences
+
+    for cells, number in (("open", 24), ("all", 75)):
+        result = count(pairwise_differences(4, doubled=True), Polytope(np.zeros(4), np.ones(4)), cells=cells)
+        assert result.finished and result.low == number
+
+
+def test_linear_programs_out_of_time():
+    graph = random_graph(1, "mlp", inputs=12, width=40, depth=3)
+    begin = time.monotonic()
+    result = count(graph, cube(12), deadline=begin + 1.0)
+    assert time.monotonic() - begin < 2.5 and not result.finished and 0 < result.low < result.high
+
+
+def test_the_tree_without_neurons():
+    from partita.problems.affine import Dense
+    from partita.problems.graph import Affine, Graph, Input
+
+    graph = Graph((Input(2), Affine((0,), (Dense(torch.ones(1, 2).double()),), torch.zeros(1).double())), (2,), (1,))
+    for rational in (False, True):
+        assert str(count(graph, cube(2), rational=rational)) == "1"
+
+
+def test_active_is_what_the_network_does_inside():
+    graph = maximum(4)
+    made, cells = leaves(graph, Polytope(np.zeros(4), np.ones(4)))
+    x = torch.stack([cells.points[cells.vertex[a:b], :4].mean(0) for a, b in pairwise(cells.start)])
+    values = made.graph.values(x)
+    assert torch.equal(
+        torch.cat([values[graph.nodes[i].inputs[0]] > 0 for i in graph.activations], 1), active(made, cells)
+    )
