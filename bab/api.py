@@ -68,7 +68,7 @@ def verify(
     check_device(settings)
     problem = load(network, property, example_input)
     deadline = None if settings.timeout is None else start + settings.timeout
-    return decide(problem, settings, observers, deadline, log_of(network, problem, settings, log, resume))
+    return decide(problem, settings, observers, deadline, log_of((network, property), problem, settings, log, resume))
 
 
 def load(
@@ -113,14 +113,14 @@ def decide(
 
 
 def log_of(
-    network: Any, problem: Problem, config: Config, log: str | Path | None, resume: str | Path | None
+    given: tuple[Any, Any], problem: Problem, config: Config, log: str | Path | None, resume: str | Path | None
 ) -> PartitionLog | None:
     """The log that this run writes, if any; see `logged.open_log`."""
     if log is None and resume is None:
         return None
     from .logged import open_log
 
-    return open_log(network, problem.graph, problem.property, config, log, resume)
+    return open_log(given, problem.graph, problem.property, config, log, resume)
 
 
 def check_device(config: Config) -> None:

@@ -30,17 +30,24 @@ if TYPE_CHECKING:
 LIMITS = ("timeout", "max_pieces", "memory_gb")  # of a run, not of the partition
 
 
-def header_of(network: Any, graph: Graph, prop: Property, config: Config, strategy: Strategy) -> dict[str, Any]:
+def header_of(
+    given: tuple[Any, Any],  # network and property as the user gave them
+    graph: Graph,
+    prop: Property,
+    config: Config,
+    strategy: Strategy,
+) -> dict[str, Any]:
     """The header of a new log."""
     import torch
 
     chosen = asdict(config)
     chosen["device"], chosen["precision"] = strategy.device.type, str(strategy.dtype).removeprefix("torch.")
-    named = str(network) if isinstance(network, str | Path) else type(network).__name__
+    network, paths = given[0], [str(Path(one).resolve()) if isinstance(one, str | Path) else None for one in given]
+    named = str(network) if paths[0] else type(network).__name__
     return {
         "format": FORMAT,
-        "network": {"name": named, "file": file_hash(network), "graph": graph_hash(graph)},
-        "property": {"name": prop.name, "hash": property_hash(prop)},
+        "network": {"name": named, "path": paths[0], "file": file_hash(network), "graph": graph_hash(graph)},
+        "property": {"name": prop.name, "path": paths[1], "hash": property_hash(prop)},
         **goals_of_header(prop),
         "layers": [
             {
@@ -106,6 +113,18 @@ def _flat(part: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
     for key, value in part.items():
         found += _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else [(prefix + key, value)]
     return found
+
+
+def paths_of(header: Mapping[str, Any], folder: str | Path) -> tuple[Path, Path]:
+    """The files of network and property that the logged run read; `BadInput` where they are not there (any more)."""
+    found = []
+    for what in ("network", "property"):
+        path = header[what].get("path")
+        if path is None or not Path(path).is_file():
+            why = "came from no file" if path is None else f"was read from {path}, which is not there any more"
+            raise BadInput(f"the {what} of the log {folder} {why}; name network and property on the command line")
+        found.append(Path(path))
+    return found[0], found[1]
 
 
 def matching(header: Mapping[str, Any], folder: str | Path, network: Any, graph: Graph, prop: Property) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .config import Config
-from .log_header import config_of, header_of, matching
+from .log_header import config_of, header_of, matching, paths_of
 from .partition_log import PartitionLog
 from .partition_read import read_ends, read_log
 from .strategy import choose
@@ -25,8 +25,13 @@ def resumed_config(folder: str | Path, limits: Mapping[str, Any] | Iterable[str]
     return config_of(header, limits)
 
 
+def resumed_files(folder: str | Path) -> tuple[Path, Path]:
+    """The network and the property of the run whose log `folder` holds."""
+    return paths_of(read_ends(Path(folder))[0], folder)
+
+
 def open_log(
-    network: Any,  # as the user gave it
+    given: tuple[Any, Any],  # network and property as the user gave them
     graph: Graph,
     prop: Property,
     config: Config,
@@ -37,8 +42,8 @@ def open_log(
     overwritten, or the one to go on with is damaged or of another network or property."""
     if resume is not None:
         before = read_log(resume)
-        matching(before.header, Path(resume), network, graph, prop)
+        matching(before.header, resume, given[0], graph, prop)
         return PartitionLog(Path(resume), before.header, before)
     if log is not None:
-        return PartitionLog(Path(log), header_of(network, graph, prop, config, choose(graph, config)))
+        return PartitionLog(Path(log), header_of(given, graph, prop, config, choose(graph, config)))
     return None

@@ -202,7 +202,7 @@ def test_parts_are_whole_and_written_as_the_run_goes_on(tmp_path, monkeypatch):
 def test_many_pieces_cost_little(tmp_path):
     """Disk: less than 100 bytes a piece, which is 1 GB for ten million."""
     graph, prop = barely(1)
-    header = header_of(graph, graph, prop, load_config(), choose(graph, load_config()))
+    header = header_of((graph, prop), graph, prop, load_config(), choose(graph, load_config()))
     log = PartitionLog(tmp_path / "log", header)
     random = torch.Generator().manual_seed(0)
     count, pieces = 4096, 0

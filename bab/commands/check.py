@@ -26,8 +26,6 @@ def run(argv: list[str]) -> int:
     options = parser.parse_args(argv)
     if len(options.items) not in (1, 3):
         raise BadInput("partita check takes DIR, or DIR NET PROP; see partita check --help")
-    if options.replay and len(options.items) == 1:
-        raise BadInput("--replay needs the network and the property: partita check DIR NET PROP --replay")
     return _checked(options)
 
 
@@ -36,7 +34,7 @@ def _checked(options: argparse.Namespace) -> int:
     if len(options.items) == 3:
         exist(Path(options.items[1]), Path(options.items[2]))
     from ...problems.load import load_network, load_property_for
-    from ..log_header import matching
+    from ..log_header import matching, paths_of
     from ..partition_check import check, sampled
     from ..partition_read import read_log
 
@@ -45,8 +43,8 @@ def _checked(options: argparse.Namespace) -> int:
         say(note)
     report = check(partition)
     faults, facts = list(report.faults), dict(report.facts)
-    if len(options.items) == 3:
-        network, prop = options.items[1:]
+    if len(options.items) == 3 or options.replay:
+        network, prop = options.items[1:] or map(str, paths_of(partition.header, folder))
         graph, _ = load_network(network)
         read = load_property_for(graph, prop)
         matching(partition.header, folder, network, graph, read)

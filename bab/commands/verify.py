@@ -26,7 +26,7 @@ def run(argv: list[str]) -> int:
     parser.add_argument("--resume", metavar="DIR", type=Path, help="go on with the run whose log this is")
     add_choices(parser)
     options = parser.parse_intermixed_args(argv)
-    network, prop, pairs = files(options.items, options.network)
+    network, prop, pairs = _files(options)
     config = _config(options, overrides(options, pairs, (*CHOICES, "timeout")))
     exist(network, prop)
     for path in (options.results, options.summary):
@@ -39,6 +39,17 @@ def run(argv: list[str]) -> int:
     finally:
         if timer is not None:  # refused input must not turn into a timeout later
             timer.cancel()
+
+
+def _files(options: Any) -> tuple[Path, Path, list[str]]:
+    """Network, property and `KEY=VALUE` items; the first two from the log, where a run goes on and none are named."""
+    items = options.items
+    named = options.network is not None or (items and ("=" not in items[0] or Path(items[0]).exists()))
+    if options.resume is None or named:
+        return files(items, options.network)
+    from ..logged import resumed_files
+
+    return *resumed_files(options.resume), items
 
 
 def _config(options: Any, given: list[str]) -> Config:
@@ -60,7 +71,7 @@ def _decide(network: Path, prop: Path, config: Config, options: Any, report: _Re
         api.check_device(config)
         problem = api.load(network, prop)
         _check_name(problem.property, options.network)
-        log = api.log_of(network, problem, config, options.log, options.resume)
+        log = api.log_of((network, prop), problem, config, options.log, options.resume)
         outcome = api.decide(problem, config, _observers(), clock.deadline(config.timeout), log)
     except KeyboardInterrupt:
         report("unknown", "interrupted")
