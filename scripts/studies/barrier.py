@@ -144,7 +144,9 @@ def _figure(sizes: list[int], errors: dict[tuple[int, str], float]):  # type: ig
     figure = Figure(figsize=(6, 3.6), layout="constrained")
     ax = axes(figure)
     for name, style in (("ibp", ":"), ("triangle", "--"), ("p-1", "-"), ("p-2", "-."), ("p-3", "-")):
-        ax.plot(sizes, [max(errors[k, name], 1e-9) for k in sizes], style, marker="o", ms=3, label=name)
-    ax.set(xscale="log", yscale="log", xlabel="k", ylabel="error of the lower bound (1e-9: exact)")
-    ax.legend(frameon=False)
+        ax.plot(sizes, [max(errors[k, name], 0) for k in sizes], style, marker="o", ms=3, label=name)
+    ax.set_xscale("log", base=GROWTH)
+    ax.set_yscale("symlog", linthresh=0.25)
+    ax.set(xlabel="k", ylabel="error of the lower bound", ylim=(-0.05, None))
+    ax.legend(frameon=False, loc="upper left")
     return figure

@@ -187,8 +187,10 @@ def _figure(sizes: Sizes, uppers: dict, trees: dict, counts: dict, seconds: dict
     for name in ("ibp", "deeppoly-0", "triangle", "m-1"):
         left.plot(sizes.root, [uppers[d, name] for d in sizes.root], marker="o", ms=3, label=name)
         right.plot(sizes.root, [seconds[d, name] for d in sizes.root], marker="o", ms=3, label=name)
-    left.set(xscale="log", yscale="log", xlabel="d", ylabel="upper bound of the maximum")
-    right.set(xscale="log", yscale="log", xlabel="d", ylabel="seconds at the root")
+    for ax in (left, right):
+        ax.set_xscale("log", base=2)
+    left.set(yscale="log", xlabel="d", ylabel="upper bound of the maximum")
+    right.set(yscale="log", xlabel="d", ylabel="seconds at the root")
     for rule, style in (("first", "-"), ("last", "--")):
         some = [d for d in sizes.trees if (d, "triangle", rule) in trees]
         middle.plot(

@@ -146,7 +146,14 @@ def _figure(paddings: tuple[int, ...], errors: dict[tuple[int, int], float]):  #
     for d in paddings:
         layers = d + HALVES
         shares = [r / layers for r in range(1, layers + 1)]
-        ax.plot(shares, [max(errors[d, r], 0) for r in range(1, layers + 1)], marker="o", ms=3, label=f"D = {d}")
+        ax.plot(
+            shares,
+            [max(errors[d, r], 0) for r in range(1, layers + 1)],
+            marker="o",
+            ms=3,
+            drawstyle="steps-post",
+            label=f"D = {d}",
+        )
     ax.set(xlabel="r / L", ylabel="error of P_r, k = 1", ylim=(-0.02, None))
-    ax.legend(frameon=False)
+    ax.legend(frameon=False, loc="lower left")
     return figure
