@@ -101,7 +101,8 @@ def text(found: Comparison) -> str:
     """For a terminal."""
     lines = [table([COLUMNS, *(_row(m) for m in found.measurements)])]
     if found.patterns is not None:
-        lines.append(f"A(f, X) = {found.patterns}  ({found.patterns.seconds:.2f} s)")
+        why = "" if found.patterns.finished else f": {found.patterns.reason}"
+        lines.append(f"A(f, X) = {found.patterns}  ({found.patterns.seconds:.2f} s){why}")
     if found.convex is not None:
         lines.append(_convex(*found.convex))
     if found.inequalities:

@@ -38,6 +38,7 @@ from .measures import measure_for
 from .smallest import smallest
 
 if TYPE_CHECKING:
+    from .patterns import PatternCount
     from .polyhedral import Checked, PolyhedralPartition
 
 PIECES = ("activation", "input", "polyhedral")
@@ -87,24 +88,27 @@ def partition(
     end = None if timeout is None else start + float(timeout)
     exact = goal_for(graph, inputs, rows_of(graph, unsafe), exactness, threshold, tolerance, backend, end)
     rules = SIMPLE[pieces] if branching == "all" else (branching,)
-    found, notes, jobs = [], [], len(relaxations) * len(rules) + count + convex
+    found, notes, jobs = [], [], len(relaxations) * len(rules)
+    patterns = _counted(graph, inputs, cells, seed, _deadline(end, jobs + convex + 1)) if count else None
+    pieces_5_3 = _convex(graph, inputs, _deadline(end, jobs + 1)) if convex else None
     with full_products():
         for name in relaxations:
             bounder = _bounder(graph, exact, inputs, name, pieces, intervals == "tight", backend)
             for rule in rules:
                 found.append(_measured(bounder, name, rule, _deadline(end, jobs - len(found))))
             notes += [f"{name}: {note}" for note in getattr(bounder.measure, "notes", ())]
-    pieces_5_3 = _convex(graph, inputs, _deadline(end, 1 + count)) if convex else None
-    patterns = None
-    if count:
-        from .patterns import count as count_patterns
-
-        patterns = count_patterns(graph, inputs, cells=cells, deadline=end, seed=seed)
     conventions = _conventions(exactness, threshold, tolerance, pieces, branching, intervals, cells, relaxations)
     sides = () if patterns is None else tuple(compared(m, patterns.low, patterns.high) for m in found)
     seconds = time.perf_counter() - start
     measured = (patterns, tuple(found), sides, tuple(notes))
     return Comparison(conventions, exact.values, *measured, graph, inputs, seconds, pieces_5_3)
+
+
+def _counted(graph: Graph, inputs: Polytope, cells: str, seed: int, deadline: float | None) -> PatternCount:
+    """A(f, X), first of all: an input set that has none is refused before any tree is grown."""
+    from .patterns import count
+
+    return count(graph, inputs, cells=cells, deadline=deadline, seed=seed)  # type: ignore[arg-type]
 
 
 def _convex(graph: Graph, inputs: Polytope, deadline: float | None) -> tuple[PolyhedralPartition, Checked]:
