@@ -129,7 +129,9 @@ class _Solver:
         return None if found is None else found[0]
 
 
-class _Counter:
+class ProgramCounter:
+    """Cells of one network on one input polytope."""
+
     def __init__(self, plan: Plan, polytope: Polytope, faces: bool) -> None:
         self.plan, self.faces = plan, faces
         self.lower, self.upper = polytope.lower, polytope.upper
@@ -139,6 +141,26 @@ class _Counter:
         half = slice(2 * polytope.size, None)
         doubt = 2 * gamma(polytope.size + 3, torch.float64) * (np.abs(static) @ self.reach + np.abs(offset))
         self.start = Rows(static[half], offset[half], doubt[half])
+
+    def settled(self, active: NDArray[np.bool_], cutting: NDArray[np.bool_]) -> NDArray[np.bool_]:  # (N,) each
+        """Neurons that surely have the phase `active` on the region that the tree's cuts leave, all earlier ones given.
+
+        The region is that of the neurons `cutting`, each on its side. By intervals, else by one program a neuron.
+        """
+        reach = torch.from_numpy(self.reach)[None]
+        forms = pattern_forms(self.plan.graph, torch.from_numpy(active)[None], reach)
+        sign = np.where(active, 1.0, -1.0)
+        parts = (forms.row[0].numpy() * sign[:, None], forms.constant[0].numpy() * sign, forms.error[0].numpy())
+        rows = self.start + Rows(*(part[cutting] for part in parts))
+        functions, found = Rows(*parts), np.zeros(len(active), dtype=bool)
+        self.solver.load(rows)
+        nothing = self.start[:0]
+        for j in np.flatnonzero(~cutting):
+            function = functions[j : j + 1]
+            found[j] = self.proved(function, nothing, np.zeros(0))
+            if not found[j] and function.row.any() and (least := self.solver.least(function.row[0])):
+                found[j] = self.proved(function, rows, least[1])
+        return found
 
     def root(self) -> Cell:
         point = self.solver.deepest(self.start)
@@ -274,7 +296,7 @@ def search_by_programs(
     if not plan.graph.activations:
         remember(tally, np.zeros((1, 0), dtype=np.uint8))
         return tally
-    counter, front = _Counter(plan, polytope, faces), _Front()
+    counter, front = ProgramCounter(plan, polytope, faces), _Front()
     front.put([counter.root()])
     cell: Cell | None = None
     try:
@@ -312,7 +334,7 @@ class _Front:
         for cell in cells:
             (self.inside if cell.layer is not None else self.waiting.setdefault(cell.node, [])).append(cell)
 
-    def take(self, counter: _Counter) -> Cell | None:
+    def take(self, counter: ProgramCounter) -> Cell | None:
         """The next cell, with its layer."""
         deepest = max((node for node, cells in self.waiting.items() if cells), default=None)
         if deepest is not None and (not self.inside or len(self.waiting[deepest]) >= GROUP):
@@ -327,7 +349,7 @@ class _Front:
             yield from cells
 
 
-def _keep(counter: _Counter, cells: list[Cell], tally: Tally) -> None:
+def _keep(counter: ProgramCounter, cells: list[Cell], tally: Tally) -> None:
     """Finished cells: the certain ones and the others."""
     certain, unsure = [], []
     for cell in cells:

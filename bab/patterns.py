@@ -240,9 +240,10 @@ def _recount(
     made: Plan, polytope: Polytope, tally: Tally, faces: bool, deadline: float | None
 ) -> tuple[set[bytes], list[bool], int]:
     """Patterns of the cells that are not certain, in exact arithmetic; of the cells left over, whether they exist."""
+    from .pattern_programs import ProgramCounter
     from .rational_patterns import RationalCounter
 
-    counter = RationalCounter(made, polytope, faces)
+    counter, programs = RationalCounter(made, polytope, faces), ProgramCounter(made, polytope, faces)
     extra: set[bytes] = set()
     left: list[bool] = []
     done = 0
@@ -250,7 +251,7 @@ def _recount(
         for on, cut, exists in zip(unsure.active, unsure.cutting, unsure.exists, strict=True):
             found = None
             if tally.reason != "interrupted" and (deadline is None or time.monotonic() < deadline):
-                found = counter.recount(on, cut, deadline)
+                found = counter.recount(on, cut, programs.settled(on.numpy(), cut.numpy()), deadline)
             if found is None:
                 left.append(bool(exists))
             else:

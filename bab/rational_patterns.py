@@ -21,6 +21,7 @@ import math
 import time
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -56,6 +57,13 @@ class Region:
     inequalities: tuple[Inequality, ...]
     point: list[Fraction]
     active: tuple[bool, ...]
+
+
+class Known(NamedTuple):
+    """Phases of neurons that need no program where all earlier neurons have the phases `active`."""
+
+    active: tuple[bool, ...]
+    settled: NDArray[np.bool_]  # (N,)
 
 
 def dyadic(numbers: NDArray[np.float64]) -> Dyadic:
@@ -107,16 +115,22 @@ class RationalCounter:
         point = solution(inequalities, self.top)
         return None if point is None else Region(1, 0, {0: self.input}, inequalities, point, ())
 
-    def patterns(self, stack: list[Region], deadline: float | None, found: list[tuple[bool, ...]]) -> None:
+    def patterns(
+        self,
+        stack: list[Region],
+        deadline: float | None,
+        found: list[tuple[bool, ...]],
+        known: Known | None = None,
+    ) -> None:
         """Appends the patterns of the regions to `found`; `stack` keeps what the deadline leaves."""
         while stack and (deadline is None or time.monotonic() <= deadline):
             if stack[-1].node > self.plan.last:
                 found.append(stack[-1].active)
                 stack.pop()
             else:
-                stack[-1:] = self._step(stack[-1])
+                stack[-1:] = self._step(stack[-1], known)
 
-    def _step(self, region: Region) -> list[Region]:
+    def _step(self, region: Region, known: Known | None = None) -> list[Region]:
         i = region.node
         node = self.plan.graph.nodes[i]
         if isinstance(node, Affine):
@@ -127,7 +141,7 @@ class RationalCounter:
             on = np.array(region.active[self.plan.graph.offsets[i] :], dtype=bool)
             values = region.values | {i: _activated(node, region.values[node.inputs[0]], on)}
             return [Region(i + 1, 0, values, region.inequalities, region.point, region.active)]
-        return self._neuron(region, node)
+        return self._neuron(region, node, known)
 
     def _affine(self, i: int, node: Affine, values: dict[int, Dyadic]) -> Dyadic:
         weights, bias = self.weights[i]
@@ -137,8 +151,10 @@ class RationalCounter:
         total[:, -1] += bias.whole << (shift - bias.shift)
         return Dyadic(total, shift)
 
-    def _neuron(self, region: Region, node: Activation) -> list[Region]:
-        j = region.neuron
+    def _neuron(self, region: Region, node: Activation, known: Known | None) -> list[Region]:
+        j, place = region.neuron, len(region.active)
+        if known is not None and known.settled[place] and region.active == known.active[:place]:
+            return [self._child(region, known.active[place], region.point, None)]
         row = region.values[node.inputs[0]].whole[j]
         if not row[:-1].any():
             return [self._child(region, bool(row[-1] > 0), region.point, None)]
@@ -163,10 +179,13 @@ class RationalCounter:
         more = region.inequalities if cut is None else (*region.inequalities, cut)
         return Region(region.node, region.neuron + 1, region.values, more, point, (*region.active, on))
 
-    def recount(self, active: Tensor, cutting: Tensor, deadline: float | None) -> set[bytes] | None:
+    def recount(
+        self, active: Tensor, cutting: Tensor, settled: NDArray[np.bool_], deadline: float | None
+    ) -> set[bytes] | None:
         """The patterns, packed, of the region that the tree's cuts leave: of neurons `cutting` the side `active`.
 
-        Both are (N,) bool. None where the deadline passed.
+        All are (N,) bool; those `settled` are known to have the phase `active` there where all earlier ones have. None
+        where the deadline passed.
         """
         values, inequalities = {0: self.input}, list(self.start)
         for i, node in enumerate(self.plan.graph.nodes[1 : self.plan.last + 1], 1):
@@ -183,7 +202,7 @@ class RationalCounter:
         found: list[tuple[bool, ...]] = []
         region = self.begin(tuple(inequalities))
         stack = [] if region is None else [region]
-        self.patterns(stack, deadline, found)
+        self.patterns(stack, deadline, found, Known(tuple(active.tolist()), settled))
         if stack:
             return None
         return {packed.tobytes() for packed in _packed(found, self.plan.graph.neurons)}
