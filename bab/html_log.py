@@ -24,7 +24,7 @@ def log_page(folder: Path, tree: Partition) -> str:
     if footer is None:
         lead = f"{prop}: the run was killed, or goes on; what follows is what it has written so far."
     elif footer["reason"] not in ("", verdict):
-        lead += f" {footer['reason']}."
+        lead = f"{lead.removesuffix('.')}: {footer['reason']}."
     figures = [
         (over_time(tree), "Pieces so far, those closed, and those open."),
         (share_over_time(tree), "The closed share of the tree; a piece at depth d weighs 2^-d of its root."),

@@ -30,8 +30,8 @@ p { margin: 8px 0; max-width: 76ch; }
 .lead { color: #52606d; margin-bottom: 20px; }
 section { background: #fff; border: 1px solid #e4e7eb; border-radius: 10px; padding: 20px 24px; margin: 20px 0; }
 .cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(120px, 1fr)); gap: 12px; margin: 20px 0; }
-.card { background: #fff; border: 1px solid #e4e7eb; border-radius: 10px; padding: 12px 16px; }
-.card b { display: block; font-size: 22px; font-weight: 600; font-variant-numeric: tabular-nums; }
+.card { background: #fff; border: 1px solid #e4e7eb; border-radius: 10px; padding: 12px; }
+.card b { display: block; font-size: 18px; font-weight: 600; font-variant-numeric: tabular-nums; }
 .card span { color: #52606d; font-size: 13px; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-size: 14px; margin: 8px 0; }

@@ -76,9 +76,8 @@ def by_way(tree: Partition) -> Figure:
     counts = np.bincount(_codes(tree)[_codes(tree) >= 0], minlength=1)
     found = sorted(zip(counts.tolist(), _ends(tree), strict=True), key=lambda item: item[0])
     figure, ax = _axes((WIDE, 0.7 + 0.36 * len(found)))
-    bars = ax.barh(
-        [name for _, (name, _) in found], [n for n, _ in found], color=[c for _, (_, c) in found], height=0.7
-    )
+    bars = ax.barh(range(len(found)), [n for n, _ in found], color=[c for _, (_, c) in found], height=0.7)
+    ax.set_yticks(range(len(found)), [name for _, (name, _) in found])
     ax.bar_label(bars, [f"{n:,}" for n, _ in found], padding=4)
     ax.set(xlabel="leaves", xlim=(0, 1.12 * max(1, int(counts.max()))))
     return figure
@@ -161,4 +160,6 @@ def _axes(size: tuple[float, float]) -> tuple[Figure, Any]:
     figure = Figure(figsize=size, layout="constrained")
     ax = figure.subplots()
     ax.spines[["top", "right"]].set_visible(False)
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_formatter(lambda value, _: f"{value:,.6g}" if abs(value) < 1e5 else f"{value:,.0f}")
     return figure, ax

@@ -110,6 +110,8 @@ def test_a_log_as_a_page(log):
         tree.header["goals"][1]["text"].split(":")[0],
     ):
         assert words in text
+    for name in tree.by_name():  # in the bars, in the histogram, over the icicle
+        assert len(re.findall(rf">{name}</text>", text)) == 3
     assert text == report(log)
 
 
