@@ -84,9 +84,7 @@ class Linear:
         form.scales = scales
         return conclude(self, pieces, rows, form, empty, scales=scales), form
 
-    def _tighten_shared(
-        self, pieces: Pieces, reach: dict[int, Tensor] | None = None
-    ) -> tuple[Pieces, Tensor, Scales]:
+    def _tighten_shared(self, pieces: Pieces, reach: dict[int, Tensor] | None = None) -> tuple[Pieces, Tensor, Scales]:
         """`tighten`, done once where all pieces are the same set: the roots of a property with several goals."""
         if len(pieces) == 1 or not pieces.alike():
             return self.tighten(pieces, reach)
