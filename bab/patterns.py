@@ -37,6 +37,7 @@ from .pattern_tree import Plan, plan
 
 Kind = Literal["open", "all"]
 DIMENSIONS = 6  # inputs up to which cells are kept by their vertices; measured: see docs/measured
+PATIENCE = 2.0  # seconds that confirming what was found may take after an interrupt
 COARSE = 2.0**10
 STRUCTURED = 10  # the same where vertices can be free of rounding, which degenerate networks need
 
@@ -196,6 +197,8 @@ def _structured(made: Plan, polytope: Polytope) -> bool:
 def _conclude(made: Plan, polytope: Polytope, tally: Tally, faces: bool, deadline: float | None) -> PatternCount:
     """The count or the interval that a tally proves."""
     kind: Kind = "all" if faces else "open"
+    if tally.reason == "interrupted":  # the user waits
+        deadline = min(time.monotonic() + PATIENCE, np.inf if deadline is None else deadline)
     extra: set[bytes] = set()
     left, recounted = [], 0
     if tally.unsure:

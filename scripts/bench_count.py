@@ -1,13 +1,17 @@
 """The counter of activation patterns beside relucent, a public exact enumerator of ReLU regions (AGPL, on PyPI).
 
     python -m venv /tmp/relucent && /tmp/relucent/bin/pip install torch relucent
-    python scripts/bench_count.py --relucent /tmp/relucent/bin/python --out docs/measured/DATE-count.json
+    python scripts/bench_count.py --relucent /tmp/relucent/bin/python [--bench DIR] --out docs/measured/DATE-count.json
 
 relucent runs in its own environment and process and is never imported here. Networks are like those of its README:
 dense, PyTorch's default initialisation, fixed seeds; the input set is the cube [-R, R]^D, which relucent takes as
 `cube_mode="intersect"`: cells that meet the cube, the definition that `open` has here but for cells that only touch it.
 Both count the same network once to warm up, then once with the clock on, one after the other on the same machine;
 relucent with as many workers as there are cores, we with one thread. Our time covers finding and proving every cell.
+
+Then known counts (nested max on [0,1]^d: 2^(d-1); all orders of n coordinates: n!), and, with a folder of VNN-COMP
+benchmarks, real networks: acasxu 1_1 on 1 % of each side of properties 1 and 3 around their centres and on all of
+them, rl_benchmarks' cartpole on each of its properties, lunarlander and dubinsrejoin with `--timeout` seconds each.
 """
 
 from __future__ import annotations
@@ -22,15 +26,19 @@ import sys
 import tempfile
 import time
 from itertools import pairwise
+from math import factorial
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from partita.bab.pattern_input import polytopes_of
 from partita.bab.patterns import count
 from partita.problems.activation import ReLU
 from partita.problems.affine import Dense
 from partita.problems.graph import Activation, Affine, Graph, Input
+from partita.problems.library import maximum, pairwise_differences
+from partita.problems.load import load_network
 from partita.problems.property import Polytope
 
 WIDTHS = (
@@ -114,9 +122,48 @@ def theirs(python: str, weights: dict[str, np.ndarray], workers: int, most: floa
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
+def known() -> list[dict]:
+    """Counts that are known in closed form."""
+    rows = []
+    for name, graph, expected in [
+        *((f"maximum({d})", maximum(d), 2 ** (d - 1)) for d in range(2, 15)),
+        *((f"pairwise_differences({n})", pairwise_differences(n), factorial(n)) for n in range(2, 9)),
+    ]:
+        start = time.perf_counter()
+        result = count(graph, Polytope(np.zeros(graph.input_size), np.ones(graph.input_size)))
+        rows.append({"network": name, "A": str(result), "expected": expected, "seconds": time.perf_counter() - start})
+        print(f"{name:24} {result!s:>8}, expected {expected:8}  {rows[-1]['seconds']:7.2f} s", flush=True)
+    return rows
+
+
+def real(bench: Path, timeout: float) -> list[dict]:
+    """Trained networks on boxes of their properties."""
+    problems = []
+    acasxu = bench / "acasxu" / "onnx" / "ACASXU_run2a_1_1_batch_2000.onnx.gz"
+    for prop in ("prop_1", "prop_3"):
+        for share in (0.01, 1.0):
+            problems.append((acasxu, bench / "acasxu" / "vnnlib" / f"{prop}.vnnlib.gz", share))
+    folder = bench / "rl_benchmarks"
+    for prop in sorted((folder / "vnnlib").iterdir()):
+        problems.append((folder / "onnx" / f"{prop.name.split('_')[0]}.onnx.gz", prop, 1.0))
+    rows = []
+    for file, prop, share in problems:
+        graph, _ = load_network(file)
+        whole = polytopes_of(graph, prop)[0]
+        centre, radius = (whole.lower + whole.upper) / 2, (whole.upper - whole.lower) / 2
+        box = Polytope(centre - share * radius, centre + share * radius)
+        result = count(graph, box, deadline=time.monotonic() + timeout)
+        row = {"network": file.name, "property": prop.name, "share": share, "A": str(result), "layers": result.layers}
+        rows.append(row | {"seconds": result.seconds, "recounted": result.rational, "reason": result.reason})
+        print(f"{file.name[:24]:24} {prop.name:38} {share:5} {result!s:>12} in {result.seconds:7.2f} s", flush=True)
+    return rows
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--relucent", metavar="PYTHON", help="the interpreter of an environment with relucent")
+    parser.add_argument("--bench", type=Path, metavar="DIR", help="a folder of VNN-COMP benchmarks")
+    parser.add_argument("--timeout", type=float, default=600, help="seconds for each real network")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--most", type=float, default=3000, help="cells after which relucent is stopped")
@@ -141,8 +188,11 @@ def main() -> None:
                 said += f"   relucent {rate:7.1f} per s, {row['times']:6.0f} times, {kept}"
         print(said, flush=True)
         rows.append(row)
+    more = {"known": known()}
+    if options.bench:
+        more["real"] = real(options.bench, options.timeout)
     if options.out:
-        options.out.write_text(json.dumps(_header(options) | {"rows": rows}, indent=1) + "\n")
+        options.out.write_text(json.dumps(_header(options) | {"rows": rows} | more, indent=1) + "\n")
 
 
 def _header(options: argparse.Namespace) -> dict:
