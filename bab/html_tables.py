@@ -119,7 +119,8 @@ def studies(folder: Path) -> list[dict[str, Any]]:
             found.append(content | {"folder": path.parent})
     document = folder / "theory.md"
     text = document.read_text(encoding="utf-8") if document.is_file() else ""
-    return sorted(found, key=lambda study: (text.find(f"## {study['title']}"), study["name"]))
+    places = {study["name"]: text.find(f"## {study['title']}") for study in found}
+    return sorted(found, key=lambda study: (places[study["name"]] < 0, places[study["name"]], study["name"]))
 
 
 def study_page(folder: Path, found: Sequence[dict[str, Any]]) -> str:

@@ -49,15 +49,7 @@ def header_of(
         "network": {"name": named, "path": paths[0], "file": file_hash(network), "graph": graph_hash(graph)},
         "property": {"name": prop.name, "path": paths[1], "hash": property_hash(prop)},
         **goals_of_header(prop),
-        "layers": [
-            {
-                "name": graph.nodes[i].name,
-                "kind": graph.nodes[i].function.name,
-                "start": start,
-                "size": graph.nodes[i].size,
-            }
-            for i, start in graph.offsets.items()
-        ],
+        "layers": layers_of(graph),
         "config": chosen,
         "seed": config.seed,
         "device": strategy.device.type,
@@ -66,6 +58,12 @@ def header_of(
         "versions": {"partita": _version(), "torch": torch.__version__, "python": platform.python_version()},
         "begun": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def layers_of(graph: Graph) -> list[dict[str, Any]]:
+    """The activation layers, in the numbering of neurons that the log uses."""
+    nodes = [(graph.nodes[i], start) for i, start in graph.offsets.items()]
+    return [{"name": n.name, "kind": n.function.name, "start": start, "size": n.size} for n, start in nodes]
 
 
 def goals_of_header(prop: Property) -> dict[str, Any]:
@@ -108,6 +106,21 @@ def config_of(header: Mapping[str, Any], limits: Mapping[str, Any]) -> Config:
     return load_config(load_config(None, flat), limits)
 
 
+def same_search(header: Mapping[str, Any], folder: str | Path, strategy: Strategy) -> None:
+    """Raises `BadInput` where this version would search by another kind of tree than the logged run: the cuts in the
+    log would be read as what they are not."""
+    logged = header["strategy"]["tree"]
+    if strategy.tree != logged:
+        raise BadInput(
+            f"the log {folder} was written by a search over {logged} ({_versions(header)}), where this version "
+            f"searches over {strategy.tree}; start a new log"
+        )
+
+
+def _versions(header: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in header["versions"].items())
+
+
 def _flat(part: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
     found: list[tuple[str, Any]] = []
     for key, value in part.items():
@@ -134,6 +147,11 @@ def matching(header: Mapping[str, Any], folder: str | Path, network: Any, graph:
     same = known["file"] == file_hash(network) if by_file else known["graph"] == graph_hash(graph)
     if not same:
         raise BadInput(f"the log {folder} was written for another network ({known['name']}): the hashes differ")
+    if header["layers"] != layers_of(graph):
+        raise BadInput(
+            f"the log {folder} was written by a version that read the network otherwise, so that its neurons are not "
+            f"these ({_versions(header)}); start a new log"
+        )
     if header["property"]["hash"] != property_hash(prop):
         raise BadInput(
             f"the log {folder} was written for another property ({header['property']['name']}): the hashes differ"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .config import Config
-from .log_header import config_of, header_of, matching, paths_of
+from .log_header import config_of, header_of, matching, paths_of, same_search
 from .partition_log import PartitionLog
 from .partition_read import read_ends, read_log
 from .strategy import choose
@@ -43,6 +43,7 @@ def open_log(
     if resume is not None:
         before = read_log(resume)
         matching(before.header, resume, given[0], graph, prop)
+        same_search(before.header, resume, choose(graph, config))
         return PartitionLog(Path(resume), before.header, before)
     if log is not None:
         return PartitionLog(Path(log), header_of(given, graph, prop, config, choose(graph, config)))

@@ -28,7 +28,7 @@ from .config import Config
 from .engine import Engine
 from .frontier import Record
 from .log_format import CLOSED
-from .log_header import config_of, matching
+from .log_header import config_of, matching, same_search
 from .observer import Observer
 from .partition_read import Ints, Partition, read_log
 from .resume import with_cuts
@@ -171,8 +171,10 @@ def replay(
     partition = log if isinstance(log, Partition) else read_log(log)
     graph, confirm = load_network(network, example_input)
     prop = load_property_for(graph, property)
-    matching(partition.header, "given here" if isinstance(log, Partition) else log, network, graph, prop)
+    name = "given here" if isinstance(log, Partition) else log
+    matching(partition.header, name, network, graph, prop)
     config = config_of(partition.header, {})
+    same_search(partition.header, name, choose(graph, config))
     from ..kernels.arithmetic import full_products
 
     with full_products():

@@ -405,6 +405,25 @@ def test_another_network_or_property_is_refused(tmp_path):
         replay(tmp_path / "log", graph, prop)
 
 
+def test_a_log_that_another_version_would_read_otherwise_is_refused(tmp_path):
+    """Another numbering of neurons, or another kind of tree: its cuts would mean something else."""
+    graph, prop = barely(1)
+    logged(tmp_path / "log", graph, prop, max_pieces=9, batch=4)
+    path = tmp_path / "log" / "header.json"
+    header = json.loads(path.read_text())
+    for change, words in (
+        ({"layers": header["layers"][::-1]}, "neurons"),
+        ({"strategy": {"tree": "phases"}}, "phases"),
+    ):
+        path.write_text(json.dumps(header | change))
+        for act in (
+            lambda: partita.verify(graph, prop, resume=tmp_path / "log"),
+            lambda: replay(tmp_path / "log", graph, prop),
+        ):
+            with pytest.raises(BadInput, match=words):
+                act()
+
+
 def test_a_full_disk_ends_the_log_and_not_the_run(tmp_path, monkeypatch):
     monkeypatch.setattr("partita.bab.partition_log.ROWS", 8)
     graph, prop = barely(1)

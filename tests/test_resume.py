@@ -126,11 +126,12 @@ def test_only_limits_may_be_new(tmp_path):
 
 
 def test_one_run_at_a_time_writes_a_log(tmp_path):
-    from partita.bab.logged import open_log
+    from partita.bab.logged import open_log, resumed_config
 
     graph, prop = barely(1)
     logged(tmp_path / "log", graph, prop, max_pieces=9, batch=4)
-    held = open_log((graph, prop), graph, prop, None, None, tmp_path / "log")
+    config = resumed_config(tmp_path / "log", {})
+    held = open_log((graph, prop), graph, prop, config, None, tmp_path / "log")
     with pytest.raises(BadInput, match="another run is writing"):
         partita.verify(graph, prop, resume=tmp_path / "log")
     held.close()
