@@ -459,3 +459,10 @@ def test_observers_see_parents_and_sides():
     graph, prop = barely(1)
     partita.verify(graph, prop, observers=[Seen()], attack="off")
     assert sum(count) > 5
+
+
+def test_the_columns_are_documented():
+    from pathlib import Path
+
+    text = (Path(__file__).resolve().parents[1] / "docs" / "log.md").read_text(encoding="utf-8")
+    assert "".join(f"| `{name}` | {meaning} |\n" for name, meaning in COLUMNS.items()) in text
