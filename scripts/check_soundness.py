@@ -12,7 +12,7 @@ Linear programs and `exact` work in float64 whatever precision is asked for, and
 
 Printed: cases, wrong bounds, the least margin of a bound below the least value met, the median of these margins (how
 far relaxation and samples are apart), and pre-activation bounds that a point broke. Exit code 1 if anything is wrong.
-A file of `--out` that exists keeps its lines of other relaxations, so that one run may check a few.
+A file of `--out` is rewritten every ten networks; one that exists keeps its lines of other relaxations.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -34,17 +35,20 @@ NAMES = (
 )
 PRECISIONS = {"float32": torch.float32, "float64": torch.float64}
 PAIRED = (*BATCHED, *soundness.IN_BATCH)  # relaxations that work in the precision that is asked for
-ROWS = 10  # a network, each from both sides
+ROWS = 20  # a network, each from both sides
 KEPT = 20  # wrong bounds that a line describes
 
 
 def main() -> int:
     options = parsed()
     torch.set_num_threads(1)
-    lines = checked(options.relaxations, options.cases, options.seed, said=sys.stderr)
+    lines: list[dict] = []
+    for left, lines in checked(options.relaxations, options.cases, options.seed):
+        if left % 10 == 0 and options.out is not None:
+            write(options, lines)
+        if left % 10 == 0:
+            print(f"{left} networks left", file=sys.stderr, flush=True)
     print(table(lines))
-    if options.out is not None:
-        write(options, lines)
     return int(any(line["wrong"] or line["broken"] for line in lines))
 
 
@@ -63,25 +67,23 @@ def parsed() -> argparse.Namespace:
 
 
 @torch.no_grad()
-def checked(names: list[str], cases: int, seed: int, said=None) -> list[dict]:  # type: ignore[no-untyped-def]
-    """A line for each relaxation and precision."""
+def checked(names: list[str], cases: int, seed: int) -> Iterator[tuple[int, list[dict]]]:
+    """After each network, how many there still are, and a line for each relaxation and precision."""
     lines = {(name, word): empty(name, word) for name in names for word in PRECISIONS if works_in(name, word)}
     margins: dict[tuple[str, str], list[float]] = {key: [] for key in lines}
-    count, begun = -(-cases // (2 * ROWS)), time.monotonic()
-    for done, subject in enumerate(soundness.subjects(count, seed, ROWS), 1):
+    count = -(-cases // (2 * ROWS))
+    for left, subject in zip(reversed(range(count)), soundness.subjects(count, seed, ROWS), strict=True):
         for key, line in lines.items():
             start = time.perf_counter()
             for claims in soundness.claimed(subject, key[0], PRECISIONS[key[1]]):
                 margins[key] += add(line, subject, claims)
-            line["seconds"] += time.perf_counter() - start
-        if said is not None and done % 10 == 0:
-            print(f"{done} of {count} networks, {time.monotonic() - begun:.0f} s", file=said, flush=True)
-    for key, line in lines.items():
-        if margins[key]:
-            found = torch.tensor(margins[key], dtype=torch.float64)
-            line |= {"cases": len(found), "wrong": int((found < 0).sum()), "least": found.min().item()}
-            line["median"] = found.median().item()
-    return list(lines.values())
+            line["seconds"] = round(line["seconds"] + time.perf_counter() - start, 3)
+            line["networks"] += 1
+            if margins[key]:
+                found = torch.tensor(margins[key], dtype=torch.float64)
+                line |= {"cases": len(found), "wrong": int((found < 0).sum()), "least": found.min().item()}
+                line["median"] = found.median().item()
+        yield left, list(lines.values())
 
 
 def works_in(name: str, precision: str) -> bool:
@@ -89,7 +91,16 @@ def works_in(name: str, precision: str) -> bool:
 
 
 def empty(name: str, precision: str) -> dict:
-    numbers = {"cases": 0, "wrong": 0, "least": None, "median": None, "neurons": 0, "broken": 0, "seconds": 0.0}
+    numbers = {
+        "networks": 0,
+        "cases": 0,
+        "wrong": 0,
+        "least": None,
+        "median": None,
+        "neurons": 0,
+        "broken": 0,
+        "seconds": 0.0,
+    }
     return {"relaxation": name, "precision": precision, **numbers, "found": []}
 
 
