@@ -2,17 +2,16 @@
 
     pattern       bytes: neuron j of all neurons, layer after layer, is bit j % 8 of byte j // 8; 1 is active
     polytope      which input polytope of the property, from 0
-    certain       the cell is proved or free of rounding; others were counted anew in exact arithmetic, or not at all
-    dimension     of the cell
-    point         a point inside the cell (relative to its dimension): the mean of its vertices
+    dimension     of the cell; null where exact arithmetic found a cell of `all`
+    point         a point inside the cell (relative to its dimension)
     vertices      for up to 3 inputs: the vertices, one after the other, in counterclockwise order for 2 inputs
     volume        for up to 3 inputs: length, area or volume
 
-The file's metadata name the network's input and neuron counts. A count by linear programs (more than 8 inputs, or
-`--rational`) keeps no cells by their vertices and writes none. Half a file is no file here: it gets its name when it
-is closed, after an interrupt too.
+Vertices and volume are null for cells that linear programs or exact arithmetic found. Only certain cells are written:
+the rows of a finished count are its patterns, once for each polytope that has them. The file's metadata name the
+numbers of inputs and neurons. Half a file is no file here: it gets its name when it is closed, after an interrupt too.
 
-Soundness: float64 without a guarantee; the count is what is certain.
+Soundness: that each pattern exists is certain; coordinates and volumes are float64 without a guarantee.
 """
 
 from __future__ import annotations
@@ -21,11 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from ..kernels import bits
-from ..kernels.double_description import Polytopes
 from ..problems.errors import BadInput
 
 if TYPE_CHECKING:
@@ -67,47 +63,36 @@ class CellWriter:
         if not any(p is found.polytope for p in self.polytopes):
             self.polytopes.append(found.polytope)
         place = next(i for i, p in enumerate(self.polytopes) if p is found.polytope)
-        d, neurons = found.plan.graph.input_size, found.plan.graph.neurons
-        for part in torch.arange(len(found.cells)).split(ROWS):
-            cells = found.cells.select(part)
-            columns = _columns(cells, d, found.plan.half, neurons, place, found.certain[part])
-            table = pa.table(columns, metadata={"inputs": str(d), "neurons": str(neurons)})
+        for begin in range(0, len(found.patterns), ROWS):
+            table = pa.table(_columns(found, begin, min(begin + ROWS, len(found.patterns)), place))
             if self.writer is None:
                 self.writer = pq.ParquetWriter(self.unfinished, table.schema, compression="zstd")
             self.writer.write_table(table)
 
 
-def _columns(cells: Polytopes, d: int, half: int, neurons: int, place: int, certain: torch.Tensor) -> dict[str, Any]:
+def _columns(found: Found, a: int, b: int, place: int) -> dict[str, Any]:
+    """Rows a .. b - 1 of a batch."""
     import pyarrow as pa
 
-    packed = bits.to_bytes(cells.labels[:, :half].contiguous(), neurons)
-    width = packed.shape[1]
-    pattern = pa.FixedSizeBinaryArray.from_buffers(pa.binary(width), len(cells), [None, pa.py_buffer(packed.tobytes())])
-    x = cells.points[:, :d].index_select(0, cells.vertex).numpy()
-    start = cells.start.numpy()
-    mean = np.add.reduceat(x, start[:-1], axis=0) / np.diff(start)[:, None]
+    d, width = found.points.shape[1], found.patterns.shape[1]
+    packed = np.ascontiguousarray(found.patterns[a:b]).tobytes()
+    dimensions = found.dimensions[a:b]
     columns = {
-        "pattern": pattern,
-        "polytope": pa.array(np.full(len(cells), place, dtype=np.int32)),
-        "certain": pa.array(certain.numpy()),
-        "dimension": pa.array(_dimensions(cells, x, start, d)),
-        "point": pa.FixedSizeListArray.from_arrays(pa.array(mean.ravel()), d),
+        "pattern": pa.FixedSizeBinaryArray.from_buffers(pa.binary(width), b - a, [None, pa.py_buffer(packed)]),
+        "polytope": pa.array(np.full(b - a, place, dtype=np.int32)),
+        "dimension": pa.array(dimensions, mask=dimensions < 0),
+        "point": pa.FixedSizeListArray.from_arrays(pa.array(found.points[a:b].ravel()), d),
     }
-    if d <= VOLUMES:
-        ordered = _around(x, mean, start) if d == 2 else x
-        columns["vertices"] = pa.ListArray.from_arrays(
-            pa.array((start * d).astype(np.int32)), pa.array(ordered.ravel())
-        )
-        columns["volume"] = pa.array(_volumes(ordered, start, d, cells.full.numpy()))
+    if d <= VOLUMES and found.start is None:
+        columns["vertices"] = pa.nulls(b - a, pa.list_(pa.float64()))
+        columns["volume"] = pa.nulls(b - a, pa.float64())
+    elif d <= VOLUMES:
+        start = found.start[a : b + 1] - found.start[a]
+        x = found.vertices[found.start[a] : found.start[b]]
+        x = _around(x, found.points[a:b], start) if d == 2 else x
+        columns["vertices"] = pa.ListArray.from_arrays(pa.array((start * d).astype(np.int32)), pa.array(x.ravel()))
+        columns["volume"] = pa.array(_volumes(x, start, d, dimensions == d))
     return columns
-
-
-def _dimensions(cells: Polytopes, x: NDArray[np.float64], start: NDArray[np.int64], d: int) -> NDArray[np.int8]:
-    dimension = np.full(len(cells), d, dtype=np.int8)
-    for i in np.flatnonzero(~cells.full.numpy()):
-        own = x[start[i] : start[i + 1]]
-        dimension[i] = np.linalg.matrix_rank(own[1:] - own[0], tol=1e-12 * (1 + np.abs(own).max()))
-    return dimension
 
 
 def _around(x: NDArray[np.float64], mean: NDArray[np.float64], start: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from ..kernels.double_description import UNITS, Polytopes, box, cut
 from ..problems.affine import Select
@@ -23,6 +24,7 @@ from ..problems.errors import BadInput
 from ..problems.graph import Affine, Graph, Input
 from ..problems.load import load_property_for
 from ..problems.property import Polytope, Property
+from .pattern_search import Emit, Found
 
 InputSet = Polytope | Property | Sequence[Polytope] | tuple[Any, Any] | str | Path
 NARROW = 1e-12  # of the box: what half-spaces leave less of is flat
@@ -82,6 +84,23 @@ def without_fixed(graph: Graph, polytope: Polytope) -> tuple[Graph, Polytope]:
     reduced = Graph((Input(len(free)), whole, *shifted), (len(free),), graph.output_shape)
     normals, offsets = polytope.normals[:, free], polytope.offsets - polytope.normals @ rest
     return reduced, Polytope(polytope.lower[free], polytope.upper[free], normals, offsets)
+
+
+def lifted(emit: Emit, whole: Polytope) -> Emit:
+    """`emit` for cells of a network without its fixed inputs: it gets points of all inputs."""
+    free = whole.lower < whole.upper
+
+    def full(x: NDArray[np.float64] | None) -> NDArray[np.float64] | None:
+        if x is None:
+            return None
+        points = np.tile(whole.lower, (len(x), 1))
+        points[:, free] = x
+        return points
+
+    def inner(found: Found) -> None:
+        emit(replace(found, polytope=whole, points=full(found.points), vertices=full(found.vertices)))
+
+    return inner
 
 
 def vertices_of(polytope: Polytope, words: int, neurons: int) -> Polytopes:

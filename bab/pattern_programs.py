@@ -28,7 +28,7 @@ from ..problems.errors import BadInput
 from ..problems.property import Polytope
 from ..relaxations.forms import UNIT, pattern_forms
 from .pattern_proof import input_planes
-from .pattern_search import Progress, Tally, Unsure, Waiting, remember
+from .pattern_search import Emit, Found, Progress, Tally, Unsure, Waiting, remember
 from .pattern_tree import Plan
 
 Array = NDArray[np.float64]
@@ -289,7 +289,12 @@ def _decided(cell: Cell, place: int, on: bool) -> Cell:
 
 
 def search_by_programs(
-    plan: Plan, polytope: Polytope, faces: bool, deadline: float | None, progress: Progress | None
+    plan: Plan,
+    polytope: Polytope,
+    faces: bool,
+    deadline: float | None,
+    emit: Emit | None = None,
+    progress: Progress | None = None,
 ) -> Tally:
     """All cells, depth first, as the tally of a finished count, or of one without an end."""
     tally, begin = Tally(), time.monotonic()
@@ -307,7 +312,7 @@ def search_by_programs(
             parts = counter.step(cell)
             through = sum(part.layer is None for part in parts)
             tally.layers[cell.node] = tally.layers.get(cell.node, 0) + through
-            _keep(counter, [part for part in parts if part.node > plan.last], tally)
+            _keep(counter, polytope, [part for part in parts if part.node > plan.last], tally, emit)
             front.put([part for part in parts if part.node <= plan.last])
             cell = None
             if progress is not None:
@@ -349,14 +354,18 @@ class _Front:
             yield from cells
 
 
-def _keep(counter: ProgramCounter, cells: list[Cell], tally: Tally) -> None:
+def _keep(counter: ProgramCounter, polytope: Polytope, cells: list[Cell], tally: Tally, emit: Emit | None) -> None:
     """Finished cells: the certain ones and the others."""
     certain, unsure = [], []
     for cell in cells:
         exists = counter.inside(cell.rows, cell.points[0])
         (certain if exists and cell.sure else unsure).append(cell)
     if certain:
-        remember(tally, np.packbits(np.stack([cell.active for cell in certain]), axis=1, bitorder="little"))
+        packed = np.packbits(np.stack([cell.active for cell in certain]), axis=1, bitorder="little")
+        remember(tally, packed)
+        if emit is not None:
+            points = np.stack([cell.points[0] for cell in certain])
+            emit(Found(polytope, packed, points, np.full(len(certain), polytope.size, dtype=np.int8)))
     if unsure:
         active, cutting = (
             torch.from_numpy(np.stack([getattr(c, name) for c in unsure])) for name in ("active", "cutting")

@@ -31,12 +31,14 @@ SEARCH = 0.85  # of the time until the deadline goes to finding cells, the rest 
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """A batch of finished cells, for whoever wants to keep them."""
+    """A batch of certain cells, for whoever wants to keep them."""
 
-    plan: Plan
-    polytope: Polytope
-    cells: Polytopes
-    certain: Tensor  # (C,) bool
+    polytope: Polytope  # the input set
+    patterns: NDArray[np.uint8]  # (C, ceil(N / 8)), neuron 0 in the lowest bit of the first byte
+    points: NDArray[np.float64]  # (C, D): one inside each cell, relative to its dimension
+    dimensions: NDArray[np.int8]  # (C,), -1 where it was not asked
+    start: NDArray[np.int64] | None = None  # (C + 1,): where each cell's vertices begin, where cells have vertices
+    vertices: NDArray[np.float64] | None = None  # (T, D)
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,13 +122,27 @@ def _finish(plan: Plan, polytope: Polytope, chunk: Chunk, tally: Tally, emit: Em
             tally.pending.append(replace(chunk, cells=cells))
             continue
         certain = proved(plan, cells, polytope)
-        if emit is not None:
-            emit(Found(plan, polytope, cells, certain))
         if not bool(certain.all()):
             rest = cells.select(torch.nonzero(~certain)[:, 0])
             exists = witnessed(plan, rest, polytope, plan.graph.neurons)
             tally.unsure.append(Unsure(active(plan, rest), cutting(plan, rest), exists))
-        remember(tally, bits.to_bytes(cells.labels[certain][:, : plan.half].contiguous(), plan.graph.neurons))
+            cells = cells.select(torch.nonzero(certain)[:, 0])
+        packed = bits.to_bytes(cells.labels[:, : plan.half].contiguous(), plan.graph.neurons)
+        if emit is not None and len(cells):
+            emit(_found(polytope, packed, cells))
+        remember(tally, packed)
+
+
+def _found(polytope: Polytope, packed: NDArray[np.uint8], cells: Polytopes) -> Found:
+    d = polytope.size
+    x = cells.points[:, :d].index_select(0, cells.vertex).numpy()
+    start = cells.start.numpy()
+    dimensions = np.full(len(cells), d, dtype=np.int8)
+    for i in np.flatnonzero(~cells.full.numpy()):
+        own = x[start[i] : start[i + 1]]
+        dimensions[i] = np.linalg.matrix_rank(own[1:] - own[0], tol=1e-12 * (1 + np.abs(own).max()))
+    points = np.add.reduceat(x, start[:-1], axis=0) / np.diff(start)[:, None]
+    return Found(polytope, packed, points, dimensions, start, x)
 
 
 def remember(tally: Tally, packed: NDArray[np.uint8]) -> None:  # (C, bytes)

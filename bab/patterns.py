@@ -31,8 +31,8 @@ from ..problems.graph import Graph
 from ..problems.load import load_network
 from ..problems.property import Polytope
 from .pattern_bound import remaining, undecided
-from .pattern_input import InputSet, check_input, polytopes_of, vertices_of, without_fixed
-from .pattern_search import Emit, Progress, Tally, confirm, search
+from .pattern_input import InputSet, check_input, lifted, polytopes_of, vertices_of, without_fixed
+from .pattern_search import Emit, Found, Progress, Tally, confirm, search
 from .pattern_tree import Plan, plan
 
 Kind = Literal["open", "all"]
@@ -171,19 +171,22 @@ def count(
     )
     made, faces = plan(graph), cells == "all"  # refuses networks without patterns, before the input set is looked at
     check_input(graph, polytope, cells)
+    whole = polytope
     reduced, polytope = without_fixed(graph, polytope)
+    if emit is not None and reduced is not graph:
+        emit = lifted(emit, whole)
     made = made if reduced is graph else plan(reduced)
     with torch.inference_mode():
         if rational:
-            tally = _rational(made, polytope, faces, deadline, progress)
+            tally = _rational(made, polytope, faces, deadline, emit, progress)
         elif polytope.size <= (STRUCTURED if _structured(made, polytope) else DIMENSIONS):
             root = vertices_of(polytope, made.words, made.graph.neurons)
             tally = search(made, polytope, root, faces, deadline, emit, progress)
         else:
             from .pattern_programs import search_by_programs
 
-            tally = search_by_programs(made, polytope, faces, deadline, progress)
-        result = _conclude(made, polytope, tally, faces, deadline)
+            tally = search_by_programs(made, polytope, faces, deadline, emit, progress)
+        result = _conclude(made, polytope, tally, faces, deadline, emit)
     return replace(result, seconds=time.monotonic() - start)
 
 
@@ -194,12 +197,14 @@ def _structured(made: Plan, polytope: Polytope) -> bool:
     return coarse and bool((bounds == np.round(bounds)).all())
 
 
-def _conclude(made: Plan, polytope: Polytope, tally: Tally, faces: bool, deadline: float | None) -> PatternCount:
+def _conclude(
+    made: Plan, polytope: Polytope, tally: Tally, faces: bool, deadline: float | None, emit: Emit | None
+) -> PatternCount:
     """The count or the interval that a tally proves."""
     kind: Kind = "all" if faces else "open"
     if tally.reason == "interrupted":  # the user waits
         deadline = min(time.monotonic() + PATIENCE, np.inf if deadline is None else deadline)
-    extra: set[bytes] = set()
+    extra: dict[bytes, NDArray[np.float64]] = {}
     left, recounted = [], 0
     if tally.unsure:
         extra, left, recounted = _recount(made, polytope, tally, faces, deadline)
@@ -209,8 +214,7 @@ def _conclude(made: Plan, polytope: Polytope, tally: Tally, faces: bool, deadlin
         known = tally.patterns if tally.patterns is not None else []
         packed = np.concatenate(known) if known else np.zeros((0, (made.graph.neurons + 7) // 8), dtype=np.uint8)
         if extra:
-            fresh = np.frombuffer(b"".join(sorted(extra)), dtype=np.uint8).reshape(len(extra), -1)
-            packed = np.unique(np.concatenate([packed, fresh]), axis=0)
+            packed = np.concatenate([packed, _fresh(packed, extra, polytope, faces, emit)])
         total = len(packed) if tally.patterns is not None else tally.certain
         reason = "every cell is proved" + (f", {recounted} of them in exact arithmetic" if recounted else "")
         patterns = packed if tally.patterns is not None else None
@@ -241,13 +245,13 @@ def _prefixes(made: Plan, patterns: NDArray[np.uint8]) -> tuple[int, ...]:
 
 def _recount(
     made: Plan, polytope: Polytope, tally: Tally, faces: bool, deadline: float | None
-) -> tuple[set[bytes], list[bool], int]:
-    """Patterns of the cells that are not certain, in exact arithmetic; of the cells left over, whether they exist."""
+) -> tuple[dict[bytes, NDArray[np.float64]], list[bool], int]:
+    """Patterns, with a point each, of the cells that are not certain, exactly; of cells left over, whether they exist."""
     from .pattern_programs import ProgramCounter
     from .rational_patterns import RationalCounter
 
     counter, programs = RationalCounter(made, polytope, faces), ProgramCounter(made, polytope, faces)
-    extra: set[bytes] = set()
+    extra: dict[bytes, NDArray[np.float64]] = {}
     left: list[bool] = []
     done = 0
     for unsure in tally.unsure:
@@ -263,7 +267,31 @@ def _recount(
     return extra, left, done
 
 
-def _rational(made: Plan, polytope: Polytope, faces: bool, deadline: float | None, progress: Progress | None) -> Tally:
+def _fresh(
+    packed: NDArray[np.uint8],
+    extra: dict[bytes, NDArray[np.float64]],
+    polytope: Polytope,
+    faces: bool,
+    emit: Emit | None,
+) -> NDArray[np.uint8]:  # (C, bytes)
+    """The patterns among `extra` that are not in `packed`."""
+    known = set(map(bytes, packed))
+    new = sorted(pattern for pattern in extra if pattern not in known)
+    fresh = np.frombuffer(b"".join(new), dtype=np.uint8).reshape(len(new), packed.shape[1])
+    if emit is not None and new:
+        dimensions = np.full(len(new), -1 if faces else polytope.size, dtype=np.int8)
+        emit(Found(polytope, fresh, np.stack([extra[pattern] for pattern in new]), dimensions))
+    return fresh
+
+
+def _rational(
+    made: Plan,
+    polytope: Polytope,
+    faces: bool,
+    deadline: float | None,
+    emit: Emit | None,
+    progress: Progress | None,
+) -> Tally:
     from .rational_patterns import search_exactly
 
-    return search_exactly(made, polytope, faces, deadline, progress)
+    return search_exactly(made, polytope, faces, deadline, emit, progress)

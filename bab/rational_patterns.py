@@ -33,9 +33,10 @@ from ..problems.errors import BadInput
 from ..problems.graph import Activation, Affine
 from ..problems.matrix import matrix
 from ..problems.property import Polytope
-from .pattern_search import Progress, Tally, Waiting, remember
+from .pattern_search import Emit, Found, Progress, Tally, Waiting, remember
 from .pattern_tree import Plan
 
+Array = NDArray[np.float64]
 Whole = NDArray[np.object_]  # Python's integers
 
 
@@ -94,6 +95,12 @@ class RationalCounter:
         self.input = Dyadic(unit, bounds.shift)  # x = (y + lower 2^shift) / 2^shift
         self.start = self._input_set(polytope)
 
+    def points(self, regions: list[Region]) -> Array:  # (R, D)
+        """The regions' points as inputs, rounded."""
+        lower = self.input.whole[:, -1]
+        rows = [[float((y + int(a)) / 2**self.input.shift) for y, a in zip(r.point, lower)] for r in regions]
+        return np.array(rows).reshape(len(regions), len(lower))
+
     def _input_set(self, polytope: Polytope) -> tuple[Inequality, ...]:
         """The half-spaces, and for `open` the box's sides, which are strict then."""
         found = []
@@ -119,14 +126,13 @@ class RationalCounter:
         self,
         stack: list[Region],
         deadline: float | None,
-        found: list[tuple[bool, ...]],
+        found: list[Region],
         known: Known | None = None,
     ) -> None:
         """Appends the patterns of the regions to `found`; `stack` keeps what the deadline leaves."""
         while stack and (deadline is None or time.monotonic() <= deadline):
             if stack[-1].node > self.plan.last:
-                found.append(stack[-1].active)
-                stack.pop()
+                found.append(stack.pop())
             else:
                 stack[-1:] = self._step(stack[-1], known)
 
@@ -181,10 +187,10 @@ class RationalCounter:
 
     def recount(
         self, active: Tensor, cutting: Tensor, settled: NDArray[np.bool_], deadline: float | None
-    ) -> set[bytes] | None:
-        """The patterns, packed, of the region that the tree's cuts leave: of neurons `cutting` the side `active`.
+    ) -> dict[bytes, Array] | None:
+        """The patterns, packed, each with a point (D,), of the region that the tree's cuts leave.
 
-        All are (N,) bool; those `settled` are known to have the phase `active` there where all earlier ones have. None
+        The region is that of the neurons `cutting`, each on the side `active`. All are (N,) bool; those `settled` are known to have the phase `active` there where all earlier ones have. None
         where the deadline passed.
         """
         values, inequalities = {0: self.input}, list(self.start)
@@ -199,13 +205,14 @@ class RationalCounter:
                 row = source.whole[j] if on[j] else -source.whole[j]
                 inequalities.append(_inequality(row, bool(on[j]) or not self.faces))
             values[i] = _activated(node, source, on)
-        found: list[tuple[bool, ...]] = []
+        found: list[Region] = []
         region = self.begin(tuple(inequalities))
         stack = [] if region is None else [region]
         self.patterns(stack, deadline, found, Known(tuple(active.tolist()), settled))
         if stack:
             return None
-        return {packed.tobytes() for packed in _packed(found, self.plan.graph.neurons)}
+        packed = _packed(found, self.plan.graph.neurons)
+        return {row.tobytes(): point for row, point in zip(packed, self.points(found), strict=True)}
 
 
 def _inequality(row: Whole, strict: bool) -> Inequality:
@@ -219,16 +226,22 @@ def _activated(node: Activation, value: Dyadic, on: NDArray[np.bool_]) -> Dyadic
     return Dyadic(value.whole * factor[:, None], value.shift + shift)
 
 
-def _packed(found: list[tuple[bool, ...]], neurons: int) -> NDArray[np.uint8]:
-    return np.packbits(np.array(found, dtype=bool).reshape(len(found), neurons), axis=1, bitorder="little")
+def _packed(found: list[Region], neurons: int) -> NDArray[np.uint8]:
+    on = np.array([region.active for region in found], dtype=bool).reshape(len(found), neurons)
+    return np.packbits(on, axis=1, bitorder="little")
 
 
 def search_exactly(
-    plan: Plan, polytope: Polytope, faces: bool, deadline: float | None, progress: Progress | None
+    plan: Plan,
+    polytope: Polytope,
+    faces: bool,
+    deadline: float | None,
+    emit: Emit | None = None,
+    progress: Progress | None = None,
 ) -> Tally:
     """All patterns on a polytope in exact arithmetic, as the tally of a finished count, or of one without an end."""
     counter, tally, begin = RationalCounter(plan, polytope, faces), Tally(), time.monotonic()
-    found: list[tuple[bool, ...]] = []
+    found: list[Region] = []
     region = counter.begin(counter.start)
     if region is None:
         what = "empty" if faces else "empty or flat"
@@ -244,5 +257,9 @@ def search_exactly(
     except KeyboardInterrupt:
         tally.reason = "interrupted"
     tally.waiting += [Waiting(left.node, left.neuron, True, True) for left in stack]
-    remember(tally, _packed(found, plan.graph.neurons))
+    packed = _packed(found, plan.graph.neurons)
+    remember(tally, packed)
+    if emit is not None and found:
+        dimensions = np.full(len(found), -1 if faces else polytope.size, dtype=np.int8)
+        emit(Found(polytope, packed, counter.points(found), dimensions))
     return tally

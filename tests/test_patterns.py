@@ -247,6 +247,25 @@ def test_the_command_prints_the_number_and_writes_the_cells(files):
     assert (whole["low"], whole["high"], whole["finished"]) == (expected.low, expected.low, True)
 
 
+def test_the_file_has_a_row_a_pattern_however_it_was_found(tmp_path, monkeypatch):
+    graph, lower, upper = maximum(3), np.full(3, 0.1), np.full(3, 0.7)
+    whole = Polytope(lower, upper)
+    for name, options, place in [
+        ("recounted", {}, whole),
+        ("exact", {"rational": True}, whole),
+        ("flat", {"cells": "all"}, Polytope(np.array([0.1, 0.3, 0.1]), np.array([0.7, 0.3, 0.7]))),
+    ]:
+        result = count_patterns(graph, place, out=tmp_path / name, **options)
+        table = pq.read_table(tmp_path / name / "cells.parquet")
+        assert set(table["pattern"].to_pylist()) == set(map(bytes, result.patterns)) and table.num_rows == result.low
+        assert all(place.contains(np.array(x)) for x in table["point"].to_pylist())
+    monkeypatch.setattr("partita.bab.patterns.DIMENSIONS", 0)
+    monkeypatch.setattr("partita.bab.patterns.STRUCTURED", 0)
+    result = count_patterns(graph, (np.zeros(3), np.ones(3)), out=tmp_path)
+    table = pq.read_table(tmp_path / "cells.parquet")
+    assert table.num_rows == result.low == 4 and set(table["dimension"].to_pylist()) == {3}
+
+
 def test_volumes_add_up_in_one_and_three_dimensions(tmp_path):
     for d in (1, 3):
         graph = random_graph(6, "mlp", inputs=d, width=7, depth=2)
