@@ -246,7 +246,7 @@ def _prefixes(made: Plan, patterns: NDArray[np.uint8]) -> tuple[int, ...]:
 def _recount(
     made: Plan, polytope: Polytope, tally: Tally, faces: bool, deadline: float | None
 ) -> tuple[dict[bytes, NDArray[np.float64]], list[bool], int]:
-    """Patterns, with a point each, of the cells that are not certain, exactly; of cells left over, whether they exist."""
+    """Patterns, with a point each, of cells that are not certain, exactly; of those left over, whether they exist."""
     from .pattern_programs import ProgramCounter
     from .rational_patterns import RationalCounter
 

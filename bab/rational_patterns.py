@@ -190,8 +190,8 @@ class RationalCounter:
     ) -> dict[bytes, Array] | None:
         """The patterns, packed, each with a point (D,), of the region that the tree's cuts leave.
 
-        The region is that of the neurons `cutting`, each on the side `active`. All are (N,) bool; those `settled` are known to have the phase `active` there where all earlier ones have. None
-        where the deadline passed.
+        The region is that of the neurons `cutting`, each on the side `active`. All are (N,) bool; those `settled` are
+        known to have the phase `active` there where all earlier ones have. None where the deadline passed.
         """
         values, inequalities = {0: self.input}, list(self.start)
         for i, node in enumerate(self.plan.graph.nodes[1 : self.plan.last + 1], 1):
