@@ -60,6 +60,7 @@ def study(seed: int = 0, each: int = 3, largest: int = 8) -> Study:
         _verdicts("Random networks: smallest trees", best),
         _instances("Barrier networks, exact minimum and maximum", barriers, COMMAND),
         differences,
+        _kinds(subjects[::each]),
         _instances("Trained networks near one point", list(zip(trained, met, strict=True)), COMMAND, absent),
         _convex([("maximum, d = 4", maximum(4), cube(4, 0.0)), *convex]),
     ]
@@ -155,6 +156,28 @@ def _instances(title: str, found: Sequence[tuple[Subject, Comparison]], command:
             rows.append([subject.name, subject.share, relaxation, *shown, str(c.patterns), ", ".join(verdicts)])
     columns = ["network", "share of the box", "relaxation", "first", "last", "babsr", "A(f, X)", "proposition 5.6"]
     return Table(title, columns, rows, command, note)
+
+
+def _kinds(subjects: Sequence[Subject]) -> Table:
+    """The same networks cut in three ways."""
+    kinds = (("activation", "babsr"), ("polyhedral", "babsr"), ("input", "sensitivity"))
+    rows: list[list[Cell]] = []
+    for subject in subjects:
+        found = [
+            partita.partition(
+                *(subject.graph, subject.inputs, ["triangle", "m-1"]),
+                pieces=pieces,
+                branching=rule,
+                count=False,
+                timeout=SECONDS,
+            )
+            for pieces, rule in kinds
+        ]
+        for k, name in enumerate(("triangle", "m-1")):
+            shown = [m.leaves if m.finished else m.shown for m in (c.measurements[k] for c in found)]
+            rows.append([subject.name, name, *shown])
+    columns = ["network", "relaxation", *(f"{pieces}, {rule}" for pieces, rule in kinds)]
+    return Table("What a piece is: leaves of the same random networks", columns, rows, COMMAND)
 
 
 def _convex(subjects: Sequence[tuple]) -> Table:
