@@ -25,28 +25,32 @@ def log_page(folder: Path, tree: Partition) -> str:
         lead = f"{prop}: the run was killed, or goes on; what follows is what it has written so far."
     elif footer["reason"] not in ("", verdict):
         lead = f"{lead.removesuffix('.')}: {footer['reason']}."
-    figures = [
-        (over_time(tree), "Pieces so far, those closed, and those open."),
-        (share_over_time(tree), "The closed share of the tree; a piece at depth d weighs 2^-d of its root."),
-    ]
-    shape = [
-        (by_way(tree), "What closed the leaves."),
-        (by_depth(tree), "Leaves of each depth."),
-        (
-            icicle(tree),
-            "The tree from the roots down: every piece above its two parts, as wide as its leaves are many.",
-        ),
-    ]
-    pictures = [picture(svg_of(figure), k, words) for k, (figure, words) in enumerate([*figures, *shape])]
+    if not tree.rows:
+        lead += " No piece was bounded."
+    drawn = _pictures(tree) if tree.rows else []
     return page(
         f"{network}: {verdict}",
         lead,
         cards(_numbers(tree)),
-        section("The run", _strategy(tree), _facts(folder, tree), *pictures[:2]),
-        section("The partition", *pictures[2:], _splits(tree)),
+        section("The run", _strategy(tree), _facts(folder, tree), *drawn[:2]),
+        section("The partition", *drawn[2:], _splits(tree)) if tree.rows else "",
         section("Goals", _goals(tree)),
         "".join(paragraph(note, "dim") for note in tree.notes),
     )
+
+
+def _pictures(tree: Partition) -> list[str]:
+    """How the search went (two), and what came of it."""
+    below = "The tree from the roots down: every piece above its two parts, as wide as its leaves are many."
+    share = "The closed share of the tree; a piece at depth d weighs 2^-d of its root."
+    figures = (
+        (over_time(tree), "Pieces so far, those closed, and those open."),
+        (share_over_time(tree), share),
+        (by_way(tree), "How the leaves ended."),
+        (by_depth(tree), "Leaves of each depth."),
+        (icicle(tree), below),
+    )
+    return [picture(svg_of(figure), k, words) for k, (figure, words) in enumerate(figures)]
 
 
 def _numbers(tree: Partition) -> list[tuple[str, object]]:
@@ -85,6 +89,8 @@ def _facts(folder: Path, tree: Partition) -> str:
 def _splits(tree: Partition) -> str:
     """What was cut, and how often."""
     kinds = [(name, int((tree.kind == k).sum())) for k, name in enumerate(NAMES)]
+    if not any(count for _, count in kinds):
+        return ""
     parts = [table(("kind of split", "splits"), [row for row in kinds if row[1]])]
     cut = tree.index[tree.kind == INPUT]
     if len(cut):

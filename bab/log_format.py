@@ -60,7 +60,7 @@ def schema() -> pyarrow.Schema:
     """The columns' types."""
     import pyarrow as pa
 
-    word, real = pa.dictionary(pa.int8(), pa.string()), pa.float64()
+    word, real = pa.string(), pa.float64()
     types = {
         **dict.fromkeys(("id", "parent", "child"), pa.int64()),
         **dict.fromkeys(("depth", "goal", "layer", "index"), pa.int32()),

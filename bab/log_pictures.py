@@ -67,6 +67,7 @@ def by_depth(tree: Partition) -> Figure:
         ax.bar(np.arange(deepest + 1), count, bottom=below, color=colour, label=name, width=0.85)
         below += count
     ax.set(xlabel="depth", ylabel="leaves", xlim=(-0.6, deepest + 0.6))
+    ax.xaxis.get_major_locator().set_params(integer=True)
     ax.legend(frameon=False)
     return figure
 

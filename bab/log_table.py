@@ -51,7 +51,8 @@ def table_of(columns: Columns, names: list[str], layers: NDArray[np.int64]) -> A
     import pyarrow as pa
 
     def words(codes: NDArray, said: tuple[str, ...]) -> Any:
-        return pa.DictionaryArray.from_arrays(pa.array(codes, mask=codes < 0), pa.array(said, pa.string()))
+        codes = pa.array(codes, mask=codes < 0)
+        return pa.DictionaryArray.from_arrays(codes, pa.array(said, pa.string())).dictionary_decode()
 
     kind, index = columns["kind"], columns["index"]
     leaf, phase, half = kind < 0, kind == PHASE, kind == HALF_SPACE
@@ -96,6 +97,7 @@ def columns_of(table: Any, names: list[str], layers: NDArray[np.int64]) -> Colum
         if not len(column):
             return np.zeros(0, dtype=np.int8)
         column = column.chunk(0)
+        column = column if hasattr(column, "indices") else column.dictionary_encode()
         own = column.dictionary.to_pylist()
         said += [word for word in own if word not in said]
         codes = column.indices.fill_null(len(own)).to_numpy().astype(np.int64)

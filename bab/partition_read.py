@@ -179,7 +179,7 @@ def _part(path: Path, names: list[str], layers: Ints) -> Columns:
     import pyarrow.parquet as pq
 
     try:
-        return columns_of(pq.read_table(path), names, layers)
+        return columns_of(pq.read_table(path, read_dictionary=["state", "by", "kind"]), names, layers)
     except (pyarrow.ArrowException, OSError, KeyError, ValueError, IndexError) as error:
         raise _Damaged(" ".join(str(error).split())[:200] or type(error).__name__) from None
 

@@ -125,6 +125,13 @@ def test_a_killed_runs_log_as_a_page(log, tmp_path):
     assert "killed" in text and "was left out" in text
 
 
+def test_a_verdict_without_a_search_as_a_page(tmp_path):
+    graph, prop = barely(1)
+    logged(tmp_path / "log", graph, prop, relaxation="exact")
+    text = report(tmp_path / "log")
+    assert stands_alone(text).tags.count("svg") == 0 and "No piece was bounded" in text
+
+
 def test_the_icicles_pieces_stand_above_their_parts(log):
     tree = read_log(log)
     left, width = places(tree)
