@@ -1,7 +1,7 @@
 """The ladder on real networks: what each relaxation proves at the root, in how much time and memory.
 
     python scripts/bench_roots.py --bench DIR [--families mnist_fc,cora,eran] [--count 10] [--seconds 60]
-                                  [--out FILE.json] [--plot FILE.svg] [--read FILE.json]
+                                  [--out FILE.json] [--append] [--plot FILE.svg] [--read FILE.json]
 
 For the first instances of each family whose networks are of ReLUs and which optimised slopes leave open, every
 relaxation works on the same objectives, one process each (so that memory is its own):
@@ -13,6 +13,9 @@ relaxation works on the same objectives, one process each (so that memory is its
 
 A bound's *gap closed* is its share of the way from alpha-crown's bound to the least value that gradient descent finds,
 averaged over objectives: an underestimate, for the true minimum lies in between. Mean over a family's instances.
+
+The file is written after each instance. A run that was ended goes on with `--append`: what the file holds is kept, is
+not measured again, and counts among the `--count` of its family.
 """
 
 from __future__ import annotations
@@ -41,8 +44,7 @@ def main() -> int:
     if options.read:
         report = json.loads(options.read.read_text(encoding="utf-8"))
     else:
-        report = {"date": machine.now(), "commit": machine.commit(), "hardware": machine.hardware(), "rows": []}
-        report["load"] = round(machine.busy(), 2)
+        report = opened(options)
         for family in options.families.split(","):
             measure(options, family, report)
     print(table(report["rows"]))
@@ -58,21 +60,36 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--count", type=int, default=10, help="instances of a family")
     parser.add_argument("--seconds", type=float, default=60.0, help="limit for one relaxation on one instance")
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--append", action="store_true", help="go on with what --out holds")
     parser.add_argument("--plot", type=Path, help="bound against time, as a picture")
     parser.add_argument("--read", type=Path, metavar="JSON", help="measure nothing; show what a file holds")
     parser.add_argument("--one", nargs=3, metavar=("NET", "PROP", "WAY"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if not (options.one or options.read or (options.bench and options.bench.is_dir())):
         raise SystemExit("bench_roots: name the folder of benchmark families with --bench DIR")
+    if options.append and not (options.out and options.out.is_file()):
+        raise SystemExit("bench_roots: --append goes on with a file; name one that exists with --out FILE.json")
     return options
+
+
+def opened(options: argparse.Namespace) -> dict:
+    """A report without rows, or with those of the file that the run goes on with."""
+    now = {"date": machine.now(), "commit": machine.commit(), "load": round(machine.busy(), 2)}
+    if not options.append:
+        return {**now, "hardware": machine.hardware(), "rows": []}
+    report = json.loads(options.out.read_text(encoding="utf-8"))
+    return {**report, "appended": [*report.get("appended", []), {**now, "from_row": len(report["rows"])}]}
 
 
 def measure(options: argparse.Namespace, family: str, report: dict) -> None:
     """Adds the rows of a family; the file is rewritten after each instance."""
-    taken = 0
+    known = {instances.key(row) for row in report["rows"] if row["family"] == family}
+    taken = len(known)
     for instance in instances.read_family(options.bench, family, math.inf):
-        if taken == options.count:
+        if taken >= options.count:
             return
+        if (family, instance.onnx, instance.vnnlib) in known:
+            continue
         files = [str(options.bench / family / name) for name in (instance.onnx, instance.vnnlib)]
         rows = []
         for way in WAYS:
@@ -91,7 +108,9 @@ def measure(options: argparse.Namespace, family: str, report: dict) -> None:
             if options.out:
                 options.out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
         said = ", ".join(f"{row['way']} {mean(row['lower']):.3f}" for row in rows if row.get("lower"))
-        print(f"{family} {Path(instance.onnx).stem} {Path(instance.vnnlib).stem}: {said}", file=sys.stderr, flush=True)
+        name = f"{Path(instance.onnx).stem} {Path(instance.vnnlib).stem}"
+        where = f"{family} {taken} of {options.count}" if len(rows) > 1 else f"{family} (not open)"
+        print(f"{where} {name}: {said}", file=sys.stderr, flush=True)
 
 
 def one(net: Path, prop: Path, way: str, seconds: float) -> dict:

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -162,6 +163,34 @@ def test_roots_are_compared_by_the_gap_they_close(tmp_path):
     assert bench_roots.table(rows).splitlines()[-1] == "| f | m-1 | 1 | 50 % | 0 of 2 | 2.0 | 100 |"
     bench_roots.plot(rows, tmp_path / "roots.svg")
     assert (tmp_path / "roots.svg").read_text(encoding="utf-8").startswith("<?xml")
+
+
+def test_a_run_over_roots_goes_on_where_another_ended(tmp_path, monkeypatch, capsys):
+    import bench_roots
+
+    folder, out, asked = tmp_path / "bench", tmp_path / "roots.json", []
+    (folder / "f").mkdir(parents=True)
+    (folder / "f" / "instances.csv").write_text("".join(f"n,p{i},9\n" for i in range(5)), encoding="utf-8")
+
+    def run(command, **_):
+        prop = Path(command[4]).name if "--one" in command else ""
+        asked.append(prop)
+        lower = [1.0] if prop == "p1" else [-1.0]  # p1 is closed by optimised slopes
+        said = {"lower": lower, "attained": [1.0], "seconds": 1.0, "peak_mb": 100.0}
+        return SimpleNamespace(returncode=0, stdout=json.dumps(said), stderr="")
+
+    monkeypatch.setattr(bench_roots.subprocess, "run", run)
+    for count, more in ((1, []), (3, ["--append"])):
+        arguments = ["--bench", folder, "--families", "f", "--count", count, "--out", out, *more]
+        monkeypatch.setattr(sys, "argv", ["bench_roots", *map(str, arguments)])
+        assert bench_roots.main() == 0
+    assert [sum(p == f"p{i}" for p in asked) for i in range(5)] == [6, 1, 6, 6, 0]
+    report = json.loads(out.read_text(encoding="utf-8"))
+    assert len(report["rows"]) == 18 and report["appended"][0]["from_row"] == 6
+    assert "f 3 of 3 n p3: " in capsys.readouterr().err
+    monkeypatch.setattr(sys, "argv", ["bench_roots", "--bench", str(folder), "--append"])
+    with pytest.raises(SystemExit, match="--append goes on with a file"):
+        bench_roots.main()
 
 
 def test_the_root_of_an_example():
