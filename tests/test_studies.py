@@ -289,6 +289,24 @@ def test_all_studies_make_one_document(folder, capsys, tmp_path):
     assert "![apples](theory/apples.svg)" in text
 
 
+def test_what_fails_is_named_and_what_is_there_is_kept(folder, capsys, tmp_path):
+    out = tmp_path / "docs"
+    (folder / "plums.py").write_text("""'''x'''\ndef study(seed=0):\n    raise RuntimeError("no plums")\n""")
+    assert cli.run(["study", "all", "--out", str(out)]) == 1
+    said = capsys.readouterr().err
+    assert "1 of 3 studies ended with an error: plums (RuntimeError: no plums)" in said
+    first = (out / "theory.md").read_text()
+    assert "## On apples" in first and "## On pears" in first
+    (folder / "plums.py").unlink()
+    (out / "theory" / "apples.json").unlink()
+    assert cli.run(["study", "all", "--out", str(out), "--resume"]) == 0
+    said = capsys.readouterr().err
+    assert "study apples" in said and "study pears" not in said
+    again = (out / "theory.md").read_text()
+    assert again[again.index("## On") :] == first[first.index("## On") :]
+    assert cli.run(["study", "apples", "--resume"]) == 2 and "'partita study all" in capsys.readouterr().err
+
+
 def test_wrong_names_and_places_get_a_sentence(folder, capsys, tmp_path, monkeypatch):
     assert cli.run(["study", "apple"]) == 2
     assert "there is no study 'apple': the nearest names are apples" in capsys.readouterr().err

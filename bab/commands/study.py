@@ -20,6 +20,7 @@ from ...problems.errors import BadInput
 from .arguments import Parser, say
 
 if TYPE_CHECKING:
+    from argparse import Namespace
     from types import ModuleType
 
 FOLDER = Path(__file__).resolve().parents[2] / "scripts" / "studies"
@@ -31,6 +32,9 @@ def run(argv: list[str]) -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help="one or several, or 'all'; without, they are listed")
     parser.add_argument("--seed", type=int, default=0, metavar="N")
     parser.add_argument("--out", type=Path, metavar="DIR", help="for tables and pictures; with 'all', for theory.md")
+    parser.add_argument(
+        "--resume", action="store_true", help="with 'all' and --out: keep studies that are there already"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object a study instead of text")
     options = parser.parse_args(argv)
     known = names(FOLDER)
@@ -43,22 +47,49 @@ def run(argv: list[str]) -> int:
         raise BadInput(f"--seed is a whole number of at least 0, not {options.seed}")
     if options.out is not None and options.out.exists() and not options.out.is_dir():
         raise BadInput(f"--out names the folder to write to, and {options.out} is a file")
+    if options.resume and not (everything and options.out is not None):
+        raise BadInput("--resume goes with 'partita study all --out DIR'")
     package = _package(FOLDER)
+    return _all(package, known, options) if everything else _some(package, chosen, options)
+
+
+def _some(package: ModuleType, chosen: list[str], options: Namespace) -> int:
+    document = import_module(f"{package.__name__}.document")
+    for name in chosen:
+        found = one(package, name, options.seed)
+        if options.out is not None:
+            document.save(found, options.out)
+        _show(found, options.json)
+    return 0
+
+
+def _all(package: ModuleType, known: list[str], options: Namespace) -> int:
+    """Every study; one that fails is named at the end, and the others are kept."""
     document = import_module(f"{package.__name__}.document")
     finished: list[Any] = []
-    for name in document.ordered(chosen):
-        say(f"study {name} ...")
-        finished.append(one(package, name, options.seed))
-        say(f"study {name}: {finished[-1].seconds:.1f} s")
-        if options.out is not None and everything:
+    failed: list[str] = []
+    for name in document.ordered(known):
+        found = document.kept(name, options.out / "theory") if options.resume else None
+        try:
+            found = found or one(package, name, options.seed)
+        except Exception as error:  # whatever it is: the other studies are worth having
+            failed.append(f"{name} ({type(error).__name__}: {error})")
+            continue
+        finished.append(found)
+        if options.out is not None:
+            if any(found.figures.values()) or not found.figures:
+                document.data(found, options.out / "theory")
             command = f"partita study all --out {options.out}" + (f" --seed {options.seed}" if options.seed else "")
-            document.data(finished[-1], options.out / "theory")
             (options.out / "theory.md").write_text(document.document(finished, command), encoding="utf-8")
-        elif options.out is not None:
-            document.save(finished[-1], options.out)
-        print(json.dumps(finished[-1].data(), allow_nan=False) if options.json else finished[-1].plain() + "\n")
-        sys.stdout.flush()
-    return 0
+        _show(found, options.json)
+    if failed:
+        say(f"{len(failed)} of {len(known)} studies ended with an error: {'; '.join(failed)}")
+    return 1 if failed else 0
+
+
+def _show(study: Any, as_json: bool) -> None:
+    print(json.dumps(study.data(), allow_nan=False) if as_json else study.plain() + "\n")
+    sys.stdout.flush()
 
 
 def names(folder: Path) -> list[str]:
@@ -72,10 +103,13 @@ def one(package: ModuleType, name: str, seed: int) -> Any:
     """Runs one study; its `seconds` are wall time."""
     from dataclasses import replace
 
+    say(f"study {name} ...")
     start = time.perf_counter()
     found = import_module(f"{package.__name__}.{name}").study(seed)
     tables = [replace(t, command=f"{t.command} --seed {seed}") if seed and t.command else t for t in found.tables]
-    return replace(found, tables=tables, seconds=time.perf_counter() - start)
+    seconds = time.perf_counter() - start
+    say(f"study {name}: {seconds:.1f} s")
+    return replace(found, tables=tables, seconds=seconds)
 
 
 def _defines(path: Path, function: str) -> bool:

@@ -3,8 +3,8 @@
     DIR/NAME.json, DIR/NAME.md, DIR/*.svg         of one study (`partita study NAME --out DIR`)
     DIR/theory.md, DIR/theory/NAME.json, *.svg    of all (`partita study all --out DIR`)
 
-The document is put together from the studies alone; its first paragraph says on what and when they ran. It is written
-anew after every study, so that a run that is cut short leaves those that ended.
+The document is put together from the JSON files; its first paragraph says on what and when they ran. It is written anew
+after every study, so that a run that is cut short leaves those that ended, and can be taken up there.
 """
 
 from __future__ import annotations
@@ -46,6 +46,15 @@ def data(study: Study, folder: Path) -> None:
     study.save_figures(folder)
     text = json.dumps(study.data(), indent=1, ensure_ascii=False, allow_nan=False)
     (folder / f"{study.name}.json").write_text(text + "\n", encoding="utf-8")
+
+
+def kept(name: str, folder: Path) -> Study | None:
+    """The study that an earlier run left in `folder`, if one did, whole, with its pictures."""
+    try:
+        study = Study.of(json.loads((folder / f"{name}.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return study if all((folder / figure).is_file() for figure in study.figures) else None
 
 
 def document(studies: Sequence[Study], command: str) -> str:

@@ -123,6 +123,13 @@ class Study:
             "seconds": round(self.seconds, 3),
         }
 
+    @staticmethod
+    def of(data: dict[str, Any]) -> Study:
+        """A study as `data` gave it, its pictures known by name alone: enough for text, not for `save_figures`."""
+        tables = [Table(t["title"], t["columns"], t["rows"], t["command"], t["note"]) for t in data["tables"]]
+        words = (data[key] for key in ("name", "title", "question"))
+        return Study(*words, tables, data["findings"], dict.fromkeys(data["figures"]), data["seconds"])
+
     def save_figures(self, folder: Path) -> list[Path]:
         """Writes the figures, the same bytes for the same figure; returns their paths."""
         import matplotlib
