@@ -212,14 +212,14 @@ class ProgramCounter:
         loaded = False
         for j in range(cell.neuron, len(layer.always)):
             function, first = layer.functions[j : j + 1], twins.first[j]
-            if first != j and not (self.faces and twins.opposite[j]):
-                on = cell.active[offset + first] != twins.opposite[j] and bool(function.row.any())
-            elif layer.always[j] or layer.never[j]:
+            if layer.always[j] or layer.never[j]:
                 on = bool(layer.always[j])
             elif not function.row.any():
                 on = bool(function.constant[0] > 0)
                 if abs(function.constant[0]) <= function.doubt[0] != 0:
                     cell = replace(cell, sure=False)
+            elif first != j and not (self.faces and twins.opposite[j]):
+                on = cell.active[offset + first] != twins.opposite[j]
             else:
                 if not loaded:
                     self.solver.load(cell.rows)

@@ -245,6 +245,5 @@ def _neuron(
     if len(done.crowded):  # both bits of a neuron that should have cut say that the pattern is not known
         raise BadInput("a cell has more than 62 facets, which is more than this counter keeps")
     if done.polytopes is not cells:
-        born = torch.arange(len(labels)) >= done.uncut
-        bits.set_bit(labels, offset + j + plan.half * bits.WORD, born)
+        bits.set_bit(labels, offset + j + plan.half * bits.WORD, done.halved)
     return done.polytopes.but(labels=labels)

@@ -131,7 +131,7 @@ class Cut:
     polytopes: Polytopes
     origin: Tensor  # (C',) int64
     positive: Tensor  # (C',) bool; where the function is zero on all of a polytope, False
-    uncut: int  # how many of them, the first ones, are as they were
+    halved: Tensor  # (C',) bool: a part whose rest is another part; where False, it is its origin without a rest
     crowded: Tensor  # (n,) int64: polytopes that should have been cut but have no facet's bit left
 
 
@@ -155,13 +155,14 @@ def cut(
     touching = (above > 0) & (below == 0) & (above < cells.lengths) if faces else torch.zeros_like(crossing)
     wanted = ragged.where(crossing | touching)
     if wanted.shape[0] == 0:
-        return Cut(cells, torch.arange(len(cells)), above > 0, len(cells), wanted)
+        return Cut(cells, torch.arange(len(cells)), above > 0, torch.zeros_like(crossing), wanted)
     used = bits.union(cells.mask, cells.start)
     full = bits.popcount(used) >= bits.FACETS
     crowded = ragged.where((crossing | touching) & full)
     crossing, touching = crossing & ~full, touching & ~full
     stay, cross = ragged.where(~(crossing | touching)), ragged.where(crossing)
     parts, origins, positives = [cells.select(stay)], [stay], [above[stay] > 0]
+    halved = [torch.zeros(len(stay), dtype=torch.bool), torch.ones(2 * len(cross), dtype=torch.bool)]
     if cross.shape[0]:
         children, pool = _children(cells, cross, used[cross], side, column, plane, dimension)
         parts = [part.but(points=pool.points, exact=pool.exact) for part in parts] + children
@@ -172,8 +173,11 @@ def cut(
         opened, on_plane, which = _touched(cells, touch, used[touch], side, plane)
         parts += [p.but(points=parts[0].points, exact=parts[0].exact) for p in (opened, on_plane)]
         origins += [touch, touch[which]]
+        opens = torch.zeros(len(touch), dtype=torch.bool)
+        opens[which] = True
+        halved += [opens, torch.ones(len(which), dtype=torch.bool)]
         positives += [torch.ones(len(touch), dtype=torch.bool), torch.zeros(len(which), dtype=torch.bool)]
-    return Cut(join(parts), torch.cat(origins), torch.cat(positives), len(stay), crowded)
+    return Cut(join(parts), torch.cat(origins), torch.cat(positives), torch.cat(halved), crowded)
 
 
 def join(parts: list[Polytopes]) -> Polytopes:

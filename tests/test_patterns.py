@@ -91,6 +91,26 @@ def test_exact_arithmetic_agrees(seed, cells):
     assert set(map(bytes, fast.patterns)) == set(map(bytes, exact.patterns))
 
 
+@pytest.mark.parametrize("seed", [1885, 1068, 1248])
+@pytest.mark.parametrize("cells", ["open", "all"])
+def test_slivers_and_constant_neurons(seed, cells, monkeypatch):
+    """Found by fuzzing: half-spaces that almost meet corners, and constant neurons of opposite sign."""
+    random = np.random.default_rng(seed)
+    d, depth = int(random.integers(1, 5)), int(random.integers(1, 4))
+    graph = integers(seed, [d] + [int(random.integers(2, 12 // depth + 1))] * depth)
+    polytope = box(d, -1.0, 1.0)
+    if seed % 5 == 0:
+        polytope = Polytope(
+            polytope.lower, polytope.upper, np.round(random.normal(size=(2, d)), 1), np.array([0.5, 0.7])
+        )
+    exact = count(graph, polytope, cells=cells, rational=True)
+    fast = count(graph, polytope, cells=cells)
+    monkeypatch.setattr("partita.bab.patterns.DIMENSIONS", 0)
+    monkeypatch.setattr("partita.bab.patterns.STRUCTURED", 0)
+    programs = count(graph, polytope, cells=cells)
+    assert all(set(map(bytes, result.patterns)) == set(map(bytes, exact.patterns)) for result in (fast, programs))
+
+
 @pytest.mark.parametrize("d", range(2, 15))
 def test_the_nested_maximum_has_two_to_the_d_minus_one(d):
     result = count(maximum(d), box(d))
