@@ -324,13 +324,15 @@ def decided(subject: Subject, dtype: torch.dtype) -> list[Claims]:
 
 
 def derived(subject: Subject, dtype: torch.dtype) -> list[Claims]:
-    """Layers and rows derived anew on one piece with decided neurons."""
+    """Layers and rows derived anew on each of two pieces with decided neurons."""
     made = batch(subject, dtype)
-    pieces, inside = some_pieces(subject, made.root, 1)
-    if not len(pieces):
-        return []
-    found = strong(made, ("m-1", "prima"), pieces)
-    return [Claims(*made.exact, found.result.lower, inside, (found.root.pre_lower, found.root.pre_upper))]
+    pieces, inside = some_pieces(subject, made.root, 2)
+    claims = []
+    for b in range(len(pieces)):
+        found = strong(made, ("m-1", "prima"), pieces[b : b + 1])
+        pre = found.root.pre_lower, found.root.pre_upper
+        claims.append(Claims(*made.exact, found.result.lower, inside[b : b + 1], pre))
+    return claims
 
 
 IN_BATCH: dict[str, Callable[[Subject, torch.dtype], list[Claims]]] = {
