@@ -29,11 +29,8 @@ def zaslavsky(n: int, d: int) -> int:
     return sum(comb(n, k) for k in range(min(n, d) + 1))
 
 
-def undecided(plan: Plan, polytope: Polytope, faces: bool) -> dict[int, list[int]]:
-    """For each activation node the neurons whose interval over the input set contains zero, twins left out.
-
-    With `faces` (patterns of points where pre-activations vanish) neurons of opposite sign are two.
-    """
+def undecided(plan: Plan, polytope: Polytope) -> dict[int, list[int]]:
+    """For each activation node the neurons whose interval over the input set contains zero, twins left out."""
     boxes = node_boxes(plan.graph, polytope)
     found = {}
     for i in plan.graph.activations:
@@ -41,7 +38,7 @@ def undecided(plan: Plan, polytope: Polytope, faces: bool) -> dict[int, list[int
         assert isinstance(node, Activation) and isinstance(node.function, LeakyReLU)
         lower, upper = boxes[node.inputs[0]]
         open_ = torch.nonzero((lower <= 0) & (upper > 0))[:, 0].tolist()
-        found[i] = [j for j in open_ if plan.twins[i].first[j] == j or (faces and plan.twins[i].opposite[j])]
+        found[i] = [j for j in open_ if plan.twins[i].first[j] == j]
     return found
 
 

@@ -132,8 +132,8 @@ class _Solver:
 class ProgramCounter:
     """Cells of one network on one input polytope."""
 
-    def __init__(self, plan: Plan, polytope: Polytope, faces: bool) -> None:
-        self.plan, self.faces = plan, faces
+    def __init__(self, plan: Plan, polytope: Polytope) -> None:
+        self.plan = plan
         self.lower, self.upper = polytope.lower, polytope.upper
         self.reach = np.maximum(np.abs(self.lower), np.abs(self.upper)) * (1 + 2 * UNIT) + 1e-300
         self.solver = _Solver(self.lower, self.upper)
@@ -218,7 +218,7 @@ class ProgramCounter:
                 on = bool(function.constant[0] > 0)
                 if abs(function.constant[0]) <= function.doubt[0] != 0:
                     cell = replace(cell, sure=False)
-            elif first != j and not (self.faces and twins.opposite[j]):
+            elif first != j:
                 on = cell.active[offset + first] != twins.opposite[j]
             else:
                 if not loaded:
@@ -291,7 +291,6 @@ def _decided(cell: Cell, place: int, on: bool) -> Cell:
 def search_by_programs(
     plan: Plan,
     polytope: Polytope,
-    faces: bool,
     deadline: float | None,
     emit: Emit | None = None,
     progress: Progress | None = None,
@@ -301,7 +300,7 @@ def search_by_programs(
     if not plan.graph.activations:
         remember(tally, np.zeros((1, 0), dtype=np.uint8))
         return tally
-    counter, front = ProgramCounter(plan, polytope, faces), _Front()
+    counter, front = ProgramCounter(plan, polytope), _Front()
     front.put([counter.root()])
     cell: Cell | None = None
     try:

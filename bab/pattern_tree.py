@@ -17,7 +17,8 @@ Tolerance. A value is taken for zero where it is at most TOLERANCE times the gre
 vertex of the chunk; a cell whose values stay below that is not split off. At points that are free of rounding the
 tolerance is zero. The tree is float64 arithmetic without a guarantee: `pattern_proof` judges each cell afterwards.
 
-Two neurons of a layer with equal or opposite weights and biases are one hyperplane and judged as one.
+Two neurons of a layer with equal weights and biases are judged as one, and so are two with opposite ones where only
+interiors count (`Twins`): on their common hyperplane neither of them is active.
 """
 
 from __future__ import annotations
@@ -80,8 +81,8 @@ class Plan:
         return max(1, -(-self.graph.neurons // bits.WORD))
 
 
-def plan(graph: Graph) -> Plan:
-    """Raises `BadInput` for networks whose neurons have no phases."""
+def plan(graph: Graph, faces: bool = False) -> Plan:
+    """`faces`: patterns of lower-dimensional cells will count. Raises `BadInput` for neurons that have no phases."""
     graph = graph.to(torch.float64)
     for node in graph.nodes:
         if isinstance(node, Activation) and not isinstance(node.function, LeakyReLU):
@@ -94,7 +95,7 @@ def plan(graph: Graph) -> Plan:
     last = max(graph.activations, default=0)
     users = {j: i for i, node in enumerate(graph.nodes[: last + 1]) for j in node.inputs}
     grid = {i: _grid(node) for i, node in enumerate(graph.nodes[: last + 1]) if i}
-    twins = {i: _twins(graph, i) for i in graph.activations}
+    twins = {i: _twins(graph, i, faces) for i in graph.activations}
     return Plan(graph, last, users, twins, grid, {i: node.size for i, node in enumerate(graph.nodes)})
 
 
@@ -109,17 +110,18 @@ def _grid(node: Affine | Activation) -> float | None:
     return next((2.0**p for p in range(FINEST + 1) if whole(p)), None) if whole(FINEST) else None
 
 
-def _twins(graph: Graph, i: int) -> Twins:
+def _twins(graph: Graph, i: int, faces: bool) -> Twins:
     source = graph.nodes[graph.nodes[i].inputs[0]]
     size = graph.nodes[i].size
-    if not isinstance(source, Affine):
+    if not isinstance(source, Affine) or any(roundings(a) > 1 for a in source.operators):
         return Twins(list(range(size)), [False] * size)
     rows = torch.cat([matrix(a) for a in source.operators] + [source.bias[:, None]], 1)
     lead = rows.gather(1, (rows != 0).int().argmax(1, keepdim=True))[:, 0]
-    rows = torch.where(lead[:, None] < 0, -rows, rows) + 0.0
+    flip = (lead < 0) & (not faces)
+    rows = torch.where(flip[:, None], -rows, rows) + 0.0
     seen: dict[bytes, int] = {}
     first = [seen.setdefault(row.numpy().tobytes(), j) for j, row in enumerate(rows)]
-    return Twins(first, [bool((lead[j] < 0) != (lead[f] < 0)) for j, f in enumerate(first)])
+    return Twins(first, [bool(flip[j] != flip[f]) for j, f in enumerate(first)])
 
 
 def active(plan: Plan, cells: Polytopes) -> Tensor:  # (C, N) bool

@@ -142,8 +142,8 @@ def _ceiling(graph: Graph, polytopes: list[Polytope], cells: Kind) -> int:
     """Most patterns that all polytopes together can have, without looking at any cell."""
     total = 0
     for polytope in polytopes:
-        made = plan(graph)
-        total += remaining(made, undecided(made, polytope, cells == "all"), 0, 0)
+        made = plan(graph, cells == "all")
+        total += remaining(made, undecided(made, polytope), 0, 0)
     return total
 
 
@@ -169,13 +169,14 @@ def count(
     polytope = Polytope(
         *(np.asarray(a, np.float64) for a in (polytope.lower, polytope.upper, polytope.normals, polytope.offsets))
     )
-    made, faces = plan(graph), cells == "all"  # refuses networks without patterns, before the input set is looked at
+    faces = cells == "all"
+    made = plan(graph, faces)  # refuses networks without patterns, before the input set is looked at
     check_input(graph, polytope, cells)
     whole = polytope
     reduced, polytope = without_fixed(graph, polytope)
     if emit is not None and reduced is not graph:
         emit = lifted(emit, whole)
-    made = made if reduced is graph else plan(reduced)
+    made = made if reduced is graph else plan(reduced, faces)
     with torch.inference_mode():
         if rational:
             tally = _rational(made, polytope, faces, deadline, emit, progress)
@@ -185,7 +186,7 @@ def count(
         else:
             from .pattern_programs import search_by_programs
 
-            tally = search_by_programs(made, polytope, faces, deadline, emit, progress)
+            tally = search_by_programs(made, polytope, deadline, emit, progress)
         result = _conclude(made, polytope, tally, faces, deadline, emit)
     return replace(result, seconds=time.monotonic() - start)
 
@@ -221,7 +222,7 @@ def _conclude(
         if patterns is not None and (recounted or not any(layers)):
             layers = _prefixes(made, patterns)
         return PatternCount(total, total, True, 0.0, reason, kind, 0, recounted, layers, patterns)
-    free = undecided(made, polytope, faces)
+    free = undecided(made, polytope)
     ceiling = remaining(made, free, 0, 0)
     low, high = tally.certain + sum(left), tally.certain + len(extra) + len(left) * ceiling
     confirmed = confirm(made, polytope, tally.pending, deadline)
@@ -250,7 +251,7 @@ def _recount(
     from .pattern_programs import ProgramCounter
     from .rational_patterns import RationalCounter
 
-    counter, programs = RationalCounter(made, polytope, faces), ProgramCounter(made, polytope, faces)
+    counter, programs = RationalCounter(made, polytope, faces), ProgramCounter(made, polytope)
     extra: dict[bytes, NDArray[np.float64]] = {}
     left: list[bool] = []
     done = 0

@@ -166,7 +166,7 @@ class RationalCounter:
             return [self._child(region, bool(row[-1] > 0), region.point, None)]
         twins = self.plan.twins[region.node]
         first = twins.first[j]
-        if first != j and not (self.faces and twins.opposite[j]):
+        if first != j:
             on = region.active[self.plan.graph.offsets[region.node] + first]
             return [self._child(region, on != twins.opposite[j], region.point, None)]
         here = sum((a * y for a, y in zip(row[:-1], region.point)), Fraction(int(row[-1])))
