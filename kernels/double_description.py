@@ -161,23 +161,26 @@ def cut(
     crowded = ragged.where((crossing | touching) & full)
     crossing, touching = crossing & ~full, touching & ~full
     stay, cross = ragged.where(~(crossing | touching)), ragged.where(crossing)
-    parts, origins, positives = [cells.select(stay)], [stay], [above[stay] > 0]
-    halved = [torch.zeros(len(stay), dtype=torch.bool), torch.ones(2 * len(cross), dtype=torch.bool)]
-    if cross.shape[0]:
-        children, pool = _children(cells, cross, used[cross], side, column, plane, dimension)
-        parts = [part.but(points=pool.points, exact=pool.exact) for part in parts] + children
-        origins += [cross, cross]
-        positives += [torch.ones(len(cross), dtype=torch.bool), torch.zeros(len(cross), dtype=torch.bool)]
-    if bool(touching.any()):
-        touch = ragged.where(touching)
-        opened, on_plane, which = _touched(cells, touch, used[touch], side, plane)
-        parts += [p.but(points=parts[0].points, exact=parts[0].exact) for p in (opened, on_plane)]
-        origins += [touch, touch[which]]
-        opens = torch.zeros(len(touch), dtype=torch.bool)
-        opens[which] = True
-        halved += [opens, torch.ones(len(which), dtype=torch.bool)]
-        positives += [torch.ones(len(touch), dtype=torch.bool), torch.zeros(len(which), dtype=torch.bool)]
-    return Cut(join(parts), torch.cat(origins), torch.cat(positives), torch.cat(halved), crowded)
+    both = cross.shape[0]
+    main = _halves(cells, stay, cross, used[cross], side, column, plane, dimension) if both else cells.select(stay)
+    origin = torch.cat([stay, cross, cross])
+    positive, halved = above[origin] > 0, torch.ones(origin.shape[0], dtype=torch.bool)
+    positive[origin.shape[0] - both :] = False
+    halved[: stay.shape[0]] = False
+    if not faces or not bool(touching.any()):
+        return Cut(main, origin, positive, halved, crowded)
+    touch = ragged.where(touching)
+    opened, on_plane, which = _touched(cells, touch, used[touch], side, plane)
+    parts = [main, *(p.but(points=main.points, exact=main.exact) for p in (opened, on_plane))]
+    closed, owned = torch.zeros(len(touch), dtype=torch.bool), torch.zeros(len(touch), dtype=torch.bool)
+    owned[which] = True
+    return Cut(
+        join(parts),
+        torch.cat([origin, touch, touch[which]]),
+        torch.cat([positive, ~closed, closed[which]]),
+        torch.cat([halved, owned, owned[which]]),
+        crowded,
+    )
 
 
 def join(parts: list[Polytopes]) -> Polytopes:
@@ -194,49 +197,69 @@ def join(parts: list[Polytopes]) -> Polytopes:
     )
 
 
-def _with_plane(planes: Tensor, bit: Tensor, plane: int) -> Tensor:  # (C, F), (C,) single -> (C, F')
+def _with_plane(planes: Tensor, first: int, bit: Tensor, plane: int) -> Tensor:  # (C, F), (C - first,) single
+    """The table with the plane at the bit's place in the rows from `first` on."""
     place = bits.place(bit)
     missing = int(place.max()) + 1 - planes.shape[1]
     if missing > 0:
         planes = torch.nn.functional.pad(planes, (0, missing), value=-1)
-    return planes.scatter(1, place[:, None], torch.full((len(place), 1), plane, dtype=torch.int32))
+    planes[first + torch.arange(place.shape[0]), place] = plane
+    return planes
 
 
-def _children(
-    cells: Polytopes, cross: Tensor, used: Tensor, side: Tensor, column: int, plane: int, dimension: int
-) -> tuple[list[Polytopes], Polytopes]:
-    """Both children of every polytope in `cross`, and a holder of the new pool."""
-    lengths = cells.lengths[cross]
-    entry = ragged.ranges(cells.start[cross], lengths)
-    start, owner = ragged.starts(lengths), ragged.owners(lengths)
+def _halves(
+    cells: Polytopes,
+    stay: Tensor,
+    cross: Tensor,
+    used: Tensor,
+    side: Tensor,
+    column: int,
+    plane: int,
+    dimension: int,
+) -> Polytopes:
+    """The polytopes `stay` as they are, then of those in `cross` the positive children, then the others."""
+    lengths, first = cells.lengths, stay.shape[0]
+    entry = ragged.ranges(cells.start.index_select(0, cross), lengths.index_select(0, cross))
+    start = ragged.starts(lengths.index_select(0, cross))
+    owner = ragged.owners(lengths.index_select(0, cross))
     vertex, mask, side = (t.index_select(0, entry) for t in (cells.vertex, cells.mask, side))
-    left, right, common = edges(mask, side, start, cells.full[cross], dimension)
+    left, right, common = edges(mask, side, start, cells.full.index_select(0, cross), dimension)
     pool, place = _new_points(cells, vertex.index_select(0, left), vertex.index_select(0, right), column)
     bit = bits.lowest_free(used)
     edge_owner = owner.index_select(0, left)
-    fresh = torch.bincount(edge_owner, minlength=len(cross))
+    fresh = torch.bincount(edge_owner, minlength=cross.shape[0])
     fresh_mask = common | bit.index_select(0, edge_owner)
     mask = torch.where(side == 0, mask | bit.index_select(0, owner), mask)
-    rounded = torch.bincount(edge_owner[~pool.exact.index_select(0, place)], minlength=cross.shape[0])
-    part = cells.but(
-        points=pool.points,
-        exact=pool.exact,
-        planes=_with_plane(cells.planes.index_select(0, cross), bit, plane),
-        labels=cells.labels.index_select(0, cross),
-        full=cells.full[cross],
-        sure=cells.sure[cross] & (rounded == 0),
+    # Both children's entries at once: those of the positive ones, then those of the others.
+    keep = torch.cat([side >= 0, side <= 0])
+    old = ragged.count(keep, torch.cat([start[:-1], start + side.shape[0]]))
+    kept = ragged.where(keep) % side.shape[0]
+    twice = torch.cat([fresh, fresh])
+    same = ragged.ranges(cells.start.index_select(0, stay), lengths.index_select(0, stay))
+    begin = ragged.starts(torch.cat([lengths.index_select(0, stay), old + twice]))
+    to_old, to_fresh = ragged.ranges(begin[first:-1], old), ragged.ranges(begin[first:-1] + old, twice)
+    made = []
+    for before, now, new in ((cells.vertex, vertex, place), (cells.mask, mask, fresh_mask)):
+        entries = torch.empty(int(begin[-1]), dtype=torch.int64)
+        entries[: same.shape[0]] = before.index_select(0, same)
+        entries[to_old], entries[to_fresh] = now.index_select(0, kept), torch.cat([new, new])
+        made.append(entries)
+    origin, bit = torch.cat([stay, cross, cross]), torch.cat([bit, bit])
+    rounded = torch.bincount(edge_owner[~pool.exact.index_select(0, place)], minlength=cross.shape[0]) > 0
+    strict, sure = cells.strict.index_select(0, origin), cells.sure.index_select(0, origin)
+    strict[first:] &= ~bit  # the bit may have been another facet's, which is gone
+    strict[first : first + cross.shape[0]] |= bit[: cross.shape[0]]
+    sure[first:] &= ~torch.cat([rounded, rounded])
+    return pool.but(
+        start=begin,
+        vertex=made[0],
+        mask=made[1],
+        planes=_with_plane(cells.planes.index_select(0, origin), first, bit, plane),
+        labels=cells.labels.index_select(0, origin),
+        strict=strict,
+        full=cells.full.index_select(0, origin),
+        sure=sure,
     )
-    before = cells.strict[cross] & ~bit  # the bit may have been another facet's, which is gone
-    children = []
-    for keep, strict in ((side >= 0, bit), (side <= 0, torch.zeros_like(bit))):
-        kept, old = ragged.where(keep), ragged.count(keep, start)
-        begin = ragged.starts(old + fresh)
-        to_old, to_fresh = ragged.ranges(begin[:-1], old), ragged.ranges(begin[:-1] + old, fresh)
-        v, m = torch.empty(int(begin[-1]), dtype=torch.int64), torch.empty(int(begin[-1]), dtype=torch.int64)
-        v[to_old], v[to_fresh] = vertex.index_select(0, kept), place
-        m[to_old], m[to_fresh] = mask.index_select(0, kept), fresh_mask
-        children.append(part.but(start=begin, vertex=v, mask=m, strict=before | strict))
-    return children, pool
 
 
 def _touched(
@@ -247,7 +270,7 @@ def _touched(
     bit = bits.lowest_free(used)
     side = side.index_select(0, ragged.ranges(cells.start[touch], part.lengths))
     mask = torch.where(side == 0, part.mask | bit.index_select(0, ragged.owners(part.lengths)), part.mask)
-    opened = part.but(mask=mask, planes=_with_plane(part.planes, bit, plane), strict=part.strict | bit)
+    opened = part.but(mask=mask, planes=_with_plane(part.planes.clone(), 0, bit, plane), strict=part.strict | bit)
     flat = ragged.where(side == 0)
     lengths = ragged.count(side == 0, part.start)
     start = ragged.starts(lengths)
