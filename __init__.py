@@ -7,6 +7,7 @@ print(outcome.verdict, outcome.witness)
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -20,31 +21,18 @@ if TYPE_CHECKING:
 __all__ = ["bound", "count_patterns", "partition", "read_log", "replay", "verify"]
 __version__ = "0.1.0"
 
+HOMES = {
+    "bound": ".relaxations.api",
+    "count_patterns": ".bab.patterns",
+    "partition": ".bab.partition",
+    "read_log": ".bab.partition_read",
+    "replay": ".bab.replay",
+    "verify": ".bab.api",
+}
+
 
 def __getattr__(name: str) -> Any:
     """Imports on first use, so that `import partita` costs nothing."""
-    if name == "verify":
-        from .bab.api import verify
-
-        return verify
-    if name == "partition":
-        from .bab.partition import partition
-
-        return partition
-    if name == "count_patterns":
-        from .bab.patterns import count_patterns
-
-        return count_patterns
-    if name == "read_log":
-        from .bab.partition_read import read_log
-
-        return read_log
-    if name == "replay":
-        from .bab.replay import replay
-
-        return replay
-    if name == "bound":
-        from .relaxations.api import bound
-
-        return bound
+    if name in HOMES:
+        return getattr(import_module(HOMES[name], __name__), name)
     raise AttributeError(f"module 'partita' has no attribute '{name}'")
