@@ -188,7 +188,8 @@ def count(
 
             tally = search_by_programs(made, polytope, deadline, emit, progress)
         result = _conclude(made, polytope, tally, faces, deadline, emit)
-    return replace(result, seconds=time.monotonic() - start)
+    reason = "counted in exact arithmetic" if rational and result.finished else result.reason
+    return replace(result, seconds=time.monotonic() - start, reason=reason)
 
 
 def _structured(made: Plan, polytope: Polytope) -> bool:

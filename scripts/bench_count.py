@@ -195,6 +195,13 @@ def main() -> None:
         options.out.write_text(json.dumps(_header(options) | {"rows": rows} | more, indent=1) + "\n")
 
 
+def _command(options: argparse.Namespace) -> str:
+    """What was run, without the places of this machine."""
+    given = [("--relucent PYTHON", options.relucent), ("--bench DIR", options.bench)]
+    numbers = f"--most {options.most:g} --timeout {options.timeout:g} --seed {options.seed}"
+    return " ".join(["python scripts/bench_count.py", *(text for text, value in given if value), numbers])
+
+
 def _header(options: argparse.Namespace) -> dict:
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
     cpu = next(
@@ -207,7 +214,7 @@ def _header(options: argparse.Namespace) -> dict:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "load": os.getloadavg()[0],
-        "command": " ".join(["python", "scripts/bench_count.py", *sys.argv[1:]]),
+        "command": _command(options),
         "radius": RADIUS,
         "relucent": {"workers": options.workers, "stopped_at": options.most},
     }
