@@ -33,7 +33,7 @@ class Schedule:
         """Whether a limit has been reached; `reason` then says which."""
         if self.reason:
             return True
-        if state.left < self.margin + min(1.2 * self.slowest, 2.0):
+        if state.left < self.margin + min(1.2 * self.slowest, max(2.0, 0.05 * state.limit)):
             self.reason = "timeout"
         elif self.max_pieces is not None and state.pieces >= self.max_pieces:
             self.reason = f"the limit of {self.max_pieces} pieces was reached"

@@ -51,6 +51,11 @@ class State:
         """Seconds until the deadline."""
         return float("inf") if self.deadline is None else self.deadline - time.monotonic()
 
+    @property
+    def limit(self) -> float:
+        """Seconds that the search had when it began."""
+        return float("inf") if self.deadline is None else self.deadline - self.start
+
     def spend(self, activity: str, since: float) -> None:
         """Books the time since `since` (a `time.monotonic()` value) to an activity."""
         self.seconds[activity] = self.seconds.get(activity, 0.0) + time.monotonic() - since
