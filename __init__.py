@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .bab.api import verify
+    from .bab.logs.read import read_log
+    from .bab.logs.replay import replay
     from .bab.partition import partition
-    from .bab.partition_read import read_log
     from .bab.patterns import count_patterns
-    from .bab.replay import replay
     from .relaxations.api import bound
 
 __all__ = ["bound", "count_patterns", "partition", "read_log", "replay", "verify"]
@@ -25,8 +25,8 @@ HOMES = {
     "bound": ".relaxations.api",
     "count_patterns": ".bab.patterns",
     "partition": ".bab.partition",
-    "read_log": ".bab.partition_read",
-    "replay": ".bab.replay",
+    "read_log": ".bab.logs.read",
+    "replay": ".bab.logs.replay",
     "verify": ".bab.api",
 }
 

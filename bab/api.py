@@ -58,7 +58,7 @@ def verify(
     if timeout is not None:
         overrides["timeout"] = timeout
     if resume is not None:
-        from .logged import resumed_config
+        from .logs.logged import resumed_config
 
         if log is not None or config is not None:
             raise BadInput("resume goes on with the log it names, in that log's configuration: give no log, no config")
@@ -118,7 +118,7 @@ def log_of(
     """The log that this run writes, if any; see `logged.open_log`."""
     if log is None and resume is None:
         return None
-    from .logged import open_log
+    from .logs.logged import open_log
 
     return open_log(given, problem.graph, problem.property, config, log, resume)
 

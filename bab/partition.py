@@ -30,16 +30,16 @@ from ..problems.graph import Activation, Graph, Product
 from ..problems.load import load_network, load_property_for
 from ..problems.property import Polytope, Property
 from ..relaxations.names import BATCHED, parse
-from .comparison import Comparison, Measurement, compared, neurons_of
-from .exact_goal import NOTIONS, Exact, goal_for, rows_of
-from .grow import INPUT_RULES, NEURON_RULES, SIMPLE, Bounder, grow
-from .measured import Region
-from .measures import measure_for
-from .smallest import smallest
+from .comparing.comparison import Comparison, Measurement, compared, neurons_of
+from .comparing.exact_goal import NOTIONS, Exact, goal_for, rows_of
+from .comparing.grow import INPUT_RULES, NEURON_RULES, SIMPLE, Bounder, grow
+from .comparing.measured import Region
+from .comparing.measures import measure_for
+from .comparing.smallest import smallest
 
 if TYPE_CHECKING:
+    from .comparing.polyhedral import Checked, PolyhedralPartition
     from .patterns import PatternCount
-    from .polyhedral import Checked, PolyhedralPartition
 
 PIECES = ("activation", "input", "polyhedral")
 INTERVALS = ("tight", "crown")
@@ -113,7 +113,7 @@ def _counted(graph: Graph, inputs: Polytope, cells: str, seed: int, deadline: fl
 
 def _convex(graph: Graph, inputs: Polytope, deadline: float | None) -> tuple[PolyhedralPartition, Checked]:
     """Proposition 5.3's pieces, found in half of the time that there is."""
-    from .polyhedral import polyhedral_partition, verified
+    from .comparing.polyhedral import polyhedral_partition, verified
 
     half = None if deadline is None else max(0.0, deadline - time.perf_counter()) / 2
     found = polyhedral_partition(graph, inputs, timeout=half)

@@ -1,4 +1,4 @@
-"""The partition log: an observer that writes every piece of a run to disk as the run goes on. See `log_format`.
+"""The partition log: an observer that writes every piece of a run to disk as the run goes on. See `logs.format`.
 
 Events come with whole batches of pieces, so the search pays a few copies a batch; columns are put together, compressed
 and written by a thread of their own, in which pyarrow does not hold the interpreter. A part is written when it is full
@@ -25,19 +25,19 @@ import numpy as np
 import torch
 
 from ..problems.errors import BadInput
-from .log_format import CLOSED, FOOTER, HEADER, OPEN, PARTS, SPLIT, STUCK, encodings, part_path
-from .log_header import goals_of_header
-from .log_table import joined, table_of
+from .logs.format import CLOSED, FOOTER, HEADER, OPEN, PARTS, SPLIT, STUCK, encodings, part_path
+from .logs.header import goals_of_header
+from .logs.table import joined, table_of
+from .logs.volumes import Volumes
 from .observer import Observer
 from .results import write_atomically
 from .splits import INPUT, NAMES, PHASE
-from .volumes import Volumes
 
 if TYPE_CHECKING:
     from ..problems.property import Property
     from .frontier import Record
+    from .logs.read import Partition
     from .outcome import Outcome
-    from .partition_read import Partition
     from .state import State
 
 ROWS = 1 << 19  # of a part, at most
@@ -95,7 +95,7 @@ class PartitionLog(Observer):
         lower, upper = (np.array([one[side] for one in inputs], dtype=np.float64) for side in ("lower", "upper"))
         free, ids = upper > lower, np.arange(len(lower))
         if self.before is not None:
-            from .partition_boxes import boxes_of
+            from .logs.boxes import boxes_of
 
             ids = self.before.unsettled
             lower, upper, known = boxes_of(self.before, ids, lower, upper)

@@ -5,14 +5,14 @@ x exactly where s_j = 1} has a non-empty interior; X must have one. `all` counts
 A neuron is active where its pre-activation is > 0; one that is zero on all of a cell is inactive there and counts
 once. A union of polytopes has the patterns that one of them has.
 
-How: in inputs of few dimensions `pattern_tree` finds the cells by their vertices and `pattern_proof` proves each;
+How: in inputs of few dimensions `counting.tree` finds the cells by their vertices and `counting.proof` proves each;
 what it cannot prove (degenerate cells, cells thinner than rounding) is counted anew in exact arithmetic
-(`rational_patterns`), or stays `doubtful`. In more dimensions, where cells have too many vertices,
-`pattern_programs` finds and proves them by linear programs. With `rational=True` everything is counted in exact
+(`counting.rational`), or stays `doubtful`. In more dimensions, where cells have too many vertices,
+`counting.programs` finds and proves them by linear programs. With `rational=True` everything is counted in exact
 arithmetic, without any tolerance; that is for small networks.
 
 The result is exact where `low == high`: every cell was proved, or free of rounding, or counted in rational numbers.
-Otherwise `low` patterns were found and confirmed each at a point, and `high` is proved (`pattern_bound`).
+Otherwise `low` patterns were found and confirmed each at a point, and `high` is proved (`counting.bound`).
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from ..problems.errors import BadInput
 from ..problems.graph import Graph
 from ..problems.load import load_network
 from ..problems.property import Polytope
-from .pattern_bound import remaining, undecided
-from .pattern_input import InputSet, check_input, lifted, polytopes_of, vertices_of, without_fixed
-from .pattern_search import Emit, Found, Progress, Tally, confirm, search
-from .pattern_tree import Plan, plan
+from .counting.bound import remaining, undecided
+from .counting.inputs import InputSet, check_input, lifted, polytopes_of, vertices_of, without_fixed
+from .counting.search import Emit, Found, Progress, Tally, confirm, search
+from .counting.tree import Plan, plan
 
 Kind = Literal["open", "all"]
 DIMENSIONS = 6  # inputs up to which cells are kept by their vertices; measured: see docs/measured
@@ -91,7 +91,7 @@ def count_patterns(
     polytopes = polytopes_of(graph, input_set)
     if out is None:
         return count_union(graph, polytopes, cells=cells, deadline=deadline, rational=rational, seed=seed)
-    from .cells import CellWriter
+    from .counting.cells import CellWriter
 
     with CellWriter(Path(out)) as writer:
         return count_union(
@@ -184,7 +184,7 @@ def count(
             root = vertices_of(polytope, made.words, made.graph.neurons)
             tally = search(made, polytope, root, faces, deadline, emit, progress)
         else:
-            from .pattern_programs import search_by_programs
+            from .counting.programs import search_by_programs
 
             tally = search_by_programs(made, polytope, deadline, emit, progress)
         result = _conclude(made, polytope, tally, faces, deadline, emit)
@@ -249,8 +249,8 @@ def _recount(
     made: Plan, polytope: Polytope, tally: Tally, faces: bool, deadline: float | None
 ) -> tuple[dict[bytes, NDArray[np.float64]], list[bool], int]:
     """Patterns, with a point each, of cells that are not certain, exactly; of those left over, whether they exist."""
-    from .pattern_programs import ProgramCounter
-    from .rational_patterns import RationalCounter
+    from .counting.programs import ProgramCounter
+    from .counting.rational import RationalCounter
 
     counter, programs = RationalCounter(made, polytope, faces), ProgramCounter(made, polytope)
     extra: dict[bytes, NDArray[np.float64]] = {}
@@ -294,6 +294,6 @@ def _rational(
     emit: Emit | None,
     progress: Progress | None,
 ) -> Tally:
-    from .rational_patterns import search_exactly
+    from .counting.rational import search_exactly
 
     return search_exactly(made, polytope, faces, deadline, emit, progress)

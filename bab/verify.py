@@ -112,7 +112,7 @@ def _searched(
         memory(config, strategy.device),
     )
     if log is not None and log.before is not None:
-        from .resume import take_up
+        from .logs.resume import take_up
 
         take_up(engine, log.before)
     verdict = engine.run()

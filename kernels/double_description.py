@@ -16,7 +16,7 @@ A new point is a + t (b - a) in all its columns: the coordinates and whatever af
 `sure` polytopes are free of rounding: their points are multiples of a power of two in every column (`scale` says of
 which), each cut of theirs was computed without error, and this is checked by multiplying back
 ((new - a)(f(a) - f(b)) = (b - a) f(a) with both products below 2^53 units). Soundness: exact for them; float64
-arithmetic without a guarantee for the others, which `bab/pattern_proof.py` judges afterwards.
+arithmetic without a guarantee for the others, which `bab/counting/proof.py` judges afterwards.
 """
 
 from __future__ import annotations

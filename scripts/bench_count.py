@@ -31,7 +31,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from partita.bab.pattern_input import polytopes_of
+from partita.bab.counting.inputs import polytopes_of
 from partita.bab.patterns import count
 from partita.problems.activation import ReLU
 from partita.problems.affine import Dense

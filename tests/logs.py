@@ -10,8 +10,8 @@ from networks import random_graph, random_property, sample
 from search import Recorded
 
 import partita
+from partita.bab.logs.read import Partition, read_log
 from partita.bab.outcome import Outcome
-from partita.bab.partition_read import Partition, read_log
 from partita.problems.graph import Graph
 from partita.problems.property import Case, Property, UnsafeSet
 

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from partita.bab.exact_goal import goal_for, rows_of
-from partita.bab.grow import Bounder, grow
-from partita.bab.measured import Region
-from partita.bab.measures import measure_for
-from partita.bab.smallest import smallest
+from partita.bab.comparing.exact_goal import goal_for, rows_of
+from partita.bab.comparing.grow import Bounder, grow
+from partita.bab.comparing.measured import Region
+from partita.bab.comparing.measures import measure_for
+from partita.bab.comparing.smallest import smallest
 from partita.problems.library import pairwise_differences
 from partita.problems.property import Polytope
 

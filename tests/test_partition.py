@@ -14,14 +14,14 @@ from networks import graph_to_onnx, random_graph
 import partita
 from partita.bab import cli
 from partita.bab.commands.partition import relaxation_list
-from partita.bab.comparison import Measurement, compared, data, neurons_of, table
-from partita.bab.exact_goal import goal_for, rows_of
-from partita.bab.grow import Bounder, grow
-from partita.bab.measured import Cut, Goal, Region, affine_forms, bisect, cut_along
-from partita.bab.measures import boxes_of, measure_for
+from partita.bab.comparing.comparison import Measurement, compared, data, neurons_of, table
+from partita.bab.comparing.exact_goal import goal_for, rows_of
+from partita.bab.comparing.grow import Bounder, grow
+from partita.bab.comparing.measured import Cut, Goal, Region, affine_forms, bisect, cut_along
+from partita.bab.comparing.measures import boxes_of, measure_for
+from partita.bab.comparing.pictures import leaf_of, pre_activations
+from partita.bab.comparing.smallest import smallest
 from partita.bab.partition import partition
-from partita.bab.pictures import leaf_of, pre_activations
-from partita.bab.smallest import smallest
 from partita.problems.errors import BadInput
 from partita.problems.library import barrier, maximum, pairwise_differences, random_network
 from partita.problems.property import Polytope, box_property

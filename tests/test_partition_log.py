@@ -14,18 +14,18 @@ from search import Recorded
 
 import partita
 from partita.bab.config import load_config
-from partita.bab.log_format import CLOSED, COLUMNS, SPLIT
-from partita.bab.log_header import graph_hash, header_of, property_hash
-from partita.bab.log_table import columns_of, joined, table_of
+from partita.bab.logs.boxes import box_levels
+from partita.bab.logs.check import check, leaves_of, sampled
+from partita.bab.logs.format import CLOSED, COLUMNS, SPLIT
+from partita.bab.logs.header import graph_hash, header_of, property_hash
+from partita.bab.logs.read import read_log
+from partita.bab.logs.replay import replay
+from partita.bab.logs.table import columns_of, joined, table_of
+from partita.bab.logs.volumes import Volumes
 from partita.bab.observer import Observer
-from partita.bab.partition_boxes import box_levels
-from partita.bab.partition_check import check, leaves_of, sampled
 from partita.bab.partition_log import PartitionLog
-from partita.bab.partition_read import read_log
-from partita.bab.replay import replay
 from partita.bab.splits import HALF_SPACE, INPUT, PHASE
 from partita.bab.strategy import choose
-from partita.bab.volumes import Volumes
 from partita.problems.errors import BadInput
 from partita.problems.property import Case, Polytope, Property, UnsafeSet
 

@@ -12,9 +12,9 @@ import torch
 from networks import random_graph
 
 from partita.bab import patterns
-from partita.bab.pattern_input import vertices_of
-from partita.bab.pattern_proof import proved, witnessed
-from partita.bab.pattern_tree import active, advance, finished, plan, root
+from partita.bab.counting.inputs import vertices_of
+from partita.bab.counting.proof import proved, witnessed
+from partita.bab.counting.tree import active, advance, finished, plan, root
 from partita.bab.patterns import count
 from partita.kernels import bits, ragged
 from partita.kernels.double_description import box, cut

@@ -21,7 +21,7 @@ from brute_force import patterns as brute_force
 from networks import graph_to_onnx, random_graph
 
 import partita
-from partita.bab.pattern_bound import zaslavsky
+from partita.bab.counting.bound import zaslavsky
 from partita.bab.patterns import count, count_patterns
 from partita.problems.activation import ReLU
 from partita.problems.affine import Dense
@@ -157,7 +157,7 @@ def test_zaslavsky():
 def test_chunks_do_not_change_the_count(monkeypatch):
     graph, polytope = random_graph(3, "mlp", 3, 12, 2), box(3, -2.0, 2.0)
     whole = count(graph, polytope)
-    monkeypatch.setattr("partita.bab.pattern_tree.ENTRIES", 400)
+    monkeypatch.setattr("partita.bab.counting.tree.ENTRIES", 400)
     parts = count(graph, polytope)
     assert parts.low == whole.low > 100 and parts.layers == whole.layers
     assert set(map(bytes, whole.patterns)) == set(map(bytes, parts.patterns))

@@ -8,9 +8,8 @@ import xml.dom.minidom
 import numpy as np
 import pytest
 
-from partita.bab.measured import Cut, Piece, Tree
-from partita.bab.partition import partition
-from partita.bab.pictures import (
+from partita.bab.comparing.measured import Cut, Piece, Tree
+from partita.bab.comparing.pictures import (
     STATUS,
     figures,
     icicle,
@@ -22,6 +21,7 @@ from partita.bab.pictures import (
     save,
     write,
 )
+from partita.bab.partition import partition
 from partita.problems.library import maximum, random_network
 from partita.problems.property import Polytope
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from partita.bab.comparing.polyhedral import convexity, polyhedral_partition, verified
 from partita.bab.patterns import count
-from partita.bab.polyhedral import convexity, polyhedral_partition, verified
 from partita.kernels.vertices import body
 from partita.problems.errors import BadInput
 from partita.problems.library import barrier, copied_inputs, maximum, pairwise_differences, random_network

@@ -13,10 +13,10 @@ from logs import barely, logged
 from networks import random_graph, random_property
 
 from partita.bab import cli
-from partita.bab.html_page import number, page, picture, table
-from partita.bab.html_report import report
-from partita.bab.log_pictures import places
-from partita.bab.partition_read import read_log
+from partita.bab.logs.read import read_log
+from partita.bab.pages.log_pictures import places
+from partita.bab.pages.page import number, page, picture, table
+from partita.bab.pages.report import report
 from partita.problems.errors import BadInput
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -188,7 +188,7 @@ def test_studies_as_a_page(tmp_path):
 
 def test_a_measured_partition_as_a_page(tmp_path):
     import partita
-    from partita.bab.pictures import write
+    from partita.bab.comparing.pictures import write
 
     graph = random_graph(5, "mlp", inputs=2, width=4, depth=2)
     prop = random_property(5, graph)

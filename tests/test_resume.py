@@ -18,9 +18,9 @@ from search import engine
 import partita
 from partita import replay
 from partita.bab import cli
-from partita.bab.partition_check import check, sampled
-from partita.bab.partition_read import read_log
-from partita.bab.resume import pieces_of
+from partita.bab.logs.check import check, sampled
+from partita.bab.logs.read import read_log
+from partita.bab.logs.resume import pieces_of
 from partita.problems.errors import BadInput
 from partita.problems.property import Case, Property, UnsafeSet
 
@@ -74,7 +74,7 @@ def test_rebuilt_pieces_are_those_of_the_log(inputs, split, kind, tmp_path):
     """A point of the input set lies in the rebuilt piece of the leaf it belongs to, and in no other's interior."""
     import torch
 
-    from partita.bab.partition_check import leaves_of
+    from partita.bab.logs.check import leaves_of
 
     graph, prop = barely(1, inputs)
     if kind != "mlp":
@@ -126,7 +126,7 @@ def test_only_limits_may_be_new(tmp_path):
 
 
 def test_one_run_at_a_time_writes_a_log(tmp_path):
-    from partita.bab.logged import open_log, resumed_config
+    from partita.bab.logs.logged import open_log, resumed_config
 
     graph, prop = barely(1)
     logged(tmp_path / "log", graph, prop, max_pieces=9, batch=4)

@@ -34,9 +34,9 @@ def _checked(options: argparse.Namespace) -> int:
     if len(options.items) == 3:
         exist(Path(options.items[1]), Path(options.items[2]))
     from ...problems.load import load_network, load_property_for
-    from ..log_header import matching, paths_of
-    from ..partition_check import check, sampled
-    from ..partition_read import read_log
+    from ..logs.check import check, sampled
+    from ..logs.header import matching, paths_of
+    from ..logs.read import read_log
 
     partition = read_log(folder)
     for note in partition.notes:
@@ -58,7 +58,7 @@ def _checked(options: argparse.Namespace) -> int:
 
 def _replayed(partition: Any, network: str, prop: str, timeout: str | None, faults: list[str]) -> dict[str, Any]:
     from ..config import load_config
-    from ..replay import replay
+    from ..logs.replay import replay
 
     limit = load_config(None, [] if timeout is None else [f"timeout={timeout}"]).timeout
     found = replay(partition, network, prop, timeout=limit)

@@ -33,7 +33,7 @@ def run(argv: list[str]) -> int:
     from contextlib import ExitStack
 
     from ...problems.load import load_network
-    from ..pattern_input import polytopes_of
+    from ..counting.inputs import polytopes_of
     from ..patterns import count_union
 
     graph, _ = load_network(network)
@@ -41,7 +41,7 @@ def run(argv: list[str]) -> int:
     with ExitStack() as stack:
         emit = None
         if options.out is not None:
-            from ..cells import CellWriter
+            from ..counting.cells import CellWriter
 
             emit = stack.enter_context(CellWriter(options.out)).write
         result = count_union(

@@ -45,7 +45,7 @@ def run(argv: list[str]) -> int:
     exist(options.network, options.prop)
     if options.out is not None and options.out.exists() and not options.out.is_dir():
         raise BadInput(f"--out {options.out} is a file, not a folder")
-    from ..comparison import dumped, text
+    from ..comparing.comparison import dumped, text
     from ..partition import partition
 
     found = partition(
@@ -63,7 +63,7 @@ def run(argv: list[str]) -> int:
     )
     print(dumped(found) if options.json else text(found))
     if options.out is not None:
-        from ..pictures import write
+        from ..comparing.pictures import write
 
         write(found, options.out)
     return 0

@@ -14,7 +14,7 @@ def run(argv: list[str]) -> int:
     parser.add_argument("--out", metavar="FILE", type=Path, help="the page (default DIR/report.html)")
     options = parser.parse_args(argv)
     target = options.out or options.folder / "report.html"
-    from ..html_report import report
+    from ..pages.report import report
 
     text = report(options.folder)
     check_writable(target)

@@ -47,7 +47,7 @@ def _files(options: Any) -> tuple[Path, Path, list[str]]:
     named = options.network is not None or (items and ("=" not in items[0] or Path(items[0]).exists()))
     if options.resume is None or named:
         return files(items, options.network)
-    from ..logged import resumed_files
+    from ..logs.logged import resumed_files
 
     return *resumed_files(options.resume), items
 
@@ -58,7 +58,7 @@ def _config(options: Any, given: list[str]) -> Config:
         return load_config(options.config, given)
     if options.log is not None or options.config is not None:
         raise BadInput("--resume goes on with the log it names, in its configuration: leave out --log and --config")
-    from ..logged import resumed_config
+    from ..logs.logged import resumed_config
 
     return resumed_config(options.resume, given)
 

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 import partita
-from partita.bab.comparison import Comparison, Measurement
-from partita.bab.pictures import leaves_against_patterns
-from partita.bab.polyhedral import polyhedral_partition, verified
+from partita.bab.comparing.comparison import Comparison, Measurement
+from partita.bab.comparing.pictures import leaves_against_patterns
+from partita.bab.comparing.polyhedral import polyhedral_partition, verified
 from partita.problems.library import barrier, maximum
 
 from .complexity_subjects import Subject, cube, random_subjects, real_subjects, trained_subjects

@@ -1,0 +1,214 @@
+"""What a comparison found, and how it reads: as text, and as JSON.
+
+First the table of trees, one row a relaxation and rule; then A(f, X) and both inequalities of proposition 5.6 with the
+numbers they speak of; then the exact values, and the conventions without which none of this means anything.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from ...problems.graph import Graph
+from ...problems.property import Polytope
+from ...relaxations.names import parse
+from .measured import Tree
+
+if TYPE_CHECKING:
+    from ..patterns import PatternCount
+    from .polyhedral import Checked, PolyhedralPartition
+
+Verdict = Literal["kept", "broken", "open"]
+COLUMNS = ("relaxation", "neurons", "branching", "leaves", "nodes", "empty", "depth", "root gap", "seconds")
+
+
+@dataclass(frozen=True, eq=False)
+class Measurement:
+    """One tree of one relaxation. `leaves` is exact where it `finished`, and otherwise a lower bound."""
+
+    relaxation: str
+    neurons: Literal["single", "multi"]
+    branching: str
+    leaves: int
+    nodes: int
+    empty: int  # pieces proved empty, which are no leaves
+    stuck: int  # leaves that nothing was left to decide in, and that rounding kept from the target
+    depth: int
+    root_gap: float  # how far the worst row's bound is from its target on all of X
+    finished: bool
+    seconds: float
+    tree: Tree
+
+    @property
+    def shown(self) -> str:
+        """The leaves as text."""
+        return f"{self.leaves:,}" if self.finished else f">= {self.leaves:,}"
+
+
+@dataclass(frozen=True)
+class Inequality:
+    """One side of proposition 5.6 on this instance."""
+
+    relaxation: str
+    branching: str
+    statement: str
+    verdict: Verdict
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """What `partition` found. `patterns` is None where counting was not asked for."""
+
+    conventions: tuple[tuple[str, str], ...]  # (what, how it is meant)
+    values: tuple[tuple[str, float], ...]  # exact values of the rows
+    patterns: PatternCount | None
+    measurements: tuple[Measurement, ...]
+    inequalities: tuple[Inequality, ...]
+    notes: tuple[str, ...]
+    graph: Graph
+    inputs: Polytope
+    seconds: float
+    convex: tuple[PolyhedralPartition, Checked] | None = None  # where convex pieces were asked for
+
+    def __str__(self) -> str:
+        return text(self)
+
+
+def neurons_of(relaxation: str) -> Literal["single", "multi"]:
+    """Whether a relaxation looks at single neurons or at several together."""
+    for name in parse(relaxation):
+        if name.kind in ("m", "p") or (name.kind in ("k-relu", "prima") and int(name.options["k"]) > 1):
+            return "multi"
+    return "single"
+
+
+def compared(measurement: Measurement, low: int, high: int) -> Inequality:
+    """The side of proposition 5.6 that a measurement speaks to, given low <= A <= high."""
+    a = f"{low:,}" if low == high else f"{low:,}..{high:,}"
+    m, sure = measurement, measurement.finished
+    if m.neurons == "multi":
+        verdict = "broken" if m.leaves > high else "kept" if sure and m.leaves <= low else "open"
+        statement = f"#Partition(BaB(M)) = {m.shown} <= A = {a}" if sure else f"#Partition(BaB(M)) {m.shown}, A = {a}"
+    else:
+        verdict = "kept" if high <= m.leaves else "broken" if sure and m.leaves < low else "open"
+        statement = f"A = {a} <= #Partition(BaB(S)) = {m.shown}" if sure else f"A = {a}, #Partition(BaB(S)) {m.shown}"
+    return Inequality(m.relaxation, m.branching, statement, verdict)
+
+
+def text(found: Comparison) -> str:
+    """For a terminal."""
+    lines = [table([COLUMNS, *(_row(m) for m in found.measurements)])]
+    if found.patterns is not None:
+        why = "" if found.patterns.finished else f": {found.patterns.reason}"
+        lines.append(f"A(f, X) = {found.patterns}  ({found.patterns.seconds:.2f} s){why}")
+    if found.convex is not None:
+        lines.append(_convex(*found.convex))
+    if found.inequalities:
+        rows = [
+            (f"{side.verdict}:", side.statement, f"({side.relaxation}, {side.branching})")
+            for side in found.inequalities
+        ]
+        lines.append("proposition 5.6 on this instance\n" + table(rows))
+    lines.append("exact: " + ", ".join(f"{name} = {value:.9g}" for name, value in found.values))
+    lines.append("conventions\n" + table([(f"{name}:", meaning) for name, meaning in found.conventions]))
+    stuck = [m for m in found.measurements if m.stuck]
+    lines += [f"{m.relaxation}, {m.branching}: {m.stuck} leaves miss the target by rounding" for m in stuck]
+    return "\n\n".join([*lines, *found.notes])
+
+
+def _convex(pieces: PolyhedralPartition, checked: Checked) -> str:
+    least = "" if pieces.finished else f" and {len(pieces.open_):,} open ones"
+    return (
+        f"{len(pieces.pieces):,} pieces that stay convex through every layer{least} (proposition 5.3), "
+        f"{pieces.seconds:.2f} s; P_1 is exact on {checked.exact:,} of {checked.pieces:,} that were checked, worst "
+        f"difference {checked.worst:.1e}"
+    )
+
+
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """Aligned columns: those that hold a number in every row but the first to the right."""
+    columns = list(zip(*rows, strict=True))
+    widths = [max(map(len, column)) for column in columns]
+    right = [
+        len(column) > 1 and all(cell.strip(">= ,.").replace(",", "").replace(".", "").isdigit() for cell in column[1:])
+        for column in columns
+    ]
+    pad = lambda cell, i: cell.rjust(widths[i]) if right[i] else cell.ljust(widths[i])  # noqa: E731
+    return "\n".join("  ".join(pad(cell, i) for i, cell in enumerate(row)).rstrip() for row in rows)
+
+
+def _row(m: Measurement) -> tuple[str, ...]:
+    return (
+        m.relaxation,
+        m.neurons,
+        m.branching,
+        m.shown,
+        f"{m.nodes:,}",
+        f"{m.empty:,}",
+        str(m.depth),
+        f"{m.root_gap:.6g}",
+        f"{m.seconds:.2f}",
+    )
+
+
+def data(found: Comparison, trees: bool = False) -> dict[str, Any]:
+    """What JSON holds: everything that `text` says, unrounded; with `trees`, every piece as well."""
+    patterns = found.patterns
+    return {
+        "conventions": dict(found.conventions),
+        "exact": dict(found.values),
+        "patterns": None
+        if patterns is None
+        else {
+            "low": patterns.low,
+            "high": patterns.high,
+            "finished": patterns.finished,
+            "seconds": round(patterns.seconds, 6),
+        },
+        "convex pieces": None if found.convex is None else _convex_data(*found.convex),
+        "measurements": [_measurement(m, trees) for m in found.measurements],
+        "proposition 5.6": [vars(side) for side in found.inequalities],
+        "notes": list(found.notes),
+        "seconds": round(found.seconds, 6),
+    }
+
+
+def _convex_data(pieces: PolyhedralPartition, checked: Checked) -> dict[str, Any]:
+    return {
+        "pieces": len(pieces.pieces),
+        "open": len(pieces.open_),
+        "checked": checked.pieces,
+        "exact": checked.exact,
+        "worst": checked.worst,
+        "seconds": round(pieces.seconds, 6),
+    }
+
+
+def dumped(found: Comparison, trees: bool = False) -> str:
+    """`data` as one JSON object."""
+    return json.dumps(data(found, trees), indent=2 if trees else None)
+
+
+def _measurement(m: Measurement, trees: bool) -> dict[str, Any]:
+    kept = ("relaxation", "neurons", "branching", "leaves", "nodes", "empty", "stuck", "depth", "root_gap", "finished")
+    found = {name: getattr(m, name) for name in kept} | {"seconds": round(m.seconds, 6)}
+    return found | ({"tree": _tree(m.tree)} if trees else {})
+
+
+def _tree(tree: Tree) -> list[dict[str, Any]]:
+    """One entry a piece: its parent, which side of the parent's cut it is, how it ended, and its own cut."""
+    pieces = []
+    for p in tree.pieces:
+        entry = {
+            "parent": p.parent,
+            "side": p.side,
+            "status": p.status,
+            "gap": p.gap if abs(p.gap) < float("inf") else None,
+        }
+        if p.cut is not None:
+            cut = p.cut
+            entry |= {"neuron": cut.neuron} if cut.neuron >= 0 else {"coordinate": cut.coordinate, "point": cut.point}
+        pieces.append(entry)
+    return pieces

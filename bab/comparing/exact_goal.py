@@ -1,0 +1,181 @@
+"""From an exactness notion to a `Goal`: what the bound of a measured tree has to reach.
+
+    min          the exact minimum over X of every row
+    max          the exact maximum
+    both         both
+    threshold    every row at least the threshold; of a property, one row of each unsafe set positive
+
+The exact values come from the mixed-integer oracle (`relaxations.exact`): what is aimed at is the value that it
+attains at a point. "Exact" then means that the least bound over all leaves is within `tolerance` of that value,
+absolutely or relative to it, whichever is more; a tree that ends proves by itself that the value is exact.
+
+A threshold that does not hold, or a property that is violated, has no partition that proves it: `BadInput` where the
+oracle finds that out in a short time. Where it does not, trees are grown all the same, and end `stuck` or not at all.
+Soundness: targets are heuristic, values at points; that a tree reaches them is proved, and then they are exact.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ...problems.errors import BadInput
+from ...problems.graph import Graph
+from ...problems.property import Polytope, UnsafeSet
+from ...relaxations.exact import ExactResult, boxes_from, feasible_unsafe
+from ...relaxations.lp.boxes import Box
+from ...relaxations.lp.model import Status
+from ...relaxations.root import root
+from .measured import Array, Goal
+
+NOTIONS = ("min", "max", "both", "threshold")
+BRIEF = 5.0  # seconds in which a threshold may turn out not to hold
+ABOVE = float(np.nextafter(0.0, 1.0))  # "positive" as a target
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """Rows rows f(x) + on_input x + constants that a comparison speaks of, and the unsafe sets they may come from."""
+
+    rows: Array  # (R, n_out)
+    constants: Array  # (R,)
+    on_input: Array | None = None  # (R, D)
+    unsafe: tuple[UnsafeSet, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Exact:
+    """A goal, and what its rows are in words with their exact values (name, value)."""
+
+    goal: Goal
+    values: tuple[tuple[str, float], ...]
+
+
+def rows_of(graph: Graph, unsafe: Sequence[UnsafeSet]) -> Measured:
+    """The rows of unsafe sets, each once; every output where there are none."""
+    if not unsafe:
+        return Measured(np.eye(graph.output_size), np.zeros(graph.output_size))
+    rows, constants = np.concatenate([u.rows for u in unsafe]), np.concatenate([u.constants for u in unsafe])
+    tied = any(u.on_input is not None for u in unsafe)
+    inputs = [np.zeros((len(u.rows), graph.input_size)) if u.on_input is None else u.on_input for u in unsafe]
+    return Measured(rows, constants, np.concatenate(inputs) if tied else None, tuple(unsafe))
+
+
+def goal_for(
+    graph: Graph,  # float64
+    inputs: Polytope,
+    measured: Measured,
+    exactness: str,
+    threshold: float | None,
+    tolerance: float,
+    backend: str = "highs",
+    deadline: float | None = None,
+) -> Exact:
+    """The goal of a notion. Raises `BadInput` for one that cannot be reached, and for an exact value that is not found
+    before `deadline` (of `time.perf_counter`)."""
+    _, pieces = root(graph, graph, torch.from_numpy(inputs.lower), torch.from_numpy(inputs.upper))
+    oracle = _Oracle(graph, inputs, measured, backend, deadline, boxes_from(graph, inputs, pieces, 0))
+    if exactness == "threshold" and threshold is None:
+        return _property(oracle)
+    if exactness == "threshold":
+        return _above(oracle, float(threshold))  # type: ignore[arg-type]
+    signs = {"min": (1.0,), "max": (-1.0,), "both": (1.0, -1.0)}[exactness]
+    rows, constants, on_input, targets, values = [], [], [], [], []
+    for sign in signs:
+        for r in range(len(measured.rows)):
+            value = oracle.least(r, sign)
+            rows.append(sign * measured.rows[r])
+            constants.append(sign * measured.constants[r])
+            on_input.append(None if measured.on_input is None else sign * measured.on_input[r])
+            targets.append(value)
+            values.append((f"{'min' if sign > 0 else 'max'} of row {r}", sign * value))
+    aims = np.array(targets)
+    goal = Goal(
+        np.array(rows),
+        np.array(constants),
+        aims,
+        tolerance * np.maximum(1.0, np.abs(aims)),
+        tuple((r,) for r in range(len(rows))),
+        None if measured.on_input is None else np.array(on_input),
+    )
+    return Exact(goal, tuple(values))
+
+
+@dataclass(frozen=True, eq=False)
+class _Oracle:
+    graph: Graph
+    inputs: Polytope
+    measured: Measured
+    backend: str
+    deadline: float | None
+    boxes: list[Box]
+
+    def least(self, r: int, sign: float) -> float:
+        """The exact minimum of sign times a row, as attained at a point; `BadInput` where it is not found."""
+        m, what = self.measured, f"the exact {'minimum' if sign > 0 else 'maximum'} of row {r}"
+        on_input = None if m.on_input is None else sign * m.on_input[r : r + 1]
+        found = self.margin(UnsafeSet(sign * m.rows[r : r + 1], sign * m.constants[r : r + 1], on_input))
+        if found.status is not Status.optimal or not np.isfinite(found.upper):
+            raise BadInput(
+                f"{what} was not found: the mixed-integer program ended between {found.lower:.9g} and "
+                f"{found.upper:.9g}; take more time, a smaller input set, or exactness=threshold"
+            )
+        return found.upper
+
+    def margin(self, unsafe: UnsafeSet, most: float | None = None) -> ExactResult:
+        """The least margin of an unsafe set, in half of the time that is left and no more than `most` seconds."""
+        left = None if self.deadline is None else max(1.0, (self.deadline - time.perf_counter()) / 2)
+        limit = min((s for s in (left, most) if s is not None), default=None)
+        options = {"backend": self.backend, "time_limit": limit, "bounds": list(self.boxes)}
+        found = feasible_unsafe(self.graph, self.inputs, unsafe, **options)
+        if np.isposinf(found.lower):
+            raise BadInput("the input set is empty: its half-spaces leave nothing of its box, so there is no partition")
+        return found
+
+
+def _property(oracle: _Oracle) -> Exact:
+    """One row of each unsafe set positive."""
+    m, groups, values, at = oracle.measured, [], [], 0
+    if not m.unsafe:
+        raise BadInput(
+            "exactness=threshold needs a threshold, or a property whose unsafe sets say what is to be proved"
+        )
+    for k, unsafe in enumerate(m.unsafe):
+        found = oracle.margin(unsafe, BRIEF)
+        if found.attained:
+            raise BadInput(
+                f"the property is violated: unsafe set {k} is reached with margin {found.upper:.6g}, so no partition "
+                "proves it; take exactness=min, max or both"
+            )
+        values.append(_said(f"least margin of unsafe set {k}", found))
+        groups.append(tuple(range(at, at + len(unsafe.rows))))
+        at += len(unsafe.rows)
+    aims = np.full(at, ABOVE)
+    return Exact(Goal(m.rows, m.constants, aims, np.zeros(at), tuple(groups), m.on_input), tuple(values))
+
+
+def _above(oracle: _Oracle, threshold: float) -> Exact:
+    """Every row at least the threshold."""
+    m, values = oracle.measured, []
+    for r in range(len(m.rows)):
+        on_input = None if m.on_input is None else m.on_input[r : r + 1]
+        found = oracle.margin(UnsafeSet(m.rows[r : r + 1], m.constants[r : r + 1], on_input), BRIEF)
+        if found.x is not None and found.upper < threshold:
+            raise BadInput(
+                f"the threshold {threshold:g} does not hold: row {r} is {found.upper:.9g} at some input, so no "
+                "partition proves it; take a lower one"
+            )
+        values.append(_said(f"min of row {r}", found))
+    aims = np.full(len(m.rows), threshold)
+    groups = tuple((r,) for r in range(len(aims)))
+    return Exact(Goal(m.rows, m.constants, aims, np.zeros(len(aims)), groups, m.on_input), tuple(values))
+
+
+def _said(what: str, found: ExactResult) -> tuple[str, float]:
+    """A value with its name: the exact one, or what is proved of it where that is not known yet."""
+    sure = found.status is Status.optimal and np.isfinite(found.upper)
+    return (what, found.upper) if sure else (f"{what}, not known but at least", found.lower)

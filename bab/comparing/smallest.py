@@ -1,0 +1,130 @@
+"""The smallest tree there is, for networks of few neurons.
+
+L(S), the fewest leaves of a tree below the piece whose decided neurons are S, is 1 where the piece is closed and
+
+    L(S) = min over undecided i of  L(S + (i, -)) + L(S + (i, +)),
+
+so the smallest tree over all branching orders, different ones in different branches included, is a search over sets of
+decisions and not over orders of them. Each set is bounded once. The search asks "is there a tree of at most k leaves?"
+for k = 1, 2, ..., and remembers for every set what was proved: that k leaves do not suffice, or how many do. A cut is
+dropped as soon as what is proved of both sides exceeds k; sets that no small tree passes through are never bounded.
+A piece that is proved empty has no leaf and counts 0, as in all trees here.
+
+There are up to 3^n sets, so this ends at about ten undecided neurons (`MOST`).
+
+Soundness: exact up to what closes a piece (outward rounded) and to what counts as undecided (see `measured`).
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field, replace
+
+from ...problems.errors import BadInput
+from .grow import Bounder
+from .measured import Cut, Known, Piece, Region, Tree
+
+MOST = 12  # undecided neurons at the root
+WIDE = 1 << 30  # more leaves than any tree has
+
+
+class TooSlow(Exception):
+    """The deadline passed."""
+
+
+@dataclass
+class _Fewest:
+    """What is proved of one set: at least `least` leaves; exactly so many where `cut` is known or it is a leaf."""
+
+    least: int
+    exact: bool = False
+    cut: Cut | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class _Search:
+    bounder: Bounder
+    deadline: float | None
+    found: dict[tuple[tuple[int, int], ...], _Fewest] = field(default_factory=dict)
+
+    def fewest(self, region: Region, most: int) -> int:
+        """The fewest leaves below the piece if that is at most `most`, otherwise a number beyond it that is proved."""
+        if self.deadline is not None and time.perf_counter() > self.deadline:
+            raise TooSlow
+        known = self.bounder.bound([region])[0]
+        entry = self.found.get(region.phases)
+        if entry is None:
+            entry = self.found[region.phases] = self._first(known, region)
+        if entry.exact or entry.least > most:
+            return entry.least
+        beyond = WIDE
+        for cut in self.bounder.cuts(region, known):
+            total = self._below(region, known, cut, min(most, beyond - 1))
+            if total < beyond:
+                beyond = total
+                if total <= most:
+                    entry.cut = cut
+                    if total == entry.least:
+                        break
+        entry.least, entry.exact = max(entry.least, beyond), beyond <= most
+        return entry.least
+
+    def _first(self, known: Known, region: Region) -> _Fewest:
+        if known.empty:
+            return _Fewest(0, True)
+        if self.bounder.goal.closed(known.values) or not self.bounder.cuts(region, known):
+            return _Fewest(1, True)
+        return _Fewest(1)
+
+    def _below(self, region: Region, known: Known, cut: Cut, most: int) -> int:
+        """The fewest leaves with this cut first, or a number beyond `most`."""
+        below, above = self.bounder.children(region, known, cut)
+        held = sum(self.found[c.phases].least for c in (below, above) if c.phases in self.found)
+        if held > most:
+            return held
+        one = self.fewest(below, most)
+        return one if one > most else one + self.fewest(above, most - one)
+
+
+def smallest(bounder: Bounder, deadline: float | None = None) -> tuple[Tree, int]:
+    """The smallest tree, and how many sets of decisions were bounded for it.
+
+    A tree that is not finished is the root alone, open: its search ended at `deadline` (of `time.perf_counter`). Raises
+    `BadInput` where more than `MOST` neurons are undecided, or pieces are boxes.
+    """
+    if bounder.pieces == "input":
+        raise BadInput("the smallest tree is searched over decided neurons; with pieces=input there is no end to cuts")
+    known = bounder.bound([bounder.root])[0]
+    count = 0 if known.empty else len(known.undecided)
+    if count > MOST and not bounder.goal.closed(known.values):
+        raise BadInput(
+            f"branching=optimal searches all trees, which is for at most {MOST} undecided neurons, and here are "
+            f"{count}; take a smaller input set or network, or branching=all"
+        )
+    search, most = _Search(bounder, deadline), 1
+    try:
+        while (fewest := search.fewest(bounder.root, most)) > most:
+            most = fewest
+    except TooSlow:
+        pieces = [Piece(0, -1, 0, "open", bounder.goal.gap(known.values), region=replace(bounder.root, boxes=None))]
+        return Tree(pieces, False, most), len(search.found)
+    return Tree(list(_written(search)), True, fewest), len(search.found)
+
+
+def _written(search: _Search):  # type: ignore[no-untyped-def]
+    """The tree that the search proved smallest, root first."""
+    bounder, number = search.bounder, 0
+    open_: list[tuple[int, int, int, Region]] = [(-1, 0, 0, bounder.root)]
+    while open_:
+        parent, side, depth, region = open_.pop()
+        known, entry = bounder.bound([region])[0], search.found[region.phases]
+        closed = known.empty or bounder.goal.closed(known.values)
+        gap, kept = bounder.goal.gap(known.values), replace(region, boxes=None)
+        if closed or entry.cut is None:
+            status = "empty" if known.empty else "closed" if closed else "stuck"
+            yield Piece(number, parent, depth, status, gap, None, side, kept)
+        else:
+            yield Piece(number, parent, depth, "split", gap, entry.cut, side)
+            below, above = bounder.children(region, known, entry.cut)
+            open_ += [(number, 1, depth + 1, above), (number, -1, depth + 1, below)]
+        number += 1

@@ -1,0 +1,140 @@
+"""The input set of a count: which polytopes it is, whether patterns can be counted on it, and its vertices.
+
+`open` patterns need an input set with an interior. For `all`, inputs whose lower and upper bounds agree are taken out
+of the network instead (`without_fixed`): the count over the other inputs is the count over the flat box.
+
+Soundness: exact, but for half-spaces: their cuts round like all others and are judged with the cells
+(`counting.proof`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ...kernels.double_description import UNITS, Polytopes, box, cut
+from ...problems.affine import Select
+from ...problems.errors import BadInput
+from ...problems.graph import Affine, Graph, Input
+from ...problems.load import load_property_for
+from ...problems.property import Polytope, Property
+from .search import Emit, Found
+
+InputSet = Polytope | Property | Sequence[Polytope] | tuple[Any, Any] | str | Path
+NARROW = 1e-12  # of the box: what half-spaces leave less of is flat
+
+
+def polytopes_of(graph: Graph, input_set: InputSet) -> list[Polytope]:
+    """The input polytopes, each once: of a property, of its file, of arrays (lower, upper), or as they are."""
+    if isinstance(input_set, str | Path | Property):
+        found = [case.inputs for case in load_property_for(graph, input_set).cases]
+    elif isinstance(input_set, Polytope):
+        found = [input_set]
+    elif isinstance(input_set, Sequence) and input_set and all(isinstance(p, Polytope) for p in input_set):
+        found = list(input_set)
+    elif isinstance(input_set, tuple) and len(input_set) == 2:
+        lower, upper = (np.asarray(side, dtype=np.float64).reshape(-1) for side in input_set)
+        found = [Polytope(lower, upper)]
+    else:
+        raise BadInput("an input set is a Polytope or several, a Property or its file, or arrays (lower, upper)")
+    if not found:
+        raise BadInput("the input set is empty: the property has no case that an input satisfies")
+    unique = {b"|".join(a.tobytes() for a in (p.lower, p.upper, p.normals, p.offsets)): p for p in found}
+    return list(unique.values())
+
+
+def check_input(graph: Graph, polytope: Polytope, cells: str) -> None:
+    """Raises `BadInput` where the box has no interior (`open`), no point, no end, or another size than the network."""
+    lower, upper = polytope.lower, polytope.upper
+    if len(lower) != graph.input_size or len(upper) != graph.input_size:
+        raise BadInput(
+            f"the input set has {len(lower)} lower and {len(upper)} upper bounds, but the network has "
+            f"{graph.input_size} inputs"
+        )
+    endless = np.flatnonzero(~(np.isfinite(lower) & np.isfinite(upper)))
+    if len(endless):
+        raise BadInput(f"the input set is unbounded: input {endless[0]} needs a finite lower and upper bound")
+    crossed = np.flatnonzero(lower > upper)
+    if len(crossed):
+        raise BadInput(f"the input set is empty: the lower bound of input {crossed[0]} exceeds its upper bound")
+    fixed = np.flatnonzero(lower == upper)
+    if len(fixed) and cells == "open":
+        raise BadInput(
+            f"the input set is flat: {len(fixed)} of {len(lower)} inputs are fixed, the first is input {fixed[0]}, so "
+            "no cell has an interior; widen it, or count with --cells all"
+        )
+
+
+def without_fixed(graph: Graph, polytope: Polytope) -> tuple[Graph, Polytope]:
+    """Network and input set in the inputs that are not fixed; the same patterns, in the same order of neurons."""
+    free = np.flatnonzero(polytope.lower < polytope.upper)
+    if len(free) == polytope.size or len(free) == 0:
+        return graph, polytope
+    place = torch.full((polytope.size,), -1)
+    place[free] = torch.arange(len(free))
+    rest = np.where(polytope.lower < polytope.upper, 0.0, polytope.lower)
+    whole = Affine((0,), (Select(place, len(free)),), torch.from_numpy(rest), "input")
+    shifted = [replace(node, inputs=tuple(i + 1 for i in node.inputs)) for node in graph.nodes[1:]]
+    reduced = Graph((Input(len(free)), whole, *shifted), (len(free),), graph.output_shape)
+    normals, offsets = polytope.normals[:, free], polytope.offsets - polytope.normals @ rest
+    return reduced, Polytope(polytope.lower[free], polytope.upper[free], normals, offsets)
+
+
+def lifted(emit: Emit, whole: Polytope) -> Emit:
+    """`emit` for cells of a network without its fixed inputs: it gets points of all inputs."""
+    free = whole.lower < whole.upper
+
+    def full(x: NDArray[np.float64] | None) -> NDArray[np.float64] | None:
+        if x is None:
+            return None
+        points = np.tile(whole.lower, (len(x), 1))
+        points[:, free] = x
+        return points
+
+    def inner(found: Found) -> None:
+        emit(replace(found, polytope=whole, points=full(found.points), vertices=full(found.vertices)))
+
+    return inner
+
+
+def vertices_of(polytope: Polytope, words: int, neurons: int) -> Polytopes:
+    """The polytope as the only cell, with `words` words of labels; its planes are numbered from `neurons` on.
+
+    Raises `BadInput` where the half-spaces leave nothing, or nothing with an interior.
+    """
+    d = polytope.size
+    cells = box(torch.as_tensor(polytope.lower), torch.as_tensor(polytope.upper), words, neurons)
+    for h, (normal, offset) in enumerate(zip(polytope.normals, polytope.offsets, strict=True)):
+        a, grid = torch.as_tensor(normal), 2.0**20
+        value = float(offset) - cells.points @ a
+        reach = float(abs(offset) + cells.points.abs().amax(0) @ a.abs())
+        numbers = torch.cat([a, torch.tensor([float(offset)], dtype=torch.float64)]) * grid
+        scale = float(cells.scale.max()) * grid
+        if not (bool((numbers.round() == numbers).all()) and reach * scale <= UNITS):
+            cells = cells.but(exact=torch.zeros_like(cells.exact), sure=torch.zeros_like(cells.sure))
+        tolerance = torch.where(cells.exact, 0.0, NARROW * reach)
+        sign = (value > tolerance).to(torch.int8) - (value < -tolerance).to(torch.int8)
+        held = sign[cells.vertex]
+        if not bool((held > 0).any()):
+            what = "flat: a half-space only touches" if bool((held == 0).any()) else "empty: its half-spaces exclude"
+            raise BadInput(f"the input set is {what} all that the other constraints leave, so nothing can be counted")
+        if not bool((held < 0).any()):
+            continue
+        wide = cells.but(
+            points=torch.cat([cells.points, value[:, None]], 1),
+            scale=torch.cat([cells.scale, torch.tensor([scale], dtype=torch.float64)]),
+        )
+        done = cut(wide, d, sign, neurons + 2 * d + h, d)
+        if len(done.crowded):
+            raise BadInput("the input set has more facets than patterns can be counted on; leave out half-spaces")
+        kept = done.polytopes.select(torch.nonzero(done.positive)[:, 0]).compact()
+        cells = kept.but(
+            points=kept.points[:, :d].contiguous(), scale=kept.scale[:d], strict=torch.zeros_like(kept.strict)
+        )
+    return cells

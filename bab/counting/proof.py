@@ -1,0 +1,205 @@
+"""Judging cells after the fact: is this pattern's cell exactly the polytope that the tree says it is?
+
+The tree (`counting.tree`) rounds, so its cells are claims. A cell of pattern s is the set where all N oriented
+pre-activations (affine there, `relaxations/forms.py`) and the constraints of the input set are >= 0. Its claim is a
+list of vertices, each with the planes it lies on. The claim is proved where, for every listed vertex v,
+
+1. exactly D planes are said to meet there, and their true normals A are independent: |I - B A| <= 1/2 for the computed
+   inverse B, with the error of A counted. Then the planes meet in one true point within 2 |B| |residual| of v;
+2. at that true point every other oriented function is > 0, by more than all errors together;
+
+and where the edges close: dropping one of a vertex's planes leaves D - 1, which exactly one other listed vertex has.
+By 1 and 2 the true points are vertices of the cell, each with D edges; each edge ends at a listed vertex; and the
+graph of a polytope is connected (Balinski 1961), so these are all the vertices, and the cell has an interior. Every
+neuron has a strict sign at all of them but for its own facets, hence one phase on the whole cell.
+
+Every cut divides a cell in two without a rest, so the leaves' cells cover the input set whatever was rounded. Where
+all leaves are proved, their patterns are therefore all the patterns there are, and no lower-dimensional one is missed:
+`open` and `all` agree. Degenerate cells (more than D planes at a vertex) cannot be proved this way; they are certain
+where the tree was free of rounding (`Polytopes.sure`), and else go to exact arithmetic (`counting.rational`).
+
+`witnessed` proves less of more cells: that the pattern exists, because at a point of its cell no sign is in doubt.
+
+Soundness: outward rounded.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ...kernels import bits
+from ...kernels.double_description import Polytopes
+from ...kernels.rounding import gamma
+from ...problems.property import Polytope
+from ...relaxations.forms import UNIT, pattern_forms
+from .tree import Plan, active
+
+NUMBERS = 4_000_000  # coefficients at once
+
+
+def proved(plan: Plan, cells: Polytopes, polytope: Polytope, until: int | None = None) -> Tensor:  # (C,) bool
+    """Which cells are certain, free of rounding or proved as above, for the first `until` neurons (default: all)."""
+    certain = cells.sure.clone()
+    lengths = cells.lengths
+    todo = ~certain & cells.full
+    if not bool(todo.any()):
+        return certain
+    skip = _skipped(plan, until)
+    for size in lengths[todo].unique().tolist():
+        alike = torch.nonzero(todo & (lengths == size))[:, 0]
+        numbers = (plan.graph.neurons + 1) * (plan.graph.input_size + 1) * 2 + size * (plan.graph.neurons + 8)
+        for part in alike.split(max(1, NUMBERS // numbers)):
+            certain[part] = _proved(plan, cells.select(part), polytope, skip, size)
+    return certain
+
+
+def _proved(plan: Plan, cells: Polytopes, polytope: Polytope, skip: Tensor, size: int) -> Tensor:
+    """Cells of `size` vertices each."""
+    count, d, neurons = len(cells), plan.graph.input_size, plan.graph.neurons
+    mask = cells.mask.reshape(count, size)
+    verdict = (bits.popcount(mask) == d).all(1) & _closed(mask, d)
+    here = torch.nonzero(verdict)[:, 0]
+    if len(here) == 0:
+        return verdict
+    mask = mask[here]
+    x = cells.points[:, :d].index_select(0, cells.vertex).reshape(count, size, d)[here]
+    planes = _planes(plan, active(plan, cells.select(here)), polytope, x.abs().amax(1))
+    incident = cells.planes[here].long()[:, None].expand(-1, size, -1).gather(2, _members(mask, d))  # (C, V, D)
+    away, regular = _distance(planes, x, incident.flatten(1))
+    # (x, 1, away) times (row, constant - 2 error, -2 steepness): the margin of every plane at every true vertex.
+    point = torch.cat([x, torch.ones_like(away)[..., None], away[..., None]], 2)
+    steep = planes.row.abs().sum(-1) + planes.slope_error
+    function = torch.cat([planes.row, (planes.constant - 2 * planes.error)[..., None], -2 * steep[..., None]], 2)
+    margin = torch.bmm(point, function.mT)
+    margin.scatter_(2, incident, torch.inf)
+    strict = (margin.amin(1) > 0) | planes.void
+    strict[:, :neurons] |= skip
+    verdict[here] = regular & strict.all(1)
+    return verdict
+
+
+def _distance(planes: _Planes, x: Tensor, incident: Tensor) -> tuple[Tensor, Tensor]:  # (C, V, D), (C, V D)
+    """How far the true vertices are at most, (C, V), and in which cells all of them are well defined, (C,)."""
+    count, size, d = x.shape
+    normal = planes.row.gather(1, incident[..., None].expand(-1, -1, d)).reshape(count, size, d, d)
+    constant, error, slope_error = (
+        t.gather(1, incident).reshape(count, size, d) for t in (planes.constant, planes.error, planes.slope_error)
+    )
+    inverse = _inverse(normal)
+    size_ = inverse.abs()
+    residual = ((normal @ x[..., None])[..., 0] + constant).abs() + error
+    away = 2 * (1 + 1e-9) * (size_ @ residual[..., None])[..., 0].amax(-1)
+    # |I - B A| in the row-sum norm; each row of A may be off by slope_error, and the product rounds.
+    steep = slope_error + 2 * gamma(d + 2, torch.float64) * normal.abs().sum(-1)
+    defect = (torch.eye(d, dtype=torch.float64) - inverse @ normal).abs().sum(-1) + (size_ @ steep[..., None])[..., 0]
+    near = away <= 1e-3  # so that errors, which are bounded a little beyond the vertices, hold there
+    return away, ((defect.amax(-1) <= 0.49) & near).all(1)
+
+
+def _inverse(normal: Tensor) -> Tensor:  # (C, V, D, D), an approximation; not finite where there is none
+    if normal.shape[-1] != 2:
+        return torch.linalg.inv_ex(normal).inverse
+    a, b, c, d = normal.flatten(2).unbind(-1)
+    return torch.stack([d, -b, -c, a], -1).reshape(normal.shape) / (a * d - b * c)[..., None, None]
+
+
+def _skipped(plan: Plan, until: int | None) -> Tensor:  # (N,) bool
+    """Neurons that need no look: later ones, and those that have the hyperplane of an earlier one."""
+    skip = torch.tensor([f != j for i in plan.graph.activations for j, f in enumerate(plan.twins[i].first)])
+    return skip if until is None else skip | (torch.arange(len(skip)) >= until)
+
+
+def _members(mask: Tensor, d: int) -> Tensor:  # (C, V) -> (C, V, D), the places of the D bits of each word
+    places = []
+    for _ in range(d):
+        lowest = mask & -mask
+        places.append(bits.place(lowest))
+        mask = mask ^ lowest
+    return torch.stack(places, 2)
+
+
+def _closed(mask: Tensor, d: int) -> Tensor:  # (C, V) -> (C,)
+    """Whether every vertex less one of its planes is exactly one other vertex less one of its planes."""
+    size = mask.shape[1]
+    if size * d % 2:
+        return torch.zeros(len(mask), dtype=torch.bool)
+    keys, rest = [], mask
+    for _ in range(d):
+        lowest = rest & -rest
+        keys.append(mask ^ lowest)
+        rest = rest ^ lowest
+    key = torch.cat(keys, 1).sort(1).values
+    twice = (key[:, 0::2] == key[:, 1::2]).all(1)
+    return twice & (key[:, 1:-1:2] != key[:, 2::2]).all(1)
+
+
+@dataclass(frozen=True, eq=False)
+class _Planes:
+    """All planes of each cell, row . x + constant >= 0 inside, numbered as the tree does: neurons, sides, half-spaces.
+
+    `void`: neurons that are identically zero and counted as inactive. The others as in `Forms`.
+    """
+
+    row: Tensor  # (C, Q, D)
+    constant: Tensor  # (C, Q)
+    error: Tensor  # (C, Q)
+    slope_error: Tensor  # (C, Q)
+    void: Tensor  # (C, Q) bool
+
+
+def _planes(plan: Plan, pattern: Tensor, polytope: Polytope, reach: Tensor) -> _Planes:
+    reach = reach * (1 + 1e-3) + 1e-3  # true vertices are that near, or the cell is not proved
+    forms = pattern_forms(plan.graph, pattern, reach)
+    sign = torch.where(pattern, 1.0, -1.0).to(torch.float64)
+    static, offset = input_planes(polytope)
+    count, more = len(pattern), (0, len(static))
+    beside = 2 * gamma(static.shape[1] + 3, torch.float64) * (reach @ static.abs().mT + offset.abs())
+    zero = (forms.row == 0).all(2) & (forms.constant == 0) & (forms.doubt == 0) & ~pattern
+    return _Planes(
+        torch.cat([forms.row * sign[..., None], static.expand(count, -1, -1)], 1),
+        torch.cat([forms.constant * sign, offset.expand(count, -1)], 1),
+        torch.cat([forms.error, beside], 1),
+        torch.nn.functional.pad(forms.slope_error, more),
+        torch.nn.functional.pad(zero, more),
+    )
+
+
+def input_planes(polytope: Polytope) -> tuple[Tensor, Tensor]:  # (2 D + H, D), (2 D + H,)
+    """The input set's constraints as row . x + constant >= 0: lower and upper side of each input, half-spaces."""
+    lower, upper, normals, offsets = (
+        torch.as_tensor(a) for a in (polytope.lower, polytope.upper, polytope.normals, polytope.offsets)
+    )
+    unit = torch.eye(len(lower), dtype=torch.float64)
+    sides = torch.stack([unit, -unit], 1).flatten(0, 1)
+    return torch.cat([sides, -normals]), torch.cat([torch.stack([-lower, upper], 1).flatten(), offsets])
+
+
+def witnessed(plan: Plan, cells: Polytopes, polytope: Polytope, until: int) -> Tensor:  # (C,) bool
+    """Which cells surely exist: at the mean of their vertices all signs of the first `until` neurons are certain."""
+    found = torch.zeros(len(cells), dtype=torch.bool)
+    d, neurons = plan.graph.input_size, plan.graph.neurons
+    static, offset = input_planes(polytope)
+    skip = _skipped(plan, until)
+    for part in torch.arange(len(cells)).split(max(1, NUMBERS // ((neurons + 1) * (d + 1) * 2))):
+        some = cells.select(part)
+        x = centres(some, d)
+        pattern = active(plan, some)
+        forms = pattern_forms(plan.graph, pattern, x.abs() * (1 + UNIT) + 1e-3)
+        value = (forms.row @ x[..., None])[..., 0] + forms.constant
+        value = torch.where(pattern, value, -value)
+        zero = (forms.row == 0).all(2) & (forms.constant == 0) & (forms.doubt == 0) & ~pattern
+        inside = x @ static.mT + offset - 2 * gamma(d + 3, torch.float64) * (x.abs() @ static.abs().mT + offset.abs())
+        strict = (value > forms.error) | zero | skip
+        found[part] = strict.all(1) & (inside > 0).all(1)
+    return found
+
+
+def centres(cells: Polytopes, d: int) -> Tensor:  # (C, D)
+    """The mean of each cell's vertices."""
+    x = cells.points[:, :d].index_select(0, cells.vertex)
+    lengths = cells.lengths
+    owner = torch.repeat_interleave(torch.arange(len(cells)), lengths)
+    return torch.zeros(len(cells), d, dtype=torch.float64).index_add_(0, owner, x) / lengths[:, None]

@@ -1,0 +1,251 @@
+"""The tree of activation patterns: layer by layer, neuron by neuron, all cells of a chunk at once.
+
+A cell is the part of the input set on which the neurons looked at so far have given phases. On it the next neuron's
+pre-activation is affine, so its least and greatest value are at vertices, and the values at vertices are the
+network's own (the network is continuous). A neuron that is positive at one vertex of a cell and negative at another
+cuts it in two (`kernels/double_description.py`); any other neuron has one phase on all of it. Nothing is sampled and
+no program is solved: every node of the tree is a cell that exists, so the work is proportional to their number.
+
+Values are carried as columns of the pool of points: a new vertex lies on a segment between two old ones, and all that
+is affine there is interpolated. Columns are dropped when no later node reads them.
+
+What counts. A neuron is active where its pre-activation is > 0. `open` counts patterns whose cell has a non-empty
+interior; a neuron that is zero on all of a cell is inactive there. `all` counts every pattern that some point of the
+input set has: beside the open ones those of faces on which pre-activations vanish.
+
+Tolerance. A value is taken for zero where it is at most TOLERANCE times the greatest that the sum's terms reach at any
+vertex of the chunk; a cell whose values stay below that is not split off. At points that are free of rounding the
+tolerance is zero. The tree is float64 arithmetic without a guarantee: `counting.proof` judges each cell afterwards.
+
+Two neurons of a layer with equal weights and biases are judged as one, and so are two with opposite ones where only
+interiors count (`Twins`): on their common hyperplane neither of them is active.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from ...kernels import bits
+from ...kernels.double_description import UNITS, Polytopes, cut
+from ...problems.activation import LeakyReLU
+from ...problems.errors import BadInput
+from ...problems.graph import Activation, Affine, Graph, Input
+from ...problems.matrix import matrix, roundings
+
+TOLERANCE = 1e-10
+ENTRIES, NUMBERS = 1_000_000, 8_000_000  # vertices of all cells, and numbers of the pool, in one chunk
+FINEST = 30  # weights that are multiples of 2^-FINEST may be free of rounding
+
+
+@dataclass(frozen=True, eq=False)
+class Chunk:
+    """Cells that wait at the same neuron: `node`'s entries before `neuron` are decided, and all nodes before it."""
+
+    cells: Polytopes
+    columns: dict[int, tuple[int, int]]  # node -> its columns in the pool
+    reach: dict[int, Tensor]  # node -> (n,) the greatest sum of absolute terms at any vertex
+    node: int
+    neuron: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Twins:
+    """For each neuron of a layer the first one with the same hyperplane, and whether its sign is opposite."""
+
+    first: list[int]
+    opposite: list[bool]
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """What the tree needs to know of a network, made once by `plan`."""
+
+    graph: Graph  # float64
+    last: int  # the last activation
+    users: dict[int, int]  # node -> the last node that reads it, up to `last`
+    twins: dict[int, Twins]  # activation -> its twins
+    grid: dict[int, float | None]  # affine node or activation -> 2^p such that weights are multiples of 2^-p
+    width: dict[int, int]  # node -> entries
+
+    @property
+    def words(self) -> int:
+        """Words of a cell's label: the first half says which neurons are active, the second which cut the cell."""
+        return 2 * self.half
+
+    @property
+    def half(self) -> int:
+        return max(1, -(-self.graph.neurons // bits.WORD))
+
+
+def plan(graph: Graph, faces: bool = False) -> Plan:
+    """`faces`: patterns of lower-dimensional cells will count. Raises `BadInput` for neurons that have no phases."""
+    graph = graph.to(torch.float64)
+    for node in graph.nodes:
+        if isinstance(node, Activation) and not isinstance(node.function, LeakyReLU):
+            raise BadInput(
+                f"activation '{node.name or node.function.name}' is a {node.function.name}, which has no phases: "
+                "activation patterns are counted for ReLU and LeakyReLU networks"
+            )
+        if not isinstance(node, Input | Affine | Activation):
+            raise BadInput(f"node '{node.name}' multiplies two values, so its network is not piecewise linear")
+    last = max(graph.activations, default=0)
+    users = {j: i for i, node in enumerate(graph.nodes[: last + 1]) for j in node.inputs}
+    grid = {i: _grid(node) for i, node in enumerate(graph.nodes[: last + 1]) if i}
+    twins = {i: _twins(graph, i, faces) for i in graph.activations}
+    return Plan(graph, last, users, twins, grid, {i: node.size for i, node in enumerate(graph.nodes)})
+
+
+def _grid(node: Affine | Activation) -> float | None:
+    if isinstance(node, Affine) and any(roundings(a) > 1 for a in node.operators):
+        return None  # folded weights stand for others that are near them
+    numbers = [torch.tensor([node.function.slope])] if isinstance(node, Activation) else [node.bias]
+    if isinstance(node, Affine):
+        numbers += [matrix(a).flatten() for a in node.operators]
+    flat = torch.cat([n.double() for n in numbers])
+    whole = lambda p: bool(((flat * 2.0**p).round() == flat * 2.0**p).all())  # noqa: E731
+    return next((2.0**p for p in range(FINEST + 1) if whole(p)), None) if whole(FINEST) else None
+
+
+def _twins(graph: Graph, i: int, faces: bool) -> Twins:
+    source = graph.nodes[graph.nodes[i].inputs[0]]
+    size = graph.nodes[i].size
+    if not isinstance(source, Affine) or any(roundings(a) > 1 for a in source.operators):
+        return Twins(list(range(size)), [False] * size)
+    rows = torch.cat([matrix(a) for a in source.operators] + [source.bias[:, None]], 1)
+    lead = rows.gather(1, (rows != 0).int().argmax(1, keepdim=True))[:, 0]
+    flip = (lead < 0) & (not faces)
+    rows = torch.where(flip[:, None], -rows, rows) + 0.0
+    seen: dict[bytes, int] = {}
+    first = [seen.setdefault(row.numpy().tobytes(), j) for j, row in enumerate(rows)]
+    return Twins(first, [bool(flip[j] != flip[f]) for j, f in enumerate(first)])
+
+
+def active(plan: Plan, cells: Polytopes) -> Tensor:  # (C, N) bool
+    """Which neurons are active in each cell."""
+    return bits.to_booleans(cells.labels[:, : plan.half].contiguous(), plan.graph.neurons)
+
+
+def cutting(plan: Plan, cells: Polytopes) -> Tensor:  # (C, N) bool
+    """The neurons whose hyperplanes cut the cell off from the input set, one after the other."""
+    return bits.to_booleans(cells.labels[:, plan.half :].contiguous(), plan.graph.neurons)
+
+
+def root(plan: Plan, cells: Polytopes) -> Chunk:
+    """The input set, before any neuron."""
+    size = cells.points.abs().amax(0)
+    return Chunk(cells, {0: (0, plan.graph.input_size)}, {0: size}, 1)
+
+
+def advance(
+    plan: Plan, chunk: Chunk, faces: bool, deadline: float | None, passed: dict[int, int] | None = None
+) -> list[Chunk]:
+    """Takes a chunk on until it is complete (`finished`), too large (then it is two), or the time is over.
+
+    `passed` counts, for each activation node, the cells that have come through it.
+    """
+    while not finished(plan, chunk):
+        node = plan.graph.nodes[chunk.node]
+        if isinstance(node, Affine):
+            chunk = _affine(plan, chunk, node)
+        else:
+            chunk = _activation(plan, chunk, node, faces, deadline)
+            if chunk.node <= plan.last and chunk.neuron > 0:  # too large, or too late
+                return halves(chunk) if large(chunk) else [chunk]
+            if passed is not None:
+                passed[chunk.node - 1] = passed.get(chunk.node - 1, 0) + len(chunk.cells)
+        if large(chunk):
+            return halves(chunk)
+        if deadline is not None and time.monotonic() > deadline:
+            return [chunk]
+    return [chunk]
+
+
+def finished(plan: Plan, chunk: Chunk) -> bool:
+    return chunk.node > plan.last
+
+
+def large(chunk: Chunk) -> bool:
+    return len(chunk.cells) > 1 and (len(chunk.cells.vertex) > ENTRIES or chunk.cells.points.numel() > NUMBERS)
+
+
+def halves(chunk: Chunk) -> list[Chunk]:
+    """The chunk in two, those with the same first neurons together; the pool is divided as well."""
+    half = len(chunk.cells) // 2
+    order = torch.arange(len(chunk.cells))
+    return [replace(chunk, cells=chunk.cells.select(part).compact()) for part in (order[:half], order[half:])]
+
+
+def _with_columns(plan: Plan, chunk: Chunk, new: Tensor, reach: Tensor, scale: Tensor, exact: bool) -> Chunk:
+    """The chunk after its node, whose values are `new`; columns that nobody reads any more go."""
+    i, cells = chunk.node, chunk.cells
+    kept = [j for j in chunk.columns if j == 0 or plan.users.get(j, 0) > i]
+    slices = [torch.arange(*chunk.columns[j]) for j in kept]
+    index = torch.cat(slices)
+    old = cells.points if len(index) == cells.points.shape[1] else cells.points.index_select(1, index)
+    columns, begin = {}, 0
+    for j in [*kept, i]:
+        columns[j] = (begin, begin + plan.width[j])
+        begin += plan.width[j]
+    points = torch.cat([old, new], 1)
+    cells = cells.but(points=points, scale=torch.cat([cells.scale[index], scale]))
+    if not exact and bool(cells.exact.any()):
+        cells = cells.but(exact=torch.zeros_like(cells.exact), sure=torch.zeros_like(cells.sure))
+    return Chunk(cells, columns, {j: chunk.reach[j] for j in kept} | {i: reach}, i + 1)
+
+
+def _affine(plan: Plan, chunk: Chunk, node: Affine) -> Chunk:
+    cells = chunk.cells
+    if plan.users.get(chunk.node, 0) == 0:
+        return replace(chunk, node=chunk.node + 1)
+    values = [cells.points[:, slice(*chunk.columns[j])] for j in node.inputs]
+    new = node.apply(values)
+    reach = node.bias.abs()
+    for operator, value in zip(node.operators, values, strict=True):
+        reach = reach + operator.magnitude().apply(value.abs().amax(0))
+    factor = plan.grid[chunk.node]
+    scale = max(float(cells.scale[slice(*chunk.columns[j])].max()) for j in node.inputs) * (factor or 1.0)
+    exact = factor is not None and scale < 2.0**200 and bool((reach * scale <= UNITS).all())
+    return _with_columns(plan, chunk, new, reach, torch.full_like(node.bias, scale), exact)
+
+
+def _activation(plan: Plan, chunk: Chunk, node: Activation, faces: bool, deadline: float | None) -> Chunk:
+    """All neurons of a layer from `chunk.neuron` on; stops between two where the chunk is large or the time over."""
+    i, source = chunk.node, node.inputs[0]
+    begin, end = chunk.columns[source]
+    offset, twins = plan.graph.offsets[i], plan.twins[i]
+    for j in range(chunk.neuron, node.size):
+        cells = _neuron(plan, chunk, begin, j, twins, chunk.reach[source], offset, faces)
+        chunk = replace(chunk, cells=cells, neuron=j + 1)
+        if j + 1 < node.size and (large(chunk) or (deadline is not None and time.monotonic() > deadline)):
+            return chunk
+    z = chunk.cells.points[:, begin:end]
+    factor = plan.grid[i] or 1.0
+    scale = chunk.cells.scale[begin:end] * factor
+    value = node.function.value(z)
+    reach = value.abs().amax(0)
+    exact = plan.grid[i] is not None and bool((reach * scale <= UNITS).all())
+    return _with_columns(plan, replace(chunk, neuron=0), value, reach, scale, exact)
+
+
+def _neuron(
+    plan: Plan, chunk: Chunk, begin: int, j: int, twins: Twins, reach: Tensor, offset: int, faces: bool
+) -> Polytopes:
+    """The cells cut by one neuron, with its phase among their labels."""
+    cells, first = chunk.cells, twins.first[j]
+    value = cells.points[:, begin + first]
+    tolerance = torch.where(cells.exact, 0.0, TOLERANCE * float(reach[first]))
+    sign = (value > tolerance).to(torch.int8) - (value < -tolerance).to(torch.int8)
+    if twins.opposite[j]:
+        sign = -sign
+    done = cut(cells, begin + first, sign, offset + j, plan.graph.input_size, faces)
+    labels = done.polytopes.labels if done.polytopes is not cells else cells.labels.clone()
+    bits.set_bit(labels, offset + j, done.positive)
+    if len(done.crowded):  # both bits of a neuron that should have cut say that the pattern is not known
+        raise BadInput("a cell has more than 62 facets, which is more than this counter keeps")
+    if done.polytopes is not cells:
+        bits.set_bit(labels, offset + j + plan.half * bits.WORD, done.halved)
+    return done.polytopes.but(labels=labels)
