@@ -1,7 +1,7 @@
 """The counter of activation patterns beside relucent, a public exact enumerator of ReLU regions (AGPL, on PyPI).
 
-    python -m venv /tmp/relucent && /tmp/relucent/bin/pip install torch relucent
-    python scripts/bench_count.py --relucent /tmp/relucent/bin/python [--bench DIR] --out docs/measured/DATE-count.json
+    python -m venv other && other/bin/pip install torch relucent
+    python scripts/bench_count.py --relucent other/bin/python [--bench DIR] --out docs/measured/DATE-count.json
 
 relucent runs in its own environment and process and is never imported here. Networks are like those of its README:
 dense, PyTorch's default initialisation, fixed seeds; the input set is the cube [-R, R]^D, which relucent takes as

@@ -9,7 +9,7 @@ polytope {x in [0,1]^n : x_i >= x_j where i is above j}. On it
 
 So the triangle's upper bound is a linear function plus the number of incomparable pairs; it is greatest at a vertex of
 the order polytope, which is the indicator of an up-set (Stanley 1986): a bound takes a look at 2^n sets and no linear
-program, in whole numbers. `tests/test_complexity.py` holds this against the linear programs of `bab.comparing.measures`.
+program, in whole numbers. `tests/test_complexity.py` holds this against the linear programs of `comparing.measures`.
 
 `leaves` decides the first incomparable pair in lexicographic order until the bound is the maximum floor(n/2) ceil(n/2);
 `fewest` finds the smallest tree by going through all partial orders (130,023 of six elements).
