@@ -16,7 +16,7 @@ holds one of them; S are ibp, deeppoly, crown, alpha-crown, triangle, and k = 1.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
 PIECES = ("activation", "input", "polyhedral")
 INTERVALS = ("tight", "crown")
+INTERRUPTED = "interrupted: the trees that are missing were not grown"
 
 
 @torch.no_grad()
@@ -65,6 +66,7 @@ def partition(
     seed: int = 0,
     backend: str = "highs",
     example_input: torch.Tensor | None = None,
+    progress: Callable[[str], None] | None = None,
 ) -> Comparison:
     """Branch-and-bound trees until a bound is exact, one a relaxation and rule, beside A(f, X).
 
@@ -77,6 +79,9 @@ def partition(
     of the count's samples.
     `convex`: also find pieces that stay convex through every layer (`polyhedral`), and hold P_1 against the exact
     values on each.
+
+    `progress` is told a sentence when a tree is grown. Ctrl-C ends the comparison with the trees that are: the last of
+    its `notes` is then INTERRUPTED.
 
     Raises `BadInput` for networks that are not piecewise linear, unknown names, and goals that cannot be reached.
     """
@@ -91,12 +96,19 @@ def partition(
     found, notes, jobs = [], [], len(relaxations) * len(rules)
     patterns = _counted(graph, inputs, cells, seed, _deadline(end, jobs + convex + 1)) if count else None
     pieces_5_3 = _convex(graph, inputs, _deadline(end, jobs + 1)) if convex else None
-    with full_products():
-        for name in relaxations:
-            bounder = _bounder(graph, exact, inputs, name, pieces, intervals == "tight", backend)
-            for rule in rules:
-                found.append(_measured(bounder, name, rule, _deadline(end, jobs - len(found))))
-            notes += [f"{name}: {note}" for note in getattr(bounder.measure, "notes", ())]
+    tell = progress or (lambda _: None)
+    if patterns is not None:
+        tell(f"A(f, X) = {patterns} ({patterns.seconds:.2f} s)")
+    try:
+        with full_products():
+            for name in relaxations:
+                bounder = _bounder(graph, exact, inputs, name, pieces, intervals == "tight", backend)
+                for rule in rules:
+                    found.append(_measured(bounder, name, rule, _deadline(end, jobs - len(found))))
+                    tell(f"{name}, {rule}: {found[-1].leaves} leaves ({found[-1].seconds:.2f} s)")
+                notes += [f"{name}: {note}" for note in getattr(bounder.measure, "notes", ())]
+    except KeyboardInterrupt:
+        notes.append(INTERRUPTED)
     conventions = _conventions(exactness, threshold, tolerance, pieces, branching, intervals, cells, relaxations)
     sides = () if patterns is None else tuple(compared(m, patterns.low, patterns.high) for m in found)
     seconds = time.perf_counter() - start

@@ -21,7 +21,7 @@ from partita.bab.comparing.measured import Cut, Goal, Region, affine_forms, bise
 from partita.bab.comparing.measures import boxes_of, measure_for
 from partita.bab.comparing.pictures import leaf_of, pre_activations
 from partita.bab.comparing.smallest import smallest
-from partita.bab.partition import partition
+from partita.bab.partition import INTERRUPTED, partition
 from partita.problems.errors import BadInput
 from partita.problems.library import barrier, maximum, pairwise_differences, random_network
 from partita.problems.property import Polytope, box_property
@@ -344,3 +344,29 @@ def test_a_property_with_several_input_sets_asks_for_one():
         partition(barrier(2), prop, ["triangle"], count=False)
     found = partition(barrier(2), prop, ["triangle"], case=1, count=False)
     assert found.inputs is cases[1].inputs
+
+
+def test_an_interrupt_keeps_the_trees_that_are(tmp_path, monkeypatch, capsys):
+    (tmp_path / "max.onnx").write_bytes(graph_to_onnx(maximum(3)))
+    (tmp_path / "box.vnnlib").write_text(
+        "".join(f"(declare-const X_{i} Real)\n" for i in range(3))
+        + "(declare-const Y_0 Real)\n"
+        + "".join(f"(assert (>= X_{i} 0.0))\n(assert (<= X_{i} 1.0))\n" for i in range(3))
+        + "(assert (>= Y_0 2.0))\n"
+    )
+    calls = []
+
+    def interrupted(bounder, rule, deadline):
+        calls.append(rule)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return grow(bounder, rule, deadline)
+
+    monkeypatch.setattr("partita.bab.partition.grow", interrupted)
+    files = [str(tmp_path / "max.onnx"), str(tmp_path / "box.vnnlib")]
+    code = cli.run(["partition", *files, "--relaxations", "triangle", "--json", "--out", str(tmp_path / "out")])
+    said = capsys.readouterr()
+    assert code == 130 and len(calls) == 2
+    assert [tree["branching"] for tree in json.loads(said.out)["measurements"]] == ["first"]
+    assert INTERRUPTED in json.loads(said.out)["notes"] and "triangle, first:" in said.err
+    assert (tmp_path / "out" / "tables.json").is_file()

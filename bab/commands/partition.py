@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ...problems.errors import BadInput
 from ...relaxations.names import parse
-from .arguments import Parser, exist
+from .arguments import Parser, exist, say
 
 
 def run(argv: list[str]) -> int:
@@ -46,7 +46,7 @@ def run(argv: list[str]) -> int:
     if options.out is not None and options.out.exists() and not options.out.is_dir():
         raise BadInput(f"--out {options.out} is a file, not a folder")
     from ..comparing.comparison import dumped, text
-    from ..partition import partition
+    from ..partition import INTERRUPTED, partition
 
     found = partition(
         options.network,
@@ -59,6 +59,7 @@ def run(argv: list[str]) -> int:
         cells=options.cells,
         count=not options.no_count,
         convex=options.convex,
+        progress=say,
         **numbers,
     )
     print(dumped(found) if options.json else text(found))
@@ -66,7 +67,7 @@ def run(argv: list[str]) -> int:
         from ..comparing.pictures import write
 
         write(found, options.out)
-    return 0
+    return 130 if INTERRUPTED in found.notes else 0
 
 
 def relaxation_list(text: str) -> list[str]:
