@@ -17,7 +17,8 @@ from contextlib import contextmanager
 import torch
 
 from partita.kernels import dot as dots
-from partita.kernels import polytope, rows, substitute
+from partita.kernels import hull, polytope, rows, substitute
+from partita.kernels.octahedron import octahedron
 from partita.kernels.rounding import gamma
 
 DTYPES = (torch.float32, torch.float64)
@@ -40,7 +41,7 @@ def draw(seed: int, device: str, dtype: torch.dtype):
 @contextmanager
 def chosen(choose):
     """Within it `choose` says which calls are fused."""
-    modules = (dots, substitute, polytope, rows)
+    modules = (dots, substitute, polytope, rows, hull)
     before = [module.fused for module in modules]
     for module in modules:
         module.fused = choose
@@ -273,10 +274,95 @@ def whole_bounds(device: str) -> None:
             assert (fast[0].double().cpu() <= graph(x).amin(0) + 1e-12).all()
 
 
-CASES = {
-    f.__name__: f
-    for f in (sums, box_minimum, substituted, what_is_not_finite_shows, pulled, added_tensors, whole_bounds)
-}
+def proofs(template, limits, slope: float, on_post, on_pre):
+    """Offsets of rows over groups, by Triton and by the reference, and which groups are proved empty."""
+    group = hull._grouped(template, limits, slope)
+    with everywhere([]):
+        found, empty = hull.proved(template, group, slope, on_post, on_pre)
+    with reference():
+        slow, same = hull.proved(template, group, slope, on_post, on_pre)
+    assert found.shape == slow.shape == on_post.shape[:2] and torch.equal(empty, same)
+    return found, slow, empty
+
+
+def hull_offsets(device: str) -> None:
+    """Rows of hulls of all kinds: the reference's offsets, up to which of the corners that tie is taken; they hold."""
+    from test_hull import KINDS, LEAKY, exact_maximum, images, up
+
+    for size in (1, 2, 3, 4):
+        template = octahedron(size).to(device)
+        for number, kind in enumerate(KINDS if size < 4 else ("flat", "half known")):
+            limits, z = images(size, 2 if size < 4 else 1, kind, number)
+            limits, z = up(limits, DTYPES[number % 2]).to(device), z.to(device)
+            slope = (0.0, LEAKY, 1 / 3)[number % 3]
+            with reference():
+                rows_of = hull.relu_hulls(template, limits, slope)
+            pick = torch.arange(0, rows_of.offset.shape[1], max(1, rows_of.offset.shape[1] // 6), device=device)[-7:]
+            on_post, on_pre = rows_of.on_post[:, pick].double(), rows_of.on_pre[:, pick].double()
+            found, slow, empty = proofs(template, limits, slope, on_post, on_pre)
+            scale = z.abs().amax((1, 2)).clamp(min=1e-300)[:, None]
+            assert torch.equal(found.isfinite(), slow.isfinite()) and not empty.any()
+            error = ((found - slow) / scale)[found.isfinite()].abs()
+            assert (error <= 1e-7).all() and (error > 1e-14).double().mean() <= 0.25, (size, kind, error)
+            y = torch.maximum(z, slope * z)
+            value = torch.matmul(y, on_post.mT) + torch.matmul(z, on_pre.mT)
+            assert ((value - found[:, None]) / scale[..., None] <= 1e-13).all(), (size, kind)
+            if size < 3 and kind != "half known":
+                for one in range(2):
+                    exact = exact_maximum(
+                        template, *(t[one].cpu() for t in (limits,)), slope, on_post[one], on_pre[one]
+                    )
+                    assert all(mine >= true for mine, true in zip(found[one].tolist(), exact, strict=True)), (
+                        size,
+                        kind,
+                    )
+
+
+def hull_offsets_of_bad_groups(device: str) -> None:
+    """An empty group, one without limits, one of NaN, and rows that are not finite, beside one that is well."""
+    for size in (1, 2, 3):
+        template = octahedron(size).to(device)
+        limits = torch.ones(4, len(template), dtype=torch.float64, device=device)
+        limits[1] = -1.0
+        limits[2] = torch.inf
+        limits[3] = torch.nan
+        on_post = torch.eye(size, dtype=torch.float64, device=device)[:1].repeat(4, 5, 1)
+        on_pre = torch.zeros_like(on_post)
+        on_pre[:, 1] = torch.nan
+        on_post[:, 2, -1] = torch.inf
+        on_post[:, 3] = 0
+        on_post[:, 4] = -1
+        found, slow, empty = proofs(template, limits, 0.0, on_post, on_pre)
+        assert empty.tolist() == [False, True, False, False] and (found[1] == -torch.inf).all()
+        assert found[0, 0] == slow[0, 0] and 1 <= found[0, 0] <= 1 + 1e-7
+        assert torch.equal(found[0, 3:], slow[0, 3:]) and (found[0, 3:] >= 0).all() and (found[0, 3:] < 1e-7).all()
+        assert not found[[0, 2, 3], 1:3].isfinite().any() and not found[2:].isfinite().any()
+        assert torch.equal(found.isfinite(), slow.isfinite())
+
+
+def whole_hulls(device: str) -> None:
+    """Both versions end in the same rows; the proof is called once a chunk."""
+    from test_hull import excess, images, up
+
+    template = octahedron(2).to(device)
+    limits, z = images(2, 5, "general", 0)
+    limits[3] = -1.0
+    for dtype in DTYPES:
+        given, calls = up(limits, dtype).to(device), []
+        with everywhere(calls):
+            found = hull.relu_hulls(template, given, chunk=2)
+        with reference():
+            slow = hull.relu_hulls(template, given, chunk=2)
+        assert len(calls) == 3 and (found.offset[3] == -1).all()
+        for mine, theirs in zip(found, slow, strict=True):
+            assert mine.dtype is dtype and torch.allclose(mine, theirs, rtol=1e-6, atol=1e-6)
+        well = [0, 1, 2, 4]
+        assert excess(hull.Hulls(*(part[well].cpu() for part in found)), z[well], 0.0) <= 1e-13
+
+
+BOUNDS = (sums, box_minimum, substituted, what_is_not_finite_shows, pulled, added_tensors, whole_bounds)
+HULLS = (hull_offsets, hull_offsets_of_bad_groups, whole_hulls)
+CASES = {f.__name__: f for f in (*BOUNDS, *HULLS)}
 
 
 def run(case: str, device: str) -> None:

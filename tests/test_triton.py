@@ -91,7 +91,7 @@ def compiled(function, capability: int, pointer: str, fixed: dict, aligned: bool
         elif n in ("count", "size", "most") or n.endswith(("_piece", "_row")):
             signature[n] = "i32"
         else:
-            signature[n] = "*i32" if n == "touching" else f"*{pointer}"
+            signature[n] = {"touching": "*i32", "on": "*u8", "vacant": "*u8"}.get(n, f"*{pointer}")
     place = function.arg_names.index
     constants = {(place(n),): value for n, value in fixed.items()}
     free = [n for n, kind in signature.items() if kind not in ("constexpr", "fp32") and n not in ("count", "most")]
@@ -125,6 +125,23 @@ def test_every_kernel_compiles(kernel, capability, pointer, tmp_path, monkeypatc
         assert ("f64" in text) == (pointer == "fp64") and "st.global" in text
         assert "ftz" not in text and "div.full" not in text  # denormals kept, no approximate division
         assert wide == 64 or ".v4." in text or (pointer == "fp64" and ".v2." in text)  # aligned: wide readings
+
+
+@needs_triton
+@pytest.mark.skipif(os.environ.get("TRITON_INTERPRET") == "1", reason="the interpreter has replaced the compiler")
+@pytest.mark.parametrize("size, places", ((1, 3), (2, 13), (3, 79), (4, 377)))
+@pytest.mark.parametrize("capability", (80, 90))
+def test_the_proof_of_hulls_compiles(capability, size, places, tmp_path, monkeypatch):
+    """With the tiles that groups of each size get; no number of it is narrower than float64."""
+    from partita.kernels.triton import hull
+
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    (programs,), fixed = hull.launch(10, 57, places, size)
+    assert fixed["WIDE"] >= places and programs * fixed["HIGH"] >= 570 and fixed["WIDE"] * fixed["HIGH"] <= hull.ENTRIES
+    del fixed["num_warps"]
+    text = compiled(hull._offsets, capability, "fp64", fixed, True)
+    assert "f32" not in text and "atom." not in text and ".local" not in text
+    assert "fma.rn.f64" in text and "st.global" in text
 
 
 def test_lanes_keep_to_the_depth_that_dot_states():
@@ -229,9 +246,9 @@ def test_the_measurement_calls_every_kernel_and_refuses_without_a_device():
     for case in cases:
         found, again = case.fused(), case.plain()
         for mine, theirs in zip(found, again, strict=True) if isinstance(found, tuple) else [(found, again)]:
-            assert torch.equal(mine, theirs) and mine.shape[:2] == (2, 3)
+            assert torch.equal(mine, theirs) and mine.shape[:2] == ((6, 57) if "hulls" in case.name else (2, 3))
         assert case.entries >= 2 * 3 * 70 and case.operations >= case.entries
-    assert len({case.name for case in cases}) == len(cases) == 7
+    assert len({case.name for case in cases}) == len(cases) == 8
     if not torch.cuda.is_available():
         done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True)
         assert done.returncode == 1 and "no CUDA device" in done.stderr and done.stdout == ""

@@ -153,7 +153,34 @@ def cases(pieces: int, count: int, size: int, dtype, device: str = "cuda") -> li
             *both(lambda: rows.pull(price, layer)),
             *(entries + price.numel(), 2 * layer.most * entries),
         ),
+        proof(pieces * count, dtype, device),
     ]
+
+
+def proof(groups: int, dtype, device: str) -> Case:
+    """The offsets of the rows that groups of three neurons get, in float64 whatever `dtype`; a chunk of groups at most.
+
+    Bytes and operations as counted in `kernels/triton/hull.py`; an orthant that a group is proved to miss has none.
+    """
+    import torch
+
+    from partita.kernels import hull
+    from partita.kernels.octahedron import empty_orthants, octahedron
+
+    template = octahedron(GROUP).to(device)
+    random = torch.Generator(device).manual_seed(0)
+    draw = lambda *shape: torch.randn(*shape, generator=random, device=device, dtype=torch.float64)  # noqa: E731
+    groups = min(groups, 8192)
+    image, middle = draw(groups, GROUP, 6), 0.7 * draw(groups, GROUP)
+    limits = (template.normals @ image).abs().sum(-1) + middle @ template.normals.T
+    rows = hull.relu_hulls(template, limits)
+    group = hull._grouped(template, limits, 0.0)
+    call = lambda: hull.proved(template, group, 0.0, rows.on_post, rows.on_pre)[0]  # noqa: E731
+    k, count, places = GROUP, rows.offset.shape[1], group.corners.z.shape[1]
+    moved = groups * (8 * count * (2 * k + 1) + 8 * places * (k + k * (2 * k + 1)) + places * 2**k)
+    met = int((~empty_orthants(template, limits)).sum())
+    operations = met * count * (places * (2 * k + 3) + 6 * k * k + 16 * k)
+    return Case(f"{groups} hulls, offsets", call, call, moved * 8 / torch.finfo(dtype).bits, operations)
 
 
 def timed(work: Callable[[], object], seconds: float) -> float:
