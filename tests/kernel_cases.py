@@ -319,24 +319,27 @@ def hull_offsets(device: str) -> None:
 
 
 def hull_offsets_of_bad_groups(device: str) -> None:
-    """An empty group, one without limits, one of NaN, and rows that are not finite, beside one that is well."""
+    """An empty group, groups open on all sides or one or of NaN, rows that are not finite, beside one that is well."""
     for size in (1, 2, 3):
         template = octahedron(size).to(device)
-        limits = torch.ones(4, len(template), dtype=torch.float64, device=device)
+        limits = torch.ones(5, len(template), dtype=torch.float64, device=device)
         limits[1] = -1.0
         limits[2] = torch.inf
         limits[3] = torch.nan
-        on_post = torch.eye(size, dtype=torch.float64, device=device)[:1].repeat(4, 5, 1)
+        limits[4, template.normals[:, 0] < 0] = torch.inf
+        on_post = torch.eye(size, dtype=torch.float64, device=device)[:1].repeat(5, 5, 1)
         on_pre = torch.zeros_like(on_post)
         on_pre[:, 1] = torch.nan
         on_post[:, 2, -1] = torch.inf
         on_post[:, 3] = 0
         on_post[:, 4] = -1
         found, slow, empty = proofs(template, limits, 0.0, on_post, on_pre)
-        assert empty.tolist() == [False, True, False, False] and (found[1] == -torch.inf).all()
+        assert empty.tolist() == [False, True, False, False, False] and (found[1] == -torch.inf).all()
         assert found[0, 0] == slow[0, 0] and 1 <= found[0, 0] <= 1 + 1e-7
         assert torch.equal(found[0, 3:], slow[0, 3:]) and (found[0, 3:] >= 0).all() and (found[0, 3:] < 1e-7).all()
-        assert not found[[0, 2, 3], 1:3].isfinite().any() and not found[2:].isfinite().any()
+        assert not found[[0, 2, 3, 4], 1:3].isfinite().any() and not found[2:4].isfinite().any()
+        # 0 <= y_1 <= 1 in the open group too, but 0 times infinity is no bound on the orthant where it is open.
+        assert found[4, 0].isnan() and found[4, 3].isnan()
         assert torch.equal(found.isfinite(), slow.isfinite())
 
 

@@ -142,6 +142,7 @@ def test_the_proof_of_hulls_compiles(capability, size, places, tmp_path, monkeyp
     text = compiled(hull._offsets, capability, "fp64", fixed, True)
     assert "f32" not in text and "atom." not in text and ".local" not in text
     assert "fma.rn.f64" in text and "st.global" in text
+    assert "setp.nan.f64" in text  # maxima keep NaN, which the interpreter's always do
 
 
 def test_lanes_keep_to_the_depth_that_dot_states():
