@@ -12,7 +12,7 @@ Soundness: outward rounded, as its parts are: what is proved with some neurons d
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import log2
 
@@ -43,11 +43,15 @@ class Base:
     pre_lower: Tensor
     pre_upper: Tensor
     joint: Joint | None
-    precise: Joint | None  # the rows in float64
     depth: int = 0
     pieces: int = 0  # that it was derived for
     waiting: int = 0  # of them, that have not been bounded on it yet
     raised: float = 0.0  # how far it raised the bounds of the others, in all
+
+    @property
+    def bytes(self) -> int:
+        """Memory that it holds."""
+        return 2 * self.pre_lower.numel() * self.pre_lower.element_size() + (self.joint.bytes if self.joint else 0)
 
 
 def until(deadline: float | None) -> float:
@@ -76,7 +80,7 @@ def objectives(goals: Goals, index: Tensor) -> Rows:  # (K,)
     return Rows(rows.coefficients.flatten(0, 1)[None], rows.constants.flatten(0, 1)[None], on_input)
 
 
-def kin(open_: Record, base_depth: Sequence[int]) -> Tensor:  # (B,) bool
+def kin(open_: Record, base_depth: Mapping[int, int]) -> Tensor:  # (B,) bool
     """Of the open pieces, those that share the worst one's base and its first decisions beyond it."""
     worst = int(open_["bound"].argmin())
     width = base_depth[int(open_["base"][worst])] + LEVELS

@@ -24,6 +24,7 @@ from ..problems.graph import Graph
 from ..problems.property import Polytope, Property
 from ..relaxations.alpha import Alpha, only_relu
 from ..relaxations.clip import none_left
+from ..relaxations.joint import Joint
 from ..relaxations.linear import undecided_neurons
 from ..relaxations.root import outward, outward_half_spaces
 from ..relaxations.types import Multipliers, Pieces
@@ -57,6 +58,7 @@ class Phases(AbstractTree):
         candidates: int = 4,
         start: Multipliers | None = None,  # (goals, rows, ...): where to start at the root
         words: Sequence[str] = (),  # the relaxations that rows of new bases may come from
+        room: float = 2.0**29,  # bytes that bases may hold
     ) -> None:
         self.graph, self.prop, self.goals, self.precise_goals = graph, prop, goals, precise_goals
         self.relaxation, self.precise = relaxation, precise
@@ -68,8 +70,10 @@ class Phases(AbstractTree):
         boxes = [torch.tensor(np.stack([getattr(c, side) for c in distinct])) for side in ("lower", "upper")]
         self.lower, self.upper = outward(*boxes, self.dtype, self.device)
         self.normals, self.offsets = outward_half_spaces(distinct, self.lower, self.upper)
-        self.root, self.words = root, words
-        self.bases = [Base(root.pre_lower, root.pre_upper, relaxation.joint, precise.joint)]
+        self.root, self.words, self.room = root, words, room
+        self.bases = {0: Base(root.pre_lower, root.pre_upper, relaxation.joint)}  # those that pieces stand on
+        self.derived = 0  # how many there have been
+        self._precise: tuple[Base, Joint] | None = None  # the rows of the base that was asked for last, in float64
         self.derivations = Derivations()
         self.bounded = 0  # pieces, since there are bases
         self.free = undecided_neurons(graph, root)[0].nonzero()[:, 0]
@@ -137,7 +141,7 @@ class Phases(AbstractTree):
 
     def _base(self, record: Record) -> Base:
         """What the record's pieces stand on, all on the same."""
-        return self.bases[int(record["base"][0])] if len(record["base"]) else self.bases[0]
+        return self.bases[int(record["base"][0])] if len(record["base"]) else next(iter(self.bases.values()))
 
     def _start(self, record: Record, pieces: Pieces) -> Multipliers:
         """The record's slopes and multipliers; decided neurons' slopes are not used."""
@@ -237,9 +241,17 @@ class Phases(AbstractTree):
     def confirm(self, record: Record) -> Tensor:
         pieces = self.pieces(record, torch.float64)
         rows = self.precise_goals.rows(record["goal"])
-        precise = replace(self.precise, joint=self._base(record).precise)
+        precise = replace(self.precise, joint=self._exact(self._base(record)))
         result, _, _ = precise.bound(pieces, rows, self._start(record, pieces), steps=0)
         return (result.lower > 0).any(1)
+
+    def _exact(self, base: Base) -> Joint | None:
+        """A base's rows in float64."""
+        if base.joint is None:
+            return None
+        if self._precise is None or self._precise[0] is not base:
+            self._precise = base, base.joint.to(self.precise.linear.graph, self.precise.linear.scales)
+        return self._precise[1]
 
     def split(self, record: Record) -> Record:
         kind = torch.full_like(record["index"], PHASE)
@@ -259,11 +271,13 @@ class Phases(AbstractTree):
         if not self.words or not self.relaxation.steps:
             return False
         if not self.derivations.next:
-            self.derivations.wait(0, self._price(self.bases[0]))
-        return self.bounded >= self.derivations.next
+            self.derivations.wait(0, self._price(next(iter(self.bases.values()))))
+        return self.bounded >= self.derivations.next and sum(base.bytes for base in self.bases.values()) < self.room
 
     def kin(self, open_: Record) -> Tensor:
-        return kin(open_, [base.depth for base in self.bases])
+        used = open_["base"].unique().tolist()
+        self.bases = {number: self.bases[number] for number in used}
+        return kin(open_, {number: base.depth for number, base in self.bases.items()})
 
     def tighten(self, record: Record, deadline: float | None) -> Record:
         """The same pieces on a base of their own, derived from the decisions they share."""
@@ -278,17 +292,16 @@ class Phases(AbstractTree):
         goals, each = record["goal"].unique(return_inverse=True)
         wanted = objectives(self.goals, goals)
         found = derived(self.relaxation, base.joint, ancestor, wanted, until(deadline), self.words)
-        joint = found.joint
-        precise = None if joint is None else joint.to(self.precise.linear.graph, self.precise.linear.scales)
-        new = Base(found.root.pre_lower, found.root.pre_upper, joint, precise, depth)
+        new = Base(found.root.pre_lower, found.root.pre_upper, found.joint, depth)
         new.waiting = new.pieces = len(each)
-        self.bases.append(new)
+        self.derived += 1
+        self.bases[self.derived] = new
         start = found.result.multipliers
         own = lambda value: value[0].unflatten(0, (len(goals), -1))[each]  # noqa: E731
         multiplier = record["multiplier"].clone()
         multiplier[..., :depth] = own(start.split)
         return record | {
-            "base": torch.full_like(record["base"], len(self.bases) - 1),
+            "base": torch.full_like(record["base"], self.derived),
             "choice": own(start.choice)[..., self.free].half(),
             "multiplier": multiplier,
             "tied": _stored(own(start.joint)),

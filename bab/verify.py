@@ -216,11 +216,9 @@ def build(
     alpha = Alpha(linear, steps, rate, joint_rate=rate / 2)
 
     def make(alpha: Alpha, root: Pieces, start: Multipliers | None) -> Phases:
-        exact = None if alpha.joint is None else alpha.joint.to(precise.graph, precise.scales)
-        confirming = Alpha(precise, 0, joint=exact)
-        return Phases(
-            graph, prop, goals, precise_goals, alpha, confirming, root, candidates(config), start, strategy.rows
-        )
+        confirming, room = Alpha(precise, 0), memory(config, strategy.device) / 8
+        tried = candidates(config)
+        return Phases(graph, prop, goals, precise_goals, alpha, confirming, root, tried, start, strategy.rows, room)
 
     untreated = [] if config.relaxation == "auto" else [t for word in strategy.rows for t in said(graph, word)]
     tree = rooted(make, alpha, pieces, goals, deadline, strategy.rows)

@@ -129,6 +129,14 @@ class Joint:
     def __len__(self) -> int:
         return sum(len(layer.facets) for layer in self.layers)
 
+    @property
+    def bytes(self) -> int:
+        """Memory that the rows hold: as facets, and made ready for products."""
+        rows = sum(block.size for layer in self.layers for _, block in layer.parts)
+        facets = [layer.facets for layer in self.layers]
+        kept = sum(f.on_post.numel() + (0 if f.on_source is None else f.on_source.numel()) for f in facets)
+        return (rows + 2 * kept) * facets[0].offset.element_size() if facets else 0
+
     def cost(self, graph: Graph) -> float:
         """Multiplications that the rows add to a pass, as a share of what the network's own take."""
         rows = sum(block.size for layer in self.layers for _, block in layer.parts)
