@@ -30,6 +30,7 @@ from .refine import refined
 from .types import Pieces, Result, Rows
 
 STEPS = 20  # of the second refinement, which starts with good rows
+REFINING = 2048  # rows that layers are refined with, at most
 WORTH = 0.3  # share of the objectives' gap that rows must close, or layers are not refined with them
 GROUPS = {"k-relu": 64, "prima": 128}  # of a layer
 
@@ -73,7 +74,8 @@ def strengthened(
     left = -now.result.lower.clamp(max=0).sum()
     if now.joint is None or not 0 < left <= (1 - WORTH) * gap or time.monotonic() > deadline:
         return now
-    root = refined(replace(alpha, joint=now.joint, steps=STEPS), root, deadline)
+    # Convolutions have rows by the ten thousand, most of them worth nothing to the objectives.
+    root = refined(replace(alpha, joint=lean(alpha, now, REFINING).joint, steps=STEPS), root, deadline)
     found = _found(alpha, root, rows, deadline, words)
     return Strengthened(root, found.joint, found.result)
 

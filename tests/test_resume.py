@@ -173,7 +173,7 @@ def test_log_resume_and_check_on_the_command_line(files, tmp_path, capsys):
     assert code == 2 and out == "" and "another property" in err
     code, out, err = run(capsys, "verify", *both, "--resume", log, "--seed", "3")
     assert code == 2 and "only limits may be new" in err
-    assert run(capsys, "verify", *both, "--resume", log, "--timeout", "60")[:2] == (0, "unsat\n")
+    assert run(capsys, "verify", *both, "--resume", log, "--timeout", "6000")[:2] == (0, "unsat\n")
     code, out, _ = run(capsys, "check", log, *both, "--replay")
     assert code == 0 and out.startswith("good\n") and "closed again" in out
     code, out, _ = run(capsys, "check", log, "--json")
