@@ -223,15 +223,11 @@ def table(rows: list[dict]) -> str:
 
 def plot(rows: list[dict], path: Path) -> None:
     """Gap closed against seconds, a point an instance, a panel a family."""
-    import matplotlib
-
-    matplotlib.use("svg")
-    from matplotlib import pyplot
+    from matplotlib.figure import Figure
 
     families = list(dict.fromkeys(row["family"] for row in rows))
-    figure, panels = pyplot.subplots(
-        1, len(families), figsize=(4 * len(families), 3.5), sharex=True, sharey=True, squeeze=False
-    )
+    figure = Figure(figsize=(4 * len(families), 3.5))
+    panels = figure.subplots(1, len(families), sharex=True, sharey=True, squeeze=False)
     each = {key: closed(some) for key, some in grouped(rows).items()}
     for panel, family in zip(panels[0], families, strict=True):
         for way in WAYS:
