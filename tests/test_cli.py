@@ -127,6 +127,7 @@ def test_ctrl_c_reports_unknown(tmp_path, files):
         stderr=subprocess.PIPE,
         text=True,
         env=ENVIRONMENT,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # a shell's & has it ignored
     )
     for line in child.stderr:
         if "searching" in line:

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from argparse import Namespace
     from types import ModuleType
 
-FOLDER = Path(__file__).resolve().parents[2] / "scripts" / "studies"
+# Beside the package where that is a checkout, else in the checkout that is the working directory.
+PLACES = (Path(__file__).resolve().parents[2], Path.cwd())
+FOLDER = next((p / "scripts" / "studies" for p in PLACES if (p / "scripts" / "studies").is_dir()), PLACES[1] / "scripts")
 PACKAGE = "partita_studies"  # what the folder is called once it is loaded
 
 
