@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 # Beside the package where that is a checkout, else in the checkout that is the working directory.
-PLACES = (Path(__file__).resolve().parents[2], Path.cwd())
-FOLDER = next((p / "scripts" / "studies" for p in PLACES if (p / "scripts" / "studies").is_dir()), PLACES[1] / "scripts")
+PLACES = [root / "scripts" / "studies" for root in (Path(__file__).resolve().parents[2], Path.cwd())]
+FOLDER = next((place for place in PLACES if place.is_dir()), PLACES[1])
 PACKAGE = "partita_studies"  # what the folder is called once it is loaded
 
 
@@ -97,7 +97,7 @@ def _show(study: Any, as_json: bool) -> None:
 def names(folder: Path) -> list[str]:
     """The studies of a folder: its files that define a function `study`."""
     if not folder.is_dir():
-        raise BadInput("the studies are scripts of Partita's repository; run this command from an editable checkout")
+        raise BadInput("the studies are scripts of Partita's repository; run this command in its folder")
     return [path.stem for path in sorted(folder.glob("*.py")) if _defines(path, "study")]
 
 
