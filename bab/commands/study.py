@@ -97,7 +97,7 @@ def _show(study: Any, as_json: bool) -> None:
 def names(folder: Path) -> list[str]:
     """The studies of a folder: its files that define a function `study`."""
     if not folder.is_dir():
-        raise BadInput("the studies are scripts of Partita's repository; run this command in its folder")
+        raise BadInput("the studies are scripts of Partita's repository; run this command in a checkout of it")
     return [path.stem for path in sorted(folder.glob("*.py")) if _defines(path, "study")]
 
 
