@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from statistics import mean
 from types import SimpleNamespace
 
 import pytest
@@ -159,8 +160,13 @@ def test_roots_are_compared_by_the_gap_they_close(tmp_path):
         {**at, "way": "alpha-crown", "lower": [-1.0, -3.0], "seconds": 1.0},
         {**at, "way": "m-1", "lower": [0.0, -1.0], "seconds": 2.0},
     ]
-    assert bench_roots.closed(rows) == {"alpha-crown": 0.0, "m-1": 0.5}
-    assert bench_roots.table(rows).splitlines()[-1] == "| f | m-1 | 1 | 50 % | 0 of 2 | 2.0 | 100 |"
+    assert bench_roots.closed(rows) == {"alpha-crown": (0.0, 0.0), "m-1": (1.0, 0.5)}
+    exact = {**at, "way": "exact", "lower": [1.0, 0.0], "attained": [1.0, 0.0], "seconds": 9.0}
+    shut = {**at, "vnnlib": "q", "way": "alpha-crown", "lower": [2.0], "seconds": 3.0, "smooth": True}
+    assert bench_roots.closed([*rows, exact])["m-1"] == (mean([1 / 2, 2 / 3]), mean([1 / 2, 2 / 3]))
+    first, last = (bench_roots.table([*rows, exact, shut]).splitlines()[line] for line in (2, 3))
+    assert first == "| f | alpha-crown | 2 | 0 % | 0 % | 1 of 3 | 2.0 | 100 |"
+    assert last == "| f | m-1 | 1 | 58 % | 58 % | 0 of 2 | 2.0 | 100 |"
     bench_roots.plot(rows, tmp_path / "roots.svg")
     assert (tmp_path / "roots.svg").read_text(encoding="utf-8").startswith("<?xml")
 
@@ -180,7 +186,7 @@ def test_a_run_over_roots_goes_on_where_another_ended(tmp_path, monkeypatch, cap
         return SimpleNamespace(returncode=0, stdout=json.dumps(said), stderr="")
 
     monkeypatch.setattr(bench_roots.subprocess, "run", run)
-    for count, more in ((1, []), (3, ["--append"])):
+    for count, more in ((1, []), (3, ["--append"])):  # p1 is left out while others are open
         arguments = ["--bench", folder, "--families", "f", "--count", count, "--out", out, *more]
         monkeypatch.setattr(sys, "argv", ["bench_roots", *map(str, arguments)])
         assert bench_roots.main() == 0
@@ -188,6 +194,10 @@ def test_a_run_over_roots_goes_on_where_another_ended(tmp_path, monkeypatch, cap
     report = json.loads(out.read_text(encoding="utf-8"))
     assert len(report["rows"]) == 18 and report["appended"][0]["from_row"] == 6
     assert "f 3 of 3 n p3: " in capsys.readouterr().err
+    monkeypatch.setattr(sys, "argv", ["bench_roots", "--bench", str(folder), "--families", "f", "--out", str(out)])
+    assert bench_roots.main() == 0
+    filled = json.loads(out.read_text(encoding="utf-8"))["rows"]
+    assert len(filled) == 25 and filled[-1]["vnnlib"] == "p1"  # four of six rows, and the closed one, of ten asked for
     monkeypatch.setattr(sys, "argv", ["bench_roots", "--bench", str(folder), "--append"])
     with pytest.raises(SystemExit, match="--append goes on with a file"):
         bench_roots.main()
