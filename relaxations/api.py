@@ -35,7 +35,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -45,11 +45,12 @@ from ..kernels.arithmetic import full_products
 from ..kernels.polytope import clip_box
 from ..problems.errors import BadInput
 from ..problems.graph import Graph
-from ..problems.load import load_network, load_property_for
-from ..problems.property import Array, Polytope, Property
+from ..problems.load import load_network
+from ..problems.property import Array, Polytope
 from .ibp import Ibp, interval_root, pre_activations, rows_below
 from .linear import Linear, undecided_neurons
 from .names import BATCHED, PROGRAMS, Name, parse
+from .question import InputSet, check, objectives, polytopes_of
 from .root import outward, outward_half_spaces, root
 from .types import Pieces, Rows
 
@@ -58,8 +59,6 @@ if TYPE_CHECKING:
 
 RELAXATIONS = (*BATCHED, "exact")
 ELEMENTS = 1 << 24  # of one coefficient tensor; what is larger is bounded in parts
-
-InputSet = Polytope | Property | Sequence[Polytope] | tuple[Any, Any] | str | Path
 
 
 class Layer(NamedTuple):
@@ -109,9 +108,9 @@ def bound(
     """
     graph, _ = load_network(network, example_input)
     names = parse(relaxation)
-    _check(graph, names, precision, device)
-    polytopes = _polytopes(graph, input_set)
-    c, d = _rows(graph, rows, constants)
+    check(graph, names, precision, device)
+    polytopes = polytopes_of(graph, input_set)
+    c, d = objectives(graph, rows, constants)
     start = time.perf_counter()
     dtype = torch.float32 if precision == "float32" else torch.float64
     kinds = [name.kind for name in names]
@@ -141,75 +140,6 @@ class _Bounds(NamedTuple):
     pieces: Pieces
     working: Graph
     linear: Linear | None = None
-
-
-# ---- arguments
-
-
-def _check(graph: Graph, names: Sequence[Name], precision: str, device: str) -> None:
-    if precision not in ("float32", "float64"):
-        raise BadInput(f"precision must be float32 or float64, not {precision!r}")
-    if torch.device(device).type == "cuda" and not torch.cuda.is_available():
-        raise BadInput("device 'cuda' was asked for, but PyTorch finds no CUDA device here; use cpu")
-    if any(name.kind == "exact" for name in names):
-        from .exact import check_piecewise
-
-        check_piecewise(graph)
-
-
-def _polytopes(graph: Graph, input_set: InputSet) -> list[Polytope]:
-    """The non-empty polytopes of an input set, checked against the network."""
-    match input_set:
-        case Polytope():
-            found = [input_set]
-        case Property() | str() | Path():
-            found = [case.inputs for case in load_property_for(graph, input_set).cases]
-            found = list({id(p): p for p in found}.values())
-        case [*parts] if parts and all(isinstance(p, Polytope) for p in parts):
-            found = parts
-        case [lower, upper]:
-            found = [Polytope(*(np.asarray(side, dtype=np.float64).reshape(-1) for side in (lower, upper)))]
-        case _:
-            raise BadInput("an input set is a Polytope or several, a Property or its file, or arrays (lower, upper)")
-    for p in found:
-        if len(p.lower) != graph.input_size or len(p.upper) != graph.input_size:
-            raise BadInput(
-                f"the input set has {len(p.lower)} lower and {len(p.upper)} upper bounds, but the network has "
-                f"{graph.input_size} inputs"
-            )
-        if not (np.isfinite(p.lower).all() and np.isfinite(p.upper).all()):
-            raise BadInput("bounds need an input set with finite lower and upper bounds of every input")
-    found = [p for p in found if not p.empty]
-    if not found:
-        raise BadInput("the input set is empty: some lower bound exceeds its upper bound, so there is nothing to bound")
-    found = [p for p in found if not _shown_empty(p)]
-    if not found:
-        raise BadInput("the input set is empty: its half-spaces leave nothing of its box, so there is nothing to bound")
-    return found
-
-
-def _shown_empty(polytope: Polytope) -> bool:
-    """Whether bound propagation proves that the half-spaces have no point in the box."""
-    parts = (polytope.lower, polytope.upper, polytope.normals, polytope.offsets)
-    return len(polytope.offsets) > 0 and bool(clip_box(*(torch.as_tensor(t)[None] for t in parts))[2])
-
-
-def _rows(graph: Graph, rows: ArrayLike | None, constants: ArrayLike | None) -> tuple[Tensor, Tensor]:
-    """(R, n_out) and (R,), float64."""
-    c = torch.eye(graph.output_size, dtype=torch.float64)
-    if rows is not None:
-        c = torch.as_tensor(np.atleast_2d(np.asarray(rows, dtype=np.float64)))
-    d = torch.zeros(len(c), dtype=torch.float64)
-    if constants is not None:
-        d = torch.as_tensor(np.atleast_1d(np.asarray(constants, dtype=np.float64)))
-    if c.ndim != 2 or c.shape[1] != graph.output_size or d.shape != (len(c),):
-        raise BadInput(
-            f"rows of shape {tuple(c.shape)} and constants of shape {tuple(d.shape)} do not fit {graph.output_size} "
-            "outputs: they are (R, n_out) and (R,)"
-        )
-    if not (torch.isfinite(c).all() and torch.isfinite(d).all()):
-        raise BadInput("rows and constants must be finite numbers")
-    return c, d
 
 
 # ---- batched relaxations

@@ -1,0 +1,95 @@
+"""What `partita.bound` is asked: the input set as polytopes, the objectives as rows, in the forms people write them in.
+
+Everything that does not fit is refused here, before anything is computed: an input set of other dimension than the
+network, one that is unbounded or empty (of a polytope, what interval arithmetic on its half-spaces shows; the rest
+shows in the bounds), rows that are not numbers or not as long as the output.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..kernels.polytope import clip_box
+from ..problems.errors import BadInput
+from ..problems.graph import Graph
+from ..problems.load import load_property_for
+from ..problems.property import Polytope, Property
+from .names import Name
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+InputSet = Polytope | Property | Sequence[Polytope] | tuple[Any, Any] | str | Path
+
+
+def check(graph: Graph, names: Sequence[Name], precision: str, device: str) -> None:
+    """Raises `BadInput` for what no bounds can be computed with."""
+    if precision not in ("float32", "float64"):
+        raise BadInput(f"precision must be float32 or float64, not {precision!r}")
+    if torch.device(device).type == "cuda" and not torch.cuda.is_available():
+        raise BadInput("device 'cuda' was asked for, but PyTorch finds no CUDA device here; use cpu")
+    if any(name.kind == "exact" for name in names):
+        from .exact import check_piecewise
+
+        check_piecewise(graph)
+
+
+def polytopes_of(graph: Graph, input_set: InputSet) -> list[Polytope]:
+    """The non-empty polytopes of an input set, checked against the network."""
+    match input_set:
+        case Polytope():
+            found = [input_set]
+        case Property() | str() | Path():
+            found = [case.inputs for case in load_property_for(graph, input_set).cases]
+            found = list({id(p): p for p in found}.values())
+        case [*parts] if parts and all(isinstance(p, Polytope) for p in parts):
+            found = parts
+        case [lower, upper]:
+            found = [Polytope(*(np.asarray(side, dtype=np.float64).reshape(-1) for side in (lower, upper)))]
+        case _:
+            raise BadInput("an input set is a Polytope or several, a Property or its file, or arrays (lower, upper)")
+    for p in found:
+        if len(p.lower) != graph.input_size or len(p.upper) != graph.input_size:
+            raise BadInput(
+                f"the input set has {len(p.lower)} lower and {len(p.upper)} upper bounds, but the network has "
+                f"{graph.input_size} inputs"
+            )
+        if not (np.isfinite(p.lower).all() and np.isfinite(p.upper).all()):
+            raise BadInput("bounds need an input set with finite lower and upper bounds of every input")
+    found = [p for p in found if not p.empty]
+    if not found:
+        raise BadInput("the input set is empty: some lower bound exceeds its upper bound, so there is nothing to bound")
+    found = [p for p in found if not _shown_empty(p)]
+    if not found:
+        raise BadInput("the input set is empty: its half-spaces leave nothing of its box, so there is nothing to bound")
+    return found
+
+
+def _shown_empty(polytope: Polytope) -> bool:
+    """Whether bound propagation proves that the half-spaces have no point in the box."""
+    parts = (polytope.lower, polytope.upper, polytope.normals, polytope.offsets)
+    return len(polytope.offsets) > 0 and bool(clip_box(*(torch.as_tensor(t)[None] for t in parts))[2])
+
+
+def objectives(graph: Graph, rows: ArrayLike | None, constants: ArrayLike | None) -> tuple[Tensor, Tensor]:
+    """(R, n_out) and (R,), float64."""
+    c = torch.eye(graph.output_size, dtype=torch.float64)
+    if rows is not None:
+        c = torch.as_tensor(np.atleast_2d(np.asarray(rows, dtype=np.float64)))
+    d = torch.zeros(len(c), dtype=torch.float64)
+    if constants is not None:
+        d = torch.as_tensor(np.atleast_1d(np.asarray(constants, dtype=np.float64)))
+    if c.ndim != 2 or c.shape[1] != graph.output_size or d.shape != (len(c),):
+        raise BadInput(
+            f"rows of shape {tuple(c.shape)} and constants of shape {tuple(d.shape)} do not fit {graph.output_size} "
+            "outputs: they are (R, n_out) and (R,)"
+        )
+    if not (torch.isfinite(c).all() and torch.isfinite(d).all()):
+        raise BadInput("rows and constants must be finite numbers")
+    return c, d
