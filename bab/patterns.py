@@ -28,10 +28,11 @@ from numpy.typing import NDArray
 
 from ..problems.errors import BadInput
 from ..problems.graph import Graph
+from ..problems.input_set import InputSet, polytopes_of
 from ..problems.load import load_network
 from ..problems.property import Polytope
 from .counting.bound import remaining, undecided
-from .counting.inputs import InputSet, check_input, lifted, polytopes_of, vertices_of, without_fixed
+from .counting.inputs import check_input, lifted, vertices_of, without_fixed
 from .counting.search import Emit, Found, Progress, Tally, confirm, search
 from .counting.tree import Plan, plan
 

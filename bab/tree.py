@@ -104,12 +104,12 @@ class AbstractTree(ABC):
         return False
 
     def kin(self, open_: Record) -> Tensor:  # (B,) bool
-        """The open pieces that would profit from the same, the worst one among them."""
-        raise NotImplementedError
+        """The open pieces that would profit from the same, the worst one among them; asked where `due` says so."""
+        return torch.zeros_like(open_["id"], dtype=torch.bool)
 
     def tighten(self, record: Record, deadline: float | None) -> Record:
         """The same pieces, to be bounded anew."""
-        raise NotImplementedError
+        return record
 
     @abstractmethod
     def leaf(self, record: Record, row: int, seconds: float | None = None) -> Settled:

@@ -45,12 +45,13 @@ from ..kernels.arithmetic import full_products
 from ..kernels.polytope import clip_box
 from ..problems.errors import BadInput
 from ..problems.graph import Graph
+from ..problems.input_set import InputSet
 from ..problems.load import load_network
 from ..problems.property import Array, Polytope
 from .ibp import Ibp, interval_root, pre_activations, rows_below
 from .linear import Linear, undecided_neurons
 from .names import BATCHED, PROGRAMS, Name, parse
-from .question import InputSet, check, objectives, polytopes_of
+from .question import bounded_polytopes, check, objectives
 from .root import outward, outward_half_spaces, root
 from .types import Pieces, Rows
 
@@ -109,7 +110,7 @@ def bound(
     graph, _ = load_network(network, example_input)
     names = parse(relaxation)
     check(graph, names, precision, device)
-    polytopes = polytopes_of(graph, input_set)
+    polytopes = bounded_polytopes(graph, input_set)
     c, d = objectives(graph, rows, constants)
     start = time.perf_counter()
     dtype = torch.float32 if precision == "float32" else torch.float64

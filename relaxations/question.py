@@ -1,4 +1,4 @@
-"""What `partita.bound` is asked: the input set as polytopes, the objectives as rows, in the forms people write them in.
+"""What `partita.bound` is asked: polytopes with a point and an end, objectives as rows.
 
 Everything that does not fit is refused here, before anything is computed: an input set of other dimension than the
 network, one that is unbounded or empty (of a polytope, what interval arithmetic on its half-spaces shows; the rest
@@ -8,8 +8,7 @@ shows in the bounds), rows that are not numbers or not as long as the output.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -18,14 +17,12 @@ from torch import Tensor
 from ..kernels.polytope import clip_box
 from ..problems.errors import BadInput
 from ..problems.graph import Graph
-from ..problems.load import load_property_for
-from ..problems.property import Polytope, Property
+from ..problems.input_set import InputSet, polytopes_of
+from ..problems.property import Polytope
 from .names import Name
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
-
-InputSet = Polytope | Property | Sequence[Polytope] | tuple[Any, Any] | str | Path
 
 
 def check(graph: Graph, names: Sequence[Name], precision: str, device: str) -> None:
@@ -40,28 +37,11 @@ def check(graph: Graph, names: Sequence[Name], precision: str, device: str) -> N
         check_piecewise(graph)
 
 
-def polytopes_of(graph: Graph, input_set: InputSet) -> list[Polytope]:
-    """The non-empty polytopes of an input set, checked against the network."""
-    match input_set:
-        case Polytope():
-            found = [input_set]
-        case Property() | str() | Path():
-            found = [case.inputs for case in load_property_for(graph, input_set).cases]
-            found = list({id(p): p for p in found}.values())
-        case [*parts] if parts and all(isinstance(p, Polytope) for p in parts):
-            found = parts
-        case [lower, upper]:
-            found = [Polytope(*(np.asarray(side, dtype=np.float64).reshape(-1) for side in (lower, upper)))]
-        case _:
-            raise BadInput("an input set is a Polytope or several, a Property or its file, or arrays (lower, upper)")
-    for p in found:
-        if len(p.lower) != graph.input_size or len(p.upper) != graph.input_size:
-            raise BadInput(
-                f"the input set has {len(p.lower)} lower and {len(p.upper)} upper bounds, but the network has "
-                f"{graph.input_size} inputs"
-            )
-        if not (np.isfinite(p.lower).all() and np.isfinite(p.upper).all()):
-            raise BadInput("bounds need an input set with finite lower and upper bounds of every input")
+def bounded_polytopes(graph: Graph, input_set: InputSet) -> list[Polytope]:
+    """The non-empty polytopes of an input set. Raises `BadInput` where there are none, or one has no end."""
+    found = polytopes_of(graph, input_set)
+    if not all(np.isfinite(side).all() for p in found for side in (p.lower, p.upper)):
+        raise BadInput("bounds need an input set with finite lower and upper bounds of every input")
     found = [p for p in found if not p.empty]
     if not found:
         raise BadInput("the input set is empty: some lower bound exceeds its upper bound, so there is nothing to bound")

@@ -31,11 +31,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from partita.bab.counting.inputs import polytopes_of
 from partita.bab.patterns import count
 from partita.problems.activation import ReLU
 from partita.problems.affine import Dense
 from partita.problems.graph import Activation, Affine, Graph, Input
+from partita.problems.input_set import polytopes_of
 from partita.problems.library import maximum, pairwise_differences
 from partita.problems.load import load_network
 from partita.problems.property import Polytope

@@ -32,8 +32,8 @@ def run(argv: list[str]) -> int:
     ends = deadline(options.timeout)
     from contextlib import ExitStack
 
+    from ...problems.input_set import polytopes_of
     from ...problems.load import load_network
-    from ..counting.inputs import polytopes_of
     from ..patterns import count_union
 
     graph, _ = load_network(network)

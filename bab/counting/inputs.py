@@ -9,10 +9,7 @@ Soundness: exact, but for half-spaces: their cuts round like all others and are 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -22,41 +19,17 @@ from ...kernels.double_description import UNITS, Polytopes, box, cut
 from ...problems.affine import Select
 from ...problems.errors import BadInput
 from ...problems.graph import Affine, Graph, Input
-from ...problems.load import load_property_for
-from ...problems.property import Polytope, Property
+from ...problems.input_set import check_size
+from ...problems.property import Polytope
 from .search import Emit, Found
 
-InputSet = Polytope | Property | Sequence[Polytope] | tuple[Any, Any] | str | Path
 NARROW = 1e-12  # of the box: what half-spaces leave less of is flat
-
-
-def polytopes_of(graph: Graph, input_set: InputSet) -> list[Polytope]:
-    """The input polytopes, each once: of a property, of its file, of arrays (lower, upper), or as they are."""
-    if isinstance(input_set, str | Path | Property):
-        found = [case.inputs for case in load_property_for(graph, input_set).cases]
-    elif isinstance(input_set, Polytope):
-        found = [input_set]
-    elif isinstance(input_set, Sequence) and input_set and all(isinstance(p, Polytope) for p in input_set):
-        found = list(input_set)
-    elif isinstance(input_set, tuple) and len(input_set) == 2:
-        lower, upper = (np.asarray(side, dtype=np.float64).reshape(-1) for side in input_set)
-        found = [Polytope(lower, upper)]
-    else:
-        raise BadInput("an input set is a Polytope or several, a Property or its file, or arrays (lower, upper)")
-    if not found:
-        raise BadInput("the input set is empty: the property has no case that an input satisfies")
-    unique = {b"|".join(a.tobytes() for a in (p.lower, p.upper, p.normals, p.offsets)): p for p in found}
-    return list(unique.values())
 
 
 def check_input(graph: Graph, polytope: Polytope, cells: str) -> None:
     """Raises `BadInput` where the box has no interior (`open`), no point, no end, or another size than the network."""
+    check_size(graph, polytope)
     lower, upper = polytope.lower, polytope.upper
-    if len(lower) != graph.input_size or len(upper) != graph.input_size:
-        raise BadInput(
-            f"the input set has {len(lower)} lower and {len(upper)} upper bounds, but the network has "
-            f"{graph.input_size} inputs"
-        )
     endless = np.flatnonzero(~(np.isfinite(lower) & np.isfinite(upper)))
     if len(endless):
         raise BadInput(f"the input set is unbounded: input {endless[0]} needs a finite lower and upper bound")
