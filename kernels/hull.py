@@ -21,7 +21,7 @@ Four steps, each a fixed number of tensor operations for a whole batch of groups
    good as that of its neighbour up to rounding: limits that are spread by 1e-8 lose about 1e-8 of the box there.
 
 Soundness: outward rounded. Steps 1 to 3 are heuristic, and step 4 bounds its own rounding (Higham 2002, section 3.1).
-On a CUDA device step 4 is one fused kernel, `triton/hull.py`, under the same bound.
+On a CUDA device steps 3 and 4 are a fused kernel each, `triton/slide.py` and, under the same bound, `triton/hull.py`.
 
 An octahedron of three neurons has 79 corners and some 500 facets or 3,000 once triangulated; 48 rows close 97 % of the
 gap that single-neuron rows leave to the exact hull over P (random linear forms of (z, y)), 104 rows, from `thorough`
@@ -50,6 +50,8 @@ from .rounding import gamma
 
 CHUNK = 128  # groups at a time on a CPU: what a chunk needs stays in its cache
 LEVEL = 1e-5  # gains below count as none, the hull being of size 1
+SLOWEST = 1e-4  # where no corner gains on the way, it is followed as far as if one did so much
+CLOSEST = 1e-6  # what is left of 1 - w x at corners that are met, for the sake of division
 
 
 class Hulls(NamedTuple):
@@ -174,14 +176,18 @@ def slide(group: _Group, aims: Tensor) -> Tensor:  # (G, R, 2 K) -> (G, R, 2 K)
     centre = (x * real[..., None]).sum(1, keepdim=True) / real.sum(1).clamp(min=1)[:, None, None]
     x = x - centre
     groups, places, dimension = x.shape
+    draw = torch.Generator().manual_seed(0)
+    # Noise is what the last steps follow where the aim lies in the span of the corners met.
+    noise = torch.randn(dimension, 1, aims.shape[1], generator=draw, dtype=x.dtype).to(x.device)
+    if fused(aims, x, scale, centre, noise):
+        from .triton.slide import slid
+
+        return slid(x, aims, scale, centre, 0.02 * noise[:, 0].T, LEVEL, SLOWEST, CLOSEST)
     flat, across = x.flatten(0, 1), x.mT  # (G V, n), (G, n, V)
     start = (torch.arange(groups, device=x.device) * places)[:, None]
     tiny = torch.finfo(x.dtype).tiny
     # Coordinates come first from here on, (n, G, R): sums over them are then sums of long vectors.
-    way = (aims / scale - centre).permute(2, 0, 1).contiguous()
-    draw = torch.Generator().manual_seed(0)
-    # Noise is what the last steps follow where the aim lies in the span of the corners met.
-    way = way + 0.02 * torch.randn(dimension, 1, way.shape[2], generator=draw, dtype=way.dtype).to(way.device)
+    way = (aims / scale - centre).permute(2, 0, 1).contiguous() + 0.02 * noise
     w, met = torch.zeros_like(way), []
     left = x.new_ones(groups, way.shape[2], places)  # 1 - w x
     for step in range(dimension):
@@ -190,9 +196,9 @@ def slide(group: _Group, aims: Tensor) -> Tensor:  # (G, R, 2 K) -> (G, R, 2 K)
         # A corner that is met stays met: its gain is rounding, or that of corners that stand in its place.
         fastest, first = _largest(torch.threshold(gain, LEVEL, 0.0).div_(left))
         # Where nothing stops the way, the hull is flat across it: the row of that direction is an equality.
-        length = 1 / fastest.clamp(min=1e-4)
+        length = 1 / fastest.clamp(min=SLOWEST)
         w = w + way * length
-        left = left.addcmul_(gain, length[..., None], value=-1).clamp_(min=1e-6)
+        left = left.addcmul_(gain, length[..., None], value=-1).clamp_(min=CLOSEST)
         if step + 1 < dimension:
             corner = flat[start + first].permute(2, 0, 1)  # (n, G, R)
             for unit in met:

@@ -343,8 +343,84 @@ def hull_offsets_of_bad_groups(device: str) -> None:
         assert torch.equal(found.isfinite(), slow.isfinite())
 
 
+def slides(group, aims):
+    """Rows of a group towards the aims, by Triton and by the reference."""
+    calls = []
+    with everywhere(calls):
+        found = hull.slide(group, aims)
+    with reference():
+        slow = hull.slide(group, aims)
+    assert len(calls) == 1 and found.shape == slow.shape == aims.shape
+    assert found.isfinite().all() and slow.isfinite().all()
+    return found, slow
+
+
+def met(group, aims, rows):
+    """How far each row cuts its aim off, the hull being at 1, and the dimension that the corners on it span; CPU."""
+    scale = torch.cat([group.width, group.width], -1)[:, None]
+    x, real = torch.cat([group.corners.z, group.value], -1) / scale, group.corners.real[..., None]
+    centre = (x * real).sum(1, keepdim=True) / real.sum(1, keepdim=True).clamp(min=1)
+    x, aims, rows = ((x - centre) * real).cpu(), (aims / scale - centre).cpu(), (rows * scale).cpu()
+    rows = rows / rows.abs().amax(-1, keepdim=True).clamp(min=1e-300)
+    value = torch.matmul(rows, x.mT)
+    rows = rows / value.amax(-1, keepdim=True).clamp(min=1e-9)
+    on = torch.matmul(rows, x.mT) >= 1 - 1e-6
+    return (rows * aims).sum(-1), torch.linalg.matrix_rank(x[:, None] * on[..., None], rtol=1e-7)
+
+
+# Kinds of groups whose corners span all 2 K dimensions and are told apart by more than rounding.
+PLAIN = ("general", "through zero", "integers", "loose", "half known")
+
+
+def hull_slides(device: str) -> None:
+    """The reference's rows where no corners tie; everywhere through as many corners, and as deep."""
+    from test_hull import KINDS, LEAKY, images
+
+    for size in (1, 2, 3, 4):
+        template = octahedron(size).to(device)
+        for number, kind in enumerate(KINDS if size < 4 else ("general", "flat", "half known")):
+            limits, _ = images(size, 2, kind, number)
+            for slope in (0.0, LEAKY) if kind == "general" else (LEAKY * (number % 2),):
+                group = hull._grouped(template, limits.to(device), slope)
+                aims = hull.targets(template, group, slope, thorough=False)
+                aims = aims[:, :: (1, 1, 5 if kind == "general" else 9, 20)[size - 1]]  # of three, two tiles once
+                found, slow = slides(group, aims)
+                same = ((found - slow).abs().amax(-1) <= 1e-9).double().mean()
+                (depth, spanned), (true, whole) = met(group, aims, found), met(group, aims, slow)
+                if kind in PLAIN:
+                    assert same >= 0.9 and (spanned == 2 * size).double().mean() >= 0.95, (size, kind, slope)
+                if kind != "point":  # whose size is rounding
+                    assert depth.mean() >= 0.99 * true.mean() and true.mean() > 0.9, (size, kind, slope)
+                    assert (spanned - whole).double().mean() >= -0.1, (size, kind, slope)
+
+
+def hull_slides_of_bad_groups(device: str) -> None:
+    """An empty group, groups open or of NaN, aims that are not finite, beside what is well; none of either."""
+    for size in (1, 2, 3):
+        template = octahedron(size).to(device)
+        limits = torch.ones(5, len(template), dtype=torch.float64, device=device)
+        limits[:, size:] += 0.1 * torch.rand(limits[:, size:].shape, generator=torch.Generator().manual_seed(0)).to(
+            device
+        )
+        limits[1] = -1.0
+        limits[2] = torch.inf
+        limits[3] = torch.nan
+        limits[4, template.normals[:, 0] < 0] = torch.inf
+        group = hull._grouped(template, limits, 0.0)
+        aims = hull.targets(template, group, 0.0, False)
+        bad = torch.stack([torch.nan * aims[:, 0], aims[:, 0], aims[:, 0]], 1)
+        bad[:, 1, -1], bad[:, 2, 0] = torch.inf, -torch.inf
+        found, slow = slides(group, torch.cat([bad, aims[:, ::7]], 1))
+        assert not found[:, :3].any() and not found[2:4].any() and torch.equal(found.any(-1), slow.any(-1))
+        assert torch.allclose(found[0], slow[0], rtol=0, atol=1e-7) and found[0, 3:].any(-1).all()
+        none = hull._grouped(template, limits[:0], 0.0)
+        with everywhere([]):
+            assert hull.slide(group, aims[:, :0]).shape == (5, 0, 2 * size)
+            assert hull.slide(none, aims[:0]).shape == aims[:0].shape
+
+
 def whole_hulls(device: str) -> None:
-    """Both versions end in the same rows; the proof is called once a chunk."""
+    """Both versions end in the same rows; the slide and the proof are called once a chunk."""
     from test_hull import excess, images, up
 
     template = octahedron(2).to(device)
@@ -356,7 +432,7 @@ def whole_hulls(device: str) -> None:
             found = hull.relu_hulls(template, given, chunk=2)
         with reference():
             slow = hull.relu_hulls(template, given, chunk=2)
-        assert len(calls) == 3 and (found.offset[3] == -1).all()
+        assert len(calls) == 6 and (found.offset[3] == -1).all()
         for mine, theirs in zip(found, slow, strict=True):
             assert mine.dtype is dtype and torch.allclose(mine, theirs, rtol=1e-6, atol=1e-6)
         well = [0, 1, 2, 4]
@@ -364,7 +440,7 @@ def whole_hulls(device: str) -> None:
 
 
 BOUNDS = (sums, box_minimum, substituted, what_is_not_finite_shows, pulled, added_tensors, whole_bounds)
-HULLS = (hull_offsets, hull_offsets_of_bad_groups, whole_hulls)
+HULLS = (hull_slides, hull_slides_of_bad_groups, hull_offsets, hull_offsets_of_bad_groups, whole_hulls)
 CASES = {f.__name__: f for f in (*BOUNDS, *HULLS)}
 
 

@@ -5,9 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 from conformance import problem
+from kernel_cases import met
 from networks import random_box, random_graph, random_property
+from test_hull import LEAKY, images
 
 import partita
+from partita.kernels import hull
+from partita.kernels.octahedron import octahedron
 from partita.relaxations.alpha import Alpha
 from partita.relaxations.api import RELAXATIONS
 from partita.relaxations.base import Optimising, Rebounding
@@ -118,6 +122,19 @@ def test_networks_with_many_inputs_and_smooth_ones(inputs):
             prop = random_property(seed, graph, radius=0.1)
             verdicts = {partita.verify(graph, prop, device=d, timeout=60).verdict for d in ("cpu", "cuda")}
             assert len(verdicts) == 1 and verdicts <= {"sat", "unsat"}
+
+
+@pytest.mark.parametrize("size, groups", ((1, 2000), (2, 2000), (3, 400), (4, 10)))
+@pytest.mark.parametrize("slope", (0.0, LEAKY))
+def test_hulls_slide_to_the_facets_of_the_cpu(size, groups, slope):
+    """The same rows but for few ties; all of them as deep as there, and through as many corners."""
+    template, (limits, _) = octahedron(size), images(size, groups, "general", 61)
+    here, there = hull._grouped(template, limits, slope), hull._grouped(template.to("cuda"), limits.cuda(), slope)
+    aims = hull.targets(template, here, slope, thorough=False)
+    slow, found = hull.slide(here, aims), hull.slide(there, aims.cuda())
+    assert found.is_cuda and ((found.cpu() - slow).abs().amax(-1) <= 1e-8).double().mean() >= 0.97
+    (depth, spanned), (true, _) = met(here, aims, found.cpu()), met(here, aims, slow)
+    assert abs(depth.mean() - true.mean()) <= 1e-3 * true.mean() and (spanned == 2 * size).double().mean() >= 0.97
 
 
 def test_the_same_seed_gives_the_same_tree():

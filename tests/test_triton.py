@@ -16,6 +16,7 @@ from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from itertools import product
 from math import ceil
 from pathlib import Path
+from struct import pack
 
 import kernel_cases
 import pytest
@@ -23,6 +24,7 @@ import torch
 
 from partita.kernels import device as choice
 from partita.kernels import dot as dots
+from partita.kernels import hull
 from partita.kernels.rows import add_weighed, layer_rows, pull
 from partita.kernels.substitute import Weights, substitute, substitute_weighed
 
@@ -145,6 +147,27 @@ def test_the_proof_of_hulls_compiles(capability, size, places, tmp_path, monkeyp
     assert "setp.nan.f64" in text  # maxima keep NaN, which the interpreter's always do
 
 
+@needs_triton
+@pytest.mark.skipif(os.environ.get("TRITON_INTERPRET") == "1", reason="the interpreter has replaced the compiler")
+@pytest.mark.parametrize("size, places, aims", ((1, 3, 2), (2, 13, 12), (3, 79, 56), (4, 377, 160)))
+@pytest.mark.parametrize("capability", (80, 90))
+def test_the_slide_of_hulls_compiles(capability, size, places, aims, tmp_path, monkeypatch):
+    """With the tiles that groups of each size get; thresholds are not rounded to float32 on the way."""
+    from partita.kernels.triton import slide
+
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    (programs,), fixed = slide.launch(10, aims, places, 2 * size)
+    assert fixed["WIDE"] >= places and programs * fixed["HIGH"] >= 10 * aims
+    assert fixed["WIDE"] * fixed["HIGH"] <= slide.ENTRIES and fixed["PADDED"] in (2 * size, 8)
+    assert fixed.pop("num_warps") in (1, 2, 4)
+    thresholds = {"LEVEL": hull.LEVEL, "SLOWEST": hull.SLOWEST, "CLOSEST": hull.CLOSEST}
+    text = compiled(slide._slide, capability, "fp64", fixed | thresholds, True)
+    assert "f32" not in text and "atom." not in text and ".local" not in text
+    for number in (*thresholds.values(), 1e-300, 1e-12, torch.finfo(torch.float64).tiny):
+        assert "0d" + pack(">d", number).hex().upper() in text, number
+    assert "div.rn.f64" in text and "sqrt.rn.f64" in text and "setp.nan.f64" in text and "st.global" in text
+
+
 def test_lanes_keep_to_the_depth_that_dot_states():
     """The count of `triton/tile.py`, for every layer size that matters and every shape of tile."""
     for groups, n in product((1, 4, 16), range(1, 20001)):
@@ -247,9 +270,10 @@ def test_the_measurement_calls_every_kernel_and_refuses_without_a_device():
     for case in cases:
         found, again = case.fused(), case.plain()
         for mine, theirs in zip(found, again, strict=True) if isinstance(found, tuple) else [(found, again)]:
-            assert torch.equal(mine, theirs) and mine.shape[:2] == ((6, 57) if "hulls" in case.name else (2, 3))
+            shape = (6, 56) if "slide" in case.name else (6, 57) if "hulls" in case.name else (2, 3)
+            assert torch.equal(mine, theirs) and mine.shape[:2] == shape
         assert case.entries >= 2 * 3 * 70 and case.operations >= case.entries
-    assert len({case.name for case in cases}) == len(cases) == 8
+    assert len({case.name for case in cases}) == len(cases) == 9
     if not torch.cuda.is_available():
         done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True)
         assert done.returncode == 1 and "no CUDA device" in done.stderr and done.stdout == ""

@@ -30,16 +30,10 @@ import triton.language as tl
 from torch import Tensor
 
 from ..rounding import gamma
-from .tile import placed
+from .tile import larger, placed
 
 ENTRIES = 2048  # heights of a tile
 _ALL = tl.constexpr(tl.PropagateNan.ALL)
-
-
-@triton.jit
-def _larger(a, b):
-    """max(a, b), NaN where either is, as in torch; Triton's own drops it on a device (not under the interpreter)."""
-    return tl.maximum(a, b, propagate_nan=_ALL)
 
 
 @triton.jit(do_not_specialize=["count"])
@@ -94,24 +88,24 @@ def _offsets(
             best = tl.max(tl.where((height == top[:, None]) & here[None, :], place[None, :], 0), axis=1)
 
             positive = tl.load(orthants + number * SIZE + k, mask=known, other=1.0) > 0
-            low = tl.where(positive, _larger(least, 0.0), least)[None, :]
+            low = tl.where(positive, larger(least, 0.0), least)[None, :]
             high = tl.where(positive, most, tl.minimum(most, 0.0, propagate_nan=_ALL))[None, :]
-            reach = _larger(tl.abs(low), tl.abs(high))
+            reach = larger(tl.abs(low), tl.abs(high))
             form = pre + post * tl.load(factors + number * SIZE + k, mask=known, other=0.0)[None, :]
             basis = table + (group * PLACES + best) * (SIZE * (2 * SIZE + 1))
             entry = basis[:, None, None] + (k[:, None] * SIZE + k[None, :])[None, :, :]
             inverse = tl.load(entry, mask=square, other=0.0)
             normals = tl.load(entry + SIZE * SIZE, mask=square, other=0.0)
             limits = tl.load(basis[:, None] + 2 * SIZE * SIZE + k[None, :], mask=whole, other=0.0)
-            price = _larger(tl.sum(inverse * form[:, None, :], axis=2), 0.0)
+            price = larger(tl.sum(inverse * form[:, None, :], axis=2), 0.0)
             paid = price * limits
             taken = price[:, :, None] * normals
             rest = form - tl.sum(taken, axis=1)
             # The larger of the two ends' products is the interval's, whatever the sign of `rest`.
-            charge = _larger(rest * low, rest * high)
+            charge = larger(rest * low, rest * high)
             doubt = (magnitude + tl.sum(tl.abs(taken), axis=1)) * reach + tl.abs(charge) + tl.abs(paid)
             bound = tl.sum(paid + charge, axis=1) + (1.01 * (ERROR * tl.sum(doubt, axis=1)) + TINY)
-            largest = _larger(largest, bound)
+            largest = larger(largest, bound)
     tl.store(offset + group * count + row, largest, mask=row < count)
 
 

@@ -31,6 +31,7 @@ _LANES = tl.constexpr(LANES)
 PROGRAMS = 512
 # Entries of a tile, and entries a thread holds of it.
 ENTRIES, HELD = 1024, 8
+_ALL = tl.constexpr(tl.PropagateNan.ALL)
 
 
 @triton.jit
@@ -40,6 +41,12 @@ def placed(count, HIGH: tl.constexpr):
     piece = (tl.program_id(0) // tiles).to(tl.int64)
     row = ((tl.program_id(0) % tiles) * HIGH + tl.arange(0, HIGH)).to(tl.int64)
     return piece, row, (row < count)[:, None]
+
+
+@triton.jit
+def larger(a, b):
+    """max(a, b), NaN where either is, as in torch; Triton's own drops it on a device (not under the interpreter)."""
+    return tl.maximum(a, b, propagate_nan=_ALL)
 
 
 @triton.jit

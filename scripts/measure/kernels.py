@@ -153,14 +153,15 @@ def cases(pieces: int, count: int, size: int, dtype, device: str = "cuda") -> li
             *both(lambda: rows.pull(price, layer)),
             *(entries + price.numel(), 2 * layer.most * entries),
         ),
-        proof(pieces * count, dtype, device),
+        *hulls(pieces * count, dtype, device),
     ]
 
 
-def proof(groups: int, dtype, device: str) -> Case:
-    """The offsets of the rows that groups of three neurons get, in float64 whatever `dtype`; a chunk of groups at most.
+def hulls(groups: int, dtype, device: str) -> list[Case]:
+    """The slide and the proof of groups of three neurons, in float64 whatever `dtype`; a chunk of groups at most.
 
-    Bytes and operations as counted in `kernels/triton/hull.py`; an orthant that a group is proved to miss has none.
+    Bytes and operations as counted in `kernels/triton/slide.py` and `hull.py`, the tiles' padding not counted; an
+    orthant that a group is proved to miss has none.
     """
     import torch
 
@@ -173,14 +174,21 @@ def proof(groups: int, dtype, device: str) -> Case:
     groups = min(groups, 8192)
     image, middle = draw(groups, GROUP, 6), 0.7 * draw(groups, GROUP)
     limits = (template.normals @ image).abs().sum(-1) + middle @ template.normals.T
-    rows = hull.relu_hulls(template, limits)
-    group = hull._grouped(template, limits, 0.0)
-    call = lambda: hull.proved(template, group, 0.0, rows.on_post, rows.on_pre)[0]  # noqa: E731
-    k, count, places = GROUP, rows.offset.shape[1], group.corners.z.shape[1]
+    rows, group = hull.relu_hulls(template, limits), hull._grouped(template, limits, 0.0)
+    aims = hull.targets(template, group, 0.0, thorough=False)
+    slide = lambda: hull.slide(group, aims)  # noqa: E731
+    proof = lambda: hull.proved(template, group, 0.0, rows.on_post, rows.on_pre)[0]  # noqa: E731
+    k, places, share = GROUP, group.corners.z.shape[1], 8 / torch.finfo(dtype).bits
+    found = []
+    count = aims.shape[1]
+    moved = groups * (16 * k * places + 32 * k * count + 32 * k)
+    operations = groups * count * 2 * k * (places * (4 * k + 7) + 32 * k * k + 24 * k)
+    found.append(Case(f"{groups} hulls, slide", slide, slide, moved * share, operations))
+    count = rows.offset.shape[1]
     moved = groups * (8 * count * (2 * k + 1) + 8 * places * (k + k * (2 * k + 1)) + places * 2**k)
-    met = int((~empty_orthants(template, limits)).sum())
-    operations = met * count * (places * (2 * k + 3) + 6 * k * k + 16 * k)
-    return Case(f"{groups} hulls, offsets", call, call, moved * 8 / torch.finfo(dtype).bits, operations)
+    operations = int((~empty_orthants(template, limits)).sum()) * count * (places * (2 * k + 3) + 6 * k * k + 16 * k)
+    found.append(Case(f"{groups} hulls, offsets", proof, proof, moved * share, operations))
+    return found
 
 
 def timed(work: Callable[[], object], seconds: float) -> float:
