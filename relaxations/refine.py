@@ -38,9 +38,7 @@ def refined(alpha: Alpha, root: Pieces, deadline: float, speakers: int = 0) -> P
             continue  # exact already
         lower, upper = part(graph, root, position)  # views of the root's bounds
         index = (~graph.nodes[position].function.decided(lower, upper))[0].nonzero()[:, 0]
-        layers = layers_read(alpha, root, position) if speakers and len(index) else []
-        # Rows of neurons that read few inputs (convolutions) cost three times the pass and decided one neuron of 450.
-        layers = [layer for layer in layers if layer.index is None]
+        layers = asked(alpha, root, position) if speakers and len(index) else []
         for some in index.split(max(1, GROUP // (2 * widest))):
             if time.monotonic() > deadline:
                 return root
@@ -48,6 +46,15 @@ def refined(alpha: Alpha, root: Pieces, deadline: float, speakers: int = 0) -> P
             lower[0, some] = torch.maximum(lower[0, some], low)
             upper[0, some] = torch.minimum(upper[0, some], torch.maximum(high, lower[0, some]))
     return root
+
+
+def asked(alpha: Alpha, root: Pieces, before: int | None = None) -> list[Reads]:
+    """The layers whose neurons give rows to layers: those that read all of a layer.
+
+    Rows of neurons that read few inputs (convolutions) cost three times the pass and decided one neuron of 450.
+    """
+    before = alpha.linear.graph.activations[-1] if before is None else before
+    return [layer for layer in layers_read(alpha, root, before) if layer.index is None]
 
 
 def _optimised(

@@ -1,11 +1,9 @@
 """The root of a tree of activation branches, strengthened by multi-neuron rows.
 
-Three steps. The pre-activations of every layer are optimised with rows of the layers before (`refine`); rows are found
-for the objectives that are still open (`cutting`); where these close much of the gap, the layers are optimised once
-more with them, and rows are found anew over what that leaves.
-
-On the 256x4 network of mnist_fc (prop_5, 0.05) the mean bound of nine open objectives goes from -1.35 (optimised
-slopes) to -0.44 (rows) to -0.2 (rows, layers refined with them, rows), in the time of some hundred backward passes.
+Rows are found for the objectives that are open (`cutting`). Then the pre-activations of every layer are optimised with
+these rows and others that they ask for themselves (`refine`), rows are found anew over what that leaves, and so on, as
+long as it pays: each time the rows of a layer hold on a smaller box. Where layers cannot ask (convolutions), they are
+optimised once more, and only where the rows close much of the objectives' gap.
 
 Soundness: outward rounded, as its parts are.
 """
@@ -26,11 +24,13 @@ from .facets import Facets, joined
 from .group_rows import chosen_groups, group_rows
 from .joint import Joint
 from .names import Name, parse
-from .refine import refined
+from .refine import asked, refined
 from .types import Pieces, Result, Rows
 
 STEPS = 20  # of the second refinement, which starts with good rows
 REFINING = 2048  # rows that layers are refined with, at most
+SPEAKERS = 128  # neurons of a layer that ask for rows in it
+AGAIN = 0.1  # share of the gap left that a refinement must close, or it was the last
 WORTH = 0.3  # share of the objectives' gap that rows must close, or layers are not refined with them
 GROUPS = {"k-relu": 64, "prima": 128}  # of a layer
 
@@ -70,14 +70,22 @@ def strengthened(
     """
     found = _found(alpha, root, rows, deadline, words)
     now = Strengthened(root, found.joint, found.result)
-    gap = -found.plain.lower.clamp(max=0).sum()
-    left = -now.result.lower.clamp(max=0).sum()
-    if now.joint is None or not 0 < left <= (1 - WORTH) * gap or time.monotonic() > deadline:
-        return now
-    # Convolutions have rows by the ten thousand, most of them worth nothing to the objectives.
-    root = refined(replace(alpha, joint=lean(alpha, now, REFINING).joint, steps=STEPS), root, deadline)
-    found = _found(alpha, root, rows, deadline, words)
-    return Strengthened(root, found.joint, found.result)
+    gap, left = _gap(found.plain), _gap(now.result)
+    asking = any(name.kind == "m" for word in words for name in parse(word)) and bool(asked(alpha, root))
+    pays = asking or left <= (1 - WORTH) * gap
+    while now.joint is not None and left > 0 and pays and time.monotonic() < deadline:
+        # Convolutions have rows by the ten thousand, most of them worth nothing to the objectives.
+        joint = lean(alpha, now, REFINING).joint
+        root = refined(replace(alpha, joint=joint, steps=STEPS), now.root, deadline, SPEAKERS if asking else 0)
+        found = _found(alpha, root, rows, deadline, words)
+        now, before, left = Strengthened(root, found.joint, found.result), left, _gap(found.result)
+        pays = asking and left <= (1 - AGAIN) * before
+    return now
+
+
+def _gap(result: Result) -> float:
+    """What the open objectives lack, in all."""
+    return -float(result.lower.clamp(max=0).sum())
 
 
 def _found(alpha: Alpha, root: Pieces, rows: Rows, deadline: float, words: Sequence[str]) -> Cut:
