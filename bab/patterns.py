@@ -261,7 +261,7 @@ def _recount(
         for on, cut, exists in zip(unsure.active, unsure.cutting, unsure.exists, strict=True):
             found = None
             if tally.reason != "interrupted" and (deadline is None or time.monotonic() < deadline):
-                found = counter.recount(on, cut, programs.settled(on.numpy(), cut.numpy()), deadline)
+                found = counter.recount(on, cut, programs.settled(on, cut), deadline)
             if found is None:
                 left.append(bool(exists))
             else:

@@ -11,7 +11,8 @@ facets that a and b share. In a D-dimensional polytope they must share D - 1 of 
 only, that is enough. An edge that several polytopes share is cut once: new vertices are found by the pair of points.
 In two dimensions this is the cutting of polygons.
 
-A new point is a + t (b - a) in all its columns: the coordinates and whatever affine functions of them are carried.
+A new point is a + (b - a) f(a) / (f(a) - f(b)) in all its columns: the coordinates and whatever affine functions of
+them are carried.
 
 `sure` polytopes are free of rounding: their points are multiples of a power of two in every column (`scale` says of
 which), each cut of theirs was computed without error, and this is checked by multiplying back
@@ -22,55 +23,63 @@ arithmetic without a guarantee for the others, which `bab/counting/proof.py` jud
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
 from . import bits, ragged
+from .ragged import Flags, Ints
 
 PAIRS = 2_000_000  # pairs of vertices that are looked at at once
 UNITS = 2.0**52
+
+Floats = NDArray[np.float64]
+
+
+class Crowded(ValueError):
+    """A polytope would have more facets than a word has bits to spare."""
 
 
 @dataclass(frozen=True, eq=False)
 class Polytopes:
     """C polytopes with T vertices in all, over P points of K columns, the first D of which are coordinates."""
 
-    points: Tensor  # (P, K) float64
-    exact: Tensor  # (P,) bool: every column is the real number that it stands for
-    scale: Tensor  # (K,) float64: the columns of exact points are multiples of 1 / scale
-    start: Tensor  # (C + 1,) int64
-    vertex: Tensor  # (T,) int64 into the pool
-    mask: Tensor  # (T,) int64: facets that the vertex lies on
-    planes: Tensor  # (C, F) int32: what each facet's bit stands for, as the caller numbers hyperplanes
-    labels: Tensor  # (C, W) int64: the caller's, handed down to children
-    strict: Tensor  # (C,) int64: facets that do not belong to the polytope
-    full: Tensor  # (C,) bool: has a non-empty interior
-    sure: Tensor  # (C,) bool: free of rounding
+    points: Floats  # (P, K)
+    exact: Flags  # (P,): every column is the real number that it stands for
+    scale: Floats  # (K,): the columns of exact points are multiples of 1 / scale
+    start: Ints  # (C + 1,)
+    vertex: Ints  # (T,) into the pool
+    mask: Ints  # (T,): facets that the vertex lies on
+    planes: NDArray[np.int32]  # (C, F): what each facet's bit stands for, as the caller numbers hyperplanes
+    labels: Ints  # (C, W): the caller's, handed down to children
+    strict: Ints  # (C,): facets that do not belong to the polytope
+    full: Flags  # (C,): has a non-empty interior
+    sure: Flags  # (C,): free of rounding
 
     def __len__(self) -> int:
-        return self.start.shape[0] - 1
+        return len(self.start) - 1
 
-    def but(self, **changes: Tensor) -> Polytopes:
+    def but(self, **changes: NDArray) -> Polytopes:
         """A copy with some fields changed: `dataclasses.replace`, which takes ten times as long."""
         copy = object.__new__(Polytopes)
         copy.__dict__.update(self.__dict__, **changes)
         return copy
 
     @property
-    def lengths(self) -> Tensor:  # (C,)
+    def lengths(self) -> Ints:  # (C,)
         return self.start[1:] - self.start[:-1]
 
-    def select(self, index: Tensor) -> Polytopes:  # (C',) int64
+    def select(self, index: Ints) -> Polytopes:  # (C',)
         """Some of the polytopes, over the same pool."""
         lengths = self.lengths[index]
         entry = ragged.ranges(self.start[index], lengths)
         return self.but(
             start=ragged.starts(lengths),
-            vertex=self.vertex.index_select(0, entry),
-            mask=self.mask.index_select(0, entry),
-            planes=self.planes.index_select(0, index),
-            labels=self.labels.index_select(0, index),
+            vertex=self.vertex[entry],
+            mask=self.mask[entry],
+            planes=self.planes[index],
+            labels=self.labels[index],
             strict=self.strict[index],
             full=self.full[index],
             sure=self.sure[index],
@@ -78,67 +87,55 @@ class Polytopes:
 
     def compact(self) -> Polytopes:
         """The same polytopes over a pool without points that none of them uses."""
-        used = torch.zeros(len(self.points), dtype=torch.bool)
+        used = np.zeros(len(self.points), dtype=bool)
         used[self.vertex] = True
-        if bool(used.all()):
+        if used.all():
             return self
-        place = torch.cumsum(used, 0) - 1
-        kept = ragged.where(used)
-        return self.but(
-            points=self.points.index_select(0, kept),
-            exact=self.exact[kept],
-            vertex=place.index_select(0, self.vertex),
-        )
+        place = used.cumsum() - 1
+        return self.but(points=self.points[used], exact=self.exact[used], vertex=place[self.vertex])
 
 
-def box(lower: Tensor, upper: Tensor, words: int, plane: int = 0) -> Polytopes:  # (D,), (D,)
+def box(lower: Floats, upper: Floats, words: int, plane: int = 0) -> Polytopes:  # (D,), (D,)
     """A box as the only polytope: planes 2 i and 2 i + 1 are x_i = lower_i and x_i = upper_i; flat sides are allowed.
 
     `words`: how many words of labels polytopes get, all zero. `plane`: the number of the first plane.
     """
     d = len(lower)
-    free = torch.nonzero(lower < upper)[:, 0].tolist()
+    free = np.flatnonzero(lower < upper)
     count = 2 ** len(free)
-    corner = torch.arange(count)
-    points = lower.repeat(count, 1)
-    mask = torch.zeros(count, dtype=torch.int64)
-    for place, i in enumerate(free):
-        high = (corner >> place & 1).bool()
-        points[:, i] = torch.where(high, upper[i], lower[i])
-        mask |= torch.where(high, 1 << (2 * place + 1), 1 << (2 * place))
-    planes = torch.tensor([[plane + 2 * i + side for i in free for side in (0, 1)]], dtype=torch.int32).reshape(1, -1)
+    high = (np.arange(count)[:, None] >> np.arange(len(free)) & 1).astype(bool)  # (2^F, F)
+    points = np.tile(lower, (count, 1))
+    points[:, free] = np.where(high, upper[free], lower[free])
+    side = 2 * np.arange(len(free)) + high
     scale = 2.0**20
-    on_grid = bool(((points * scale).round() == points * scale).all()) and bool((points.abs() * scale <= UNITS).all())
+    on_grid = bool(((points * scale).round() == points * scale).all() and (np.abs(points) * scale <= UNITS).all())
     return Polytopes(
         points,
-        torch.full((count,), on_grid),
-        torch.full((d,), scale, dtype=torch.float64),
-        torch.tensor([0, count]),
-        torch.arange(count),
-        mask,
-        planes,
-        torch.zeros(1, words, dtype=torch.int64),
-        torch.zeros(1, dtype=torch.int64),
-        torch.tensor([len(free) == d]),
-        torch.tensor([on_grid]),
+        np.full(count, on_grid),
+        np.full(d, scale),
+        np.array([0, count]),
+        np.arange(count),
+        (1 << side).sum(1),
+        (plane + 2 * free[:, None] + [0, 1]).reshape(1, -1).astype(np.int32),
+        np.zeros((1, words), dtype=np.int64),
+        np.zeros(1, dtype=np.int64),
+        np.array([len(free) == d]),
+        np.array([on_grid]),
     )
 
 
-@dataclass(frozen=True, eq=False)
-class Cut:
-    """What `cut` returns: the polytopes, where each comes from, and on which side of the plane it is."""
+class Cut(NamedTuple):
+    """What `cut` returns: the polytopes, on which side of the plane each is, and which of them are new."""
 
     polytopes: Polytopes
-    origin: Tensor  # (C',) int64
-    positive: Tensor  # (C',) bool; where the function is zero on all of a polytope, False
-    halved: Tensor  # (C',) bool: a part whose rest is another part; where False, it is its origin without a rest
-    crowded: Tensor  # (n,) int64: polytopes that should have been cut but have no facet's bit left
+    positive: Flags  # (C',); where the function is zero on all of a polytope, False
+    halved: Flags  # (C',): a part whose rest is another part; where False, it is its origin without a rest
 
 
 def cut(
     cells: Polytopes,
     column: int,
-    sign: Tensor,  # (P,) int8: -1, 0, 1 of the function at each point, as the caller judges it
+    sign: NDArray[np.int8],  # (P,): -1, 0, 1 of the function at each point, as the caller judges it
     plane: int,
     dimension: int,  # of polytopes that are `full`
     faces: bool = False,
@@ -148,208 +145,195 @@ def cut(
     The positive child is open at the plane, the other one closed. With `faces` a polytope with f >= 0 that touches the
     plane gives two children as well: itself without the plane, and, where it belongs to the polytope, the face on the
     plane. Uncut polytopes come first, in their order; then the positive children, the others, and the faces.
+
+    Raises `Crowded` where a polytope that is to be cut has no facet's bit left.
     """
-    side = sign.index_select(0, cells.vertex)
-    above, below = ragged.count(side > 0, cells.start), ragged.count(side < 0, cells.start)
-    crossing = (above > 0) & (below > 0)
-    touching = (above > 0) & (below == 0) & (above < cells.lengths) if faces else torch.zeros_like(crossing)
-    wanted = ragged.where(crossing | touching)
-    if wanted.shape[0] == 0:
-        return Cut(cells, torch.arange(len(cells)), above > 0, torch.zeros_like(crossing), wanted)
-    used = bits.union(cells.mask, cells.start)
-    full = bits.popcount(used) >= bits.FACETS
-    crowded = ragged.where((crossing | touching) & full)
-    crossing, touching = crossing & ~full, touching & ~full
-    stay, cross = ragged.where(~(crossing | touching)), ragged.where(crossing)
-    both = cross.shape[0]
-    main = _halves(cells, stay, cross, used[cross], side, column, plane, dimension) if both else cells.select(stay)
-    origin = torch.cat([stay, cross, cross])
-    positive, halved = above[origin] > 0, torch.ones(origin.shape[0], dtype=torch.bool)
-    positive[origin.shape[0] - both :] = False
-    halved[: stay.shape[0]] = False
-    if not faces or not bool(touching.any()):
-        return Cut(main, origin, positive, halved, crowded)
-    touch = ragged.where(touching)
-    opened, on_plane, which = _touched(cells, touch, used[touch], side, plane)
+    side = sign[cells.vertex]
+    begin = cells.start[:-1]
+    most, least = np.maximum.reduceat(side, begin), np.minimum.reduceat(side, begin)
+    positive, crossing = most > 0, most - least == 2
+    touching = positive & (least == 0) if faces else np.zeros_like(crossing)
+    stay = ~(crossing | touching)
+    if stay.all():
+        return Cut(cells, positive, touching)
+    cross, touch = crossing.nonzero()[0], touching.nonzero()[0]
+    if len(cross):
+        main = _halves(cells, stay, crossing, side, column, plane, dimension)
+    else:
+        main = cells.select(stay.nonzero()[0])
+    positive = np.concatenate([positive[stay], np.array([True, False]).repeat(len(cross))])
+    halved = np.arange(len(positive)) >= len(positive) - 2 * len(cross)
+    if len(touch) == 0:
+        return Cut(main, positive, halved)
+    opened, on_plane, which = _touched(cells, touch, side, plane)
     parts = [main, *(p.but(points=main.points, exact=main.exact) for p in (opened, on_plane))]
-    closed, owned = torch.zeros(len(touch), dtype=torch.bool), torch.zeros(len(touch), dtype=torch.bool)
+    owned = np.zeros(len(touch), dtype=bool)
     owned[which] = True
     return Cut(
         join(parts),
-        torch.cat([origin, touch, touch[which]]),
-        torch.cat([positive, ~closed, closed[which]]),
-        torch.cat([halved, owned, owned[which]]),
-        crowded,
+        np.concatenate([positive, np.ones_like(owned), np.zeros(len(which), dtype=bool)]),
+        np.concatenate([halved, owned, owned[which]]),
     )
 
 
 def join(parts: list[Polytopes]) -> Polytopes:
     """Polytopes over one pool, in one batch."""
     width = max(p.planes.shape[1] for p in parts)
-    planes = [torch.nn.functional.pad(p.planes, (0, width - p.planes.shape[1]), value=-1) for p in parts]
     return parts[0].but(
-        start=ragged.starts(torch.cat([p.lengths for p in parts])),
-        planes=torch.cat(planes),
+        start=ragged.starts(np.concatenate([p.lengths for p in parts])),
+        planes=np.concatenate([_widened(p.planes, width) for p in parts]),
         **{
-            name: torch.cat([getattr(p, name) for p in parts])
+            name: np.concatenate([getattr(p, name) for p in parts])
             for name in ("vertex", "mask", "labels", "strict", "full", "sure")
         },
     )
 
 
-def _with_plane(planes: Tensor, first: int, bit: Tensor, plane: int) -> Tensor:  # (C, F), (C - first,) single
-    """The table with the plane at the bit's place in the rows from `first` on."""
-    place = bits.place(bit)
-    missing = int(place.max()) + 1 - planes.shape[1]
-    if missing > 0:
-        planes = torch.nn.functional.pad(planes, (0, missing), value=-1)
-    planes[first + torch.arange(place.shape[0]), place] = plane
-    return planes
+def _widened(planes: NDArray[np.int32], width: int) -> NDArray[np.int32]:  # (C, F) -> (C, at least `width`)
+    missing = width - planes.shape[1]
+    if missing <= 0:
+        return planes
+    return np.concatenate([planes, np.full((len(planes), missing), -1, dtype=np.int32)], 1)
+
+
+def _free_bit(mask: Ints, start: Ints) -> Ints:  # (T,), (C + 1,) -> (C,)
+    """For each polytope a bit that is no facet's."""
+    used = np.bitwise_or.reduceat(mask, start[:-1])
+    if bits.popcount(used).max() >= bits.FACETS:
+        raise Crowded(f"a polytope has more than {bits.FACETS} facets")
+    return bits.lowest_free(used)
 
 
 def _halves(
-    cells: Polytopes,
-    stay: Tensor,
-    cross: Tensor,
-    used: Tensor,
-    side: Tensor,
-    column: int,
-    plane: int,
-    dimension: int,
+    cells: Polytopes, stay: Flags, crossing: Flags, side: NDArray[np.int8], column: int, plane: int, dimension: int
 ) -> Polytopes:
-    """The polytopes `stay` as they are, then of those in `cross` the positive children, then the others."""
-    lengths, first = cells.lengths, stay.shape[0]
-    entry = ragged.ranges(cells.start.index_select(0, cross), lengths.index_select(0, cross))
-    start = ragged.starts(lengths.index_select(0, cross))
-    owner = ragged.owners(lengths.index_select(0, cross))
-    vertex, mask, side = (t.index_select(0, entry) for t in (cells.vertex, cells.mask, side))
-    left, right, common = edges(mask, side, start, cells.full.index_select(0, cross), dimension)
-    pool, place = _new_points(cells, vertex.index_select(0, left), vertex.index_select(0, right), column)
-    bit = bits.lowest_free(used)
-    edge_owner = owner.index_select(0, left)
-    fresh = torch.bincount(edge_owner, minlength=cross.shape[0])
-    fresh_mask = common | bit.index_select(0, edge_owner)
-    mask = torch.where(side == 0, mask | bit.index_select(0, owner), mask)
-    # Both children's entries at once: those of the positive ones, then those of the others.
-    keep = torch.cat([side >= 0, side <= 0])
-    old = ragged.count(keep, torch.cat([start[:-1], start + side.shape[0]]))
-    kept = ragged.where(keep) % side.shape[0]
-    twice = torch.cat([fresh, fresh])
-    same = ragged.ranges(cells.start.index_select(0, stay), lengths.index_select(0, stay))
-    begin = ragged.starts(torch.cat([lengths.index_select(0, stay), old + twice]))
-    to_old, to_fresh = ragged.ranges(begin[first:-1], old), ragged.ranges(begin[first:-1] + old, twice)
-    made = []
-    for before, now, new in ((cells.vertex, vertex, place), (cells.mask, mask, fresh_mask)):
-        entries = torch.empty(int(begin[-1]), dtype=torch.int64)
-        entries[: same.shape[0]] = before.index_select(0, same)
-        entries[to_old], entries[to_fresh] = now.index_select(0, kept), torch.cat([new, new])
-        made.append(entries)
-    origin, bit = torch.cat([stay, cross, cross]), torch.cat([bit, bit])
-    rounded = torch.bincount(edge_owner[~pool.exact.index_select(0, place)], minlength=cross.shape[0]) > 0
-    strict, sure = cells.strict.index_select(0, origin), cells.sure.index_select(0, origin)
+    """The polytopes `stay` as they are, then of those `crossing` the positive children, then the others."""
+    lengths, cross = cells.lengths, crossing.nonzero()[0]
+    entry, same = crossing.repeat(lengths), stay.repeat(lengths)
+    vertex, mask, side = cells.vertex[entry], cells.mask[entry], side[entry]
+    count, size = len(cross), lengths[cross]
+    owner, start = np.arange(count).repeat(size), ragged.starts(size)
+    bit = _free_bit(mask, start)
+    left, right, common = edges(mask, side, owner, start, cells.full[cross], dimension)
+    pool, fresh = _new_points(cells, vertex[left], vertex[right], column)
+    of_edge = owner[left]
+    fresh_mask = common | bit[of_edge]
+    mask = np.where(side == 0, mask | bit[owner], mask)
+    # The children's entries, one kind after the other, then child after child: positive ones, then the others.
+    above, below = side >= 0, side <= 0
+    child = np.concatenate([owner[above], of_edge, owner[below] + count, of_edge + count])
+    order = child.argsort(kind="stable")
+    vertices = np.concatenate([vertex[above], fresh, vertex[below], fresh])[order]
+    masks = np.concatenate([mask[above], fresh_mask, mask[below], fresh_mask])[order]
+    origin = np.concatenate([stay.nonzero()[0], cross, cross])
+    first, bit = len(origin) - 2 * count, np.concatenate([bit, bit])
+    strict, sure = cells.strict[origin], cells.sure[origin]
     strict[first:] &= ~bit  # the bit may have been another facet's, which is gone
-    strict[first : first + cross.shape[0]] |= bit[: cross.shape[0]]
-    sure[first:] &= ~torch.cat([rounded, rounded])
+    strict[first : first + count] |= bit[:count]
+    rounded = np.bincount(of_edge[~pool.exact[fresh]], minlength=count) > 0
+    sure[first:] &= ~np.concatenate([rounded, rounded])
     return pool.but(
-        start=begin,
-        vertex=made[0],
-        mask=made[1],
-        planes=_with_plane(cells.planes.index_select(0, origin), first, bit, plane),
-        labels=cells.labels.index_select(0, origin),
+        start=ragged.starts(np.concatenate([lengths[stay], np.bincount(child)])),
+        vertex=np.concatenate([cells.vertex[same], vertices]),
+        mask=np.concatenate([cells.mask[same], masks]),
+        planes=_with_plane(cells.planes[origin], first, bit, plane),
+        labels=cells.labels[origin],
         strict=strict,
-        full=cells.full.index_select(0, origin),
+        full=cells.full[origin],
         sure=sure,
     )
 
 
-def _touched(
-    cells: Polytopes, touch: Tensor, used: Tensor, side: Tensor, plane: int
-) -> tuple[Polytopes, Polytopes, Tensor]:
+def _with_plane(planes: NDArray[np.int32], first: int, bit: Ints, plane: int) -> NDArray[np.int32]:
+    """The table, (C, F), with the plane at the bits' places, (C - first,), in its rows from `first` on."""
+    place = bits.place(bit)
+    planes = _widened(planes, int(place.max()) + 1)
+    planes[np.arange(first, len(planes)), place] = plane
+    return planes
+
+
+def _touched(cells: Polytopes, touch: Ints, side: NDArray[np.int8], plane: int) -> tuple[Polytopes, Polytopes, Ints]:
     """Polytopes without the face on the plane; the faces that belong to them; which polytopes these are of."""
     part = cells.select(touch)
-    bit = bits.lowest_free(used)
-    side = side.index_select(0, ragged.ranges(cells.start[touch], part.lengths))
-    mask = torch.where(side == 0, part.mask | bit.index_select(0, ragged.owners(part.lengths)), part.mask)
-    opened = part.but(mask=mask, planes=_with_plane(part.planes.clone(), 0, bit, plane), strict=part.strict | bit)
-    flat = ragged.where(side == 0)
-    lengths = ragged.count(side == 0, part.start)
-    start = ragged.starts(lengths)
-    mask = part.mask.index_select(0, flat)
-    which = ragged.where((bits.intersection(mask, start) & part.strict) == 0)
-    face = part.but(start=start, vertex=part.vertex.index_select(0, flat), mask=mask)
-    return opened, face.but(full=torch.zeros_like(part.full)).select(which), which
+    bit = _free_bit(part.mask, part.start)
+    flat = side[ragged.ranges(cells.start[touch], part.lengths)] == 0
+    mask = np.where(flat, part.mask | bit.repeat(part.lengths), part.mask)
+    planes = _with_plane(part.planes.copy(), 0, bit, plane)
+    opened = part.but(mask=mask, planes=planes, strict=part.strict | bit)
+    start = ragged.starts(ragged.count(flat, part.start))
+    mask = part.mask[flat]
+    which = (np.bitwise_and.reduceat(mask, start[:-1]) & part.strict == 0).nonzero()[0]
+    face = part.but(start=start, vertex=part.vertex[flat], mask=mask)
+    return opened, face.but(full=np.zeros_like(part.full)).select(which), which
 
 
 def edges(
-    mask: Tensor,  # (T,) int64
-    side: Tensor,  # (T,) int8
-    start: Tensor,  # (C + 1,)
-    full: Tensor,  # (C,) bool
+    mask: Ints,  # (T,)
+    side: NDArray[np.int8],  # (T,)
+    owner: Ints,  # (T,): each entry's polytope
+    start: Ints,  # (C + 1,)
+    full: Flags,  # (C,)
     dimension: int,
-) -> tuple[Tensor, Tensor, Tensor]:  # (E,) entry above, (E,) entry below, (E,) shared facets
+) -> tuple[Ints, Ints, Ints]:  # (E,) entry above, (E,) entry below, (E,) shared facets
     """The edges of each polytope that lead from a vertex above to one below, polytope after polytope."""
-    above, below = ragged.where(side > 0), ragged.where(side < 0)
-    up, down = ragged.count(side > 0, start), ragged.count(side < 0, start)
-    need = torch.where(full, dimension - 1, 0).to(torch.uint8)
-    first_above, first_below = ragged.starts(up), ragged.starts(down)
-    simple = bits.popcount(mask) <= dimension
+    above, below = (side > 0).nonzero()[0], (side < 0).nonzero()[0]
+    down = np.bincount(owner[below], minlength=len(full))
+    need = np.where(full, dimension - 1, 0)[owner]
+    simple = (bits.popcount(mask) <= dimension) & full[owner]
+    many, first = down[owner[above]], ragged.starts(down)[owner[above]]
     found = []
-    for a, b in ragged.blocks(up * down, PAIRS):
-        tops = above[int(first_above[a]) : int(first_above[b])]
-        owner = ragged.owners(up[a:b]) + a
-        many = down.index_select(0, owner)
-        left = ragged.repeat(tops, many)
-        right = below.index_select(0, ragged.ranges(first_below.index_select(0, owner), many))
-        owner = ragged.repeat(owner, many)
-        common = mask.index_select(0, left) & mask.index_select(0, right)
-        keep = ragged.where(bits.popcount(common) >= need.index_select(0, owner))
-        left, right, common, owner = (t.index_select(0, keep) for t in (left, right, common, owner))
-        clear = (simple.index_select(0, left) | simple.index_select(0, right)) & full.index_select(0, owner)
-        if not bool(clear.all()):
-            doubt = ragged.where(~clear)
-            clear[doubt] = _spanning(mask, start, common[doubt], owner[doubt])
-            keep = ragged.where(clear)
-            left, right, common = (t.index_select(0, keep) for t in (left, right, common))
+    for a, b in ragged.blocks(many, PAIRS):
+        left = above[a:b].repeat(many[a:b])
+        right = below[ragged.ranges(first[a:b], many[a:b])]
+        common = mask[left] & mask[right]
+        keep = bits.popcount(common) >= need[left]
+        left, right, common = left[keep], right[keep], common[keep]
+        clear = simple[left] | simple[right]
+        if not clear.all():
+            doubt = ~clear
+            clear[doubt] = _spanning(mask, start, common[doubt], owner[left[doubt]])
+            left, right, common = left[clear], right[clear], common[clear]
         found.append((left, right, common))
-    left, right, common = (torch.cat(parts) for parts in zip(*found, strict=True))
+    if len(found) == 1:
+        return found[0]
+    left, right, common = (np.concatenate(parts) for parts in zip(*found, strict=True))
     return left, right, common
 
 
-def _spanning(mask: Tensor, start: Tensor, common: Tensor, owner: Tensor) -> Tensor:  # (Q,), (Q,) -> (Q,) bool
+def _spanning(mask: Ints, start: Ints, common: Ints, owner: Ints) -> Flags:  # (Q,), (Q,) -> (Q,)
     """Whether only two vertices of the polytope lie on all the facets in `common`."""
-    lengths = (start[1:] - start[:-1]).index_select(0, owner)
-    verdict = torch.empty(len(common), dtype=torch.bool)
+    lengths = (start[1:] - start[:-1])[owner]
+    verdict = np.empty(len(common), dtype=bool)
     for a, b in ragged.blocks(lengths, PAIRS):
-        entry = ragged.ranges(start.index_select(0, owner[a:b]), lengths[a:b])
-        wanted = ragged.repeat(common[a:b], lengths[a:b])
-        verdict[a:b] = ragged.count(mask.index_select(0, entry) & wanted == wanted, ragged.starts(lengths[a:b])) == 2
+        entry = ragged.ranges(start[owner[a:b]], lengths[a:b])
+        wanted = common[a:b].repeat(lengths[a:b])
+        verdict[a:b] = ragged.count(mask[entry] & wanted == wanted, ragged.starts(lengths[a:b])) == 2
     return verdict
 
 
-def _new_points(cells: Polytopes, above: Tensor, below: Tensor, column: int) -> tuple[Polytopes, Tensor]:
+def _new_points(cells: Polytopes, above: Ints, below: Ints, column: int) -> tuple[Polytopes, Ints]:
     """The pool with a point more for every pair of points, and where each pair's lies."""
-    count = cells.points.shape[0]
-    key, place = torch.unique(above * count + below, return_inverse=True)
-    up, down = key // count, key % count
-    a, b = cells.points.index_select(0, up), cells.points.index_select(0, down)
+    count = len(cells.points)
+    key, place = np.unique(above * count + below, return_inverse=True)
+    up, down = np.divmod(key, count)
+    a, b = cells.points[up], cells.points[down]
     value, other = a[:, column : column + 1], b[:, column : column + 1]
-    new = torch.lerp(a, b, value / (value - other))
+    new = a + (b - a) * value / (value - other)
     new[:, column] = 0
     exact = cells.exact[up] & cells.exact[down]
-    if bool(exact.any()):
-        some = ragged.where(exact)
-        exact[some] = _exactly(a[some], b[some], new[some], column, cells.scale)
-    pool = cells.but(points=torch.cat([cells.points, new]), exact=torch.cat([cells.exact, exact]))
+    if exact.any():
+        exact[exact] = _exactly(a[exact], b[exact], new[exact], column, cells.scale)
+    pool = cells.but(points=np.concatenate([cells.points, new]), exact=np.concatenate([cells.exact, exact]))
     return pool, place + count
 
 
-def _exactly(a: Tensor, b: Tensor, new: Tensor, column: int, scale: Tensor) -> Tensor:  # (Q, K) each -> (Q,) bool
+def _exactly(a: Floats, b: Floats, new: Floats, column: int, scale: Floats) -> Flags:  # (Q, K) each -> (Q,)
     """Whether `new` is the point of the segment from a to b at which the column is zero, in real numbers."""
     value, other = a[:, column : column + 1], b[:, column : column + 1]
-    fits = (a.abs().maximum(b.abs()).maximum(new.abs()) * scale <= UNITS / 2).all(1)
     units = new * scale
+    fits = (np.maximum(np.maximum(np.abs(a), np.abs(b)), np.abs(new)) * scale <= UNITS / 2).all(1)
     fits &= (units.round() == units).all(1)
     left, right = (new - a) * (value - other), (b - a) * value
     # (new - a) (f(a) - f(b)) = (b - a) f(a), where both products are whole numbers of units and small enough.
-    fits &= (left.abs().maximum(right.abs()) * (scale * scale[column]) <= UNITS).all(1)
+    fits &= (np.maximum(np.abs(left), np.abs(right)) * (scale * scale[column]) <= UNITS).all(1)
     return fits & (left == right).all(1)

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ...kernels.double_description import UNITS, Polytopes, box, cut
+from ...kernels.double_description import UNITS, Crowded, Polytopes, box, cut
 from ...problems.affine import Select
 from ...problems.errors import BadInput
 from ...problems.graph import Affine, Graph, Input
@@ -82,32 +82,31 @@ def vertices_of(polytope: Polytope, words: int, neurons: int) -> Polytopes:
     Raises `BadInput` where the half-spaces leave nothing, or nothing with an interior.
     """
     d = polytope.size
-    cells = box(torch.as_tensor(polytope.lower), torch.as_tensor(polytope.upper), words, neurons)
-    for h, (normal, offset) in enumerate(zip(polytope.normals, polytope.offsets, strict=True)):
-        a, grid = torch.as_tensor(normal), 2.0**20
-        value = float(offset) - cells.points @ a
-        reach = float(abs(offset) + cells.points.abs().amax(0) @ a.abs())
-        numbers = torch.cat([a, torch.tensor([float(offset)], dtype=torch.float64)]) * grid
+    cells = box(polytope.lower, polytope.upper, words, neurons)
+    for h, (a, offset) in enumerate(zip(polytope.normals, polytope.offsets, strict=True)):
+        value, grid = offset - cells.points @ a, 2.0**20
+        reach = float(abs(offset) + np.abs(cells.points).max(0) @ np.abs(a))
+        numbers = np.append(a, offset) * grid
         scale = float(cells.scale.max()) * grid
-        if not (bool((numbers.round() == numbers).all()) and reach * scale <= UNITS):
-            cells = cells.but(exact=torch.zeros_like(cells.exact), sure=torch.zeros_like(cells.sure))
-        tolerance = torch.where(cells.exact, 0.0, NARROW * reach)
-        sign = (value > tolerance).to(torch.int8) - (value < -tolerance).to(torch.int8)
+        if not ((numbers.round() == numbers).all() and reach * scale <= UNITS):
+            cells = cells.but(exact=np.zeros_like(cells.exact), sure=np.zeros_like(cells.sure))
+        tolerance = np.where(cells.exact, 0.0, NARROW * reach)
+        sign = (value > tolerance).view(np.int8) - (value < -tolerance).view(np.int8)
         held = sign[cells.vertex]
-        if not bool((held > 0).any()):
-            what = "flat: a half-space only touches" if bool((held == 0).any()) else "empty: its half-spaces exclude"
+        if not (held > 0).any():
+            what = "flat: a half-space only touches" if (held == 0).any() else "empty: its half-spaces exclude"
             raise BadInput(f"the input set is {what} all that the other constraints leave, so nothing can be counted")
-        if not bool((held < 0).any()):
+        if not (held < 0).any():
             continue
-        wide = cells.but(
-            points=torch.cat([cells.points, value[:, None]], 1),
-            scale=torch.cat([cells.scale, torch.tensor([scale], dtype=torch.float64)]),
-        )
-        done = cut(wide, d, sign, neurons + 2 * d + h, d)
-        if len(done.crowded):
-            raise BadInput("the input set has more facets than patterns can be counted on; leave out half-spaces")
-        kept = done.polytopes.select(torch.nonzero(done.positive)[:, 0]).compact()
+        wide = cells.but(points=np.column_stack([cells.points, value]), scale=np.append(cells.scale, scale))
+        try:
+            done = cut(wide, d, sign, neurons + 2 * d + h, d)
+        except Crowded as error:
+            raise BadInput(
+                "the input set has more facets than patterns can be counted on; leave out half-spaces"
+            ) from error
+        kept = done.polytopes.select(done.positive.nonzero()[0]).compact()
         cells = kept.but(
-            points=kept.points[:, :d].contiguous(), scale=kept.scale[:d], strict=torch.zeros_like(kept.strict)
+            points=np.ascontiguousarray(kept.points[:, :d]), scale=kept.scale[:d], strict=np.zeros_like(kept.strict)
         )
     return cells

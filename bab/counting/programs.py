@@ -366,7 +366,5 @@ def _keep(counter: ProgramCounter, polytope: Polytope, cells: list[Cell], tally:
             points = np.stack([cell.points[0] for cell in certain])
             emit(Found(polytope, packed, points, np.full(len(certain), polytope.size, dtype=np.int8)))
     if unsure:
-        active, cutting = (
-            torch.from_numpy(np.stack([getattr(c, name) for c in unsure])) for name in ("active", "cutting")
-        )
-        tally.unsure.append(Unsure(active, cutting, torch.zeros(len(unsure), dtype=torch.bool)))
+        active, cutting = (np.stack([getattr(c, name) for c in unsure]) for name in ("active", "cutting"))
+        tally.unsure.append(Unsure(active, cutting, np.zeros(len(unsure), dtype=bool)))

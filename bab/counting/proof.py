@@ -27,48 +27,55 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ...kernels import bits
-from ...kernels.double_description import Polytopes
+from ...kernels.double_description import Floats, Polytopes
+from ...kernels.ragged import Flags, Ints
 from ...kernels.rounding import gamma
 from ...problems.property import Polytope
 from ...relaxations.forms import UNIT, pattern_forms
 from .tree import Plan, active
 
-NUMBERS = 4_000_000  # coefficients at once
+NUMBERS = 1_000_000  # coefficients at once
 
 
-def proved(plan: Plan, cells: Polytopes, polytope: Polytope, until: int | None = None) -> Tensor:  # (C,) bool
+def proved(plan: Plan, cells: Polytopes, polytope: Polytope, until: int | None = None) -> Flags:  # (C,)
     """Which cells are certain, free of rounding or proved as above, for the first `until` neurons (default: all)."""
-    certain = cells.sure.clone()
-    lengths = cells.lengths
-    todo = ~certain & cells.full
-    if not bool(todo.any()):
+    certain = cells.sure.copy()
+    todo = (cells.full & ~certain).nonzero()[0]
+    if len(todo) == 0:
         return certain
     skip = _skipped(plan, until)
-    for size in lengths[todo].unique().tolist():
-        alike = torch.nonzero(todo & (lengths == size))[:, 0]
-        numbers = (plan.graph.neurons + 1) * (plan.graph.input_size + 1) * 2 + size * (plan.graph.neurons + 8)
-        for part in alike.split(max(1, NUMBERS // numbers)):
-            certain[part] = _proved(plan, cells.select(part), polytope, skip, size)
+    # Cells of few vertices first: those that are judged at once are padded to the most that one of them has.
+    todo = todo[cells.lengths[todo].argsort(kind="stable")]
+    d, neurons = plan.graph.input_size, plan.graph.neurons
+    numbers = (neurons + 1) * (d + 1) * 2 + cells.lengths[todo] * (neurons + 8)
+    while len(todo):
+        many = max(1, int((numbers * np.arange(1, len(todo) + 1) <= NUMBERS).sum()))
+        part, todo, numbers = todo[:many], todo[many:], numbers[many:]
+        certain[part] = _proved(plan, cells, part, polytope, skip)
     return certain
 
 
-def _proved(plan: Plan, cells: Polytopes, polytope: Polytope, skip: Tensor, size: int) -> Tensor:
-    """Cells of `size` vertices each."""
-    count, d, neurons = len(cells), plan.graph.input_size, plan.graph.neurons
-    mask = cells.mask.reshape(count, size)
-    verdict = (bits.popcount(mask) == d).all(1) & _closed(mask, d)
-    here = torch.nonzero(verdict)[:, 0]
-    if len(here) == 0:
+def _proved(plan: Plan, cells: Polytopes, which: Ints, polytope: Polytope, skip: Tensor) -> Flags:
+    """Judges the cells `which`; those of fewer vertices repeat their last one."""
+    d, neurons = plan.graph.input_size, plan.graph.neurons
+    size, number = cells.lengths[which][:, None], np.arange(int(cells.lengths[which].max()))
+    entry = cells.start[which][:, None] + np.minimum(number, size - 1)  # (C, V)
+    mask = cells.mask[entry]
+    verdict = (bits.popcount(mask) == d).all(1) & _closed(mask, number < size, d)
+    which, mask = which[verdict], mask[verdict]
+    if len(which) == 0:
         return verdict
-    mask = mask[here]
-    x = cells.points[:, :d].index_select(0, cells.vertex).reshape(count, size, d)[here]
-    planes = _planes(plan, active(plan, cells.select(here)), polytope, x.abs().amax(1))
-    incident = cells.planes[here].long()[:, None].expand(-1, size, -1).gather(2, _members(mask, d))  # (C, V, D)
-    away, regular = _distance(planes, x, incident.flatten(1))
+    x = torch.from_numpy(cells.points[:, :d][cells.vertex[entry[verdict]]])  # (C, V, D)
+    planes = _planes(plan, active(plan, cells.labels[which]), polytope, x.abs().amax(1))
+    members = _members(mask, d)
+    incident = torch.from_numpy(cells.planes[which[:, None, None], members].astype(np.int64))  # (C, V, D)
+    away, regular = _distance(planes, x, incident)
     # (x, 1, away) times (row, constant - 2 error, -2 steepness): the margin of every plane at every true vertex.
     point = torch.cat([x, torch.ones_like(away)[..., None], away[..., None]], 2)
     steep = planes.row.abs().sum(-1) + planes.slope_error
@@ -77,24 +84,24 @@ def _proved(plan: Plan, cells: Polytopes, polytope: Polytope, skip: Tensor, size
     margin.scatter_(2, incident, torch.inf)
     strict = (margin.amin(1) > 0) | planes.void
     strict[:, :neurons] |= skip
-    verdict[here] = regular & strict.all(1)
+    verdict[verdict] = (regular & strict.all(1)).numpy()
     return verdict
 
 
-def _distance(planes: _Planes, x: Tensor, incident: Tensor) -> tuple[Tensor, Tensor]:  # (C, V, D), (C, V D)
-    """How far the true vertices are at most, (C, V), and in which cells all of them are well defined, (C,)."""
-    count, size, d = x.shape
-    normal = planes.row.gather(1, incident[..., None].expand(-1, -1, d)).reshape(count, size, d, d)
-    constant, error, slope_error = (
-        t.gather(1, incident).reshape(count, size, d) for t in (planes.constant, planes.error, planes.slope_error)
+def _distance(planes: _Planes, x: Tensor, incident: Tensor) -> tuple[Tensor, Tensor]:  # (C, V, D) -> (C, V), (C,)
+    """How far the true vertices are at most, and in which cells all of them are well defined."""
+    d = x.shape[2]
+    cell = torch.arange(len(x))[:, None, None]
+    normal, constant, error, slope_error = (
+        t[cell, incident] for t in (planes.row, planes.constant, planes.error, planes.slope_error)
     )
     inverse = _inverse(normal)
-    size_ = inverse.abs()
+    size = inverse.abs()
     residual = ((normal @ x[..., None])[..., 0] + constant).abs() + error
-    away = 2 * (1 + 1e-9) * (size_ @ residual[..., None])[..., 0].amax(-1)
+    away = 2 * (1 + 1e-9) * (size @ residual[..., None])[..., 0].amax(-1)
     # |I - B A| in the row-sum norm; each row of A may be off by slope_error, and the product rounds.
     steep = slope_error + 2 * gamma(d + 2, torch.float64) * normal.abs().sum(-1)
-    defect = (torch.eye(d, dtype=torch.float64) - inverse @ normal).abs().sum(-1) + (size_ @ steep[..., None])[..., 0]
+    defect = (torch.eye(d, dtype=torch.float64) - inverse @ normal).abs().sum(-1) + (size @ steep[..., None])[..., 0]
     near = away <= 1e-3  # so that errors, which are bounded a little beyond the vertices, hold there
     return away, ((defect.amax(-1) <= 0.49) & near).all(1)
 
@@ -112,28 +119,26 @@ def _skipped(plan: Plan, until: int | None) -> Tensor:  # (N,) bool
     return skip if until is None else skip | (torch.arange(len(skip)) >= until)
 
 
-def _members(mask: Tensor, d: int) -> Tensor:  # (C, V) -> (C, V, D), the places of the D bits of each word
+def _members(mask: Ints, d: int) -> NDArray[np.uint8]:  # (C, V) -> (C, V, D), the places of the D bits of each word
     places = []
     for _ in range(d):
         lowest = mask & -mask
         places.append(bits.place(lowest))
         mask = mask ^ lowest
-    return torch.stack(places, 2)
+    return np.stack(places, 2)
 
 
-def _closed(mask: Tensor, d: int) -> Tensor:  # (C, V) -> (C,)
+def _closed(mask: Ints, own: Flags, d: int) -> Flags:  # (C, V), (C, V): not repeated -> (C,)
     """Whether every vertex less one of its planes is exactly one other vertex less one of its planes."""
-    size = mask.shape[1]
-    if size * d % 2:
-        return torch.zeros(len(mask), dtype=torch.bool)
-    keys, rest = [], mask
+    keys, rest, last = [], mask, np.iinfo(np.int64).max
     for _ in range(d):
         lowest = rest & -rest
-        keys.append(mask ^ lowest)
+        keys.append(np.where(own, mask ^ lowest, last))
         rest = rest ^ lowest
-    key = torch.cat(keys, 1).sort(1).values
-    twice = (key[:, 0::2] == key[:, 1::2]).all(1)
-    return twice & (key[:, 1:-1:2] != key[:, 2::2]).all(1)
+    key = np.sort(np.concatenate(keys, 1), axis=1)
+    same = np.zeros((len(key), key.shape[1] + 1), dtype=bool)  # whether each is like the one before it
+    same[:, 1:-1] = key[:, 1:] == key[:, :-1]
+    return ((same[:, 1:] != same[:, :-1]) | (key == last)).all(1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,8 +155,8 @@ class _Planes:
     void: Tensor  # (C, Q) bool
 
 
-def _planes(plan: Plan, pattern: Tensor, polytope: Polytope, reach: Tensor) -> _Planes:
-    reach = reach * (1 + 1e-3) + 1e-3  # true vertices are that near, or the cell is not proved
+def _planes(plan: Plan, phases: Flags, polytope: Polytope, reach: Tensor) -> _Planes:
+    pattern, reach = torch.from_numpy(phases), reach * (1 + 1e-3) + 1e-3  # true vertices are that near, or no proof
     forms = pattern_forms(plan.graph, pattern, reach)
     sign = torch.where(pattern, 1.0, -1.0).to(torch.float64)
     static, offset = input_planes(polytope)
@@ -177,29 +182,26 @@ def input_planes(polytope: Polytope) -> tuple[Tensor, Tensor]:  # (2 D + H, D), 
     return torch.cat([sides, -normals]), torch.cat([torch.stack([-lower, upper], 1).flatten(), offsets])
 
 
-def witnessed(plan: Plan, cells: Polytopes, polytope: Polytope, until: int) -> Tensor:  # (C,) bool
+def witnessed(plan: Plan, cells: Polytopes, polytope: Polytope, until: int) -> Flags:  # (C,)
     """Which cells surely exist: at the mean of their vertices all signs of the first `until` neurons are certain."""
-    found = torch.zeros(len(cells), dtype=torch.bool)
+    found = np.zeros(len(cells), dtype=bool)
     d, neurons = plan.graph.input_size, plan.graph.neurons
     static, offset = input_planes(polytope)
-    skip = _skipped(plan, until)
-    for part in torch.arange(len(cells)).split(max(1, NUMBERS // ((neurons + 1) * (d + 1) * 2))):
-        some = cells.select(part)
-        x = centres(some, d)
-        pattern = active(plan, some)
+    skip, middle = _skipped(plan, until), torch.from_numpy(centres(cells, d))
+    step = max(1, NUMBERS // ((neurons + 1) * (d + 1) * 2))
+    for part in (slice(a, a + step) for a in range(0, len(cells), step)):
+        x = middle[part]
+        pattern = torch.from_numpy(active(plan, cells.labels[part]))
         forms = pattern_forms(plan.graph, pattern, x.abs() * (1 + UNIT) + 1e-3)
         value = (forms.row @ x[..., None])[..., 0] + forms.constant
         value = torch.where(pattern, value, -value)
         zero = (forms.row == 0).all(2) & (forms.constant == 0) & (forms.doubt == 0) & ~pattern
         inside = x @ static.mT + offset - 2 * gamma(d + 3, torch.float64) * (x.abs() @ static.abs().mT + offset.abs())
         strict = (value > forms.error) | zero | skip
-        found[part] = strict.all(1) & (inside > 0).all(1)
+        found[part] = (strict.all(1) & (inside > 0).all(1)).numpy()
     return found
 
 
-def centres(cells: Polytopes, d: int) -> Tensor:  # (C, D)
+def centres(cells: Polytopes, d: int) -> Floats:  # (C, D)
     """The mean of each cell's vertices."""
-    x = cells.points[:, :d].index_select(0, cells.vertex)
-    lengths = cells.lengths
-    owner = torch.repeat_interleave(torch.arange(len(cells)), lengths)
-    return torch.zeros(len(cells), d, dtype=torch.float64).index_add_(0, owner, x) / lengths[:, None]
+    return np.add.reduceat(cells.points[:, :d][cells.vertex], cells.start[:-1]) / cells.lengths[:, None]

@@ -24,11 +24,10 @@ from fractions import Fraction
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from ...kernels.exact_program import Inequality, solution
+from ...kernels.ragged import Flags
 from ...problems.errors import BadInput
 from ...problems.graph import Activation, Affine
 from ...problems.matrix import matrix
@@ -64,7 +63,7 @@ class Known(NamedTuple):
     """Phases of neurons that need no program where all earlier neurons have the phases `active`."""
 
     active: tuple[bool, ...]
-    settled: NDArray[np.bool_]  # (N,)
+    settled: Flags  # (N,)
 
 
 def dyadic(numbers: NDArray[np.float64]) -> Dyadic:
@@ -186,7 +185,7 @@ class RationalCounter:
         return Region(region.node, region.neuron + 1, region.values, more, point, (*region.active, on))
 
     def recount(
-        self, active: Tensor, cutting: Tensor, settled: NDArray[np.bool_], deadline: float | None
+        self, active: Flags, cutting: Flags, settled: Flags, deadline: float | None
     ) -> dict[bytes, Array] | None:
         """The patterns, packed, each with a point (D,), of the region that the tree's cuts leave.
 
@@ -200,8 +199,8 @@ class RationalCounter:
                 continue
             assert isinstance(node, Activation)
             source, offset = values[node.inputs[0]], self.plan.graph.offsets[i]
-            on = active[offset : offset + node.size].numpy()
-            for j in torch.nonzero(cutting[offset : offset + node.size])[:, 0].tolist():
+            on = active[offset : offset + node.size]
+            for j in np.flatnonzero(cutting[offset : offset + node.size]):
                 row = source.whole[j] if on[j] else -source.whole[j]
                 inequalities.append(_inequality(row, bool(on[j]) or not self.faces))
             values[i] = _activated(node, source, on)
@@ -219,7 +218,7 @@ def _inequality(row: Whole, strict: bool) -> Inequality:
     return Inequality(tuple(row[:-1]), row[-1], strict)
 
 
-def _activated(node: Activation, value: Dyadic, on: NDArray[np.bool_]) -> Dyadic:
+def _activated(node: Activation, value: Dyadic, on: Flags) -> Dyadic:
     above, below = float(node.function.slope).as_integer_ratio()  # type: ignore[attr-defined]
     shift = below.bit_length() - 1
     factor = np.where(on, 1 << shift, above).astype(object)

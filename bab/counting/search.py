@@ -9,19 +9,18 @@ while few are held. What is kept of a finished cell is its pattern, N bits.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from ...kernels import bits
 from ...kernels.double_description import Polytopes
+from ...kernels.ragged import Flags
 from ...problems.property import Polytope
-from .proof import proved, witnessed
+from .proof import centres, proved, witnessed
 from .tree import Chunk, Plan, active, advance, cutting, finished, root
 
 KEPT = 1 << 30  # bytes of patterns that are remembered, so that one that is found twice is not counted twice
@@ -45,9 +44,9 @@ class Found:
 class Unsure:
     """Finished cells that are not certain."""
 
-    active: Tensor  # (C, N) bool
-    cutting: Tensor  # (C, N) bool: the neurons whose half-spaces bound the cell
-    exists: Tensor  # (C,) bool: the pattern was confirmed at a point
+    active: Flags  # (C, N)
+    cutting: Flags  # (C, N): the neurons whose half-spaces bound the cell
+    exists: Flags  # (C,): the pattern was confirmed at a point
 
 
 class Waiting(NamedTuple):
@@ -116,33 +115,36 @@ def search(
 
 def _finish(plan: Plan, polytope: Polytope, chunk: Chunk, tally: Tally, emit: Emit | None, stop: float | None) -> None:
     """Judges finished cells; what the time does not suffice for stays pending."""
-    for part in torch.arange(len(chunk.cells)).split(PART):
-        cells = chunk.cells.select(part)
+    for cells in _parts(chunk.cells):
         if stop is not None and time.monotonic() > stop:
             tally.pending.append(replace(chunk, cells=cells))
             continue
         certain = proved(plan, cells, polytope)
-        if not bool(certain.all()):
-            rest = cells.select(torch.nonzero(~certain)[:, 0])
+        if not certain.all():
+            rest = cells.select((~certain).nonzero()[0])
             exists = witnessed(plan, rest, polytope, plan.graph.neurons)
-            tally.unsure.append(Unsure(active(plan, rest), cutting(plan, rest), exists))
-            cells = cells.select(torch.nonzero(certain)[:, 0])
-        packed = bits.to_bytes(cells.labels[:, : plan.half].contiguous(), plan.graph.neurons)
+            tally.unsure.append(Unsure(active(plan, rest.labels), cutting(plan, rest.labels), exists))
+            cells = cells.select(certain.nonzero()[0])
+        packed = bits.to_bytes(cells.labels[:, : plan.half], plan.graph.neurons)
         if emit is not None and len(cells):
             emit(_found(polytope, packed, cells))
         remember(tally, packed)
 
 
+def _parts(cells: Polytopes) -> Iterator[Polytopes]:
+    """The cells, PART at a time."""
+    for begin in range(0, len(cells), PART):
+        yield cells.select(np.arange(begin, min(begin + PART, len(cells))))
+
+
 def _found(polytope: Polytope, packed: NDArray[np.uint8], cells: Polytopes) -> Found:
     d = polytope.size
-    x = cells.points[:, :d].index_select(0, cells.vertex).numpy()
-    start = cells.start.numpy()
+    x, start = cells.points[:, :d][cells.vertex], cells.start
     dimensions = np.full(len(cells), d, dtype=np.int8)
-    for i in np.flatnonzero(~cells.full.numpy()):
+    for i in np.flatnonzero(~cells.full):
         own = x[start[i] : start[i + 1]]
         dimensions[i] = np.linalg.matrix_rank(own[1:] - own[0], tol=1e-12 * (1 + np.abs(own).max()))
-    points = np.add.reduceat(x, start[:-1], axis=0) / np.diff(start)[:, None]
-    return Found(polytope, packed, points, dimensions, start, x)
+    return Found(polytope, packed, centres(cells, d), dimensions, start, x)
 
 
 def remember(tally: Tally, packed: NDArray[np.uint8]) -> None:  # (C, bytes)
@@ -164,9 +166,9 @@ def confirm(plan: Plan, polytope: Polytope, chunks: list[Chunk], deadline: float
     for which, judge in enumerate((witnessed, proved)):
         for count, chunk in zip(counts, chunks, strict=True):
             until = plan.graph.offsets.get(chunk.node, _before(plan, chunk.node)) + chunk.neuron
-            for part in torch.arange(len(chunk.cells)).split(PART):
+            for cells in _parts(chunk.cells):
                 if deadline is None or time.monotonic() < deadline:
-                    count[which] += int(judge(plan, chunk.cells.select(part), polytope, until).sum())
+                    count[which] += int(judge(plan, cells, polytope, until).sum())
     return [(exist, sure) for exist, sure in counts]
 
 

@@ -26,11 +26,12 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
-from torch import Tensor
 
 from ...kernels import bits
-from ...kernels.double_description import UNITS, Polytopes, cut
+from ...kernels.double_description import UNITS, Crowded, Floats, Polytopes, cut
+from ...kernels.ragged import Flags, Ints
 from ...problems.activation import LeakyReLU
 from ...problems.errors import BadInput
 from ...problems.graph import Activation, Affine, Graph, Input
@@ -47,7 +48,7 @@ class Chunk:
 
     cells: Polytopes
     columns: dict[int, tuple[int, int]]  # node -> its columns in the pool
-    reach: dict[int, Tensor]  # node -> (n,) the greatest sum of absolute terms at any vertex
+    reach: dict[int, Floats]  # node -> (n,) the greatest sum of absolute terms at any vertex
     node: int
     neuron: int = 0
 
@@ -100,14 +101,24 @@ def plan(graph: Graph, faces: bool = False) -> Plan:
 
 
 def _grid(node: Affine | Activation) -> float | None:
-    if isinstance(node, Affine) and any(roundings(a) > 1 for a in node.operators):
+    if isinstance(node, Activation):
+        return _finest(np.array([node.function.slope]))
+    if any(roundings(a) > 1 for a in node.operators):
         return None  # folded weights stand for others that are near them
-    numbers = [torch.tensor([node.function.slope])] if isinstance(node, Activation) else [node.bias]
-    if isinstance(node, Affine):
-        numbers += [matrix(a).flatten() for a in node.operators]
-    flat = torch.cat([n.double() for n in numbers])
-    whole = lambda p: bool(((flat * 2.0**p).round() == flat * 2.0**p).all())  # noqa: E731
-    return next((2.0**p for p in range(FINEST + 1) if whole(p)), None) if whole(FINEST) else None
+    grids = [_finest(numbers.numpy()) for numbers in (node.bias, *map(matrix, node.operators))]
+    return None if None in grids else max(grids)
+
+
+def _finest(numbers: Floats) -> float | None:
+    """The least 2^p >= 1 such that all numbers are multiples of 2^-p; None where p would exceed FINEST."""
+    scaled = numbers * 2.0**FINEST
+    if not (np.abs(scaled) < 2.0**62).all():
+        return None
+    units = scaled.astype(np.int64)
+    if (units != scaled).any():
+        return None
+    bits_ = int(np.bitwise_or.reduce(units, axis=None))
+    return max(1.0, 2.0**FINEST / (bits_ & -bits_)) if bits_ else 1.0
 
 
 def _twins(graph: Graph, i: int, faces: bool) -> Twins:
@@ -115,28 +126,28 @@ def _twins(graph: Graph, i: int, faces: bool) -> Twins:
     size = graph.nodes[i].size
     if not isinstance(source, Affine) or any(roundings(a) > 1 for a in source.operators):
         return Twins(list(range(size)), [False] * size)
-    rows = torch.cat([matrix(a) for a in source.operators] + [source.bias[:, None]], 1)
-    lead = rows.gather(1, (rows != 0).int().argmax(1, keepdim=True))[:, 0]
+    rows = np.concatenate([*(matrix(a).numpy() for a in source.operators), source.bias.numpy()[:, None]], 1)
+    lead = rows[np.arange(size), (rows != 0).argmax(1)]
     flip = (lead < 0) & (not faces)
-    rows = torch.where(flip[:, None], -rows, rows) + 0.0
+    rows = np.where(flip[:, None], -rows, rows) + 0.0
     seen: dict[bytes, int] = {}
-    first = [seen.setdefault(row.numpy().tobytes(), j) for j, row in enumerate(rows)]
-    return Twins(first, [bool(flip[j] != flip[f]) for j, f in enumerate(first)])
+    first = [seen.setdefault(row.tobytes(), j) for j, row in enumerate(rows)]
+    return Twins(first, (flip != flip[first]).tolist())
 
 
-def active(plan: Plan, cells: Polytopes) -> Tensor:  # (C, N) bool
-    """Which neurons are active in each cell."""
-    return bits.to_booleans(cells.labels[:, : plan.half].contiguous(), plan.graph.neurons)
+def active(plan: Plan, labels: Ints) -> Flags:  # (C, W) -> (C, N)
+    """Which neurons are active in cells of these labels."""
+    return bits.to_booleans(labels[:, : plan.half], plan.graph.neurons)
 
 
-def cutting(plan: Plan, cells: Polytopes) -> Tensor:  # (C, N) bool
-    """The neurons whose hyperplanes cut the cell off from the input set, one after the other."""
-    return bits.to_booleans(cells.labels[:, plan.half :].contiguous(), plan.graph.neurons)
+def cutting(plan: Plan, labels: Ints) -> Flags:  # (C, W) -> (C, N)
+    """The neurons whose hyperplanes cut the cells off from the input set, one after the other."""
+    return bits.to_booleans(labels[:, plan.half :], plan.graph.neurons)
 
 
 def root(plan: Plan, cells: Polytopes) -> Chunk:
     """The input set, before any neuron."""
-    size = cells.points.abs().amax(0)
+    size = np.abs(cells.points).max(0)
     return Chunk(cells, {0: (0, plan.graph.input_size)}, {0: size}, 1)
 
 
@@ -154,10 +165,10 @@ def advance(
         else:
             chunk = _activation(plan, chunk, node, faces, deadline)
             if chunk.node <= plan.last and chunk.neuron > 0:  # too large, or too late
-                return halves(chunk) if large(chunk) else [chunk]
+                return halves(chunk) if large(chunk.cells) else [chunk]
             if passed is not None:
                 passed[chunk.node - 1] = passed.get(chunk.node - 1, 0) + len(chunk.cells)
-        if large(chunk):
+        if large(chunk.cells):
             return halves(chunk)
         if deadline is not None and time.monotonic() > deadline:
             return [chunk]
@@ -168,32 +179,30 @@ def finished(plan: Plan, chunk: Chunk) -> bool:
     return chunk.node > plan.last
 
 
-def large(chunk: Chunk) -> bool:
-    return len(chunk.cells) > 1 and (len(chunk.cells.vertex) > ENTRIES or chunk.cells.points.numel() > NUMBERS)
+def large(cells: Polytopes) -> bool:
+    return len(cells) > 1 and (len(cells.vertex) > ENTRIES or cells.points.size > NUMBERS)
 
 
 def halves(chunk: Chunk) -> list[Chunk]:
     """The chunk in two, those with the same first neurons together; the pool is divided as well."""
     half = len(chunk.cells) // 2
-    order = torch.arange(len(chunk.cells))
+    order = np.arange(len(chunk.cells))
     return [replace(chunk, cells=chunk.cells.select(part).compact()) for part in (order[:half], order[half:])]
 
 
-def _with_columns(plan: Plan, chunk: Chunk, new: Tensor, reach: Tensor, scale: Tensor, exact: bool) -> Chunk:
+def _with_columns(plan: Plan, chunk: Chunk, new: Floats, reach: Floats, scale: Floats, exact: bool) -> Chunk:
     """The chunk after its node, whose values are `new`; columns that nobody reads any more go."""
     i, cells = chunk.node, chunk.cells
     kept = [j for j in chunk.columns if j == 0 or plan.users.get(j, 0) > i]
-    slices = [torch.arange(*chunk.columns[j]) for j in kept]
-    index = torch.cat(slices)
-    old = cells.points if len(index) == cells.points.shape[1] else cells.points.index_select(1, index)
+    index = np.concatenate([np.arange(*chunk.columns[j]) for j in kept])
     columns, begin = {}, 0
     for j in [*kept, i]:
         columns[j] = (begin, begin + plan.width[j])
         begin += plan.width[j]
-    points = torch.cat([old, new], 1)
-    cells = cells.but(points=points, scale=torch.cat([cells.scale[index], scale]))
-    if not exact and bool(cells.exact.any()):
-        cells = cells.but(exact=torch.zeros_like(cells.exact), sure=torch.zeros_like(cells.sure))
+    points = np.concatenate([cells.points[:, index], new], 1)
+    cells = cells.but(points=points, scale=np.concatenate([cells.scale[index], scale]))
+    if not exact and cells.exact.any():
+        cells = cells.but(exact=np.zeros_like(cells.exact), sure=np.zeros_like(cells.sure))
     return Chunk(cells, columns, {j: chunk.reach[j] for j in kept} | {i: reach}, i + 1)
 
 
@@ -201,51 +210,45 @@ def _affine(plan: Plan, chunk: Chunk, node: Affine) -> Chunk:
     cells = chunk.cells
     if plan.users.get(chunk.node, 0) == 0:
         return replace(chunk, node=chunk.node + 1)
-    values = [cells.points[:, slice(*chunk.columns[j])] for j in node.inputs]
-    new = node.apply(values)
-    reach = node.bias.abs()
+    values = [torch.from_numpy(cells.points[:, slice(*chunk.columns[j])]) for j in node.inputs]
+    new, greatest = node.apply(values).numpy(), node.bias.abs()
     for operator, value in zip(node.operators, values, strict=True):
-        reach = reach + operator.magnitude().apply(value.abs().amax(0))
-    factor = plan.grid[chunk.node]
+        greatest = greatest + operator.magnitude().apply(value.abs().amax(0))
+    reach, factor = greatest.numpy(), plan.grid[chunk.node]
     scale = max(float(cells.scale[slice(*chunk.columns[j])].max()) for j in node.inputs) * (factor or 1.0)
     exact = factor is not None and scale < 2.0**200 and bool((reach * scale <= UNITS).all())
-    return _with_columns(plan, chunk, new, reach, torch.full_like(node.bias, scale), exact)
+    return _with_columns(plan, chunk, new, reach, np.full(node.size, scale), exact)
 
 
 def _activation(plan: Plan, chunk: Chunk, node: Activation, faces: bool, deadline: float | None) -> Chunk:
     """All neurons of a layer from `chunk.neuron` on; stops between two where the chunk is large or the time over."""
-    i, source = chunk.node, node.inputs[0]
+    i, source, cells = chunk.node, node.inputs[0], chunk.cells
     begin, end = chunk.columns[source]
-    offset, twins = plan.graph.offsets[i], plan.twins[i]
     for j in range(chunk.neuron, node.size):
-        cells = _neuron(plan, chunk, begin, j, twins, chunk.reach[source], offset, faces)
-        chunk = replace(chunk, cells=cells, neuron=j + 1)
-        if j + 1 < node.size and (large(chunk) or (deadline is not None and time.monotonic() > deadline)):
-            return chunk
-    z = chunk.cells.points[:, begin:end]
-    factor = plan.grid[i] or 1.0
-    scale = chunk.cells.scale[begin:end] * factor
-    value = node.function.value(z)
-    reach = value.abs().amax(0)
-    exact = plan.grid[i] is not None and bool((reach * scale <= UNITS).all())
-    return _with_columns(plan, replace(chunk, neuron=0), value, reach, scale, exact)
+        cells = _neuron(plan, cells, i, j, begin, chunk.reach[source], faces)
+        if j + 1 < node.size and (large(cells) or (deadline is not None and time.monotonic() > deadline)):
+            return replace(chunk, cells=cells, neuron=j + 1)
+    value = node.function.value(torch.from_numpy(cells.points[:, begin:end])).numpy()
+    factor, reach = plan.grid[i], np.abs(value).max(0)
+    scale = cells.scale[begin:end] * (factor or 1.0)
+    exact = factor is not None and bool((reach * scale <= UNITS).all())
+    return _with_columns(plan, replace(chunk, cells=cells, neuron=0), value, reach, scale, exact)
 
 
-def _neuron(
-    plan: Plan, chunk: Chunk, begin: int, j: int, twins: Twins, reach: Tensor, offset: int, faces: bool
-) -> Polytopes:
-    """The cells cut by one neuron, with its phase among their labels."""
-    cells, first = chunk.cells, twins.first[j]
+def _neuron(plan: Plan, cells: Polytopes, node: int, j: int, begin: int, reach: Floats, faces: bool) -> Polytopes:
+    """The cells cut by neuron j of a layer, whose values begin at a column, with its phase among their labels."""
+    twins, place = plan.twins[node], plan.graph.offsets[node] + j
+    first = twins.first[j]
     value = cells.points[:, begin + first]
-    tolerance = torch.where(cells.exact, 0.0, TOLERANCE * float(reach[first]))
-    sign = (value > tolerance).to(torch.int8) - (value < -tolerance).to(torch.int8)
+    tolerance = np.where(cells.exact, 0.0, TOLERANCE * reach[first])
+    sign = (value > tolerance).view(np.int8) - (value < -tolerance).view(np.int8)
     if twins.opposite[j]:
         sign = -sign
-    done = cut(cells, begin + first, sign, offset + j, plan.graph.input_size, faces)
-    labels = done.polytopes.labels if done.polytopes is not cells else cells.labels.clone()
-    bits.set_bit(labels, offset + j, done.positive)
-    if len(done.crowded):  # both bits of a neuron that should have cut say that the pattern is not known
-        raise BadInput("a cell has more than 62 facets, which is more than this counter keeps")
-    if done.polytopes is not cells:
-        bits.set_bit(labels, offset + j + plan.half * bits.WORD, done.halved)
+    try:
+        done = cut(cells, begin + first, sign, place, plan.graph.input_size, faces)
+    except Crowded as error:
+        raise BadInput("a cell has more than 62 facets, which is more than this counter keeps") from error
+    labels = done.polytopes.labels.copy() if done.polytopes is cells else done.polytopes.labels
+    bits.set_bit(labels, place, done.positive)
+    bits.set_bit(labels, place + plan.half * bits.WORD, done.halved)
     return done.polytopes.but(labels=labels)
