@@ -53,7 +53,7 @@ def proved(plan: Plan, cells: Polytopes, polytope: Polytope, until: int | None =
     # Cells of few vertices first: those that are judged at once are padded to the most that one of them has.
     todo = todo[cells.lengths[todo].argsort(kind="stable")]
     d, neurons = plan.graph.input_size, plan.graph.neurons
-    numbers = (neurons + 1) * (d + 1) * 2 + cells.lengths[todo] * (neurons + 8)
+    numbers = (neurons + 1) * (d + 1) * 2 + cells.lengths[todo] * (neurons + 4 * d * d)
     while len(todo):
         many = max(1, int((numbers * np.arange(1, len(todo) + 1) <= NUMBERS).sum()))
         part, todo, numbers = todo[:many], todo[many:], numbers[many:]
@@ -78,8 +78,8 @@ def _proved(plan: Plan, cells: Polytopes, which: Ints, polytope: Polytope, skip:
     away, regular = _distance(planes, x, incident)
     # (x, 1, away) times (row, constant - 2 error, -2 steepness): the margin of every plane at every true vertex.
     point = torch.cat([x, torch.ones_like(away)[..., None], away[..., None]], 2)
-    steep = planes.row.abs().sum(-1) + planes.slope_error
-    function = torch.cat([planes.row, (planes.constant - 2 * planes.error)[..., None], -2 * steep[..., None]], 2)
+    sunk, steep = planes.constant - 2 * planes.error, planes.size + planes.slope_error
+    function = torch.cat([planes.row, sunk[..., None], -2 * steep[..., None]], 2)
     margin = torch.bmm(point, function.mT)
     margin.scatter_(2, incident, torch.inf)
     strict = (margin.amin(1) > 0) | planes.void
@@ -90,18 +90,18 @@ def _proved(plan: Plan, cells: Polytopes, which: Ints, polytope: Polytope, skip:
 
 def _distance(planes: _Planes, x: Tensor, incident: Tensor) -> tuple[Tensor, Tensor]:  # (C, V, D) -> (C, V), (C,)
     """How far the true vertices are at most, and in which cells all of them are well defined."""
-    d = x.shape[2]
-    cell = torch.arange(len(x))[:, None, None]
-    normal, constant, error, slope_error = (
-        t[cell, incident] for t in (planes.row, planes.constant, planes.error, planes.slope_error)
-    )
-    inverse = _inverse(normal)
-    size = inverse.abs()
-    residual = ((normal @ x[..., None])[..., 0] + constant).abs() + error
-    away = 2 * (1 + 1e-9) * (size @ residual[..., None])[..., 0].amax(-1)
+    d, total = x.shape[2], torch.ones(x.shape[2], dtype=torch.float64)
     # |I - B A| in the row-sum norm; each row of A may be off by slope_error, and the product rounds.
-    steep = slope_error + 2 * gamma(d + 2, torch.float64) * normal.abs().sum(-1)
-    defect = (torch.eye(d, dtype=torch.float64) - inverse @ normal).abs().sum(-1) + (size @ steep[..., None])[..., 0]
+    steep = planes.slope_error + 2 * gamma(d + 2, torch.float64) * planes.size
+    table = torch.cat([planes.row, torch.stack([planes.constant, planes.error, steep], 2)], 2)
+    place = incident + torch.arange(len(x))[:, None, None] * table.shape[1]
+    own = table.flatten(0, 1).index_select(0, place.flatten()).reshape(*place.shape, d + 3)
+    normal, (constant, error, steep) = own[..., :d].contiguous(), own[..., d:].unbind(-1)
+    inverse = _inverse(normal)
+    residual = ((normal @ x[..., None])[..., 0] + constant).abs() + error
+    away, defect = (inverse.abs() @ torch.stack([residual, steep], -1)).unbind(-1)
+    away = 2 * (1 + 1e-9) * away.amax(-1)
+    defect = (torch.eye(d, dtype=torch.float64) - inverse @ normal).abs() @ total + defect
     near = away <= 1e-3  # so that errors, which are bounded a little beyond the vertices, hold there
     return away, ((defect.amax(-1) <= 0.49) & near).all(1)
 
@@ -152,6 +152,7 @@ class _Planes:
     constant: Tensor  # (C, Q)
     error: Tensor  # (C, Q)
     slope_error: Tensor  # (C, Q)
+    size: Tensor  # (C, Q): the row's 1-norm
     void: Tensor  # (C, Q) bool
 
 
@@ -162,12 +163,15 @@ def _planes(plan: Plan, phases: Flags, polytope: Polytope, reach: Tensor) -> _Pl
     static, offset = input_planes(polytope)
     count, more = len(pattern), (0, len(static))
     beside = 2 * gamma(static.shape[1] + 3, torch.float64) * (reach @ static.abs().mT + offset.abs())
-    zero = (forms.row == 0).all(2) & (forms.constant == 0) & (forms.doubt == 0) & ~pattern
+    row = torch.cat([forms.row * sign[..., None], static.expand(count, -1, -1)], 1)
+    size = row.abs() @ torch.ones(row.shape[2], dtype=torch.float64)
+    zero = (size[:, : -len(static)] == 0) & (forms.constant == 0) & (forms.doubt == 0) & ~pattern
     return _Planes(
-        torch.cat([forms.row * sign[..., None], static.expand(count, -1, -1)], 1),
+        row,
         torch.cat([forms.constant * sign, offset.expand(count, -1)], 1),
         torch.cat([forms.error, beside], 1),
         torch.nn.functional.pad(forms.slope_error, more),
+        size,
         torch.nn.functional.pad(zero, more),
     )
 
