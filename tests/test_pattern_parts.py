@@ -19,6 +19,10 @@ from partita.bab.patterns import count
 from partita.kernels import bits, ragged
 from partita.kernels.double_description import box, cut
 from partita.kernels.exact_program import Inequality, solution
+from partita.problems.activation import ReLU
+from partita.problems.affine import Dense
+from partita.problems.errors import BadInput
+from partita.problems.graph import Activation, Affine, Graph, Input
 from partita.problems.library import maximum
 from partita.problems.property import Polytope
 from partita.relaxations.forms import pattern_forms
@@ -98,6 +102,18 @@ def test_cutting_a_cube_through_its_corners():
     assert done.polytopes.sure.all() and len(done.polytopes.points) == 8
 
 
+def test_more_facets_than_a_word_has_bits():
+    """64 tangents of a circle leave a cell, or an input set, of 64 facets."""
+    angle = torch.arange(64, dtype=torch.float64) * (2 * np.pi / 64)
+    normals = torch.stack([angle.cos(), angle.sin()], 1)
+    layer = Affine((0,), (Dense(-normals),), torch.ones(64, dtype=torch.float64))
+    graph = Graph((Input(2), layer, Activation((1,), ReLU(), 64)), (2,), (64,))
+    with pytest.raises(BadInput, match="62 facets"):
+        count(graph, cube(2, 2.0))
+    with pytest.raises(BadInput, match="leave out half-spaces"):
+        count(graph, Polytope(np.full(2, -2.0), np.full(2, 2.0), normals.numpy(), np.ones(64)))
+
+
 def leaves(graph, polytope, faces=False):
     made = plan(graph)
     chunks = [root(made, vertices_of(polytope, made.words, graph.neurons))]
@@ -166,9 +182,6 @@ def test_linear_programs_out_of_time():
 
 
 def test_the_tree_without_neurons():
-    from partita.problems.affine import Dense
-    from partita.problems.graph import Affine, Graph, Input
-
     graph = Graph((Input(2), Affine((0,), (Dense(torch.ones(1, 2).double()),), torch.zeros(1).double())), (2,), (1,))
     for rational in (False, True):
         assert str(count(graph, cube(2), rational=rational)) == "1"
