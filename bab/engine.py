@@ -42,6 +42,7 @@ class Engine:
         deadline: float | None,
         batch: int,
         memory: float,
+        begun: float | None = None,  # when the work on the tree's root began, a value of `time.monotonic()`
     ) -> None:
         self.tree, self.attack_with, self.schedule = tree, attack, schedule
         self.observers, self.memory = observers, memory
@@ -56,6 +57,9 @@ class Engine:
             batch=batch or tree.default_batch(memory),
             deadline=deadline,
         )
+        if begun is not None:
+            self.state.spend("root", begun)
+            self.state.start = begun
         self.budgets = attack.budgets()
 
     def go_on(self, first: Record, named: int, leaves: int, weight: float) -> None:

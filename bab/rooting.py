@@ -29,9 +29,19 @@ Make = Callable[[Alpha, Pieces, Multipliers | None], Phases]
 
 
 def rooted(
-    make: Make, alpha: Alpha, root: Pieces, goals: Goals, deadline: float | None, words: Sequence[str]
+    make: Make,
+    alpha: Alpha,
+    root: Pieces,
+    goals: Goals,
+    deadline: float | None,
+    words: Sequence[str],
+    refuted: Callable[[torch.Tensor], bool] = lambda points: False,
 ) -> Phases:
-    """The tree over the best root that can be had; `words`: the relaxations that multi-neuron rows may come from."""
+    """The tree over the best root that can be had; `words`: the relaxations that multi-neuron rows may come from.
+
+    `refuted` is asked before the dearest stage, with the points (G, D) where bounds are reached: where a counterexample
+    turns up, the tree is given as it is.
+    """
     tree = make(alpha, root, None)
     if not alpha.steps:
         return tree
@@ -43,8 +53,9 @@ def rooted(
     tree = make(alpha, root, None)
     if not words:
         return tree
-    open_ = ~tree.bound(tree.roots()).closed
-    if not bool(open_.any()):
+    bounded = tree.bound(tree.roots())
+    open_ = ~bounded.closed
+    if not bool(open_.any()) or refuted(bounded.points[open_]):
         return tree
     wanted = objectives(goals, open_)
     found = lean(alpha, strengthened(Alpha(alpha.linear, STEPS), root, wanted, until(deadline), words), MOST)

@@ -43,7 +43,7 @@ class State:
 
     @property
     def elapsed(self) -> float:
-        """Seconds since the search began."""
+        """Seconds since the search began, its root included."""
         return time.monotonic() - self.start
 
     @property

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ..kernels.memory import keep_pages
 from ..kernels.threads import threads_for
@@ -97,7 +101,13 @@ def _searched(
     log: PartitionLog | None = None,
 ) -> Outcome:
     """The outcome of a tree search; `start` is when the verification began."""
-    tree = build(graph, working, prop, config, strategy, deadline)
+    begun = time.monotonic()
+    second = _SecondAttack(attack if config.attack == "on" else None, deadline, begun)
+    tree = build(graph, working, prop, config, strategy, deadline, second)
+    if second.witness is not None:
+        return _outcome(
+            "sat", second.witness, time.monotonic() - start, "found by the attack before the root was split"
+        )
     observers = observers if log is None else (*observers, log)
     for observer in observers:
         observer.started(strategy.sentence(graph, tree.describe()))
@@ -110,6 +120,7 @@ def _searched(
         deadline,
         config.search.batch,
         memory(config, strategy.device),
+        begun,
     )
     if log is not None and log.before is not None:
         from .logs.resume import take_up
@@ -167,9 +178,16 @@ def _asked(
 
 
 def build(
-    graph: Graph, working: Graph, prop: Property, config: Config, strategy: Strategy, deadline: float | None = None
+    graph: Graph,
+    working: Graph,
+    prop: Property,
+    config: Config,
+    strategy: Strategy,
+    deadline: float | None = None,
+    refuted: Callable[[Tensor], bool] = lambda points: False,
 ) -> AbstractTree:
-    """The tree the strategy asks for, its root bounded."""
+    """The tree the strategy asks for, its root bounded. `refuted` is asked before much is spent on a root,
+    with the points where its bounds are reached."""
     cases = [case.inputs for case in prop.cases if not case.inputs.empty]
     lower = torch.from_numpy(np.min([case.lower for case in cases], axis=0))
     upper = torch.from_numpy(np.max([case.upper for case in cases], axis=0))
@@ -221,7 +239,7 @@ def build(
         return Phases(graph, prop, goals, precise_goals, alpha, confirming, root, tried, start, strategy.rows, room)
 
     untreated = [] if config.relaxation == "auto" else [t for word in strategy.rows for t in said(graph, word)]
-    tree = rooted(make, alpha, pieces, goals, deadline, strategy.rows)
+    tree = rooted(make, alpha, pieces, goals, deadline, strategy.rows, refuted)
     tree.untreated = untreated
     return programmed(tree)
 
@@ -242,6 +260,30 @@ def _first_attack(attack: Attack, deadline: float | None) -> Witness | None:
     budget = next(attack.budgets())
     with torch.enable_grad():
         return attack.search(restarts=budget.restarts, steps=budget.steps, deadline=deadline)
+
+
+@dataclass(eq=False)
+class _SecondAttack:
+    """Longer turns of the attack, called where the root turned out hard, from the points that its bounds are reached
+    at and from others, for a quarter of the time the root has taken so far; whether they found a witness."""
+
+    attack: Attack | None
+    deadline: float | None
+    begun: float
+    witness: Witness | None = None
+
+    def __call__(self, points: Tensor) -> bool:
+        if self.attack is None:
+            return False
+        now = time.monotonic()
+        limit = min(now + (now - self.begun) / 4, self.deadline or math.inf)
+        for budget in islice(self.attack.budgets(), 1, 3):
+            self.witness = self.attack.polish(points, steps=budget.steps, deadline=limit) or self.attack.search(
+                restarts=budget.restarts, steps=budget.steps, deadline=limit
+            )
+            if self.witness is not None or time.monotonic() > limit:
+                break
+        return self.witness is not None
 
 
 def _outcome(
