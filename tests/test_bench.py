@@ -148,7 +148,7 @@ def test_the_search_with_and_without_rows(tmp_path):
         {**row(name="b", wall=3.0), "way": "default"},
     ]
     plain, default = bench_search.summary(rows).splitlines()[2:]
-    assert plain == "| f | alpha-crown | 1 of 2 | 0 | 22 | 2 | 10 |"
+    assert plain == "| f | alpha-crown | 1 of 2 | 0 | 62 | 2 | 10 |"
     assert default == "| f | default | 2 of 2 | 1 | 4 | 1 | 4 |"
 
 
