@@ -63,7 +63,6 @@ def partition(
     convex: bool = False,
     case: int | None = None,
     timeout: float | None = None,
-    seed: int = 0,
     backend: str = "highs",
     example_input: torch.Tensor | None = None,
     progress: Callable[[str], None] | None = None,
@@ -75,8 +74,7 @@ def partition(
     (of every row, or without one of the property itself). `pieces`: activation, input or polyhedral. `branching`: a
     rule (first, last, babsr, strong; for boxes widest, sensitivity, strong), `all` simple ones, or `optimal`.
     `intervals`: whether programs tighten every undecided pre-activation on every piece (tight), or take crown's.
-    `timeout`: seconds in all, shared evenly by the trees and the count; what does not finish is a lower bound. `seed`:
-    of the count's samples.
+    `timeout`: seconds in all, shared evenly by the trees and the count; what does not finish is a lower bound.
     `convex`: also find pieces that stay convex through every layer (`polyhedral`), and hold P_1 against the exact
     values on each.
 
@@ -94,7 +92,7 @@ def partition(
     exact = goal_for(graph, inputs, rows_of(graph, unsafe), exactness, threshold, tolerance, backend, end)
     rules = SIMPLE[pieces] if branching == "all" else (branching,)
     found, notes, jobs = [], [], len(relaxations) * len(rules)
-    patterns = _counted(graph, inputs, cells, seed, _deadline(end, jobs + convex + 1)) if count else None
+    patterns = _counted(graph, inputs, cells, _deadline(end, jobs + convex + 1)) if count else None
     pieces_5_3 = _convex(graph, inputs, _deadline(end, jobs + 1)) if convex else None
     tell = progress or (lambda _: None)
     if patterns is not None:
@@ -116,11 +114,11 @@ def partition(
     return Comparison(conventions, exact.values, *measured, graph, inputs, seconds, pieces_5_3)
 
 
-def _counted(graph: Graph, inputs: Polytope, cells: str, seed: int, deadline: float | None) -> PatternCount:
+def _counted(graph: Graph, inputs: Polytope, cells: str, deadline: float | None) -> PatternCount:
     """A(f, X), first of all: an input set that has none is refused before any tree is grown."""
     from .patterns import count
 
-    return count(graph, inputs, cells=cells, deadline=deadline, seed=seed)  # type: ignore[arg-type]
+    return count(graph, inputs, cells=cells, deadline=deadline)  # type: ignore[arg-type]
 
 
 def _convex(graph: Graph, inputs: Polytope, deadline: float | None) -> tuple[PolyhedralPartition, Checked]:

@@ -74,15 +74,13 @@ def count_patterns(
     cells: Kind = "open",
     timeout: float | None = None,
     rational: bool = False,
-    seed: int = 0,
     out: str | Path | None = None,
     example_input: torch.Tensor | None = None,
 ) -> PatternCount:
     """A(f, X) for a network and an input set, both as `partita.bound` takes them.
 
     `cells`: `open` or `all`, see the module. `timeout`: seconds from this call, after which an interval is returned.
-    `rational`: count in exact arithmetic alone. `out`: a folder that gets `cells.parquet`. `seed`: nothing in a count
-    is drawn at random but the points that linear programs start from.
+    `rational`: count in exact arithmetic alone. `out`: a folder that gets `cells.parquet`.
 
     Raises `BadInput` for networks without patterns and input sets that are unbounded, empty or (for `open`) flat.
     """
@@ -91,13 +89,11 @@ def count_patterns(
     deadline = None if timeout is None else start + timeout
     polytopes = polytopes_of(graph, input_set)
     if out is None:
-        return count_union(graph, polytopes, cells=cells, deadline=deadline, rational=rational, seed=seed)
+        return count_union(graph, polytopes, cells=cells, deadline=deadline, rational=rational)
     from .counting.cells import CellWriter
 
     with CellWriter(Path(out)) as writer:
-        return count_union(
-            graph, polytopes, cells=cells, deadline=deadline, rational=rational, seed=seed, emit=writer.write
-        )
+        return count_union(graph, polytopes, cells=cells, deadline=deadline, rational=rational, emit=writer.write)
 
 
 def count_union(
@@ -107,7 +103,6 @@ def count_union(
     cells: Kind = "open",
     deadline: float | None = None,
     rational: bool = False,
-    seed: int = 0,
     emit: Emit | None = None,
     progress: Progress | None = None,
 ) -> PatternCount:
@@ -117,9 +112,7 @@ def count_union(
     for i, polytope in enumerate(polytopes):
         share = None if deadline is None else start + (deadline - start) * (i + 1) / len(polytopes)
         counts.append(
-            count(
-                graph, polytope, cells=cells, deadline=share, rational=rational, seed=seed, emit=emit, progress=progress
-            )
+            count(graph, polytope, cells=cells, deadline=share, rational=rational, emit=emit, progress=progress)
         )
         if counts[-1].reason == "interrupted":
             break
@@ -155,7 +148,6 @@ def count(
     cells: Kind = "open",
     deadline: float | None = None,
     rational: bool = False,
-    seed: int = 0,
     emit: Emit | None = None,
     progress: Progress | None = None,
 ) -> PatternCount:

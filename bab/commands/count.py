@@ -20,7 +20,6 @@ def run(argv: list[str]) -> int:
     parser.add_argument("--timeout", type=float, metavar="S", help="seconds after which an interval is printed")
     parser.add_argument("--out", type=Path, metavar="DIR", help="a folder that gets cells.parquet")
     parser.add_argument("--rational", action="store_true", help="exact arithmetic alone, for small networks")
-    parser.add_argument("--seed", type=int, default=0, metavar="N")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of the number")
     options = parser.parse_intermixed_args(argv)
     if len(options.items) != 2:
@@ -50,7 +49,6 @@ def run(argv: list[str]) -> int:
             cells=options.cells,
             deadline=ends,
             rational=options.rational,
-            seed=options.seed,
             emit=emit,
             progress=_Progress(),
         )

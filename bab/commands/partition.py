@@ -32,16 +32,13 @@ def run(argv: list[str]) -> int:
     parser.add_argument("--convex", action="store_true", help="also pieces on which P_1 is exact (proposition 5.3)")
     parser.add_argument("--case", metavar="K", help="which of the property's input sets, from 0 on")
     parser.add_argument("--timeout", metavar="S", help="seconds in all")
-    parser.add_argument("--seed", metavar="N", default="0")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of text")
     parser.add_argument("--out", metavar="DIR", type=Path, help="where tables.json and the pictures go")
     options = parser.parse_args(argv)
     names = relaxation_list(options.relaxations)
     for name in names:
         parse(name)
-    numbers = {
-        key: _number(key, getattr(options, key)) for key in ("threshold", "tolerance", "timeout", "case", "seed")
-    }
+    numbers = {key: _number(key, getattr(options, key)) for key in ("threshold", "tolerance", "timeout", "case")}
     exist(options.network, options.prop)
     if options.out is not None and options.out.exists() and not options.out.is_dir():
         raise BadInput(f"--out {options.out} is a file, not a folder")
@@ -82,11 +79,11 @@ def relaxation_list(text: str) -> list[str]:
 
 
 def _number(key: str, text: str | None) -> float | int | None:
-    """An option's value; whole for `case` and `seed`."""
+    """An option's value; whole for `case`."""
     if text is None:
         return None
     try:
-        value = int(text) if key in ("case", "seed") else float(text)
+        value = int(text) if key == "case" else float(text)
     except ValueError:
         value = math.nan
     if not math.isfinite(value) or (key in ("tolerance", "timeout") and value <= 0):
