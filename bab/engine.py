@@ -260,6 +260,7 @@ class Engine:
             better = self.tree.tighten(kin, state.deadline)
         self.schedule.derivation = time.monotonic() - begun
         state.pieces -= len(kin["goal"])  # they have been counted
+        begun = time.monotonic()
         self.bound(better)
         self.schedule.slowest = max(self.schedule.slowest, time.monotonic() - begun)
         self.progress("t")

@@ -5,6 +5,10 @@ these rows and others that they ask for themselves (`refine`), rows are found an
 long as it pays: each time the rows of a layer hold on a smaller box. Where layers cannot ask (convolutions), they are
 optimised once more, and only where the rows close much of the objectives' gap.
 
+On the 256x4 network of mnist_fc (prop_13, 0.05) rows for the nine open objectives alone bring their mean bound from
+-2.0 to -1.9, and layers refined with these rows bring nothing more; layers that ask for rows of their own bring it to
+-0.63, -0.41 and -0.39 in three rounds of 3 s, and leave 223 neurons undecided instead of 347.
+
 Soundness: outward rounded, as its parts are.
 """
 

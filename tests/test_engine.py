@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import torch
 from networks import PIECEWISE, random_graph, random_property, sample
 from search import Blind, Recorded, engine, run, truth, verify
 
+import partita
 from partita.bab.config import load_config
 from partita.bab.engine import out_of_memory
 from partita.bab.splits import HALF_SPACE, INPUT, PHASE
@@ -19,6 +21,8 @@ from partita.problems.affine import Dense
 from partita.problems.graph import Affine, Graph, Input
 from partita.problems.property import Case, Polytope, Property, UnsafeSet, box_property
 from partita.relaxations.leaf import LeafStatus, settle
+
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 
 SPLITS = ("auto", "input", "polyhedral", "activation")
 
@@ -431,3 +435,12 @@ def test_between_two_turns_of_the_attack_the_search_takes_a_step():
 def test_what_is_split_follows_from_the_structure(inputs, width, tree):
     graph = random_graph(0, "mlp", inputs=inputs, width=width, depth=2)
     assert choose(graph, load_config(None, {})).tree == tree
+
+
+def test_before_much_is_spent_on_a_root_the_attack_has_another_turn(monkeypatch):
+    monkeypatch.setattr("partita.bab.verify._first_attack", lambda attack, deadline: None)
+    asked = (EXAMPLES / "digits_relu.onnx", EXAMPLES / "digits_relu_256_0.15.vnnlib")
+    outcome = partita.verify(*asked, timeout=6000)
+    assert outcome.verdict == "sat" and outcome.reason == "found by the attack before the root was split"
+    without = partita.verify(*asked, timeout=6000, attack="off", max_pieces=20)
+    assert without.verdict != "unsat" and without.stats["root s"] > 0

@@ -277,6 +277,23 @@ def test_a_strengthened_root_holds_and_is_no_looser(kind, dtype):
         assert (found.result.lower <= truth[0].lower + 1e-5).all()
 
 
+def test_layers_that_ask_for_rows_are_tighter(monkeypatch):
+    """Rows that only the objectives asked for leave layers where they are; those that layers ask for do not."""
+    gained = []
+    for seed in range(3):
+        graph, box = random_graph(seed, inputs=9, width=24, depth=4), random_box(seed, 9, 0.4)
+        linear, whole = root(graph, graph, *(torch.as_tensor(s) for s in (box.lower, box.upper)))
+        alpha = Alpha(linear, 5)
+        rows = Rows(torch.eye(graph.output_size)[None].double(), whole.lower.new_full((1, graph.output_size), -5.0))
+        widths = []
+        for speakers in (0, 128):
+            monkeypatch.setattr("partita.relaxations.strengthen.SPEAKERS", speakers)
+            found = strengthened(alpha, whole, rows, math.inf)
+            widths.append((found.root.pre_upper - found.root.pre_lower).sum().item())
+        gained.append(1 - widths[1] / widths[0])
+    assert min(gained) > 0.01, gained
+
+
 def whole_in(graph, piece: Pieces) -> Pieces:
     """The piece in float64."""
     real = lambda t: t.double() if t.is_floating_point() else t  # noqa: E731
