@@ -265,7 +265,7 @@ def _first_attack(attack: Attack, deadline: float | None) -> Witness | None:
 @dataclass(eq=False)
 class _SecondAttack:
     """Longer turns of the attack, called where the root turned out hard, from the points that its bounds are reached
-    at and from others, for a quarter of the time the root has taken so far; whether they found a witness."""
+    at and from others, for an eighth of the time the root has taken so far; whether they found a witness."""
 
     attack: Attack | None
     deadline: float | None
@@ -276,7 +276,7 @@ class _SecondAttack:
         if self.attack is None:
             return False
         now = time.monotonic()
-        limit = min(now + (now - self.begun) / 4, self.deadline or math.inf)
+        limit = min(now + (now - self.begun) / 8, self.deadline or math.inf)
         for budget in islice(self.attack.budgets(), 1, 3):
             self.witness = self.attack.polish(points, steps=budget.steps, deadline=limit) or self.attack.search(
                 restarts=budget.restarts, steps=budget.steps, deadline=limit

@@ -48,12 +48,11 @@ def refined(alpha: Alpha, root: Pieces, deadline: float, speakers: int = 0) -> P
     return root
 
 
-def asked(alpha: Alpha, root: Pieces, before: int | None = None) -> list[Reads]:
-    """The layers whose neurons give rows to layers: those that read all of a layer.
+def asked(alpha: Alpha, root: Pieces, before: int) -> list[Reads]:
+    """The layers below activation node `before` whose neurons give it rows: those that read all of a layer.
 
     Rows of neurons that read few inputs (convolutions) cost three times the pass and decided one neuron of 450.
     """
-    before = alpha.linear.graph.activations[-1] if before is None else before
     return [layer for layer in layers_read(alpha, root, before) if layer.index is None]
 
 
