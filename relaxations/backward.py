@@ -27,6 +27,7 @@ from ..kernels.dot import dot_and_absolute
 from ..kernels.rows import add_weighed
 from ..kernels.substitute import Weights, substitute_weighed
 from ..problems.activation import LeakyReLU, Lines
+from ..problems.errors import BadInput
 from ..problems.graph import Activation, Affine, Graph, Input, Product
 from .rounding import Scales, weigh
 
@@ -83,7 +84,7 @@ def backward(
                 slack = slack + cost
                 slack = slack + _add(pending, source, below, scales)
             case Product():
-                raise NotImplementedError(f"node {node.name}: products have no linear relaxation yet")
+                raise BadInput(f"layer {node.name!r} multiplies two variables, which has no linear relaxation here")
             case Input():
                 raise AssertionError("the input is node 0")
         total = total + gain

@@ -14,8 +14,9 @@ from networks import random_graph, random_property
 
 from partita.bab import cli
 from partita.bab.logs.read import read_log
+from partita.bab.pages.cells import number
 from partita.bab.pages.log_pictures import places
-from partita.bab.pages.page import number, page, picture, table
+from partita.bab.pages.page import page, picture, table
 from partita.bab.pages.report import report
 from partita.problems.errors import BadInput
 

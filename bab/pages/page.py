@@ -8,11 +8,12 @@ borrow each other's clips. Text is escaped where it enters.
 from __future__ import annotations
 
 import io
-import math
 import re
 from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
+
+from .cells import shown
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -58,28 +59,7 @@ class Raw(str):
 
 def html(cell: Any) -> str:
     """A cell of a table: numbers as people read them, text escaped, `Raw` as it is."""
-    if hasattr(cell, "item"):
-        cell = cell.item()
-    if isinstance(cell, Raw):
-        return cell
-    if cell is None:
-        return ""
-    if isinstance(cell, bool):
-        return "yes" if cell else "no"
-    if isinstance(cell, int):
-        return f"{cell:,}"
-    return escape(number(cell) if isinstance(cell, float) else str(cell))
-
-
-def number(x: float) -> str:
-    """Four significant digits."""
-    if not math.isfinite(x):
-        return "inf" if x > 0 else "-inf" if x < 0 else "nan"
-    if x and (abs(x) >= 1e6 or abs(x) < 1e-4):
-        return f"{x:.2e}"
-    places = max(0, 3 - math.floor(math.log10(abs(x)))) if x else 0
-    text = f"{x:,.{places}f}"
-    return text.rstrip("0").rstrip(".") if "." in text else text
+    return cell if isinstance(cell, Raw) else escape(shown(cell))
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], caption: str = "") -> str:

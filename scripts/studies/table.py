@@ -26,6 +26,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from partita.bab.pages.cells import shown
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -147,34 +149,6 @@ class Study:
 def paragraphs(findings: str) -> list[str]:
     """What was confirmed, what was refuted, what stays open, each on its own."""
     return re.split(r"(?<=[.)]) (?=(?:Refuted|Open)\b)", findings)
-
-
-def shown(cell: Cell) -> str:
-    """A cell as text."""
-    if hasattr(cell, "item"):  # a number of numpy or torch
-        cell = cell.item()
-    if cell is None:
-        return ""
-    if isinstance(cell, bool):
-        return "yes" if cell else "no"
-    if isinstance(cell, int):
-        return f"{cell:,}"
-    if isinstance(cell, float):
-        return _number(cell)
-    return str(cell)
-
-
-def _number(x: float) -> str:
-    """Four significant digits."""
-    if not math.isfinite(x):
-        return "inf" if x > 0 else "-inf" if x < 0 else "nan"
-    if x == 0:
-        return "0"
-    if abs(x) >= 1e5 or abs(x) < 1e-4:
-        return f"{x:.2e}"
-    digits = max(0, 3 - math.floor(math.log10(abs(x))))
-    text = f"{x:,.{digits}f}"
-    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def _is_number(cell: Cell) -> bool:
