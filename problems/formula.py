@@ -147,7 +147,7 @@ def to_property(
             polytope = _cut(plain, extra, where)
             if polytope is None or unsafe is None:
                 continue
-            key = tuple(array.tobytes() for array in vars(polytope).values())
+            key = tuple(a.tobytes() for a in (polytope.lower, polytope.upper, polytope.normals, polytope.offsets))
             groups.setdefault(key, (polytope, []))[1].append(unsafe)
             if len(groups) * n_in > ENTRIES:
                 raise BadInput(f"{where} describes more than {len(groups) - 1:,} input sets of {n_in:,} inputs each")

@@ -10,24 +10,33 @@ coefficients on x (`on_input`), or None where none do, which is nearly always.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .errors import BadInput
+from .exact import ExactSet, Numbers, Row, distance, rows_of
 
 Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
 class Polytope:
-    """{x : lower <= x <= upper, normals x <= offsets}, float64."""
+    """{x : lower <= x <= upper, normals x <= offsets}, float64.
+
+    With `exact` the set is that one, and the arrays describe a closed set that contains it: bounds and offsets are
+    rounded outward. Without, the arrays are the set.
+    """
 
     lower: Array  # (D,)
     upper: Array  # (D,)
     normals: Array = field(default=None)  # type: ignore[assignment]  # (H, D)
     offsets: Array = field(default=None)  # type: ignore[assignment]  # (H,)
+    exact: ExactSet | None = None  # rows in the order of `normals`
 
     def __post_init__(self) -> None:
         if self.normals is None:
@@ -40,8 +49,21 @@ class Polytope:
 
     @property
     def empty(self) -> bool:
-        """Some lower bound exceeds its upper bound (half-spaces are not looked at)."""
-        return bool((self.lower > self.upper).any())
+        """Some input's bounds exclude each other, strictness counted (half-spaces are not looked at)."""
+        if (self.lower > self.upper).any():
+            return True
+        return self.exact is not None and self.exact.empty_side() is not None
+
+    def holds(self, x: Sequence[Fraction]) -> bool:  # (D,)
+        """Whether the rational point is in the set; exact, strict borders excluded."""
+        return self.meaning.holds(x)
+
+    @cached_property
+    def meaning(self) -> ExactSet:
+        """The set in rational numbers."""
+        if self.exact is not None:
+            return self.exact
+        return ExactSet(Numbers(self.lower), Numbers(self.upper), rows=rows_of(self.normals, -self.offsets))
 
     def contains(self, x: Array, tolerance: float = 0.0) -> bool:
         """Whether x satisfies every constraint within `tolerance`."""
@@ -51,11 +73,16 @@ class Polytope:
 
 @dataclass(frozen=True, eq=False)
 class UnsafeSet:
-    """{y : rows y + constants <= 0}, every row; with `on_input`, rows y + on_input x + constants <= 0."""
+    """{y : rows y + constants <= 0}, every row; with `on_input`, rows y + on_input x + constants <= 0.
+
+    With `exact` the set is that one, row by row, and the arrays hold the nearest float64 numbers: whoever proves
+    something with them charges `lost`. Rows may be strict.
+    """
 
     rows: Array  # (R, n_out)
     constants: Array  # (R,)
     on_input: Array | None = None  # (R, D)
+    exact: tuple[Row, ...] | None = None
 
     def margin(self, y: Array, x: Array | None = None) -> float:
         """Largest left-hand side at y: the point is unsafe where this is <= 0."""
@@ -63,6 +90,47 @@ class UnsafeSet:
         if self.on_input is not None:
             values = values + self.on_input @ x
         return float(values.max()) if len(values) else -np.inf
+
+    @cached_property
+    def strict(self) -> NDArray[np.bool_]:  # (R,)
+        """Which rows are < 0 instead of <= 0."""
+        if self.exact is None:
+            return np.zeros(len(self.rows), dtype=bool)
+        return np.array([row.strict for row in self.exact], dtype=bool)
+
+    @cached_property
+    def meaning(self) -> tuple[Row, ...]:
+        """The rows in rational numbers."""
+        return rows_of(self.rows, self.constants, self.on_input) if self.exact is None else self.exact
+
+    def holds(self, x: Sequence[Fraction], y: Sequence[Fraction]) -> bool:  # (D,), (n_out,)
+        """Whether the input with the output y is unsafe; exact, strict rows strictly."""
+        return all(row.holds(y, x) for row in self.meaning)
+
+    @cached_property
+    def lost(self) -> Lost | None:
+        """How far the float64 arrays are from the exact rows; None where they are the same."""
+        if self.exact is None:
+            return None
+        rows, constants = np.zeros_like(self.rows), np.zeros_like(self.constants)
+        on_input = None if self.on_input is None else np.zeros_like(self.on_input)
+        for r, row in enumerate(self.exact):
+            constants[r] = distance(row.constant, self.constants[r])
+            for i, a in row.terms.items():
+                rows[r, i] = distance(a, self.rows[r, i])
+            for i, a in row.on_input.items():
+                on_input[r, i] = distance(a, self.on_input[r, i])
+        parts = (rows, constants) if on_input is None else (rows, constants, on_input)
+        return Lost(rows, constants, on_input) if any(part.any() for part in parts) else None
+
+
+@dataclass(frozen=True, eq=False)
+class Lost:
+    """|exact - float64|, rounded up, for each number of an unsafe set."""
+
+    rows: Array  # (R, n_out)
+    constants: Array  # (R,)
+    on_input: Array | None  # (R, D)
 
 
 @dataclass(frozen=True, eq=False)
