@@ -1,0 +1,137 @@
+"""Two versions of Partita on the same instances, one right after the other: the same verdicts, in no more time?
+
+    python scripts/bench_versions.py --bench DIR --before DIR --after DIR [--families acasxu,mnist_fc]
+                                     [--solved results.json] [--timeout 60] [--short 5] [--repeat 3] [--out FILE.json]
+    python scripts/bench_versions.py --read FILE.json [FILE.json ...]
+
+`--before` and `--after` are folders that hold a folder `partita`, a checkout of either version. Every instance is run
+with both in turn, as whole processes, so that a machine that drifts drifts for both; instances that take less than
+`--short` seconds `--repeat` times, the order of the two changing each time. `--solved` is a results file of
+`scripts/bench.py`: only what it solved within the limit is run. Exit code 1 where a verdict is lost or wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+from statistics import median
+
+from measure import instances, machine, table
+from measure.process import Run, verify
+
+SHARE, SPARE = 1.10, 0.3  # what a family may take longer in total: ten per cent, and 0.3 s
+
+
+def main() -> int:
+    options = parsed(sys.argv[1:])
+    if options.read:
+        rows = [row for path in options.read for row in json.loads(path.read_text(encoding="utf-8"))["rows"]]
+        print(summary(rows))
+        return int(any(lost(row) for row in rows))
+    report = {"date": machine.now(), "commit": machine.commit(), "hardware": machine.hardware()}
+    report |= {"load": round(machine.busy(), 2), "timeout": options.timeout, "options": options.options, "rows": []}
+    for instance in wanted(options):
+        row = compared(options, instance)
+        report["rows"].append(row)
+        if options.out:
+            options.out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        name = f"{row['family']} {Path(row['onnx']).stem} {Path(row['vnnlib']).stem}"
+        sides = ", ".join(f"{side} {row[side]['verdict']} {row[side]['wall']:.2f} s" for side in ("before", "after"))
+        print(f"{name}: {sides}{'  LOST' if lost(row) else ''}", file=sys.stderr, flush=True)
+    print(summary(report["rows"]))
+    return int(any(lost(row) for row in report["rows"]))
+
+
+def parsed(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("options", nargs="*", metavar="KEY=VALUE", help="options for `partita verify`")
+    parser.add_argument("--bench", type=Path, help="a folder with one folder a family")
+    parser.add_argument("--before", type=Path, help="a folder that holds the older version as `partita`")
+    parser.add_argument("--after", type=Path, help="a folder that holds the newer version as `partita`")
+    parser.add_argument("--families", default="", help="comma-separated; by default all that --solved names")
+    parser.add_argument("--solved", type=Path, help="a results file: run only what it solved within the limit")
+    parser.add_argument("--expected", default="", help="run only instances with this expected verdict")
+    parser.add_argument("--timeout", type=float, default=60.0, help="cap on the instances' own limits, seconds")
+    parser.add_argument("--short", type=float, default=5.0, help="seconds below which an instance is repeated")
+    parser.add_argument("--repeat", type=int, default=3, help="how often short ones are run")
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--read", type=Path, nargs="+", metavar="JSON", help="measure nothing; show what files hold")
+    options = parser.parse_intermixed_args(arguments)
+    if not options.read and not (options.bench and options.before and options.after):
+        parser.error("name --bench, --before and --after, or --read")
+    if not options.read and not (options.families or options.solved):
+        parser.error("name --families or --solved")
+    return options
+
+
+def wanted(options: argparse.Namespace) -> list[instances.Instance]:
+    """The instances to run."""
+    solved, families = None, options.families.split(",") if options.families else []
+    if options.solved:
+        rows = json.loads(options.solved.read_text(encoding="utf-8"))["instances"]
+        rows = [row for row in rows if row["verdict"] in table.SOLVED and row["wall"] < options.timeout]
+        solved = {instances.key(row) for row in rows}
+        families = families or list(dict.fromkeys(row["family"] for row in rows))
+    found = [i for f in families for i in instances.read_family(options.bench, f, options.timeout)]
+    return [
+        i
+        for i in found
+        if (solved is None or (i.family, i.onnx, i.vnnlib) in solved) and options.expected in ("", i.expected)
+    ]
+
+
+def compared(options: argparse.Namespace, instance: instances.Instance) -> dict:
+    """One instance with both versions."""
+    runs: dict[str, list[Run]] = {"before": [], "after": []}
+    for turn in range(options.repeat):
+        order = ("before", "after") if turn % 2 == 0 else ("after", "before")
+        for side in order:
+            runs[side].append(run(options, side, instance))
+        if max(found[0].wall for found in runs.values()) >= options.short:
+            break
+    row = {name: getattr(instance, name) for name in ("family", "onnx", "vnnlib", "expected", "limit")}
+    for side, found in runs.items():
+        chosen = instances.worst(found, instance.expected)
+        row[side] = {
+            "verdict": chosen.verdict,
+            "wall": round(median(run.wall for run in found), 3),
+            "walls": [round(run.wall, 3) for run in found],
+            "pieces": chosen.pieces,
+            "reason": chosen.reason,
+        }
+    return row
+
+
+def run(options: argparse.Namespace, side: str, instance: instances.Instance) -> Run:
+    base = options.bench / instance.family
+    os.environ["PYTHONPATH"] = str(getattr(options, side).resolve())
+    return verify(base / instance.onnx, base / instance.vnnlib, instance.limit, options.options)
+
+
+def lost(row: dict) -> bool:
+    """The newer version is wrong, or leaves open what the older one settled."""
+    before, after = row["before"]["verdict"], row["after"]["verdict"]
+    wrong = table.wrong({**row, **row["after"]})
+    return wrong or (before in table.SOLVED and after != before)
+
+
+def summary(rows: list[dict]) -> str:
+    """A line a family: how many were run, verdicts lost, seconds of both over what both settle, and their ratio."""
+    lines = ["| family | instances | lost | before s | after s | ratio | allowed s |"]
+    lines.append("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
+    for family in [*dict.fromkeys(row["family"] for row in rows), "all"]:
+        own = [row for row in rows if family in (row["family"], "all")]
+        both = [row for row in own if all(row[side]["verdict"] in table.SOLVED for side in ("before", "after"))]
+        before, after = (sum(row[side]["wall"] for row in both) for side in ("before", "after"))
+        lines.append(
+            f"| {family} | {len(own)} | {sum(map(lost, own))} | {before:.1f} | {after:.1f} "
+            f"| {after / before if before else float('nan'):.2f} | {before * SHARE + SPARE:.1f} |"
+        )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
