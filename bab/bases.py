@@ -77,7 +77,8 @@ def objectives(goals: Goals, index: Tensor) -> Rows:  # (K,)
     """The rows of some goals, as rows of one piece."""
     rows = goals.rows(index)
     on_input = None if rows.on_input is None else rows.on_input.flatten(0, 1)[None]
-    return Rows(rows.coefficients.flatten(0, 1)[None], rows.constants.flatten(0, 1)[None], on_input)
+    strict = None if rows.strict is None else rows.strict.flatten(0, 1)[None]
+    return Rows(rows.coefficients.flatten(0, 1)[None], rows.constants.flatten(0, 1)[None], on_input, strict)
 
 
 def kin(open_: Record, base_depth: Mapping[int, int]) -> Tensor:  # (B,) bool

@@ -165,12 +165,13 @@ class Phases(AbstractTree):
         empty = result.empty | (pieces.pre_lower > pieces.pre_upper).any(1)
         empty |= none_left(pieces, result, pieces.lower, pieces.upper)
         bound = torch.fmax(result.lower.amax(1), record["bound"])
-        closed = (bound > 0) | empty
+        by_bound = rows.closed(result.lower)
+        closed = by_bound | empty
         parents = record["bound"].clamp(max=0)
         gains = torch.where(closed, -parents, bound - parents)
         seconds = time.perf_counter() - begun
         self._learn(base, way, parents, gains, int(closed.sum()), seconds)
-        near = ~closed & ((result.lower + result.slack) > 0).any(1)
+        near = ~closed & rows.closed(result.lower + result.slack)
         undecided = undecided_neurons(self.graph, pieces)
         if not self.piecewise:  # a smooth neuron is never decided, but its interval ends at two neighbouring numbers
             middle = (pieces.pre_lower + pieces.pre_upper) / 2
@@ -187,7 +188,7 @@ class Phases(AbstractTree):
         records |= {"index": choice.index, "point": choice.point}
         best = result.lower.argmax(1)
         points = values[0][torch.arange(len(best), device=best.device), best]
-        by = (bound <= 0).long()
+        by = (~by_bound).long()
         return Bounded(records, result, closed, near, ~undecided.any(1), points, by, (way.name, EMPTY))
 
     def _learn(self, base: Base, way: Way, parents: Tensor, gains: Tensor, closed: int, seconds: float) -> None:
@@ -243,7 +244,7 @@ class Phases(AbstractTree):
         rows = self.precise_goals.rows(record["goal"])
         precise = replace(self.precise, joint=self._exact(self._base(record)))
         result, _, _ = precise.bound(pieces, rows, self._start(record, pieces), steps=0)
-        return (result.lower > 0).any(1)
+        return rows.closed(result.lower)
 
     def _exact(self, base: Base) -> Joint | None:
         """A base's rows in float64."""

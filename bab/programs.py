@@ -59,19 +59,20 @@ class Programs(AbstractTree):
             return bounded
         begun = time.perf_counter()
         some = {name: value[open_] for name, value in bounded.records.items()}
-        found = self._minima(self.inner.pieces(some), self.goals.rows(some["goal"])).to(bounded.records["bound"])
-        bound = torch.fmax(bounded.records["bound"][open_], found)
-        closed = bounded.closed.index_put((open_,), bound > 0)
+        rows = self.goals.rows(some["goal"])
+        found = self._minima(self.inner.pieces(some), rows).to(bounded.records["bound"])
+        bound, shut = torch.fmax(bounded.records["bound"][open_], found.amax(1)), rows.closed(found)
+        closed = bounded.closed.index_put((open_,), shut)
         self.way.pieces += len(open_)
-        self.way.closed += int((bound > 0).sum())
+        self.way.closed += int(shut.sum())
         self.way.seconds += time.perf_counter() - begun
         records = dict(bounded.records) | {"bound": bounded.records["bound"].index_put((open_,), bound)}
         by = closed.long() * 0 if bounded.by is None else bounded.by
         by, names = by.index_put((open_,), by.new_tensor(len(bounded.names))), (*bounded.names, self.way.name)
         return replace(bounded, records=records, closed=closed, near=bounded.near & ~closed, by=by, names=names)
 
-    def _minima(self, pieces: Pieces, rows: Rows) -> Tensor:  # (B,)
-        """The best lower bound among each piece's rows; what is rounded to the tree's dtype is rounded down."""
+    def _minima(self, pieces: Pieces, rows: Rows) -> Tensor:  # (B, S)
+        """Lower bounds of each piece's rows; what is rounded to the tree's dtype is rounded down."""
         real = lambda t: t.double().cpu().numpy()  # noqa: E731
         found = []
         for b in range(len(pieces)):
@@ -80,7 +81,7 @@ class Programs(AbstractTree):
             polytope = Polytope(sides[0], sides[1], sides[2][used], sides[3][used])
             boxes = boxes_from(self.graph, polytope, pieces, b)
             if polytope.empty or any(bool((low > high).any()) for low, high in boxes):
-                found.append(np.inf)
+                found.append(np.full(rows.constants.shape[1], np.inf))
                 continue
             on_input = None if rows.on_input is None else real(rows.on_input[b])
             values = least(
@@ -93,8 +94,8 @@ class Programs(AbstractTree):
                 self.setting,
                 on_input,
             )
-            found.append(values.max())
-        exact = torch.tensor(found, dtype=torch.float64)
+            found.append(values)
+        exact = torch.from_numpy(np.stack(found))
         down = exact.to(self.goals.constants.dtype)
         below = torch.nextafter(down, down.new_tensor(-torch.inf))
         return torch.where(down.double() > exact, below, down)

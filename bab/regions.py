@@ -123,8 +123,9 @@ class Regions(AbstractTree):
         rows = self.goals.rows(record["goal"])
         result, left = self.relaxation.bound(pieces, rows)
         bound = torch.fmax(result.lower.amax(1), record["bound"])
-        closed = (bound > 0) | result.empty
-        near = ~closed & ((result.lower + result.slack) > 0).any(1)
+        by_bound = rows.closed(result.lower)
+        closed = by_bound | result.empty
+        near = ~closed & rows.closed(result.lower + result.slack)
         undecided = undecided_neurons(self.graph, left)
         choice = self._choose(left, result, undecided, record["depth"])
         decided = choice.kind == NONE
@@ -143,13 +144,14 @@ class Regions(AbstractTree):
             "point": choice.point,
             "normal": choice.normal if choice.normal is not None else torch.zeros_like(left.lower),
         }
-        by = (bound <= 0).long()
+        by = (~by_bound).long()
         return Bounded(records, result, closed, near, decided, points, by, (self.name, EMPTY))
 
     def confirm(self, record: Record) -> Tensor:
         precise = {k: v.double() if v.is_floating_point() else v for k, v in record.items()}
-        result, _ = self.precise.bound(self.pieces(precise), self.precise_goals.rows(record["goal"]))
-        return (result.lower > 0).any(1) | result.empty
+        rows = self.precise_goals.rows(record["goal"])
+        result, _ = self.precise.bound(self.pieces(precise), rows)
+        return rows.closed(result.lower) | result.empty
 
     def _choose(self, pieces: Pieces, result: Result, undecided: Tensor, depth: Tensor) -> Split:
         """The split of each piece; its kind is NONE where nothing can be split."""

@@ -127,6 +127,8 @@ def arrays_of(rows: Sequence[Row], size: int) -> tuple[NDArray[np.float64], NDAr
 
 def distance(exact: Fraction, near: float) -> float:
     """|exact - near|, rounded up."""
+    if exact.as_integer_ratio() == near.as_integer_ratio():
+        return 0.0
     gap = abs(exact - Fraction(near))
     return nextafter(float(gap), inf) if gap else 0.0
 

@@ -132,6 +132,14 @@ class Lost:
     constants: Array  # (R,)
     on_input: Array | None  # (R, D)
 
+    def most(self, inputs: Array, outputs: Array) -> Array:  # (D,), (n_out,) -> (R,)
+        """How far each row's value can be off where |x| <= inputs and |y| <= outputs; rounded up."""
+        off, rounded = self.rows @ outputs + self.constants, self.rows.any(1) | (self.constants > 0)
+        if self.on_input is not None:
+            off, rounded = off + self.on_input @ inputs, rounded | self.on_input.any(1)
+        terms = self.rows.shape[1] + (0 if self.on_input is None else self.on_input.shape[1]) + 2
+        return np.where(rounded, off * (1 + 4 * terms * np.finfo(float).eps) + np.finfo(float).tiny, 0.0)
+
 
 @dataclass(frozen=True, eq=False)
 class Case:

@@ -85,7 +85,7 @@ class Alpha:
             result, form = self._evaluate(pieces, rows, lines, ascent.at, joint, empty, scales, node)
             best = result if best is None else better(best, result)
             values = relaxed_values(self.linear.graph, lines, form.at, self._minimiser(pieces, result.forms))
-            if step == steps or (not self.patient and bool((best.lower > 0).any(1).all())):
+            if step == steps or (not self.patient and bool(rows.closed(best.lower).all())):
                 break
             slope, push = self._gradient(pieces, ascent.at.choice, form.at, values)
             if joint is not None and scale is None:

@@ -29,7 +29,7 @@ class AbstractRelaxation(ABC):
     def bound(self, pieces: Pieces, rows: Rows, start: Multipliers | None = None) -> tuple[Result, Pieces]:
         """Bounds, and the pieces with what became known of them: pre-activation bounds, a smaller box.
 
-        What is cut off a piece contains no point where all of its rows are <= 0.
+        What is cut off a piece contains no point where all of its rows are <= 0, the strict ones < 0.
         """
 
 
@@ -58,7 +58,7 @@ class Rebounding(AbstractRelaxation):
 
     def _optimised(self, pieces: Pieces, rows: Rows, result: Result, scales: Scales | None) -> Result:
         """The result with the rows of open pieces improved. One row costs little beside the layers before it."""
-        open_ = (~(result.lower > 0).any(1) & ~result.empty).nonzero()[:, 0]
+        open_ = (~rows.closed(result.lower) & ~result.empty).nonzero()[:, 0]
         if len(open_) == 0:
             return result
         own = scales.of(open_) if scales is not None else None

@@ -64,7 +64,7 @@ def cut(
     plain, values, _ = patient.bound(root, rows, steps=steps, ascent=ascent, node=node)
     best = plain
     for _ in range(rounds):
-        if time.monotonic() > deadline or (node is None and bool((best.lower > 0).all())):
+        if time.monotonic() > deadline or (node is None and bool(rows.settled(best.lower).all())):
             break
         found = [broken_rows(layer, [v[0, asking] for v in values]) for layer in layers]
         kept = (ascent.at.joint > 0).any(1)[0]

@@ -80,15 +80,28 @@ class Pieces:
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """What is bounded from below on each piece: coefficients f(x) + on_input x + constants."""
+    """What is bounded from below on each piece: coefficients f(x) + on_input x + constants.
+
+    A counterexample makes every row of its piece <= 0, and those that are `strict` < 0; None: no row is.
+    """
 
     coefficients: Tensor  # (B, S, n_out)
     constants: Tensor  # (B, S)
     on_input: Tensor | None = None  # (B, S, D)
+    strict: Tensor | None = None  # (B, S) bool
 
     def __getitem__(self, index: Tensor | slice) -> Rows:
-        on_input = None if self.on_input is None else self.on_input[index]
-        return Rows(self.coefficients[index], self.constants[index], on_input)
+        of = lambda part: None if part is None else part[index]  # noqa: E731
+        return Rows(self.coefficients[index], self.constants[index], of(self.on_input), of(self.strict))
+
+    def closed(self, lower: Tensor) -> Tensor:  # (B, S) -> (B,) bool
+        """Which pieces such lower bounds of the rows leave without a counterexample: where one is above zero, or at
+        least zero for a strict row. NaN closes nothing. Exact."""
+        return self.settled(lower).any(1)
+
+    def settled(self, lower: Tensor) -> Tensor:  # (B, S) -> (B, S) bool
+        """Which rows close their piece, each by itself."""
+        return lower > 0 if self.strict is None else (lower > 0) | (self.strict & (lower >= 0))
 
 
 @dataclass(frozen=True, eq=False)

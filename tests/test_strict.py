@@ -1,0 +1,194 @@
+"""Strict rows: closed at >= 0 and not before, in goals, both trees, their float64 confirmation, and programs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from networks import random_graph
+
+from partita.bab.config import load_config
+from partita.bab.goals import goals_of
+from partita.bab.strategy import choose
+from partita.bab.verify import build
+from partita.problems.exact import Row
+from partita.problems.property import Case, Polytope, Property, UnsafeSet
+from partita.relaxations.alpha import Alpha
+from partita.relaxations.base import Rebounding
+from partita.relaxations.types import Rows
+
+ZERO, BELOW = 0.0, -5e-324
+
+
+def unsafe_of(rows: list[Row], n_out: int, n_in: int = 0) -> UnsafeSet:
+    """The set of exact rows with the nearest float64 arrays, as a reader makes it."""
+    coefficients = np.zeros((len(rows), n_out))
+    constants = np.array([float(row.constant) for row in rows])
+    on_input = np.zeros((len(rows), n_in)) if any(row.on_input for row in rows) else None
+    for r, row in enumerate(rows):
+        for i, a in row.terms.items():
+            coefficients[r, i] = float(a)
+        for i, a in row.on_input.items():
+            on_input[r, i] = float(a)
+    return UnsafeSet(coefficients, constants, on_input, tuple(rows))
+
+
+def rows_with(strict) -> Rows:
+    marks = None if strict is None else torch.tensor([strict])
+    return Rows(torch.zeros(1, 2, 1), torch.zeros(1, 2), None, marks)
+
+
+@pytest.mark.parametrize(
+    ("strict", "lower", "closed"),
+    [
+        (None, [ZERO, -1.0], False),
+        (None, [-1.0, 5e-324], True),
+        ([False, True], [ZERO, -1.0], False),  # zero is enough for the strict row alone
+        ([True, False], [ZERO, -1.0], True),
+        ([True, False], [-0.0, -1.0], True),
+        ([True, True], [BELOW, -1.0], False),
+        ([True, True], [float("nan"), float("nan")], False),
+        ([True, False], [float("nan"), 1.0], True),
+        ([True, True], [-torch.inf, -torch.inf], False),
+    ],
+)
+def test_a_strict_row_closes_at_zero_others_above(strict, lower, closed):
+    assert rows_with(strict).closed(torch.tensor([lower], dtype=torch.float64)).tolist() == [closed]
+
+
+def test_rows_keep_their_strictness_when_some_are_taken():
+    rows = Rows(torch.zeros(3, 1, 1), torch.zeros(3, 1), None, torch.tensor([[True], [False], [True]]))
+    assert rows[torch.tensor([1, 2])].strict.tolist() == [[False], [True]]
+
+
+def case(unsafe: list[UnsafeSet], n_in: int = 2) -> Property:
+    return Property((Case(Polytope(-np.ones(n_in), np.ones(n_in)), tuple(unsafe)),), n_in, 2)
+
+
+def test_goals_repeat_strictness_with_the_row_they_repeat():
+    strict, weak = Row({0: Fraction(1)}, Fraction(0), True), Row({1: Fraction(1)}, Fraction(0))
+    prop = case([unsafe_of([strict], 2), unsafe_of([weak, strict], 2), unsafe_of([], 2)])
+    goals = goals_of(prop, torch.float32, "cpu", torch.ones(2).double(), torch.ones(2).double())
+    assert goals.strict.tolist() == [[True, True], [False, True], [False, False]]
+    assert goals.rows(torch.tensor([1])).strict.tolist() == [[False, True]]
+    plain = goals_of(case([unsafe_of([weak], 2)]), torch.float32, "cpu", torch.ones(2).double(), torch.ones(2).double())
+    assert plain.strict is None
+
+
+numbers = st.builds(Fraction, st.integers(-(10**25), 10**25), st.sampled_from([1, 3, 7, 10**20, 10**30, 2**70]))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(numbers, min_size=6, max_size=6), st.sampled_from([torch.float32, torch.float64]), st.booleans())
+def test_goals_of_exact_rows_are_below_them_everywhere(values, dtype, tied):
+    on_input = {0: values[3], 1: values[4]} if tied else {}
+    row = Row({0: values[0], 1: values[1]}, values[2], True, on_input)
+    x, y = [Fraction(3), Fraction(1, 3)], [Fraction(10**4), Fraction(10**4) * 3 / 7]
+    largest = torch.tensor([3.0, 1.0]).double(), torch.tensor([1e4, 1e4]).double()
+    goals = goals_of(case([unsafe_of([row], 2, 2)]), dtype, "cpu", *largest)
+    numbers = lambda t: [Fraction(float(v)) for v in t.flatten()]  # noqa: E731
+    for signs in ((1, 1, 1, 1), (-1, 1, 1, -1), (1, -1, -1, 1), (-1, -1, -1, -1)):
+        at_x, at_y = [s * v for s, v in zip(signs, x)], [s * v for s, v in zip(signs[2:], y)]
+        stored = sum(a * v for a, v in zip(numbers(goals.coefficients), at_y)) + numbers(goals.constants)[0]
+        if tied:
+            stored += sum(a * v for a, v in zip(numbers(goals.on_input), at_x))
+        assert stored <= row.value(at_y, at_x)
+
+
+def test_a_coefficient_below_float64_is_charged():
+    row = Row({0: Fraction(-1, 10**400)}, Fraction(0), True)
+    goals = goals_of(case([unsafe_of([row], 2)]), torch.float64, "cpu", torch.ones(2).double(), torch.ones(2).double())
+    assert goals.coefficients.eq(0).all() and goals.constants.item() < 0
+
+
+@dataclass(frozen=True, eq=False)
+class FixedRegions:
+    """A relaxation that says what it is told to."""
+
+    inner: Rebounding
+    lower: float
+    slack: float = 0.0
+
+    @property
+    def linear(self):
+        return self.inner.linear
+
+    def bound(self, pieces, rows, start=None):
+        result, _ = self.inner.bound(pieces, rows, start)
+        wide = result.lower.new_full(result.lower.shape, -1.0)
+        empty = torch.zeros_like(result.empty)
+        lower = wide.index_fill(1, torch.tensor([0]), self.lower)
+        return replace(result, lower=lower, slack=wide * 0 + self.slack, empty=empty), pieces
+
+
+@dataclass(frozen=True, eq=False)
+class FixedPhases(Alpha):
+    """The same for trees of phases."""
+
+    lower: float = 0.0
+    slack: float = 0.0
+
+    def bound(self, pieces, rows, start=None, steps=None, **more):
+        result, values, form = super().bound(pieces, rows, start, steps, **more)
+        lower = result.lower.new_full(result.lower.shape, -1.0).index_fill(1, torch.tensor([0]), self.lower)
+        return replace(result, lower=lower, slack=lower * 0 + self.slack), values, form
+
+
+def tree_for(n_in: int, strict: list[bool]):
+    """A tree with two rows, never provable by itself."""
+    graph = random_graph(1, "mlp", n_in, 4, 1, 2)
+    rows = [Row({0: Fraction(1)}, Fraction(-1000), flag) for flag in strict]
+    prop = Property((Case(Polytope(-np.ones(n_in), np.ones(n_in)), (unsafe_of(rows, 2),)),), n_in, 2)
+    config = load_config(None, {"precision": "float64", "relaxation": "crown", "attack": "off"})
+    with torch.no_grad():
+        return build(graph, graph, prop, config, choose(graph, config))
+
+
+def told(tree, lower: float, slack: float = 0.0):
+    """The tree's relaxations, made to say `lower` of the first row and -1 of the other."""
+    if type(tree).__name__ == "Regions":
+        tree.relaxation = FixedRegions(tree.relaxation, lower, slack)
+        tree.precise = FixedRegions(tree.precise, lower, slack)
+    else:
+        parts = {"linear": tree.relaxation.linear, "steps": 0, "lower": lower, "slack": slack}
+        tree.relaxation = FixedPhases(**parts)
+        tree.precise = FixedPhases(**parts | {"linear": tree.precise.linear})
+    return tree
+
+
+@pytest.mark.parametrize("n_in", [2, 14], ids=["regions", "phases"])
+@pytest.mark.parametrize(
+    ("strict", "lower", "slack", "closed", "near"),
+    [
+        ([True, False], 0.0, 0.0, True, False),
+        ([True, False], -0.0, 0.0, True, False),
+        ([False, True], 0.0, 0.0, False, False),
+        ([False, True], 1e-30, 0.0, True, False),
+        ([True, True], BELOW, 0.0, False, False),
+        ([True, False], -1e-9, 1e-9, False, True),  # only for its rounding it is open: asked again in float64
+        ([False, True], -1e-9, 1e-9, False, False),
+    ],
+)
+@torch.no_grad()
+def test_both_trees_close_strict_rows_at_zero(n_in, strict, lower, slack, closed, near):
+    tree = told(tree_for(n_in, strict), lower, slack)
+    assert type(tree).__name__ == ("Regions" if n_in == 2 else "Phases")
+    bounded = tree.bound(tree.roots())
+    assert bounded.closed.tolist() == [closed] and bounded.near.tolist() == [near]
+    assert [name for name, _ in bounded.ends()] == ([bounded.names[0]] if closed else [])  # not "empty"
+    assert tree.confirm(tree.roots()).tolist() == [closed]
+
+
+@torch.no_grad()
+def test_a_bound_that_a_piece_brings_along_closes_nothing():
+    """A resumed piece starts from min(its logged bound, 0), which need not be its strict row's."""
+    for n_in in (2, 14):
+        tree = told(tree_for(n_in, [True, False]), -1.0)
+        roots = tree.roots()
+        roots["bound"] = torch.zeros_like(roots["bound"])
+        assert tree.bound(roots).closed.tolist() == [False]
