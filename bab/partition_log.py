@@ -25,7 +25,19 @@ import numpy as np
 import torch
 
 from ..problems.errors import BadInput
-from .logs.format import CLOSED, FOOTER, HEADER, OPEN, PARTS, SPLIT, STUCK, encodings, part_path
+from .logs.format import (
+    CLOSED,
+    FOOTER,
+    HEADER,
+    LOCK,
+    OPEN,
+    PARTS,
+    SPLIT,
+    STUCK,
+    about_part,
+    encodings,
+    part_path,
+)
 from .logs.header import goals_of_header
 from .logs.table import joined, table_of
 from .logs.volumes import Volumes
@@ -212,8 +224,8 @@ class PartitionLog(Observer):
     def _write_part(self, number: int, batches: list[dict[str, Any]], names: list[str]) -> None:
         import pyarrow.parquet as pq
 
-        about = {key: value for key, value in self.header.items() if key != "inputs"} | {"part": number}
-        table = table_of(joined(batches), names, self.layers).replace_schema_metadata({"partita": json.dumps(about)})
+        about = json.dumps(about_part(self.header, number))
+        table = table_of(joined(batches), names, self.layers).replace_schema_metadata({"partita": about})
         path = part_path(self.folder, number)
         unfinished = path.with_suffix(".tmp")
         try:
@@ -245,9 +257,14 @@ def _write_header(folder: Path, header: dict[str, Any]) -> None:
 
 
 def _begin(folder: Path, header: dict[str, Any], again: bool) -> Any:
-    """Makes the folder and writes the header; the lock that keeps other runs out. `BadInput` where that cannot be."""
+    """Makes the folder and writes the header; the lock that keeps other runs out. `BadInput` where that cannot be.
+
+    The lock is a file of its own and comes first: headers are replaced, and what two runs find absent they both write.
+    """
+    lock = None
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        lock = _locked(folder)
         if not again:
             if (folder / HEADER).exists() or any(folder.glob(PARTS)):
                 raise BadInput(
@@ -257,9 +274,18 @@ def _begin(folder: Path, header: dict[str, Any], again: bool) -> Any:
         (folder / FOOTER).unlink(missing_ok=True)
         for unfinished in folder.glob("pieces-*.tmp"):
             unfinished.unlink()
-        lock = open(folder / HEADER, "rb")  # noqa: SIM115
-    except OSError as error:
-        raise BadInput(f"the log {folder} cannot be written: {error.strerror}") from None
+    except BaseException as error:
+        if lock is not None:
+            lock.close()
+        if isinstance(error, OSError):
+            raise BadInput(f"the log {folder} cannot be written: {error.strerror}") from None
+        raise
+    return lock
+
+
+def _locked(folder: Path) -> Any:
+    """The folder's lock file, held; `BadInput` where another run holds it."""
+    lock = open(folder / LOCK, "ab")  # noqa: SIM115
     with contextlib.suppress(ImportError):
         import fcntl
 

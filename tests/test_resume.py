@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +19,9 @@ from search import engine
 import partita
 from partita import replay
 from partita.bab import cli
+from partita.bab.config import load_config
 from partita.bab.logs.check import check, sampled
+from partita.bab.logs.logged import open_log
 from partita.bab.logs.read import read_log
 from partita.bab.logs.resume import pieces_of
 from partita.problems.errors import BadInput
@@ -136,6 +139,42 @@ def test_one_run_at_a_time_writes_a_log(tmp_path):
         partita.verify(graph, prop, resume=tmp_path / "log")
     held.close()
     assert partita.verify(graph, prop, resume=tmp_path / "log").verdict == "unsat"
+
+
+def test_two_runs_that_begin_at_once_do_not_share_a_log(tmp_path):
+    """Whoever comes second is refused before it writes anything, also where the first has yet to replace its header."""
+    graph, prop = barely(1)
+    other, another = barely(2)
+    config = load_config(None, {})
+    held = open_log((graph, prop), graph, prop, config, tmp_path / "log", None)
+    header = (tmp_path / "log" / "header.json").read_bytes()
+    for path in ("header.json", None):  # the header as it is, and before it was written
+        if path is None:
+            (tmp_path / "log" / "header.json").unlink()
+        with pytest.raises(BadInput, match="another run is writing"):
+            open_log((other, another), other, another, config, tmp_path / "log", None)
+    (tmp_path / "log" / "header.json").write_bytes(header)
+    held.about(prop)
+    with pytest.raises(BadInput, match="another run is writing"):
+        open_log((graph, prop), graph, prop, config, None, tmp_path / "log")
+    held.close()
+
+
+def test_parts_of_another_run_are_refused(tmp_path):
+    """The header of one run beside the parts of another, of the same network and property or not."""
+    graph, prop = barely(1)
+    logged(tmp_path / "mine", graph, prop, max_pieces=9, batch=4)
+    logged(tmp_path / "same", graph, prop, max_pieces=9, batch=4)
+    other, another = barely(4)
+    logged(tmp_path / "other", other, another, max_pieces=9, batch=4)
+    for source in ("same", "other"):
+        shutil.copytree(tmp_path / "mine", tmp_path / f"mixed {source}")
+        name = "pieces-00000.parquet"
+        shutil.copy(tmp_path / source / name, tmp_path / f"mixed {source}" / name)
+        (tmp_path / f"mixed {source}" / "footer.json").unlink()
+        for act in (read_log, lambda log: partita.verify(graph, prop, resume=log)):
+            with pytest.raises(BadInput, match="written by another run"):
+                act(tmp_path / f"mixed {source}")
 
 
 # ---- the command line

@@ -5,10 +5,12 @@ A log is a folder:
     header.json              what was verified and how: written once, before the search
     pieces-00000.parquet ... the pieces, in the order in which they ended, some hundred thousand rows a file
     footer.json              the verdict; absent while the run goes on, and after it was killed
+    lock                     empty; held by the run that writes, so that no second one does
 
 Parquet needs its footer to be read, so each part is closed, under another name, before it is renamed to its own: of a
 killed run what it had written is whole, and at most the last seconds are missing. Every part carries the header in its
-schema's metadata (key `partita`; without the input boxes) with its own number, so a lone part still says whose it is.
+schema's metadata (key `partita`; without the input boxes) with its own number, so a lone part still says whose it is,
+and a part of another run is noticed.
 
 One row a piece, written when the piece ends, by being split or closed. `COLUMNS` says what a row holds. A piece that
 was stuck, or left open at the end of a run, may end again in a run that takes the log up: its last row counts. A child
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
     import pyarrow
 
 FORMAT = 1
-HEADER, FOOTER = "header.json", "footer.json"
+HEADER, FOOTER, LOCK = "header.json", "footer.json", "lock"
 PARTS = "pieces-*.parquet"
 STATES = ("split", "closed", "stuck", "open")
 SPLIT, CLOSED, STUCK, OPEN = range(4)
@@ -88,6 +90,11 @@ def encodings() -> dict[str, Any]:
 
 def part_path(folder: Path, number: int) -> Path:
     return folder / f"pieces-{number:05d}.parquet"
+
+
+def about_part(header: dict[str, Any], number: int) -> dict[str, Any]:
+    """What a part says of itself: the header without the input boxes, and its number."""
+    return {key: value for key, value in header.items() if key != "inputs"} | {"part": number}
 
 
 def read_json(path: Path, what: str) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import platform
+import secrets
 from collections.abc import Mapping
 from dataclasses import asdict, fields, is_dataclass
 from datetime import UTC, datetime
@@ -46,6 +47,7 @@ def header_of(
     named = str(network) if paths[0] else type(network).__name__
     return {
         "format": FORMAT,
+        "run": secrets.token_hex(8),  # tells this run from any other, begun in the same second on the same files
         "network": {"name": named, "path": paths[0], "file": file_hash(network), "graph": graph_hash(graph)},
         "property": {"name": prop.name, "path": paths[1], "hash": property_hash(prop)},
         **goals_of_header(prop),

@@ -41,9 +41,10 @@ def open_log(
     """The log to write, where one was asked for. Raises `BadInput` where the folder holds a log that must not be
     overwritten, or the one to go on with is damaged or of another network or property."""
     if resume is not None:
+        header, _ = read_ends(Path(resume))
+        matching(header, resume, given[0], graph, prop)
+        same_search(header, resume, choose(graph, config))
         before = read_log(resume)
-        matching(before.header, resume, given[0], graph, prop)
-        same_search(before.header, resume, choose(graph, config))
         return PartitionLog(Path(resume), before.header, before)
     if log is not None:
         return PartitionLog(Path(log), header_of(given, graph, prop, config, choose(graph, config)))

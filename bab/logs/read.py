@@ -9,6 +9,7 @@ machine that failed leaves it. Then it is left out, and `notes` says so.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 
 from ...problems.errors import BadInput
 from ..splits import HALF_SPACE, NAMES
-from .format import CLOSED, FOOTER, FORMAT, HEADER, OPEN, PARTS, SPLIT, STATES, STUCK, part_path, read_json
+from .format import CLOSED, FOOTER, FORMAT, HEADER, OPEN, PARTS, SPLIT, STATES, STUCK, about_part, part_path, read_json
 from .table import ABSENT, Columns, columns_of
 
 Ints = NDArray[np.int64]
@@ -125,7 +126,7 @@ def read_log(folder: str | Path) -> Partition:
     header, footer = read_ends(folder)
     layers = np.array([layer["start"] for layer in header["layers"]], dtype=np.int64)
     names: list[str] = []
-    parts, notes = _parts(folder, footer, names, layers)
+    parts, notes = _parts(folder, header, footer, names, layers)
     rows = sum(len(part["id"]) for part in parts)
     if footer is not None and rows != footer["rows"]:
         raise BadInput(
@@ -149,7 +150,9 @@ def read_ends(folder: Path) -> tuple[dict[str, Any], dict[str, Any] | None]:
     return header, footer
 
 
-def _parts(folder: Path, footer: dict | None, names: list[str], layers: Ints) -> tuple[list[Columns], list[str]]:
+def _parts(
+    folder: Path, header: dict, footer: dict | None, names: list[str], layers: Ints
+) -> tuple[list[Columns], list[str]]:
     """The parts' columns in their order, and what was left out."""
     numbers = sorted(int(path.stem.rsplit("-", 1)[1]) for path in folder.glob(PARTS))
     expected = len(numbers) if footer is None else footer["parts"]
@@ -162,7 +165,7 @@ def _parts(folder: Path, footer: dict | None, names: list[str], layers: Ints) ->
     for number in numbers:
         path = part_path(folder, number)
         try:
-            found.append(_part(path, names, layers))
+            found.append(_part(path, about_part(header, number), names, layers))
         except _Damaged as error:
             if footer is None and number == numbers[-1]:
                 return found, [f"the last part, {path.name}, is damaged ({error}) and was left out: the run was killed"]
@@ -174,14 +177,22 @@ class _Damaged(Exception):
     """Why a part cannot be read."""
 
 
-def _part(path: Path, names: list[str], layers: Ints) -> Columns:
+def _part(path: Path, about: dict[str, Any], names: list[str], layers: Ints) -> Columns:
+    """A part's columns; `BadInput` where it belongs to another run than the header."""
     import pyarrow
     import pyarrow.parquet as pq
 
     try:
-        return columns_of(pq.read_table(path, read_dictionary=["state", "by", "kind"]), names, layers)
+        table = pq.read_table(path, read_dictionary=["state", "by", "kind"])
+        said = json.loads((table.schema.metadata or {})[b"partita"])
+        if said == about:
+            return columns_of(table, names, layers)
     except (pyarrow.ArrowException, OSError, KeyError, ValueError, IndexError) as error:
         raise _Damaged(" ".join(str(error).split())[:200] or type(error).__name__) from None
+    raise BadInput(
+        f"the part {path} was written by another run, or as another part, than the header beside it says; "
+        "put the files of one run together again, or start a new log"
+    )
 
 
 def _assembled(

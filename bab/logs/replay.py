@@ -37,7 +37,7 @@ from ..verify import build
 from ..witness import Judge
 from .format import CLOSED
 from .header import config_of, matching, same_search
-from .read import Ints, Partition, read_log
+from .read import Ints, Partition, read_ends, read_log
 from .resume import with_cuts
 
 LEFT_OUT = "left out"
@@ -168,13 +168,13 @@ def replay(
     Raises `BadInput` where the log is damaged or was written for another network or property. Soundness class: as the
     search's `unsat`.
     """
-    partition = log if isinstance(log, Partition) else read_log(log)
+    header, name = (log.header, "given here") if isinstance(log, Partition) else (read_ends(Path(log))[0], log)
     graph, confirm = load_network(network, example_input)
     prop = load_property_for(graph, property)
-    name = "given here" if isinstance(log, Partition) else log
-    matching(partition.header, name, network, graph, prop)
-    config = config_of(partition.header, {})
-    same_search(partition.header, name, choose(graph, config))
+    matching(header, name, network, graph, prop)
+    config = config_of(header, {})
+    same_search(header, name, choose(graph, config))
+    partition = log if isinstance(log, Partition) else read_log(log)
     from ...kernels.arithmetic import full_products
 
     with full_products():
