@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..problems.errors import BadInput
-from ..problems.load import load_network, load_property_for
+from ..problems.load import load_problem
 from .config import Config, load_config
 
 if TYPE_CHECKING:
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from .verify import Outcome
 
 
+COMPARED = 0.05  # of the time limit: what comparing the import may take
+
+
 @dataclass(frozen=True, eq=False)
 class Problem:
     """What the engine needs: the network, the property, and the original network as the judge of witnesses."""
@@ -29,6 +32,7 @@ class Problem:
     graph: Graph
     property: Property
     confirm: Confirm
+    comparison: str = ""  # what the network was compared with onnxruntime at, in a sentence
 
 
 def verify(
@@ -66,7 +70,7 @@ def verify(
     else:
         settings = load_config(config, overrides)
     check_device(settings)
-    problem = load(network, property, example_input)
+    problem = load(network, property, example_input, settings.timeout)
     deadline = None if settings.timeout is None else start + settings.timeout
     return decide(problem, settings, observers, deadline, log_of((network, property), problem, settings, log, resume))
 
@@ -75,10 +79,11 @@ def load(
     network: str | Path | Graph | torch.nn.Module,
     property: str | Path | Property,
     example_input: torch.Tensor | None = None,
+    timeout: float | None = None,
 ) -> Problem:
-    """The network and the property, read and matched."""
-    graph, confirm = load_network(network, example_input)
-    return Problem(graph, load_property_for(graph, property), confirm)
+    """The network and the property, read, matched, and compared with onnxruntime where the property is about."""
+    seconds = None if timeout is None else COMPARED * timeout
+    return Problem(*load_problem(network, property, example_input, seconds))
 
 
 def decide(
@@ -106,6 +111,8 @@ def decide(
                 deadline=deadline,
                 log=log,
             )
+        if problem.comparison:
+            outcome.stats["note import"] = problem.comparison
         return outcome
     finally:
         if log is not None:

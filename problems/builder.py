@@ -22,8 +22,10 @@ from numpy.typing import NDArray
 from .activation import AbstractActivation, ReLU
 from .affine import AbstractLinear, Chain, Diagonal, Identity, Select
 from .graph import Activation, Affine, Graph, Input, Node
+from .ranges import Ranges
 
 Term = tuple[AbstractLinear, "Value"]
+Box = tuple[NDArray, NDArray]
 
 
 @dataclass(frozen=True)
@@ -69,9 +71,12 @@ def positions(shape: tuple[int, ...]) -> NDArray[np.int64]:
 class Builder:
     """Appends nodes; `graph` closes it."""
 
-    def __init__(self, input_shape: tuple[int, ...], name: str = "input") -> None:
+    def __init__(self, input_shape: tuple[int, ...], name: str = "input", box: Box | None = None) -> None:
+        """`box`: what the input is known to lie in, (n_in,) each; the network is then right on it alone."""
         self.nodes: list[Node] = [Input(prod(input_shape), name)]
         self.input = Value(0, input_shape)
+        self.ranges = None if box is None else Ranges(*(tensor(side) for side in box))
+        self.asked = False  # whether a construction wanted to know an interval
 
     def _append(self, node: Node, shape: tuple[int, ...]) -> Value:
         if not prod(shape):
@@ -95,6 +100,19 @@ class Builder:
         """A value that does not depend on the input, as a node that reads the input and ignores it."""
         nothing = select(np.full(prod(shape), -1), self.input.size)
         return self.affine([(nothing, self.input)], shape, value, name)
+
+    def interval(self, x: Value) -> tuple[NDArray, NDArray] | None:
+        """Lower and upper bounds (n,) of x's entries on the box, outward rounded; None where no box is known."""
+        self.asked = True
+        if self.ranges is None:
+            return None
+        low, high = self.ranges.of(self.nodes, x.node)
+        return low.numpy(), high.numpy()
+
+    def narrow(self, x: Value, lower: NDArray, upper: NDArray) -> None:
+        """x's entries are known to lie in [lower, upper] on the box."""
+        if self.ranges is not None:
+            self.ranges.narrow(self.nodes, x.node, tensor(lower), tensor(upper))
 
     def relu(self, x: Value, name: str = "") -> Value:
         """max(x, 0)."""

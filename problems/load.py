@@ -7,6 +7,7 @@ ONNX, the exported file for a PyTorch module, float64 evaluation for a `Graph` b
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
     import torch
 
     from .graph import Graph
+    from .onnx_import import Reading
     from .property import Array, Property
+    from .session import OnnxModel
 
 Confirm = Callable[["Array"], "Array"]  # (n_in,) -> (n_out,)
 
@@ -40,7 +43,52 @@ def load_network(
     from .session import model_bytes
 
     model = model_bytes(network)
-    return read_onnx(model, str(network)), _confirmation(model)
+    return read_onnx(model, str(network)), _Confirmation(model)
+
+
+def load_problem(
+    network: str | Path | Graph | torch.nn.Module,
+    property: str | Path | Property,
+    example_input: torch.Tensor | None = None,
+    seconds: float | None = None,
+) -> tuple[Graph, Property, Confirm, str]:
+    """A network and its property, as `load_network` and `load_property_for`, the network read for the property's box.
+
+    What no input of the box reaches (sides of a Clip) is left out, and the network is compared with onnxruntime there,
+    which takes about `seconds`. The last of the four is a sentence about that comparison, empty for a `Graph`.
+    """
+    from .graph import Graph
+
+    if isinstance(network, Graph):
+        return network, load_property_for(network, property), lambda x: _float64(network, x), ""
+    from .onnx_import import Reading
+    from .session import model_bytes
+
+    if isinstance(network, str | Path):
+        model, name = model_bytes(network), str(network)
+        confirm = _Confirmation(model)
+    else:
+        _, confirm = load_network(network, example_input)
+        model, name = confirm.model, type(network).__name__
+    reading = Reading(model, name)
+    prop = load_property_for(reading.graph, property)
+    graph, said = _on_the_box(reading, prop, seconds)
+    return graph, prop, confirm, said
+
+
+def _on_the_box(reading: Reading, prop: Property, seconds: float | None) -> tuple[Graph, str]:
+    """The network for the property's box, compared there and in general; and what to say about it."""
+    from .onnx_compare import compare
+    from .points import box_of, general_points, property_points
+
+    box, points = box_of(prop), property_points(prop)
+    general = general_points(reading.graph.input_size)
+    part = reading if box is None else reading.on(*box)
+    if part is reading:
+        return reading.graph, compare(reading, np.concatenate([points, general]), seconds).sentence
+    half = None if seconds is None else seconds / 2
+    compare(reading, general, half)
+    return part.graph, compare(part, points, half).sentence
 
 
 def load_property_for(graph: Graph, property: str | Path | Property) -> Property:
@@ -57,19 +105,20 @@ def load_property_for(graph: Graph, property: str | Path | Property) -> Property
     return property
 
 
-def _confirmation(model: bytes) -> Confirm:
+class _Confirmation:
     """onnxruntime on the original bytes; the session is made when the first witness asks for it."""
-    session = None
 
-    def confirm(x: Array) -> Array:
-        nonlocal session
-        if session is None:
-            from .session import OnnxModel
+    def __init__(self, model: bytes) -> None:
+        self.model = model
 
-            session = OnnxModel(model)
-        return session.run(x)
+    @cached_property
+    def session(self) -> OnnxModel:
+        from .session import OnnxModel
 
-    return confirm
+        return OnnxModel(self.model)
+
+    def __call__(self, x: Array) -> Array:  # (n_in,) -> (n_out,)
+        return self.session.run(x)
 
 
 def _from_module(module: torch.nn.Module, example_input: torch.Tensor | None) -> tuple[Graph, Confirm]:
@@ -87,7 +136,7 @@ def _from_module(module: torch.nn.Module, example_input: torch.Tensor | None) ->
         graph, model = from_torch(module.eval(), example_input)
     finally:
         module.train(training)
-    return graph, _confirmation(model)
+    return graph, _Confirmation(model)
 
 
 def _float64(graph: Graph, x: Array) -> Array:

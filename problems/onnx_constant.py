@@ -9,6 +9,7 @@ whether or not the same name is supported on variables.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -119,3 +120,11 @@ FOLDED_OPERATORS: dict[str, Callable[[Call], Argument]] = {
     "Sub": _numpy(np.subtract),
     "Where": _numpy(np.where),
 }
+
+
+def folded_size(call: Call, arguments: tuple[NDArray | None, ...], y: NDArray) -> tuple[NDArray, int]:
+    """The sum of absolute values behind each entry of the folded result y, and how many roundings it takes."""
+    if call.kind in ("MatMul", "ReduceMean", "ReduceSum"):
+        sizes = tuple(np.abs(a) if a is not None and a.dtype.kind == "f" else a for a in arguments)
+        return np.asarray(FOLDED_OPERATORS[call.kind](replace(call, arguments=sizes))), arguments[0].size
+    return np.abs(y.astype(np.float64)), arguments[0].size if call.kind == "ReduceProd" else 2

@@ -18,9 +18,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from .affine import AbstractLinear, Adjoint, Chain, Conv, Dense
+from .affine import AbstractLinear, Adjoint, Chain, Conv, Dense, Identity
 from .builder import Value, positions, scaled, select, tensor
 from .onnx_call import Argument, Call
+
+DEFAULT_EPSILON = float(np.float32(1e-5))  # attributes are float32, their defaults too
 
 # --- arithmetic
 
@@ -75,17 +77,24 @@ def div(call: Call) -> Value:
 
 
 def batch_normalization(call: Call) -> Value:
-    """gamma (x - mean) / sqrt(variance + epsilon) + beta, per channel."""
+    """gamma (x - mean) / sqrt(variance + epsilon) + beta, per channel.
+
+    Two nodes, so that mean and beta stay the numbers they are: where gamma mean / sqrt(variance) cancels against beta,
+    one number for both would have lost what is left.
+    """
     if call.attribute("training_mode", 0):
         raise call.refuse("is in training mode; export the model in evaluation mode")
     x = call.variable(0)
-    gamma, beta, mean, variance = (call.weights(i) for i in range(1, 5))
-    factor = gamma / np.sqrt(variance + call.attribute("epsilon", 1e-5))
     channelwise = (-1, *[1] * (len(x.shape) - 2))
-    factor, shift = factor.reshape(channelwise), (beta - mean * factor).reshape(channelwise)
+    gamma, beta, mean, variance = (call.weights(i).reshape(channelwise) for i in range(1, 5))
+    spread = variance + call.attribute("epsilon", DEFAULT_EPSILON)
+    if not (spread > 0).all():
+        raise call.refuse(f"divides by the root of a number that is not positive (tensor '{call.names[4]}')")
+    centred = call.builder.affine([(Identity(x.size), x)], x.shape, -mean, call.name)
     # Sum, root and quotient round; the root halves what comes before it.
-    operator = scaled(call.builder.broadcast(x, x.shape), np.broadcast_to(factor, x.shape), roundings=3)
-    return call.builder.affine([(operator, x)], x.shape, shift, call.name)
+    factor = np.broadcast_to(gamma / np.sqrt(spread), x.shape)
+    operator = scaled(Identity(x.size), factor, roundings=3)
+    return call.builder.affine([(operator, centred)], x.shape, beta, call.name)
 
 
 # --- matrix products

@@ -1,9 +1,14 @@
 """ONNX operators that are not linear: activations, and what ReLUs express exactly.
 
     max(a, b)    = a + relu(b - a)                 min(a, b) = a - relu(a - b)
-    clip(x)      = low + relu(x - low) - relu(x - high)
+    clip(x)      = low + relu(x - low) - relu(x - high)     (without low: high - relu(high - x))
+                 = x + relu(low - x) - relu(x - high)
     |x|          = 2 relu(x) - x                   one neuron, where relu(x) + relu(-x) would take two
     leaky(x)     = slope x + (1 - slope) relu(x)   for slopes outside [0, 1), where it is no `LeakyReLU`
+
+Of the two forms of a bound the first needs no x beside its neurons, and the second is right in floating point however
+large the bound: where it is not reached its neuron is 0, and nothing cancels. So the first is taken for bounds up to
+`CLOSE`. Sides that the input's box never reaches are left out, where the box is known (`ranges`).
 
 Pools are balanced trees of binary maxima (`Builder.maximum`). Soundness: exact.
 """
@@ -13,14 +18,15 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .activation import LeakyReLU
 from .affine import Identity
-from .builder import Value, positions, scaled
+from .builder import Term, Value, positions, scaled, select
 from .onnx_call import Argument, Call
 from .onnx_linear import pool_windows
 
-UNBOUNDED = 3.4e38  # what old opsets write for "no bound", the largest float32
+CLOSE = 256  # a bound up to here may be added and taken away again
 
 
 def relu(call: Call) -> Value:
@@ -28,7 +34,7 @@ def relu(call: Call) -> Value:
 
 
 def leaky_relu(call: Call) -> Value:
-    x, slope = call.variable(0), call.attribute("alpha", 0.01)
+    x, slope = call.variable(0), call.attribute("alpha", float(np.float32(0.01)))
     if 0 <= slope < 1:
         return call.builder.activation(x, LeakyReLU(slope), call.name)
     same = Identity(x.size)
@@ -55,49 +61,94 @@ def absolute(call: Call) -> Value:
     return call.builder.affine(terms, x.shape, name=call.name)
 
 
-def _bound(call: Call, key: str, i: int) -> float | None:
-    """A bound of Clip: an attribute until opset 10, an optional argument afterwards; None if there is none."""
+def _bound(call: Call, key: str, i: int, absent: float) -> float:
+    """A bound of Clip: an attribute until opset 10, an optional argument afterwards."""
     value = call.attribute(key)
     if value is None and call.has(i):
-        value = call.constant(i, "bounds").item()
+        given = call.constant(i, "bounds")
+        if given.size != 1:
+            raise call.refuse(f"has bounds of shape {given.shape}; a bound is a single number")
+        value = given.item()
     if value is not None and np.isnan(value):
-        raise call.refuse("has NaN as a bound")
-    return None if value is None or abs(value) > UNBOUNDED else float(value)
+        raise call.refuse("has NaN as a bound; it must be a number")
+    return absent if value is None else float(value)
 
 
 def clip(call: Call) -> Value:
-    x, builder = call.variable(0), call.builder
-    low, high = _bound(call, "min", 1), _bound(call, "max", 2)
-    same = Identity(x.size)
-    if low is not None and high is not None and low >= high:
-        return builder.constant(high, x.shape, call.name)  # min(max(x, low), high)
+    """min(max(x, low), high), which is high where low is larger."""
+    x = call.variable(0)
+    low, high = _bound(call, "min", 1, -np.inf), _bound(call, "max", 2, np.inf)
+    if low >= high:
+        return _constant(call, x, np.full(x.shape, high))
+    return _between(call, x, np.full(x.shape, low), np.full(x.shape, high))
 
-    def excess(bound: float) -> Value:
-        return builder.relu(builder.affine([(same, x)], x.shape, -bound, call.name), call.name)
 
-    if low is None and high is None:
+def _constant(call: Call, x: Value, value: NDArray) -> Value:
+    if not np.isfinite(value).all():
+        raise call.refuse("has a result that is always infinite; a network with such values cannot be verified")
+    return call.builder.constant(value, x.shape, call.name)
+
+
+def _between(call: Call, x: Value, low: NDArray, high: NDArray) -> Value:
+    """min(max(x, low), high) for arrays of x's shape with low < high, infinite where there is no bound.
+
+    On a builder that knows its inputs' box, a side that x never reaches there is not built.
+    """
+    builder, same = call.builder, Identity(x.size)
+    low, high = low.reshape(-1), high.reshape(-1)
+    ranges = builder.interval(x)
+    least, most = (np.full(x.size, s) for s in (-np.inf, np.inf)) if ranges is None else ranges
+    if ((most <= low) | (least >= high)).all():  # false for intervals that are NaN
+        return _constant(call, x, np.where(most <= low, low, high).reshape(x.shape))
+    below = ~(least >= low) & (low > -np.inf)
+    above = ~(most <= high) & (high < np.inf)
+    if np.isinf(low[below]).any() or np.isinf(high[above]).any():
+        raise call.refuse("has a result that is always infinite; a network with such values cannot be verified")
+
+    def excess(where: NDArray, sign: int, bound: NDArray) -> Term:
+        """relu(sign (x - bound)) for the entries `where`, put back in their places."""
+        at = np.flatnonzero(where)
+        taken = select(at, x.size)
+        z = builder.affine([(scaled(taken, sign) if sign < 0 else taken, x)], (len(at),), -sign * bound[at], call.name)
+        place = np.full(x.size, -1)
+        place[at] = np.arange(len(at))
+        return select(place, len(at)), builder.relu(z, call.name)
+
+    terms, start = [(same, x)], np.zeros(x.size)
+    if below.all() and (np.abs(low) <= CLOSE).all():
+        operator, gain = excess(below, 1, low)
+        terms, start = [(operator, gain)], low
+    elif below.any():
+        terms.append(excess(below, -1, low))
+    elif above.all() and (np.abs(high) <= CLOSE).all():
+        operator, gain = excess(above, -1, high)
+        terms, start, above = [(scaled(operator, -1), gain)], high, np.zeros(x.size, bool)
+    if above.any():
+        operator, gain = excess(above, 1, high)
+        terms.append((scaled(operator, -1), gain))
+    if len(terms) == 1 and terms[0][1] is x:
         return x
-    terms, start = [(same, x)], 0.0
-    if low is not None:
-        terms, start = [(same, excess(low))], low
-    if high is not None:
-        terms.append((scaled(same, -1), excess(high)))
-    return builder.affine(terms, x.shape, start, call.name)
+    y = builder.affine(terms, x.shape, start.reshape(x.shape), call.name)
+    if ranges is not None:
+        builder.narrow(y, np.clip(least, low, high), np.clip(most, low, high))
+    return y
 
 
 def _larger(call: Call, a: Argument, b: Argument, sign: int) -> Value:
-    """sign * max(sign * a, sign * b); a constant, if there is one, comes first and needs no skip."""
+    """sign * max(sign * a, sign * b); a constant, if there is one, comes first."""
     if not isinstance(b, Value):
         a, b = b, a
     builder, shape = call.builder, np.broadcast_shapes(a.shape, b.shape)
+    if not isinstance(a, Value):
+        if np.isnan(a).any():
+            raise call.refuse("has NaN as a constant; a network with such weights cannot be verified")
+        x = b if b.shape == shape else builder.select(b, np.broadcast_to(positions(b.shape), shape), call.name)
+        bound = np.broadcast_to(np.asarray(a, np.float64), shape)
+        none = np.full(shape, sign * np.inf)
+        return _between(call, x, none, bound) if sign < 0 else _between(call, x, bound, none)
     spread = builder.broadcast(b, shape)
     plus = (scaled(spread, sign) if sign < 0 else spread, b)
     same = Identity(int(np.prod(shape)))
-    if not isinstance(a, Value):
-        first = next(i for i, x in enumerate(call.arguments) if not isinstance(x, Value))
-        a = call.finite(a, first)
-        gain = builder.relu(builder.affine([plus], shape, -sign * a, call.name), call.name)
-        return builder.affine([(scaled(same, sign) if sign < 0 else same, gain)], shape, a, call.name)
     own = builder.broadcast(a, shape)
     gain = builder.affine([plus, (scaled(own, -1) if sign > 0 else own, a)], shape, name=call.name)
     gain = builder.relu(gain, call.name)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import gzip
 import zlib
+from collections.abc import Sequence
 from math import prod
 from os import PathLike
 from pathlib import Path
@@ -59,19 +60,25 @@ def _first_line(error: Exception) -> str:
     return str(error).strip().split("\n")[0]
 
 
+def _session(model: bytes, threads: int = 1, optimised: bool = True):  # -> InferenceSession
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = threads
+    options.log_severity_level = 4
+    if not optimised:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    try:
+        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime raises its own classes, which share no public base
+        raise BadInput(f"onnxruntime cannot load the network: {_first_line(error)}") from None
+
+
 class OnnxModel:
     """A model in onnxruntime, as a function of flat float64 vectors. The batch dimension, where open, is 1."""
 
     def __init__(self, model: bytes, threads: int = 1) -> None:
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = threads
-        options.log_severity_level = 4
-        try:
-            self.session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime raises its own classes, which share no public base
-            raise BadInput(f"onnxruntime cannot load the network: {_first_line(error)}") from None
+        self.session = _session(model, threads)
         argument = self.session.get_inputs()[0]
         self.name = argument.name
         self.dtype = np.float64 if argument.type == "tensor(double)" else np.float32
@@ -91,3 +98,34 @@ class OnnxModel:
     def run_many(self, points: Array) -> Array:  # (B, n_in) -> (B, n_out)
         """`run` on each row; a loop, because a model may have its batch size fixed at 1."""
         return np.stack([self.run(x) for x in points])
+
+
+class ExposedModel:
+    """A model in onnxruntime that also hands out tensors from within, each computed by the operator the file names.
+
+    The optimisations of the graph are off: they would fuse the operators whose results are wanted. The further
+    outputs are appended to the file's bytes as a message of their own, which the format merges; nothing of the file
+    is written anew.
+    """
+
+    def __init__(self, model: bytes, names: Sequence[str], output: str) -> None:
+        from onnx import ModelProto
+
+        more = ModelProto()
+        for name in names:
+            if name != output:
+                more.graph.output.add(name=name)
+        self.session = _session(model + more.SerializeToString(), optimised=False)
+        self.names = [output, *(name for name in names if name != output)]
+        argument = self.session.get_inputs()[0]
+        self.name, self.shape = argument.name, static_shape(list(argument.shape), argument.name)
+        self.dtype = np.float64 if argument.type == "tensor(double)" else np.float32
+
+    def run(self, x: Array) -> dict[str, NDArray]:  # (n_in,) -> by name, in their own shapes and types
+        """The exposed tensors, and the input, at the point x."""
+        feed = {self.name: np.ascontiguousarray(x, dtype=self.dtype).reshape(self.shape)}
+        try:
+            found = self.session.run(self.names, feed)
+        except Exception as error:
+            raise BadInput(f"onnxruntime cannot run the network: {_first_line(error)}") from None
+        return feed | dict(zip(self.names, found, strict=True))

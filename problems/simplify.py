@@ -33,10 +33,16 @@ ROUNDOFF = 2.0**-53
 
 def simplify(graph: Graph) -> Graph:
     """The same function, with fused affine nodes, in the normal form above."""
-    graph = _living(graph)
+    return simplified(graph)[0]
+
+
+def simplified(graph: Graph) -> tuple[Graph, list[int]]:
+    """`simplify`, and for each node of the result the node of `graph` that has the same value."""
+    graph, before = _living(graph)
     readers = Counter(i for node in graph.nodes for i in set(node.inputs))
     readers[graph.output] += 1
     nodes: list[Node] = [graph.nodes[0]]
+    same = [0]  # for each of them the node of `graph` that has its value
     position = {0: 0}  # old position -> new position
     single = {}  # new position of an affine node -> whether it has one reader
 
@@ -46,6 +52,7 @@ def simplify(graph: Graph) -> Graph:
             return i
         size = nodes[i].size
         nodes.append(Affine((i,), (Identity(size),), torch.zeros(size, dtype=torch.float64), nodes[i].name))
+        same.append(same[i])
         return len(nodes) - 1
 
     for old, node in enumerate(graph.nodes[1:], start=1):
@@ -61,14 +68,16 @@ def simplify(graph: Graph) -> Graph:
         else:
             node = replace(node, inputs=inputs)
         nodes.append(node)
+        same.append(old)
         position[old] = len(nodes) - 1
         single[position[old]] = readers[old] == 1
     output = affine_before(position[graph.output])
-    return _living(replace(graph, nodes=tuple(nodes[: output + 1])))
+    finished, kept = _living(replace(graph, nodes=tuple(nodes[: output + 1])))
+    return finished, [before[same[i]] for i in kept]
 
 
-def _living(graph: Graph) -> Graph:
-    """Without the nodes that the output does not depend on (the input stays)."""
+def _living(graph: Graph) -> tuple[Graph, list[int]]:
+    """Without the nodes that the output does not depend on (the input stays), and which nodes those left were."""
     needed, waiting = {0}, [graph.output]
     while waiting:
         i = waiting.pop()
@@ -78,7 +87,7 @@ def _living(graph: Graph) -> Graph:
     kept = sorted(needed)
     place = {old: new for new, old in enumerate(kept)}
     nodes = tuple(replace(graph.nodes[i], inputs=tuple(place[j] for j in graph.nodes[i].inputs)) for i in kept)
-    return replace(graph, nodes=nodes)
+    return replace(graph, nodes=nodes), kept
 
 
 def _is_identity(node: Affine) -> bool:

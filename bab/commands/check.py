@@ -33,7 +33,7 @@ def _checked(options: argparse.Namespace) -> int:
     folder = Path(options.items[0])
     if len(options.items) == 3:
         exist(Path(options.items[1]), Path(options.items[2]))
-    from ...problems.load import load_network, load_property_for
+    from ...problems.load import load_problem
     from ..logs.check import check, sampled
     from ..logs.header import matching, paths_of
     from ..logs.read import read_log
@@ -45,8 +45,7 @@ def _checked(options: argparse.Namespace) -> int:
     faults, facts = list(report.faults), dict(report.facts)
     if len(options.items) == 3 or options.replay:
         network, prop = options.items[1:] or map(str, paths_of(partition.header, folder))
-        graph, _ = load_network(network)
-        read = load_property_for(graph, prop)
+        graph, read, *_ = load_problem(network, prop)
         matching(partition.header, folder, network, graph, read)
         more = sampled(partition, graph, read, options.points)
         faults, facts = faults + more.faults, facts | more.facts

@@ -69,7 +69,7 @@ def _decide(network: Path, prop: Path, config: Config, options: Any, report: _Re
         from .. import api
 
         api.check_device(config)
-        problem = api.load(network, prop)
+        problem = api.load(network, prop, timeout=config.timeout)
         _check_name(problem.property, options.network)
         log = api.log_of((network, prop), problem, config, options.log, options.resume)
         outcome = api.decide(problem, config, _observers(), clock.deadline(config.timeout), log)

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from ...problems.graph import Graph
-from ...problems.load import load_network, load_property_for
+from ...problems.load import load_problem
 from ...problems.property import Array, Property
 from ..config import Config
 from ..engine import Engine
@@ -169,8 +169,7 @@ def replay(
     search's `unsat`.
     """
     header, name = (log.header, "given here") if isinstance(log, Partition) else (read_ends(Path(log))[0], log)
-    graph, confirm = load_network(network, example_input)
-    prop = load_property_for(graph, property)
+    graph, prop, confirm, _ = load_problem(network, property, example_input)
     matching(header, name, network, graph, prop)
     config = config_of(header, {})
     same_search(header, name, choose(graph, config))
