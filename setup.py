@@ -38,6 +38,7 @@ setup(
         "numpy>=1.26",
         "onnx>=1.16",
         "onnxruntime>=1.18",
+        "onnxscript>=0.5",
         "scipy>=1.12",
         "highspy>=1.7",
         "vnnlib>=1.0",

@@ -1,12 +1,12 @@
 """A network or a property in whatever form a user has it: files, graphs, PyTorch modules.
 
-Whatever the network came as, a counterexample is judged on the original: the file's own bytes under onnxruntime for
-ONNX, the exported file for a PyTorch module, float64 evaluation for a `Graph` built by hand.
+Whatever the network came as, a counterexample is judged on the original (see `original`): the file's own bytes under
+onnxruntime for ONNX, the exported file and the module for a PyTorch module, float64 evaluation for a `Graph`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,44 +14,50 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .errors import BadInput
+from .original import Original
 
 if TYPE_CHECKING:
     import torch
+    from torch.export import ExportedProgram
 
     from .graph import Graph
     from .onnx_import import Reading
-    from .property import Array, Property
+    from .property import Array, Polytope, Property
     from .session import OnnxModel
 
-Confirm = Callable[["Array"], "Array"]  # (n_in,) -> (n_out,)
+Confirm = Original
+BOXES, POINTS = 4, 16  # of a property at which a module is compared with its export
 
 
 def load_network(
-    network: str | Path | Graph | torch.nn.Module, example_input: torch.Tensor | None = None
-) -> tuple[Graph, Confirm]:
+    network: str | Path | Graph | torch.nn.Module | ExportedProgram, example_input: torch.Tensor | None = None
+) -> tuple[Graph, Original]:
     """The network as a `Graph`, and the original as a function of one flat input.
 
-    A module needs an `example_input` with its batch dimension, of size 1. Raises `BadInput` for what is refused.
+    A module needs an `example_input` with its batch dimension, of size 1; an exported program brings its own. Raises
+    `BadInput` for what is refused.
     """
     from .graph import Graph
 
     if isinstance(network, Graph):
-        return network, lambda x: _float64(network, x)
+        return network, Original(lambda x: _float64(network, x))
     if not isinstance(network, str | Path):
-        return _from_module(network, example_input)
+        from .torch_module import load_module
+
+        return load_module(network, example_input)
     from .onnx import read_onnx
     from .session import model_bytes
 
     model = model_bytes(network)
-    return read_onnx(model, str(network)), _Confirmation(model)
+    return read_onnx(model, str(network)), Original(_Confirmation(model), model=model)
 
 
 def load_problem(
-    network: str | Path | Graph | torch.nn.Module,
+    network: str | Path | Graph | torch.nn.Module | ExportedProgram,
     property: str | Path | Property,
     example_input: torch.Tensor | None = None,
     seconds: float | None = None,
-) -> tuple[Graph, Property, Confirm, str]:
+) -> tuple[Graph, Property, Original, str]:
     """A network and its property, as `load_network` and `load_property_for`, the network read for the property's box.
 
     What no input of the box reaches (sides of a Clip) is left out, and the network is compared with onnxruntime there,
@@ -60,18 +66,21 @@ def load_problem(
     from .graph import Graph
 
     if isinstance(network, Graph):
-        return network, load_property_for(network, property), lambda x: _float64(network, x), ""
+        return network, load_property_for(network, property), Original(lambda x: _float64(network, x)), ""
     from .onnx_import import Reading
     from .session import model_bytes
 
     if isinstance(network, str | Path):
         model, name = model_bytes(network), str(network)
-        confirm = _Confirmation(model)
+        confirm = Original(_Confirmation(model), model=model)
     else:
-        _, confirm = load_network(network, example_input)
+        from .torch_module import load_module
+
+        _, confirm = load_module(network, example_input, check=False)  # the file is compared below
         model, name = confirm.model, type(network).__name__
     reading = Reading(model, name)
     prop = load_property_for(reading.graph, property)
+    compare_on(confirm, (case.inputs for case in prop.cases), 1.0 if seconds is None else min(1.0, seconds))
     graph, said = _on_the_box(reading, prop, seconds)
     return graph, prop, confirm, said
 
@@ -105,6 +114,18 @@ def load_property_for(graph: Graph, property: str | Path | Property) -> Property
     return property
 
 
+def compare_on(original: Original, boxes: Iterable[Polytope], seconds: float = 1.0) -> None:
+    """A PyTorch module beside its export on the boxes that are to be verified; `BadInput` where they differ.
+
+    Half-spaces are not looked at. Other networks have nothing to compare here.
+    """
+    if original.comparison is None:
+        return
+    chosen = [box for box in boxes if not box.empty][:BOXES]
+    for box in chosen:
+        original.comparison.on_box(box.lower, box.upper, seconds / len(chosen), max(4, POINTS // len(chosen)))
+
+
 class _Confirmation:
     """onnxruntime on the original bytes; the session is made when the first witness asks for it."""
 
@@ -119,24 +140,6 @@ class _Confirmation:
 
     def __call__(self, x: Array) -> Array:  # (n_in,) -> (n_out,)
         return self.session.run(x)
-
-
-def _from_module(module: torch.nn.Module, example_input: torch.Tensor | None) -> tuple[Graph, Confirm]:
-    """A PyTorch module in evaluation mode, by way of ONNX, so that both have one meaning."""
-    import torch
-
-    from .onnx import from_torch
-
-    if not isinstance(module, torch.nn.Module):
-        raise BadInput(f"a network is a file, a Graph or a torch.nn.Module, not a {type(module).__name__}")
-    if example_input is None:
-        raise BadInput("a torch.nn.Module needs an example_input, a tensor of its input's shape with batch size 1")
-    training = module.training
-    try:
-        graph, model = from_torch(module.eval(), example_input)
-    finally:
-        module.train(training)
-    return graph, _Confirmation(model)
 
 
 def _float64(graph: Graph, x: Array) -> Array:

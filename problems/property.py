@@ -14,11 +14,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
+from importlib import import_module
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import BadInput
 from .exact import ExactSet, Numbers, Row, distance, rows_of
 
 Array = NDArray[np.float64]
@@ -188,40 +189,8 @@ class Property:
         )
 
 
-def box_property(lower: Array, upper: Array, rows: Array, constants: Array, name: str = "") -> Property:
-    """No input in the box may have an output y with rows y + constants <= 0 in every row.
-
-    `lower`, `upper`: (n_in,). `rows`: (R, n_out) with `constants` (R,), one unsafe polyhedron; or (U, R, n_out) with
-    (U, R), a union of U of them. Raises `BadInput` for shapes that do not fit, NaN, or infinite bounds.
-    """
-    lower, upper, rows, constants = (np.asarray(a, dtype=np.float64) for a in (lower, upper, rows, constants))
-    lower, upper = lower.reshape(-1), upper.reshape(-1)
-    if rows.ndim == 2:
-        rows, constants = rows[None], constants[None]
-    if len(lower) != len(upper) or rows.ndim != 3 or constants.shape != rows.shape[:2]:
-        raise BadInput(
-            f"lower {lower.shape}, upper {upper.shape}, rows {rows.shape} and constants {constants.shape} do not fit: "
-            "they are (n_in,), (n_in,), (R, n_out) and (R,)"
-        )
-    if not all(np.isfinite(a).all() for a in (lower, upper, rows, constants)):
-        raise BadInput("bounds, rows and constants of a property must be finite numbers")
-    unsafe = tuple(UnsafeSet(r, c) for r, c in zip(rows, constants, strict=True))
-    return Property((Case(Polytope(lower, upper), unsafe),), len(lower), rows.shape[2], name)
-
-
-def robustness_property(
-    center: Array, radius: float, label: int, classes: int, clip: tuple[float, float] | None = None
-) -> Property:
-    """No input within `radius` of `center`, coordinate by coordinate, may score another class as high as `label`.
-
-    `center`: any shape, flattened in row-major order. `clip`: the range that inputs are confined to.
-    """
-    center = np.asarray(center, dtype=np.float64).reshape(-1)
-    lower, upper = center - radius, center + radius
-    if clip is not None:
-        lower, upper = np.clip(lower, *clip), np.clip(upper, *clip)
-    if not 0 <= label < classes:
-        raise BadInput(f"label {label} is not one of {classes} classes, which are numbered from 0 on")
-    others = np.delete(np.eye(classes), label, axis=0)
-    rows = np.eye(classes)[label] - others  # y_label - y_other <= 0 is unsafe
-    return box_property(lower, upper, rows[:, None], np.zeros((classes - 1, 1)), f"label {label} within {radius}")
+def __getattr__(name: str) -> Any:
+    """`box_property` and `robustness_property`, which are written in `specify`."""
+    if name in ("box_property", "robustness_property"):
+        return getattr(import_module(".specify", __package__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

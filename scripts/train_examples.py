@@ -27,9 +27,9 @@ from torch import nn
 
 from partita.bab.attack import Attack
 from partita.problems.graph import Graph
-from partita.problems.onnx import from_torch
 from partita.problems.property import Case, Polytope, Property, UnsafeSet
 from partita.problems.session import OnnxModel
+from partita.problems.torch_module import from_torch
 from partita.relaxations.exact import feasible_unsafe
 from partita.relaxations.root import root
 from partita.relaxations.types import Rows

@@ -14,8 +14,9 @@ from onnx_models import agrees, floats, ints, is_normal, model, node, normal, si
 
 from partita.problems.errors import BadInput
 from partita.problems.graph import Activation
-from partita.problems.onnx import SUPPORTED_OPERATORS, from_torch, load_onnx
+from partita.problems.onnx import SUPPORTED_OPERATORS, load_onnx
 from partita.problems.session import OnnxModel, model_bytes
+from partita.problems.torch_module import from_torch
 
 CASES = {
     # arithmetic, with every way of broadcasting
@@ -434,7 +435,9 @@ def test_a_module_that_cannot_be_exported_is_refused() -> None:
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             raise RuntimeError("no such thing")
 
-    with pytest.raises(BadInput, match=re.escape("torch.onnx cannot export the module: no such thing")):
+    with pytest.raises(
+        BadInput, match=re.escape("the module cannot be run at an input of shape (1, 2): no such thing")
+    ):
         from_torch(Broken(), torch.zeros(1, 2))
 
 

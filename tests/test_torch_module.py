@@ -1,0 +1,195 @@
+"""PyTorch modules are read as what they are, or refused with the line that prevents it."""
+
+from __future__ import annotations
+
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from module_zoo import BAD, GOOD, Around, in_place_on_a_view, module
+
+import partita
+from partita.problems.errors import BadInput
+from partita.problems.load import compare_on, load_network
+from partita.problems.property import Polytope
+from partita.problems.specify import box_property
+
+EXAMPLE = torch.tensor([[0.3, 0.4]])
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_what_is_no_one_formula_is_refused(name: str) -> None:
+    function, words = BAD[name]
+    with pytest.raises(BadInput) as refused:
+        load_network(module(function), EXAMPLE)
+    assert words in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_what_is_one_formula_is_read(name: str) -> None:
+    """Graph, exported file and module agree, in numbers that no point of the import has seen."""
+    subject = module(GOOD[name])
+    graph, original = load_network(subject, EXAMPLE)
+    random = np.random.default_rng(5)
+    for scale in (0.01, 1, 30):
+        for x in random.uniform(-scale, scale, (5, 2)).astype(np.float32).astype(np.float64):
+            with torch.no_grad():
+                expected = subject(torch.from_numpy(x).float()[None]).double().numpy().reshape(-1)
+            for found in (graph(torch.from_numpy(x)).numpy(), original(x), original.module(x)):
+                np.testing.assert_allclose(found, expected, rtol=2e-5, atol=1e-6)
+
+
+def test_an_in_place_change_of_a_view_is_not_lost() -> None:
+    """PyTorch's older writer drops it without a word; a network that holds it is read as it is, or refused."""
+    subject = module(in_place_on_a_view)
+    try:
+        graph, _ = load_network(subject, EXAMPLE)
+    except BadInput:
+        return
+    x = torch.tensor([0.7, -0.2])
+    torch.testing.assert_close(graph(x.double()).float(), subject(x[None])[0])
+
+
+@pytest.mark.parametrize("small", [1e-3, 1.0])
+@pytest.mark.parametrize("large", [1.0, 1e6, 1e12])
+def test_a_large_output_hides_nothing(small: float, large: float) -> None:
+    """One entry depends on what is not exported; the entry beside it is large."""
+    scale = torch.tensor([large, small])
+
+    def lies(m: Around, x: torch.Tensor) -> torch.Tensor:
+        sign = 1.0 if torch.compiler.is_exporting() else -1.0
+        return x * scale * torch.tensor([1.0, sign])
+
+    with pytest.raises(BadInput, match="output 1 is"):
+        load_network(module(lies), EXAMPLE)
+
+
+def test_a_difference_that_only_the_box_shows_is_found() -> None:
+    """Python code that looks at values behind the exporter's back, far from the points of the import."""
+
+    def hidden(m: Around, x: torch.Tensor) -> torch.Tensor:
+        if not torch.compiler.is_exporting() and float(x.sum()) > 150:
+            return -x
+        return m.linear(x)
+
+    _, original = load_network(module(hidden), EXAMPLE)
+    compare_on(original, [Polytope(np.full(2, -1.0), np.full(2, 1.0))])
+    with pytest.raises(BadInput, match="at the upper corner of the input set"):
+        compare_on(original, [Polytope(np.full(2, -1.0), np.full(2, 1.0)), Polytope(np.zeros(2), np.full(2, 100.0))])
+    with pytest.raises(BadInput, match="output 0 is"):
+        partita.verify(module(hidden), box([0.0, 0.0], [100.0, 100.0]), example_input=EXAMPLE, timeout=20)
+
+
+def box(lower, upper):
+    return box_property(lower, upper, [[1.0, 0.0]], [1e6])
+
+
+def test_rounding_is_no_difference() -> None:
+    """Deep, wide, badly scaled modules in both precisions, on boxes of all sizes."""
+    torch.manual_seed(3)
+    for dtype in (torch.float32, torch.float64):
+        for scale in (1e-3, 1.0, 1e3):
+            widths = [5] + [40] * 6 + [4]
+            layers = [part for n, m in pairwise(widths) for part in (torch.nn.Linear(n, m), torch.nn.ReLU())][:-1]
+            subject = torch.nn.Sequential(*layers).to(dtype)
+            with torch.no_grad():
+                for layer in layers[::2]:
+                    layer.weight.mul_(3)
+                    layer.bias.mul_(scale)
+            _, original = load_network(subject, torch.zeros(1, 5, dtype=dtype))
+            for radius in (1e-6, 1.0, 1e4):
+                compare_on(original, [Polytope(np.full(5, 1 - radius), np.full(5, 1 + radius))])
+
+
+def test_flags_and_random_numbers_are_as_they_were() -> None:
+    """Every part of the module keeps its own flag, also when the module is refused; nothing is drawn."""
+    for function, refused in ((GOOD["dropout in evaluation"], False), (BAD["dropout that stays on"][0], True)):
+        subject = module(function)
+        subject.train()
+        subject.norm.eval()
+        subject.linear.eval()
+        flags = [part.training for part in subject.modules()]
+        torch.manual_seed(11)
+        np.random.seed(11)
+        before = torch.random.get_rng_state(), np.random.get_state()[1].copy()
+        if refused:
+            with pytest.raises(BadInput):
+                load_network(subject, EXAMPLE)
+        else:
+            _, original = load_network(subject, EXAMPLE)
+            compare_on(original, [Polytope(np.zeros(2), np.ones(2))])
+            original.module(np.ones(2))
+        assert [part.training for part in subject.modules()] == flags
+        assert torch.equal(torch.random.get_rng_state(), before[0])
+        assert (np.random.get_state()[1] == before[1]).all()
+
+
+def test_exported_programs_are_accepted() -> None:
+    subject = module(GOOD["relu"])
+    program = torch.export.export(subject, (EXAMPLE,))
+    x = np.array([0.5, -0.25])
+    expected = subject(torch.from_numpy(x).float()[None])[0].detach().double().numpy()
+    for given, example in ((program, None), (program, EXAMPLE), (program.module(), EXAMPLE)):
+        graph, original = load_network(given, example)
+        np.testing.assert_allclose(graph(torch.from_numpy(x)).numpy(), expected, rtol=1e-6)
+        np.testing.assert_allclose(original.module(x), expected, rtol=1e-6)
+
+
+def test_a_program_exported_in_training_mode_is_refused() -> None:
+    for name, words in (("dropout in evaluation", "random"), ("norm in evaluation", "changes its own")):
+        subject = module(GOOD[name]).train()
+        program = torch.export.export(subject, (torch.zeros(2, 2),))
+        with pytest.raises(BadInput, match=words):
+            load_network(program)
+
+
+@pytest.mark.parametrize(
+    "given, example, words",
+    [
+        (3, None, "a network is a file"),
+        (Around(GOOD["linear"]), None, "needs an example_input"),
+        (Around(GOOD["linear"]), np.zeros((1, 2)), "must be a tensor"),
+        (Around(GOOD["linear"]), torch.zeros(1, 2, dtype=torch.int64), "float32 or float64"),
+        (Around(GOOD["linear"]), torch.zeros(1, 0), "float32 or float64"),
+        (Around(GOOD["linear"]), torch.zeros(1, 3), "cannot be run"),
+        (Around(lambda m, x: (x, x)), EXAMPLE, "2 outputs"),
+    ],
+)
+def test_what_is_no_network_is_refused(given: object, example: object, words: str) -> None:
+    with pytest.raises(BadInput, match=words) as refused:
+        load_network(given, example)
+    assert "\n" not in str(refused.value)
+
+
+def test_threads_may_load_at_once() -> None:
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda k: load_network(module(GOOD[k]), EXAMPLE)[0], ["relu", "abs", "linear", "clamp"]))
+    assert [graph.input_size for graph in found] == [2] * 4
+
+
+def test_warnings_of_the_module_are_heard_and_pytorchs_own_are_not() -> None:
+    def warns(m: Around, x: torch.Tensor) -> torch.Tensor:
+        warnings.warn("mind the step", UserWarning, stacklevel=1)
+        return m.linear(x)
+
+    with pytest.warns(UserWarning, match="mind the step"):
+        load_network(module(warns), EXAMPLE)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load_network(module(GOOD["relu"]), EXAMPLE)
+
+
+def test_where_torch_export_fails_the_tracer_is_asked_and_its_warnings_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*args: object, **kwargs: object) -> None:
+        raise RuntimeError("not today")
+
+    monkeypatch.setattr(torch.export, "export", fails)
+    graph, _ = load_network(module(GOOD["relu"]), EXAMPLE)
+    assert graph.neurons == 2
+    for name in ("branches on a sum", "item", "numpy", "loops as often as an entry"):
+        with pytest.raises(BadInput, match=r"module_zoo.py:\d+.*not today"):
+            load_network(module(BAD[name][0]), EXAMPLE)
