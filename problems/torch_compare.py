@@ -93,7 +93,7 @@ class ModuleComparison:
             raise BadInput(
                 f"output {i} is {ours[i]:.9g} in the module itself, and {theirs[i]:.9g} in the network exported from it"
                 f" at {where}: the module depends on something that the export does not show (random numbers, earlier "
-                f"calls, values that its code looks at), or the exporter is wrong"
+                "calls, values that its code looks at), or the exporter is wrong"
             )
 
     @staticmethod
