@@ -6,15 +6,16 @@ Bounds work on float64 arrays that stand for these sets (`property.Polytope`, `p
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from fractions import Fraction
 from math import inf, nextafter
 
 import numpy as np
 from numpy.typing import NDArray
 
-Number = Fraction | str  # a rational, or the text of a decimal that nobody has asked for yet
+Number = Fraction | int | Decimal | str  # a rational, or a decimal that nobody has asked for yet
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ class Numbers(Sequence[Fraction]):
     """A vector of rationals: float64 numbers, but for those entries whose number is another, listed apart."""
 
     near: NDArray[np.float64]  # (n,)
-    others: dict[int, Number] = field(default_factory=dict)
+    others: MutableMapping[int, Number] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.near)
@@ -54,8 +55,9 @@ class Numbers(Sequence[Fraction]):
         other = self.others.get(i)
         if other is None:
             return Fraction(float(self.near[i]))
-        if isinstance(other, str):
-            other = self.others[i] = Fraction(other)
+        if not isinstance(other, Fraction):
+            # By way of Decimal, which takes more digits than int does.
+            other = self.others[i] = Fraction(Decimal(other) if isinstance(other, str) else other)
         return other
 
     def __iter__(self) -> Iterator[Fraction]:

@@ -1,54 +1,67 @@
-"""Formulas over a network's inputs and outputs, and the `Property` that a formula means.
+"""Formulas over a network's inputs and outputs, in exact arithmetic.
 
 Both versions of VNN-LIB end here. Variables are numbered: inputs 0 .. n_in - 1, then outputs. A `Linear` is
-sum_i a_i v_i + c; a formula is the atom `Linear <= 0`, `And` or `Or`. The reader's question is whether some input,
-with the outputs the network gives it, satisfies the formula.
+sum_i a_i v_i + c with rational numbers; as a formula it is the atom `Linear <= 0`, or `< 0` where it is strict.
+Formulas are atoms, `And`, `Or` and `Not`. `normal` pushes negations down to the atoms (not a <= 0 is -a < 0, and the
+other way round), decides constant atoms and flattens chains; `clauses` is the disjunctive normal form, whose size
+`size` knows before any of it is built.
 
-A `Property` wants the disjunctive normal form, split into what is said of inputs alone (a polytope) and the rest (an
-unsafe set). Formulas of inputs alone and formulas that name outputs are expanded apart, so that K disjuncts over
-outputs and one box give one case with K unsafe sets, not K cases. Conjunctions with the same input polytope become
-one case. The number of conjunctions is known before any is built (a sum over `Or`, a product over `And`); above
-`LIMIT` the property is refused.
-
-Soundness: exact, but for two things. Strict comparisons are closed (the set grows, so `unsat` stays right; a witness
-may sit on the border). Constants are float64: folding them rounds to nearest, and a bound that needs a division
-(2 x <= 1.1) is rounded outward.
+No function here recurses: a file may nest as deep as it likes. What a formula means as a `Property` is `cases`'
+business. Soundness: exact.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from fractions import Fraction
-from itertools import product
-from math import inf, isfinite, nextafter, prod
+from decimal import Decimal
+from typing import TypeVar
 
-import numpy as np
+from .decimals import Rational, checked, rational
 
-from .errors import BadInput
-from .property import Array, Case, Polytope, Property, UnsafeSet
-
-LIMIT = 200_000  # conjunctions of the disjunctive normal form
-ENTRIES = 40_000_000  # numbers that the cases' boxes may hold in all (320 MB)
+T = TypeVar("T")
+MANY = 10**18  # counts stop here
 
 
 @dataclass(frozen=True, slots=True)
 class Linear:
-    """sum of terms[i] * variable i, plus constant; as a formula: this is <= 0."""
+    """sum of terms[i] * variable i, plus constant; as a formula: this is <= 0, or < 0 where `strict`.
 
-    terms: dict[int, float]
-    constant: float = 0.0
+    The constant of an atom that compares a variable with a number may be a `Decimal`, which nothing is computed with
+    but its sign; everything else is `int` or `Fraction`. No term is zero.
+    """
 
-    def plus(self, other: Linear, factor: float = 1.0) -> Linear:
-        """self + factor * other."""
+    terms: dict[int, int | Rational]
+    constant: Rational = 0
+    strict: bool = False
+
+    def plus(self, other: Linear, factor: Rational = 1) -> Linear:
+        """self + factor * other, not strict."""
         terms = dict(self.terms)
         for variable, coefficient in other.terms.items():
-            terms[variable] = terms.get(variable, 0.0) + factor * coefficient
-        return Linear({v: a for v, a in terms.items() if a}, self.constant + factor * other.constant)
+            total = checked(terms.get(variable, 0) + factor * coefficient)
+            if total:
+                terms[variable] = total
+            else:
+                terms.pop(variable, None)
+        return Linear(terms, checked(rational(self.constant) + factor * rational(other.constant)))
 
-    def times(self, factor: float) -> Linear:
-        """factor * self."""
-        return Linear({}).plus(self, factor)
+    def times(self, factor: Rational) -> Linear:
+        """factor * self, not strict."""
+        factor = rational(factor)
+        if not factor:
+            return Linear({})
+        terms = {variable: checked(factor * coefficient) for variable, coefficient in self.terms.items()}
+        return Linear(terms, checked(factor * rational(self.constant)))
+
+    def negated(self) -> Linear:
+        """The atom that holds where this one does not."""
+        constant = self.constant.copy_negate() if isinstance(self.constant, Decimal) else -self.constant
+        return Linear({v: -a for v, a in self.terms.items()}, constant, not self.strict)
+
+    def below(self, strict: bool) -> Linear:
+        """The atom self <= 0 or, where `strict`, self < 0."""
+        return Linear(self.terms, self.constant, strict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +78,14 @@ class Or:
     parts: list[Formula]
 
 
-Formula = Linear | And | Or
+@dataclass(frozen=True, slots=True)
+class Not:
+    """The part does not hold."""
+
+    part: Formula
+
+
+Formula = Linear | And | Or | Not
 Clause = tuple[Linear, ...]
 
 
@@ -84,161 +104,131 @@ def join(kind: type[And] | type[Or], parts: list[Formula]) -> Formula:
 
 
 def negate(formula: Formula) -> Formula:
-    """The closure of the formula's negation."""
+    """The formula's negation."""
     if isinstance(formula, Linear):
-        return formula.times(-1.0)
-    return join(Or if isinstance(formula, And) else And, [negate(part) for part in formula.parts])
+        return formula.negated()
+    return formula.part if isinstance(formula, Not) else Not(formula)
 
 
-def conjunctions(formula: Formula) -> int:
-    """How many conjunctions `clauses` would return."""
-    if isinstance(formula, Linear):
-        return 1
-    counts = [conjunctions(part) for part in formula.parts]
-    return prod(counts) if isinstance(formula, And) else sum(counts)
+@dataclass(frozen=True, slots=True)
+class _Close:
+    """Stands on the stack of `reduce` where a formula's parts end."""
+
+    kind: type[And] | type[Or]
+    start: int
+
+
+def reduce(
+    formula: Formula,
+    of_atom: Callable[[Linear], T],
+    of_parts: Callable[[type[And] | type[Or], list[T]], T],
+) -> T:
+    """The formula's value, innermost parts first, negations pushed down on the way."""
+    todo: list[tuple[Formula | _Close, bool]] = [(formula, True)]
+    done: list[T] = []
+    while todo:
+        node, positive = todo.pop()
+        if isinstance(node, Linear):
+            done.append(of_atom(node if positive else node.negated()))
+        elif isinstance(node, _Close):
+            parts = done[node.start :]
+            del done[node.start :]
+            done.append(of_parts(node.kind, parts))
+        elif isinstance(node, Not):
+            todo.append((node.part, not positive))
+        else:
+            kind = And if isinstance(node, And) == positive else Or
+            todo.append((_Close(kind, len(done)), True))
+            todo.extend((part, positive) for part in reversed(node.parts))
+    return done[0]
+
+
+def normal(formula: Formula) -> Formula:
+    """The formula of atoms, `And` and `Or` alone; constant atoms and what they decide are gone."""
+    return reduce(formula, _decided, _joined)
+
+
+def _decided(atom: Linear) -> Formula:
+    if atom.terms:
+        return atom
+    return And([]) if (atom.constant < 0 if atom.strict else atom.constant <= 0) else Or([])
+
+
+def _joined(kind: type[And] | type[Or], parts: list[Formula]) -> Formula:
+    other = Or if kind is And else And
+    kept: list[Formula] = []
+    for part in parts:
+        if isinstance(part, And | Or) and not part.parts:
+            if isinstance(part, other):  # false in a conjunction, true in a disjunction
+                return other([])
+        else:
+            kept.append(part)
+    return join(kind, kept)
+
+
+def size(formula: Formula) -> tuple[int, int]:
+    """How many conjunctions and how many atoms in all `clauses` would return; both stop at `MANY`."""
+    return reduce(formula, lambda atom: (1, 1), _size)
+
+
+def _size(kind: type[And] | type[Or], parts: list[tuple[int, int]]) -> tuple[int, int]:
+    if kind is Or:
+        count, atoms = sum(count for count, _ in parts), sum(atoms for _, atoms in parts)
+    else:
+        several = [part for part in parts if part[0] != 1]
+        count = 1
+        for part in several:
+            count = min(count * part[0], MANY)
+        if count in (0, MANY):
+            return count, count
+        atoms = sum(part[1] for part in parts if part[0] == 1) * count
+        atoms += sum(part[1] * (count // part[0]) for part in several)
+    return min(count, MANY), min(atoms, MANY)
+
+
+def atoms_of(formula: Formula) -> Iterator[Linear]:
+    """The formula's atoms, as they are written, in their order."""
+    todo = [formula]
+    while todo:
+        node = todo.pop()
+        if isinstance(node, Linear):
+            yield node
+        elif isinstance(node, Not):
+            todo.append(node.part)
+        else:
+            todo.extend(reversed(node.parts))
 
 
 def clauses(formula: Formula) -> list[Clause]:
-    """The disjunctive normal form: a list of conjunctions of atoms."""
-    if isinstance(formula, Linear):
-        return [(formula,)]
-    if isinstance(formula, Or):
-        return [clause for part in formula.parts for clause in clauses(part)]
-    atoms = tuple(part for part in formula.parts if isinstance(part, Linear))
-    choices = [clauses(part) for part in formula.parts if not isinstance(part, Linear)]
-    return [sum(choice, atoms) for choice in product(*choices)]
+    """The disjunctive normal form of a `normal` formula: a list of conjunctions of atoms.
 
-
-def _names_output(formula: Formula, n_in: int) -> bool:
-    """Whether some atom of the formula has an output in it."""
-    if isinstance(formula, Linear):
-        return any(variable >= n_in for variable in formula.terms)
-    return any(_names_output(part, n_in) for part in formula.parts)
-
-
-def to_property(
-    formulas: Sequence[Formula],
-    n_in: int,
-    n_out: int,
-    box: tuple[Array, Array] | None = None,  # (n_in,) lower and upper bounds that hold besides the formulas
-    where: str = "the property",
-) -> Property:
-    """The property whose counterexamples satisfy every formula.
-
-    Raises `BadInput` where an input has no finite bounds or the disjunctive normal form is too large.
+    Walked from the top, so that what several clauses have in common is visited once: `atoms` is a chain of what has
+    been collected so far, `pending` one of what is still to be expanded.
     """
-    lower, upper = box or (np.full(n_in, -inf), np.full(n_in, inf))
-    of_inputs = [f for f in formulas if not _names_output(f, n_in)]
-    atoms = tuple(f for f in of_inputs if isinstance(f, Linear))
-    on_inputs = And([f for f in of_inputs if not isinstance(f, Linear)])
-    on_outputs = And([f for f in formulas if _names_output(f, n_in)])
-    count = conjunctions(on_inputs) * conjunctions(on_outputs)
-    if count > LIMIT:
-        raise BadInput(
-            f"{where} has {count:,} conjunctions in disjunctive normal form, and Partita takes at most {LIMIT:,}; "
-            "split it into several properties"
-        )
-    base = _cut(Polytope(lower, upper), atoms, where)
-    output_clauses = [_split(clause, n_in, n_out) for clause in clauses(on_outputs)]
-    groups: dict[tuple, tuple[Polytope, list[UnsafeSet]]] = {}
-    for clause in clauses(on_inputs):
-        plain = _cut(base, clause, where)
-        for extra, unsafe in output_clauses:
-            polytope = _cut(plain, extra, where)
-            if polytope is None or unsafe is None:
-                continue
-            key = tuple(a.tobytes() for a in (polytope.lower, polytope.upper, polytope.normals, polytope.offsets))
-            groups.setdefault(key, (polytope, []))[1].append(unsafe)
-            if len(groups) * n_in > ENTRIES:
-                raise BadInput(f"{where} describes more than {len(groups) - 1:,} input sets of {n_in:,} inputs each")
-    cases = tuple(Case(_bounded(polytope, where), tuple(unsafe)) for polytope, unsafe in groups.values())
-    return Property(cases, n_in, n_out, where)
-
-
-def _split(clause: Clause, n_in: int, n_out: int) -> tuple[Clause, UnsafeSet | None]:
-    """The atoms of the clause that name inputs alone, and the unsafe set of the others (None: it is empty)."""
-    extra, atoms = [], []
-    for atom in clause:
-        if any(variable >= n_in for variable in atom.terms):
-            atoms.append(atom)
-        elif atom.terms:
-            extra.append(atom)
-        elif atom.constant > 0:
-            return (), None
-    rows, constants = np.zeros((len(atoms), n_out)), np.array([atom.constant for atom in atoms], dtype=float)
-    on_input = None
-    for r, atom in enumerate(atoms):
-        for variable, coefficient in atom.terms.items():
-            if variable >= n_in:
-                rows[r, variable - n_in] = coefficient
+    found: list[Clause] = []
+    todo: list[tuple] = [(None, (formula, None))]
+    while todo:
+        atoms, pending = todo.pop()
+        while pending is not None:
+            node, pending = pending
+            if isinstance(node, Linear):
+                atoms = (node, atoms)
+            elif isinstance(node, And):
+                others = []
+                for part in node.parts:
+                    if isinstance(part, Linear):
+                        atoms = (part, atoms)
+                    else:
+                        others.append(part)
+                for part in reversed(others):
+                    pending = (part, pending)
             else:
-                on_input = np.zeros((len(atoms), n_in)) if on_input is None else on_input
-                on_input[r, variable] = coefficient
-    return tuple(extra), UnsafeSet(rows, constants, on_input)
-
-
-def _cut(polytope: Polytope | None, clause: Clause, where: str) -> Polytope | None:
-    """The part of the polytope that satisfies the clause; None where a constant atom is false."""
-    if polytope is None or not clause:
-        return polytope
-    lower, upper, slanted = polytope.lower.copy(), polytope.upper.copy(), []
-    for atom in clause:
-        if not atom.terms:
-            if atom.constant > 0:
-                return None
-        elif len(atom.terms) == 1:
-            ((variable, coefficient),) = atom.terms.items()
-            bound = _bound(coefficient, atom.constant, where)
-            if coefficient > 0:
-                upper[variable] = min(upper[variable], bound)
-            else:
-                lower[variable] = max(lower[variable], bound)
+                todo.extend((atoms, (part, pending)) for part in reversed(node.parts))
+                break
         else:
-            slanted.append(atom)
-    normals, offsets = np.zeros((len(slanted), len(lower))), np.array([-atom.constant for atom in slanted], dtype=float)
-    for r, atom in enumerate(slanted):
-        normals[r, list(atom.terms)] = list(atom.terms.values())
-    return Polytope(
-        lower, upper, np.concatenate([polytope.normals, normals]), np.concatenate([polytope.offsets, offsets])
-    )
-
-
-def _bound(coefficient: float, constant: float, where: str) -> float:
-    """The bound on v that coefficient v + constant <= 0 means, rounded outward where it is no float64."""
-    if abs(coefficient) == 1.0:
-        return -constant / coefficient
-    exact = Fraction(-constant) / Fraction(coefficient)
-    try:
-        bound = float(exact)
-    except OverflowError:
-        raise BadInput(f"{where} has a bound beyond the range of float64") from None
-    if coefficient > 0:
-        return nextafter(bound, inf) if bound < exact else bound
-    return nextafter(bound, -inf) if bound > exact else bound
-
-
-def _bounded(polytope: Polytope, where: str) -> Polytope:
-    """The polytope with a finite box around it, or `BadInput` that names an input without bounds."""
-    if np.isfinite(polytope.lower).all() and np.isfinite(polytope.upper).all():
-        return polytope
-    if len(polytope.offsets):
-        from .enclosure import enclose
-
-        polytope = enclose(polytope)
-    for bound, side in ((polytope.lower, "lower"), (polytope.upper, "upper")):
-        open_inputs = np.flatnonzero(~np.isfinite(bound))
-        if len(open_inputs):
-            others = f" (and {len(open_inputs) - 1} more)" if len(open_inputs) > 1 else ""
-            raise BadInput(f"{where}: input X_{open_inputs[0]}{others} has no {side} bound; every input needs both")
-    return polytope
-
-
-def number(word: str) -> float:
-    """The float64 nearest to a decimal; `BadInput` where the word is none or is not finite."""
-    try:
-        value = float(word)
-    except ValueError:
-        raise BadInput(f"'{word}' is neither a declared variable nor a number") from None
-    if not isfinite(value) or "_" in word:
-        raise BadInput(f"'{word}' is not a finite number")
-    return value
+            clause = []
+            while atoms is not None:
+                atom, atoms = atoms
+                clause.append(atom)
+            found.append(tuple(reversed(clause)))
+    return found

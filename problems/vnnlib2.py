@@ -18,8 +18,10 @@ from typing import Any
 
 import numpy as np
 
+from .cases import to_property
+from .decimals import number, rational
 from .errors import BadInput
-from .formula import And, Formula, Linear, Or, join, number, to_property
+from .formula import And, Formula, Linear, Or, join
 from .property import Declaration, Property, TensorDeclaration
 
 _ELEMENT_TYPES = {"Real": "real", "Unknown": "real", "F64": "float64", "F32": "float32", "F16": "float16"}
@@ -97,15 +99,14 @@ class _Reader:
                 return join(And, [self.formula(part) for part in node.args])
             case "Or":
                 return join(Or, [self.formula(part) for part in node.args])
-            case "LessEqual" | "LessThan":
-                return self.term(node.lhs).plus(self.term(node.rhs), -1.0)
-            case "GreaterEqual" | "GreaterThan":
-                return self.term(node.rhs).plus(self.term(node.lhs), -1.0)
-            case "Equal":
-                difference = self.term(node.lhs).plus(self.term(node.rhs), -1.0)
-                return And([difference, difference.times(-1.0)])
-            case "NotEqual":
-                raise BadInput(f"{self.where}: '{node}' excludes single points, which no closed unsafe set can")
+            case "LessEqual" | "LessThan" as name:
+                return self.term(node.lhs).plus(self.term(node.rhs), -1).below(name == "LessThan")
+            case "GreaterEqual" | "GreaterThan" as name:
+                return self.term(node.rhs).plus(self.term(node.lhs), -1).below(name == "GreaterThan")
+            case "Equal" | "NotEqual" as name:
+                less = self.term(node.lhs).plus(self.term(node.rhs), -1).below(name == "NotEqual")
+                more = less.times(-1).below(name == "NotEqual")
+                return And([less, more]) if name == "Equal" else Or([less, more])
             case other:
                 raise BadInput(f"{self.where}: '{node}' is a {other}, which Partita does not know")
 
@@ -114,17 +115,17 @@ class _Reader:
         match type(node).__name__:
             case "Var":
                 flat = int(np.ravel_multi_index(node.indices, node.shape)) if node.shape else 0
-                return Linear({self.start[node.name] + flat: 1.0})
+                return Linear({self.start[node.name] + flat: 1})
             case "Float" | "Int" | "IntExpr":
-                return Linear({}, number(node.lexeme))
+                return Linear({}, rational(number(node.lexeme)))
             case "Negate":
-                return self.term(node.expr).times(-1.0)
+                return self.term(node.expr).times(-1)
             case "Plus":
-                return self._sum([self.term(part) for part in node.args], 1.0)
+                return self._sum([self.term(part) for part in node.args], 1)
             case "Minus":
-                return self._sum([self.term(part) for part in (node.head, *node.rest)], -1.0)
+                return self._sum([self.term(part) for part in (node.head, *node.rest)], -1)
             case "Multiply":
-                total = Linear({}, 1.0)
+                total = Linear({}, 1)
                 for part in node.args:
                     factor = self.term(part)
                     if total.terms and factor.terms:
@@ -134,7 +135,7 @@ class _Reader:
             case other:
                 raise BadInput(f"{self.where}: '{node}' is a {other}, which Partita does not know")
 
-    def _sum(self, terms: list[Linear], sign: float) -> Linear:
+    def _sum(self, terms: list[Linear], sign: int) -> Linear:
         total = terms[0]
         for term in terms[1:]:
             total = total.plus(term, sign)
