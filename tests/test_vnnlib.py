@@ -6,6 +6,7 @@ import gzip
 import operator as op
 import re
 import time
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -120,8 +121,8 @@ def test_constraints_on_inputs_and_outputs_together():
 
 
 def test_equality_chains_and_other_commands():
-    text = "(set-logic QF_LRA)(assert (= X_0 0.25))(assert (<= -1 X_1 1))(assert (not (> Y_0 3)))(check-sat)"
-    found = parse(text + "(assert (=> (<= Y_1 0) false))")
+    text = "(set-logic QF_LRA)(assert (= X_0 0.25))(assert (<= -1 X_1 1))(assert (not (> Y_0 3)))"
+    found = parse(text + "(assert (=> (<= Y_1 0) false))(check-sat)(get-model)(exit)")
     box = found.cases[0].inputs
     assert (box.lower[0], box.upper[0], box.lower[1], box.upper[1]) == (0.25, 0.25, -1, 1)
     np.testing.assert_array_equal(found.cases[0].unsafe[0].rows, [[1, 0], [0, -1]])
@@ -131,7 +132,7 @@ def test_declare_fun_comments_and_odd_spacing():
     text = "; a ) comment (\n( declare-fun X_0 () Real)(declare-const Y_0 Real) ;(\n(assert(<= X_0 1.5e-1))\n"
     text += "(assert\n(>= X_0 .1))"
     box = parse_property(text + "(assert (or (<= Y_0 1)))", 1, 1).cases[0].inputs
-    assert (box.lower[0], box.upper[0]) == (0.1, 0.15)
+    assert (box.exact.lower[0], box.exact.upper[0]) == (Fraction("0.1"), Fraction("0.15"))
 
 
 def test_contradictory_bounds_stay_as_an_empty_case():
@@ -145,8 +146,6 @@ def test_false_constants_leave_no_case():
 
 
 def test_bounds_that_need_a_division_are_rounded_outward():
-    from fractions import Fraction
-
     box = parse(BOX + "(assert (<= (* 3 X_0) 0.1))(assert (>= (* 3 X_1) 0.1))").cases[0].inputs
     assert Fraction(box.upper[0]) * 3 >= Fraction(0.1) and Fraction(box.lower[1]) * 3 <= Fraction(0.1)
 
@@ -216,10 +215,10 @@ def _seconds(action):
         (BOX + "(assert (<= (* X_0 Y_0) 1))", "line 6.*product of two variables"),
         (BOX + "(assert (<= (/ 1 X_0) 1))", "not linear"),
         (BOX + "(assert (<= (sin X_0) 1))", "'sin'"),
-        (BOX + "(assert (<= Y_0 nan))", "not a finite number"),
-        (BOX + "(assert (<= Y_0 1e999))", "not a finite number"),
+        (BOX + "(assert (<= Y_0 nan))", "'nan' is neither"),
+        (BOX + "(assert (<= Y_0 1e999999999))", "too long or too large"),
         (BOX + "(assert (<= Y_0 one))", "'one' is neither"),
-        (BOX + "(assert (distinct Y_0 1))", "distinct"),
+        (BOX + "(assert (distinct Y_0))", "'distinct' with 1 arguments"),
         (BOX + "(assert Y_0)", "a formula was expected"),
         (BOX + "(assert (and Y_0 Y_1))", "a formula was expected"),
         (BOX + "(assert (<= Y_0))", "at least two"),
@@ -295,7 +294,6 @@ def test_version_2_is_read():
         ("<2.0>", "<3.0>", "not valid VNN-LIB 2.0: Incompatible"),
         ("Out[0])", "Out[7])", "IndexOutOfBounds|out of bounds"),
         ("(* 2.0 Out[0])", "(* Out[1] Out[0])", "is not linear"),
-        ("(<= (+", "(!= (+", "excludes single points"),
         ("[1,2,2]", "[1,2,2,1]", "not valid"),
         ("Out Real", "Out int8", "not valid"),
         ("Real [2]))", "Real [2]) (declare-output B Real [1]))", "2 output tensors"),
