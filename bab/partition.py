@@ -4,12 +4,15 @@ Proposition 5.6 of Mao, Zhang and Vechev (ICLR 2026) says, for exact bounds,
 
     #Partition(BaB(M), f, X)  <=  A(f, X)  <=  #Partition(BaB(S), f, X)
 
-for multi-neuron relaxations M and single-neuron relaxations S. What a partition's size is depends on four conventions
-that the statement leaves open, so every comparison states them: (1) the exactness notion, (2) what a piece is, (3) the
-branching rule, and whether the tree is the smallest, (4) which patterns A counts. Both inequalities are hypotheses
-here: each is reported `kept` or `broken` by this instance with its numbers, or `open` where a count did not finish.
+for multi-neuron relaxations M and single-neuron relaxations S. What a partition's size is depends on conventions that
+the statement leaves open, so every comparison states them: (1) the exactness notion, and of which outputs, (2) what a
+piece is, and which leaves count, (3) the branching rule, and whether the tree is the smallest, (4) the pre-activation
+intervals, (5) which patterns A counts. Each inequality is reported `kept` or `broken` by this instance with its
+numbers, or `open` where a count did not finish.
 
-A leaf counts unless it is proved empty. M are k-relu and prima with k >= 2, m-K and p-R, and every intersection that
+What counts are proper leaves (`comparing/proper.py`), empty and flat ones apart. A tree of activation branches has at
+most A of them whatever the relaxation and the rule, so that there the left inequality says nothing of a relaxation, and
+the right one holds with equality alone. M are k-relu and prima with k >= 2, m-K and p-R, and every intersection that
 holds one of them; S are ibp, deeppoly, crown, alpha-crown, triangle, and k = 1.
 """
 
@@ -31,10 +34,11 @@ from ..problems.load import load_network, load_property_for
 from ..problems.property import Polytope, Property
 from ..relaxations.names import BATCHED, parse
 from .comparing.comparison import Comparison, Measurement, compared, neurons_of
-from .comparing.exact_goal import NOTIONS, Exact, goal_for, rows_of
+from .comparing.exact_goal import NOTIONS, Exact, Outputs, goal_for, rows_of
 from .comparing.grow import INPUT_RULES, NEURON_RULES, SIMPLE, Bounder, grow
 from .comparing.measured import Region
 from .comparing.measures import measure_for
+from .comparing.proper import PATIENCE, Judge, judged
 from .comparing.smallest import smallest
 
 if TYPE_CHECKING:
@@ -54,6 +58,7 @@ def partition(
     *,
     exactness: str = "both",
     threshold: float | None = None,
+    outputs: Outputs = None,
     pieces: str = "activation",
     branching: str = "all",
     intervals: str = "tight",
@@ -69,9 +74,11 @@ def partition(
 ) -> Comparison:
     """Branch-and-bound trees until a bound is exact, one a relaxation and rule, beside A(f, X).
 
-    `network` as for `partita.bound`. `input_set`: a `Polytope`, arrays (lower, upper), or a `Property` or its file (its
-    rows are then what is bounded; `case` picks one of several input sets). `exactness`: min, max, both, or threshold
-    (of every row, or without one of the property itself). `pieces`: activation, input or polyhedral. `branching`: a
+    `network` as for `partita.bound`. `input_set`: a `Polytope`, arrays (lower, upper), or a `Property` or its file
+    (`case` picks one of several input sets). `exactness`: the exact min, max or both of the outputs, or threshold: each
+    is at least `threshold`, or without one the property is proved. `outputs`: which ones, by number or name
+    ([0, "Y_3"], "Y_0,Y_3"); "rows" for the property's rows instead; all by default. `pieces`: activation, input or
+    polyhedral. `branching`: a
     rule (first, last, babsr, strong; for boxes widest, sensitivity, strong), `all` simple ones, or `optimal`.
     `intervals`: whether programs tighten every undecided pre-activation on every piece (tight), or take crown's.
     `timeout`: seconds in all, shared evenly by the trees and the count; what does not finish is a lower bound.
@@ -89,10 +96,11 @@ def partition(
     inputs, unsafe = _problem(graph, input_set, case)
     graph = graph.to(torch.float64)
     end = None if timeout is None else start + float(timeout)
-    exact = goal_for(graph, inputs, rows_of(graph, unsafe), exactness, threshold, tolerance, backend, end)
+    exact = goal_for(graph, inputs, rows_of(graph, unsafe, outputs), exactness, threshold, tolerance, backend, end)
     rules = SIMPLE[pieces] if branching == "all" else (branching,)
     found, notes, jobs = [], [], len(relaxations) * len(rules)
     patterns = _counted(graph, inputs, cells, _deadline(end, jobs + convex + 1)) if count else None
+    judge = _judge(graph, inputs, patterns)
     pieces_5_3 = _convex(graph, inputs, _deadline(end, jobs + 1)) if convex else None
     tell = progress or (lambda _: None)
     if patterns is not None:
@@ -102,16 +110,20 @@ def partition(
             for name in relaxations:
                 bounder = _bounder(graph, exact, inputs, name, pieces, intervals == "tight", backend)
                 for rule in rules:
-                    found.append(_measured(bounder, name, rule, _deadline(end, jobs - len(found))))
-                    tell(f"{name}, {rule}: {found[-1].leaves} leaves ({found[-1].seconds:.2f} s)")
+                    found.append(_measured(bounder, judge, name, rule, _deadline(end, jobs - len(found))))
+                    tell(f"{name}, {rule}: {found[-1].shown} proper leaves ({found[-1].seconds:.2f} s)")
                 notes += [f"{name}: {note}" for note in getattr(bounder.measure, "notes", ())]
     except KeyboardInterrupt:
         notes.append(INTERRUPTED)
     conventions = _conventions(exactness, threshold, tolerance, pieces, branching, intervals, cells, relaxations)
-    sides = () if patterns is None else tuple(compared(m, patterns.low, patterns.high) for m in found)
-    seconds = time.perf_counter() - start
+    conventions = (("rows", ", ".join(exact.rows)), *conventions)
+    lemma = pieces != "input"
+    sides = () if patterns is None else tuple(compared(m, patterns.low, patterns.high, lemma) for m in found)
     measured = (patterns, tuple(found), sides, tuple(notes))
-    return Comparison(conventions, exact.values, *measured, graph, inputs, seconds, pieces_5_3)
+    closed = judge.closed_patterns() if lemma else None
+    return Comparison(
+        conventions, exact.values, *measured, graph, inputs, time.perf_counter() - start, pieces_5_3, closed
+    )
 
 
 def _counted(graph: Graph, inputs: Polytope, cells: str, deadline: float | None) -> PatternCount:
@@ -119,6 +131,15 @@ def _counted(graph: Graph, inputs: Polytope, cells: str, deadline: float | None)
     from .patterns import count
 
     return count(graph, inputs, cells=cells, deadline=deadline)  # type: ignore[arg-type]
+
+
+def _judge(graph: Graph, inputs: Polytope, patterns: PatternCount | None) -> Judge:
+    """What says which leaves are proper: by the patterns where all of them are known."""
+    known = None
+    if patterns is not None and patterns.cells == "open" and patterns.finished and patterns.patterns is not None:
+        bits = np.unpackbits(patterns.patterns, axis=1, count=graph.neurons, bitorder="little")
+        known = bits.astype(bool)
+    return Judge(graph, inputs, known)
 
 
 def _convex(graph: Graph, inputs: Polytope, deadline: float | None) -> tuple[PolyhedralPartition, Checked]:
@@ -137,14 +158,24 @@ def _bounder(
     return Bounder(graph, exact.goal, measure, measure.linear, Region(inputs), pieces)  # type: ignore[arg-type]
 
 
-def _measured(bounder: Bounder, name: str, rule: str, deadline: float | None) -> Measurement:
+def _measured(bounder: Bounder, judge: Judge, name: str, rule: str, deadline: float | None) -> Measurement:
     start = time.perf_counter()
-    tree = smallest(bounder, deadline)[0] if rule == "optimal" else grow(bounder, rule, deadline)
+    judge.deadline = deadline
+    tree = smallest(bounder, judge, deadline)[0] if rule == "optimal" else grow(bounder, rule, deadline)
+    # Leaves are judged in time of their own: a tree that fills its time is still worth a word on what it has.
+    judge.deadline = time.perf_counter() + (PATIENCE if deadline is None else max(1.0, (deadline - start) / 4))
+    tree = judged(tree, judge)
     return Measurement(
         relaxation=name,
         neurons=neurons_of(name),
         branching=rule,
-        leaves=max(len(tree.leaves), tree.proved),
+        leaves=len(tree.leaves),
+        proper=max(tree.leaves_of("proper"), tree.proved),
+        closed=tree.leaves_of("closed"),
+        flat=tree.leaves_of("flat"),
+        unproved_empty=tree.leaves_of("empty"),
+        other=tree.leaves_of("other"),
+        undecided=tree.leaves_of("undecided"),
         nodes=len(tree.pieces),
         empty=tree.number("empty"),
         stuck=tree.number("stuck"),
@@ -247,18 +278,24 @@ def _conventions(
     """The four conventions that a count of pieces depends on, and two more that a tree does."""
     near = f"within {tolerance:g}, absolute or of the value, whichever is more"
     notion = {
-        "min": f"the least bound over the leaves is the exact minimum of every row, {near}",
-        "max": f"the greatest bound over the leaves is the exact maximum of every row, {near}",
-        "both": f"the bounds over the leaves are the exact minimum and maximum of every row, {near}",
+        "min": f"the least bound over the leaves is the exact minimum of each, {near}",
+        "max": f"the greatest bound over the leaves is the exact maximum of each, {near}",
+        "both": f"the bounds over the leaves are the exact minimum and maximum of each, {near}",
         "threshold": "every unsafe set is excluded on every leaf by a positive row"
         if threshold is None
-        else f"every row is proved to be at least {threshold:g} on every leaf",
+        else f"each is proved to be at least {threshold:g} on every leaf",
     }[exactness]
     piece = {
-        "activation": "an activation branch: X with some neurons decided; leaves proved empty are not counted",
-        "input": "a box, by bisecting sides; leaves proved empty are not counted",
-        "polyhedral": "a polytope, X cut along neurons' hyperplanes; leaves proved empty are not counted",
+        "activation": "an activation branch: X with some neurons decided",
+        "input": "a box, by bisecting sides",
+        "polyhedral": "a polytope, X cut along neurons' hyperplanes",
     }[pieces]
+    counted = (
+        "those that have an interior relative to the affine hull of X"
+        if pieces == "input"
+        else "proper ones: with z <= 0 for inactive and z > 0 for active neurons they have an interior relative to the "
+        "affine hull of X; 'closed' have one with z >= 0 only, 'flat' have points and none, 'empty' have no point"
+    )
     rule = {
         "all": f"the simple heuristics {', '.join(SIMPLE[pieces])}, each with its own tree; none is the smallest",
         "optimal": "the smallest tree, found by exhaustive search",
@@ -267,7 +304,7 @@ def _conventions(
         "open": "sign patterns of all neurons whose cell has non-empty interior in X",
         "all": "sign patterns of all neurons, cells of lower dimension included",
     }.get(cells, cells)
-    found = [("exactness", notion), ("piece", piece), ("branching", rule), ("A(f, X)", a)]
+    found = [("exactness", notion), ("piece", piece), ("leaves", counted), ("branching", rule), ("A(f, X)", a)]
     if any(part.kind not in BATCHED for name in relaxations for part in parse(name)):
         how = (
             "two programs for each undecided neuron on every piece"

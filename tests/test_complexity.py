@@ -14,6 +14,7 @@ from partita.bab.comparing.exact_goal import goal_for, rows_of
 from partita.bab.comparing.grow import Bounder, grow
 from partita.bab.comparing.measured import Region
 from partita.bab.comparing.measures import measure_for
+from partita.bab.comparing.proper import Judge
 from partita.bab.comparing.smallest import smallest
 from partita.problems.library import pairwise_differences
 from partita.problems.property import Polytope
@@ -56,7 +57,9 @@ def test_published_counts():
 
 @pytest.mark.parametrize("n", [3, 4])
 def test_the_smallest_tree_of_orders_is_that_of_linear_programs(n):
-    assert orders.fewest(n)[0] == len(smallest(bounder(n))[0].leaves)
+    b = bounder(n)
+    tree, _ = smallest(b, Judge(b.graph, b.root.inputs))
+    assert orders.fewest(n)[0] == tree.proved == len(tree.leaves)
 
 
 def test_partial_orders_are_all_looked_at():

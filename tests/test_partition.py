@@ -15,16 +15,18 @@ import partita
 from partita.bab import cli
 from partita.bab.commands.partition import relaxation_list
 from partita.bab.comparing.comparison import Measurement, compared, data, neurons_of, table
-from partita.bab.comparing.exact_goal import goal_for, rows_of
+from partita.bab.comparing.exact_goal import formula, goal_for, rows_of
 from partita.bab.comparing.grow import Bounder, grow
 from partita.bab.comparing.measured import Cut, Goal, Region, affine_forms, bisect, cut_along
 from partita.bab.comparing.measures import boxes_of, measure_for
 from partita.bab.comparing.pictures import leaf_of, pre_activations
+from partita.bab.comparing.proper import Judge, judged
 from partita.bab.comparing.smallest import smallest
 from partita.bab.partition import INTERRUPTED, partition
 from partita.problems.errors import BadInput
 from partita.problems.library import barrier, maximum, pairwise_differences, random_network
 from partita.problems.property import Polytope, box_property
+from partita.relaxations.api import bound
 from partita.relaxations.exact import minimum
 
 
@@ -100,12 +102,14 @@ def test_polyhedral_pieces_are_the_branches_that_they_stand_for():
 def brute_smallest(b: Bounder) -> int:
     """All trees, without any cleverness."""
 
+    judge = Judge(b.graph, b.root.inputs)
+
     @cache
     def fewest(phases: tuple[tuple[int, int], ...]) -> int:
         region = regions[phases]
         known = b.bound([region])[0]
         if known.empty or b.goal.closed(known.values) or not len(known.undecided):
-            return 0 if known.empty else 1
+            return int(not known.empty and judge.kind(region) == "proper")
         best = 1 << 20
         for cut in b.cuts(region, known):
             pair = b.children(region, known, cut)
@@ -121,21 +125,24 @@ def brute_smallest(b: Bounder) -> int:
 def test_the_smallest_tree_is_the_smallest(seed):
     graph, inputs = random_network((2, 3, 2, 1), seed), Polytope(-np.ones(2), np.ones(2))
     for name in ("triangle", "m-1"):
-        b = bounder(graph, inputs, name)
-        tree, _ = smallest(b)
-        assert tree.finished and len(tree.leaves) == tree.proved == brute_smallest(b)
-        assert all(len(tree.leaves) <= len(grow(b, rule).leaves) for rule in ("first", "last", "babsr", "strong"))
+        b, judge = bounder(graph, inputs, name), Judge(graph, inputs)
+        tree = judged(smallest(b, judge)[0], judge)
+        assert tree.finished and tree.leaves_of("proper") == tree.proved == brute_smallest(b)
+        others = [judged(grow(b, rule), judge) for rule in ("first", "last", "babsr", "strong")]
+        assert all(tree.proved <= other.leaves_of("proper") for other in others)
 
 
 def test_the_smallest_tree_of_nested_maximum_decides_the_last_neuron_first():
-    tree, sets = smallest(bounder(maximum(4), Polytope(*unit(4)), exactness="max"))
+    b = bounder(maximum(4), Polytope(*unit(4)), exactness="max")
+    tree, sets = smallest(b, Judge(b.graph, b.root.inputs))
     assert len(tree.leaves) == 4 and sets <= 27 and tree.pieces[0].cut == Cut(neuron=2)
 
 
 def test_a_smallest_tree_that_is_not_found_in_time_leaves_a_lower_bound():
     import time
 
-    tree, _ = smallest(bounder(maximum(6), Polytope(*unit(6)), exactness="max"), time.perf_counter() + 0.05)
+    b = bounder(maximum(6), Polytope(*unit(6)), exactness="max")
+    tree, _ = smallest(b, Judge(b.graph, b.root.inputs), time.perf_counter() + 0.05)
     assert not tree.finished and 1 <= tree.proved <= 6
 
 
@@ -173,13 +180,37 @@ def test_comparison_counts_what_brute_force_counts():
     assert found.patterns.finished and found.patterns.low == a
     by = {(s.relaxation, s.branching): s.verdict for s in found.inequalities}
     for m in found.measurements:
-        holds = m.leaves <= a if m.neurons == "multi" else a <= m.leaves
+        holds = m.proper <= a if m.neurons == "multi" else a <= m.proper
         assert by[m.relaxation, m.branching] == ("kept" if holds else "broken")
     assert f"A(f, X) = {a}" in str(found) and "conventions" in str(found)
 
 
-def measurement(neurons: str, leaves: int, finished: bool) -> Measurement:
-    return Measurement("x", neurons, "first", leaves, 0, 0, 0, 0, 0.0, finished, 0.0, None)
+def measurement(neurons: str, proper: int, finished: bool, undecided: int = 0) -> Measurement:
+    none = dict.fromkeys(("closed", "flat", "unproved_empty", "other", "nodes", "empty", "stuck", "depth"), 0)
+    return Measurement(
+        relaxation="x",
+        neurons=neurons,
+        branching="first",
+        leaves=proper + 3,
+        proper=proper,
+        undecided=undecided,
+        root_gap=0.0,
+        finished=finished,
+        seconds=0.0,
+        tree=None,
+        **none,
+    )
+
+
+def test_leaves_that_are_not_decided_are_an_interval():
+    one = measurement("single", 4, True, 2)
+    assert one.shown == "4..6" and one.most == 6
+    assert [compared(one, a, a).verdict for a in (3, 4, 5, 6, 7)] == ["kept", "kept", "open", "open", "broken"]
+    several = measurement("multi", 4, True, 2)
+    assert [compared(several, a, a).verdict for a in (3, 5, 6)] == ["broken", "open", "kept"]
+    assert [compared(several, a, a, lemma=True).verdict for a in (3, 5, 6)] == ["broken", "kept", "kept"]
+    assert compared(measurement("multi", 3, False), 4, 4, lemma=True).verdict == "kept"
+    assert compared(measurement("single", 3, False), 4, 4, lemma=True).verdict == "open"
 
 
 @pytest.mark.parametrize(
@@ -213,7 +244,7 @@ def test_a_relu_that_is_exact_at_once_breaks_the_right_hand_side():
     weight = graph.nodes[1].operators[0].weight
     weight.fill_(1.0), graph.nodes[1].bias.fill_(0.0)
     found = partition(graph, (-np.ones(1), np.ones(1)), ["triangle"], branching="first")
-    assert found.measurements[0].leaves == 1 and found.patterns.low == 2
+    assert found.measurements[0].proper == found.measurements[0].leaves == 1 and found.patterns.low == 2
     assert [side.verdict for side in found.inequalities] == ["broken"]
 
 
@@ -231,6 +262,49 @@ def test_threshold_of_a_property():
     assert all(m.finished for m in found.measurements)
 
 
+def nested_maximum_and_a_property(folder) -> list[str]:
+    """max(x1, .., x4) on [0,1]^4 as files, with the property that it stays below 1.0001."""
+    (folder / "max.onnx").write_bytes(graph_to_onnx(maximum(4)))
+    text = "".join(f"(declare-const X_{i} Real)" for i in range(4)) + "(declare-const Y_0 Real)"
+    text += "".join(f"(assert (>= X_{i} 0.0))(assert (<= X_{i} 1.0))" for i in range(4))
+    (folder / "max.vnnlib").write_text(text + "(assert (>= Y_0 1.0001))")
+    return [str(folder / "max.onnx"), str(folder / "max.vnnlib")]
+
+
+def test_exactness_is_that_of_outputs_and_not_of_a_property_s_rows(tmp_path, capsys):
+    """The row of `Y_0 >= 1.0001` is 1.0001 - Y_0: its maximum is the output's minimum, exact for every relaxation."""
+    files = nested_maximum_and_a_property(tmp_path)
+    argv = ["partition", *files, "--relaxations", "ibp,triangle,m-1", "--branching", "last", "--exactness", "max"]
+    assert cli.run([*argv, "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert {m["relaxation"]: m["proper"] for m in said["measurements"]} == {"ibp": 5, "triangle": 4, "m-1": 1}
+    assert said["exact"] == {"max of Y_0": pytest.approx(1.0)}
+    assert cli.run([*argv, "--json", "--outputs", "rows"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert {m["proper"] for m in said["measurements"]} == {1}
+    assert said["exact"] == {"max of -Y_0 + 1.0001": pytest.approx(1.0001)}
+    assert said["conventions"]["rows"] == "-Y_0 + 1.0001"
+    assert cli.run([*argv, "--outputs", "Y_7"]) == 2
+    assert "there is no output 'Y_7'" in capsys.readouterr().err
+    assert cli.run([*argv[:-1], "threshold"]) == 0  # the property itself
+    assert "least margin of unsafe set 0" in capsys.readouterr().out
+
+
+def test_outputs_are_chosen_by_name_and_number():
+    graph, box = random_network((2, 3, 3), 0), (-np.ones(2), np.ones(2))
+    for chosen in ("Y_2, Y_0", ["Y_2", 0], [2, "Y_0", 2]):
+        found = partition(graph, box, ["triangle"], exactness="min", branching="first", outputs=chosen, count=False)
+        assert [name for name, _ in found.values] == ["min of Y_2", "min of Y_0"]
+    exact = bound(graph, box, "exact").lower
+    assert [value for _, value in found.values] == pytest.approx([exact[2], exact[0]], abs=1e-5)
+
+
+def test_rows_in_words():
+    assert formula(np.array([1.0, 0.0, -2.0]), 0.5) == "Y_0 - 2 Y_2 + 0.5"
+    assert formula(np.array([-1.0]), -3.0, np.array([0.0, 0.25])) == "-Y_0 + 0.25 X_1 - 3"
+    assert formula(np.zeros(2), -1.5) == "-1.5" and formula(np.ones(9), 0.0).endswith("+ .. (9 terms)")
+
+
 def test_unsafe_sets_of_several_rows_need_one_positive_row_each():
     goal = Goal(np.zeros((3, 1)), np.zeros(3), np.zeros(3), np.zeros(3), ((0, 1), (2,)))
     assert goal.closed(np.array([-5.0, 0.1, 0.1])) and not goal.closed(np.array([1.0, 1.0, -0.2]))
@@ -241,7 +315,7 @@ def test_unsafe_sets_of_several_rows_need_one_positive_row_each():
 def test_what_does_not_finish_is_a_lower_bound():
     found = partition(maximum(6), unit(6), ["triangle"], exactness="max", branching="first", timeout=0.2, count=False)
     m = found.measurements[0]
-    assert not m.finished and 1 <= m.leaves <= 32 and m.shown.startswith(">= ") and m.shown in str(found)
+    assert not m.finished and 1 <= m.proper <= m.leaves <= 32 and m.shown.startswith(">= ") and m.shown in str(found)
 
 
 def test_cuts_lose_no_point():
@@ -274,7 +348,11 @@ def test_command(tmp_path, capsys):
     assert {m["relaxation"] for m in said["measurements"]} == {"triangle", "k-relu:k=2,groups=all", "m-1"}
     assert said["patterns"]["finished"] and len(said["proposition 5.6"]) == 9
     assert 1 <= said["convex pieces"]["exact"] == said["convex pieces"]["pieces"] <= said["patterns"]["low"]
+    assert set(said["exact"]) == {"min of Y_0", "max of Y_0"} and said["conventions"]["rows"] == "Y_0"
     kept = json.loads((tmp_path / "out" / "tables.json").read_text())
+    assert [m["proper"] for m in kept["measurements"]] == [m["proper"] for m in said["measurements"]]
+    leaves = [p["leaf"] for p in kept["measurements"][0]["tree"] if p["status"] in ("closed", "stuck")]
+    assert leaves.count("proper") == kept["measurements"][0]["proper"]
     assert [m["leaves"] for m in kept["measurements"]] == [m["leaves"] for m in said["measurements"]]
     assert {"trees.svg", "leaves.svg", "pieces.svg"} <= {p.name for p in (tmp_path / "out").iterdir()}
     assert cli.run([*argv[:3], "--relaxations", "triangel"]) == 2
@@ -317,6 +395,14 @@ def test_tables_are_aligned():
         ({"threshold": 1.0}, "goes with exactness=threshold"),
         ({"exactness": "threshold"}, "needs a threshold"),
         ({"tolerance": 0.0}, "tolerance must be"),
+        ({"outputs": ["Y_1"]}, "there is no output 'Y_1': the network's outputs are Y_0, or all"),
+        ({"outputs": "Y_0,X_0"}, "there is no output 'X_0'"),
+        ({"outputs": [-1]}, "there is no output '-1'"),
+        ({"outputs": "Y_0,"}, "there is no output ''"),
+        ({"outputs": []}, "at least one"),
+        ({"outputs": 0}, "a list of outputs"),
+        ({"outputs": "rows"}, "there are none"),
+        ({"outputs": [3], "network": random_network((2, 3, 3), 0)}, "Y_0 to Y_2, or all"),
         ({"input_set": (np.ones(2), -np.ones(2))}, "empty"),
         ({"input_set": (np.zeros(3), np.ones(3))}, "3 coordinates"),
         ({"input_set": (np.zeros(2), np.full(2, np.inf))}, "finite"),

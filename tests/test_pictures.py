@@ -10,6 +10,7 @@ import pytest
 
 from partita.bab.comparing.measured import Cut, Piece, Tree
 from partita.bab.comparing.pictures import (
+    PALER,
     STATUS,
     figures,
     icicle,
@@ -62,6 +63,18 @@ def test_icicle_draws_every_piece_in_the_colour_of_its_end():
     assert len(drawn.get_paths()) == 5
     assert [to_hex(c) for c in drawn.get_facecolor()] == [to_hex(STATUS[p.status]) for p in small_tree().pieces]
     assert {t.get_text() for t in ax.texts} == {"0", "x1"} and ax.get_title() == "small: 2 leaves"
+
+
+def test_leaves_that_are_not_proper_are_paler_and_counted_apart():
+    from dataclasses import replace
+
+    from matplotlib.colors import to_hex
+
+    tree = replace(small_tree(), kinds={2: "proper", 3: "flat"})
+    ax = icicle({"small": tree}).axes[0]
+    assert ax.get_title() == "small: 1 proper leaves, 1 others"
+    colours = [to_hex(c) for c in ax.collections[0].get_facecolor()]
+    assert colours[3] == to_hex(PALER) != colours[2] == to_hex(STATUS["closed"])
 
 
 def test_points_go_down_the_tree():

@@ -16,7 +16,8 @@ def run(argv: list[str]) -> int:
     parser.add_argument("network", metavar="NET", type=Path)
     parser.add_argument("prop", metavar="PROP", type=Path)
     parser.add_argument("--relaxations", metavar="A,B,...", default="triangle,m-1", help="names as for partita bound")
-    parser.add_argument("--exactness", metavar="min|max|both|threshold", default="both")
+    parser.add_argument("--exactness", metavar="min|max|both|threshold", default="both", help="of the outputs")
+    parser.add_argument("--outputs", metavar="Y_0,Y_3|all|rows", default="all", help="rows: those of the property")
     parser.add_argument("--threshold", metavar="T", help="with exactness=threshold; else the property is proved")
     parser.add_argument("--pieces", metavar="activation|input|polyhedral", default="activation")
     parser.add_argument(
@@ -50,6 +51,7 @@ def run(argv: list[str]) -> int:
         options.prop,
         names,
         exactness=options.exactness,
+        outputs=options.outputs,
         pieces=options.pieces,
         branching=options.branching,
         intervals=options.intervals,

@@ -1,7 +1,8 @@
 """What a comparison found, and how it reads: as text, and as JSON.
 
 First the table of trees, one row a relaxation and rule; then A(f, X) and both inequalities of proposition 5.6 with the
-numbers they speak of; then the exact values, and the conventions without which none of this means anything.
+numbers they speak of; then the exact values, and the conventions without which none of this means anything. The leaves
+that are compared are the proper ones (`proper`); the others are counted apart, each kind in a column of its own.
 """
 
 from __future__ import annotations
@@ -21,17 +22,30 @@ if TYPE_CHECKING:
     from .polyhedral import Checked, PolyhedralPartition
 
 Verdict = Literal["kept", "broken", "open"]
-COLUMNS = ("relaxation", "neurons", "branching", "leaves", "nodes", "empty", "depth", "root gap", "seconds")
+COLUMNS = (
+    *("relaxation", "neurons", "branching", "proper", "closed", "flat", "empty", "other", "undecided", "proved empty"),
+    *("nodes", "depth", "root gap", "seconds"),
+)
+RARE = ("closed", "flat", "empty", "other", "undecided")  # columns that are left out where all of their cells are 0
 
 
 @dataclass(frozen=True, eq=False)
 class Measurement:
-    """One tree of one relaxation. `leaves` is exact where it `finished`, and otherwise a lower bound."""
+    """One tree of one relaxation, and how many of its leaves are of each kind (see `proper`).
+
+    Where it is not `finished`, `proper` is a lower bound: a proper piece has a proper leaf below it.
+    """
 
     relaxation: str
     neurons: Literal["single", "multi"]
     branching: str
-    leaves: int
+    leaves: int  # all that the relaxation did not prove empty
+    proper: int
+    closed: int  # only their closed versions have an interior
+    flat: int
+    unproved_empty: int  # empty, which the relaxation did not prove
+    other: int  # not proper, and which of these was not decided
+    undecided: int  # whether they are proper was not decided
     nodes: int
     empty: int  # pieces proved empty, which are no leaves
     stuck: int  # leaves that nothing was left to decide in, and that rounding kept from the target
@@ -42,9 +56,16 @@ class Measurement:
     tree: Tree
 
     @property
+    def most(self) -> int | None:
+        """The proper leaves at most, where that is known."""
+        return self.proper + self.undecided if self.finished else None
+
+    @property
     def shown(self) -> str:
-        """The leaves as text."""
-        return f"{self.leaves:,}" if self.finished else f">= {self.leaves:,}"
+        """The proper leaves as text."""
+        if self.most is None:
+            return f">= {self.proper:,}"
+        return f"{self.proper:,}" if self.most == self.proper else f"{self.proper:,}..{self.most:,}"
 
 
 @dataclass(frozen=True)
@@ -71,6 +92,7 @@ class Comparison:
     inputs: Polytope
     seconds: float
     convex: tuple[PolyhedralPartition, Checked] | None = None  # where convex pieces were asked for
+    closed_patterns: int | None = None  # A_closed, where it was counted
 
     def __str__(self) -> str:
         return text(self)
@@ -84,25 +106,36 @@ def neurons_of(relaxation: str) -> Literal["single", "multi"]:
     return "single"
 
 
-def compared(measurement: Measurement, low: int, high: int) -> Inequality:
-    """The side of proposition 5.6 that a measurement speaks to, given low <= A <= high."""
+def compared(measurement: Measurement, low: int, high: int, lemma: bool = False) -> Inequality:
+    """The side of proposition 5.6 that a measurement speaks to, given low <= A <= high.
+
+    `lemma`: the tree decides neurons, so that it has at most A proper leaves even if it was not grown to its end.
+    """
     a = f"{low:,}" if low == high else f"{low:,}..{high:,}"
-    m, sure = measurement, measurement.finished
+    m, most = measurement, measurement.most
     if m.neurons == "multi":
-        verdict = "broken" if m.leaves > high else "kept" if sure and m.leaves <= low else "open"
-        statement = f"#Partition(BaB(M)) = {m.shown} <= A = {a}" if sure else f"#Partition(BaB(M)) {m.shown}, A = {a}"
+        verdict = "broken" if m.proper > high else "kept" if lemma or (most is not None and most <= low) else "open"
+        statement = f"#Partition(BaB(M)) = {m.shown} <= A = {a}"
+        if not m.finished:
+            statement = f"#Partition(BaB(M)) {m.shown}, A = {a}"
     else:
-        verdict = "kept" if high <= m.leaves else "broken" if sure and m.leaves < low else "open"
-        statement = f"A = {a} <= #Partition(BaB(S)) = {m.shown}" if sure else f"A = {a}, #Partition(BaB(S)) {m.shown}"
-    return Inequality(m.relaxation, m.branching, statement, verdict)
+        verdict = "kept" if high <= m.proper else "broken" if most is not None and most < low else "open"
+        statement = f"A = {a} <= #Partition(BaB(S)) = {m.shown}"
+        if not m.finished:
+            statement = f"A = {a}, #Partition(BaB(S)) {m.shown}"
+    return Inequality(m.relaxation, m.branching, statement, verdict)  # type: ignore[arg-type]
 
 
 def text(found: Comparison) -> str:
     """For a terminal."""
-    lines = [table([COLUMNS, *(_row(m) for m in found.measurements)])]
+    rows = [COLUMNS, *(_row(m) for m in found.measurements)]
+    kept = [i for i, name in enumerate(COLUMNS) if name not in RARE or any(row[i] != "0" for row in rows[1:])]
+    lines = [table([[row[i] for i in kept] for row in rows])]
     if found.patterns is not None:
         why = "" if found.patterns.finished else f": {found.patterns.reason}"
         lines.append(f"A(f, X) = {found.patterns}  ({found.patterns.seconds:.2f} s){why}")
+        if found.closed_patterns is not None and found.closed_patterns != found.patterns.low:
+            lines[-1] += f"\nA_closed(f, X) = {found.closed_patterns}, which closed leaves with interior may reach"
     if found.convex is not None:
         lines.append(_convex(*found.convex))
     if found.inequalities:
@@ -145,8 +178,7 @@ def _row(m: Measurement) -> tuple[str, ...]:
         m.neurons,
         m.branching,
         m.shown,
-        f"{m.nodes:,}",
-        f"{m.empty:,}",
+        *(f"{n:,}" for n in (m.closed, m.flat, m.unproved_empty, m.other, m.undecided, m.empty, m.nodes)),
         str(m.depth),
         f"{m.root_gap:.6g}",
         f"{m.seconds:.2f}",
@@ -165,6 +197,7 @@ def data(found: Comparison, trees: bool = False) -> dict[str, Any]:
             "low": patterns.low,
             "high": patterns.high,
             "finished": patterns.finished,
+            "closed": found.closed_patterns,
             "seconds": round(patterns.seconds, 6),
         },
         "convex pieces": None if found.convex is None else _convex_data(*found.convex),
@@ -192,7 +225,10 @@ def dumped(found: Comparison, trees: bool = False) -> str:
 
 
 def _measurement(m: Measurement, trees: bool) -> dict[str, Any]:
-    kept = ("relaxation", "neurons", "branching", "leaves", "nodes", "empty", "stuck", "depth", "root_gap", "finished")
+    kept = (
+        *("relaxation", "neurons", "branching", "leaves", "proper", "closed", "flat", "unproved_empty", "other"),
+        *("undecided", "nodes", "empty", "stuck", "depth", "root_gap", "finished"),
+    )
     found = {name: getattr(m, name) for name in kept} | {"seconds": round(m.seconds, 6)}
     return found | ({"tree": _tree(m.tree)} if trees else {})
 
@@ -207,6 +243,8 @@ def _tree(tree: Tree) -> list[dict[str, Any]]:
             "status": p.status,
             "gap": p.gap if abs(p.gap) < float("inf") else None,
         }
+        if p.number in tree.kinds:
+            entry["leaf"] = tree.kinds[p.number]
         if p.cut is not None:
             cut = p.cut
             entry |= {"neuron": cut.neuron} if cut.neuron >= 0 else {"coordinate": cut.coordinate, "point": cut.point}

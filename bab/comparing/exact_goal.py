@@ -3,7 +3,10 @@
     min          the exact minimum over X of every row
     max          the exact maximum
     both         both
-    threshold    every row at least the threshold; of a property, one row of each unsafe set positive
+    threshold    every row at least the threshold; without one, of a property one row of each unsafe set positive
+
+Rows are the named outputs, all of them where none is named: a property gives the input set alone. Only `rows` speaks of
+the property's own rows, which are margins, with signs and sides of their own. Every row has its formula in words.
 
 The exact values come from the mixed-integer oracle (`relaxations.exact`): what is aimed at is the value that it
 attains at a point. "Exact" then means that the least bound over all leaves is within `tolerance` of that value,
@@ -16,6 +19,7 @@ Soundness: targets are heuristic, values at points; that a tree reaches them is 
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -35,16 +39,25 @@ from .measured import Array, Goal
 NOTIONS = ("min", "max", "both", "threshold")
 BRIEF = 5.0  # seconds in which a threshold may turn out not to hold
 ABOVE = float(np.nextafter(0.0, 1.0))  # "positive" as a target
+TERMS = 6  # of a formula in words
+Outputs = str | Sequence[int | str] | None  # "all", "rows", names or numbers of outputs
 
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """Rows rows f(x) + on_input x + constants that a comparison speaks of, and the unsafe sets they may come from."""
+    """Rows rows f(x) + on_input x + constants that a comparison speaks of, and the property's unsafe sets."""
 
     rows: Array  # (R, n_out)
     constants: Array  # (R,)
     on_input: Array | None = None  # (R, D)
     unsafe: tuple[UnsafeSet, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Each row's formula."""
+        none: list[Array | None] = [None] * len(self.rows)
+        inputs = none if self.on_input is None else list(self.on_input)
+        return tuple(formula(*row) for row in zip(self.rows, self.constants, inputs, strict=True))
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,16 +66,59 @@ class Exact:
 
     goal: Goal
     values: tuple[tuple[str, float], ...]
+    rows: tuple[str, ...]  # their formulas
 
 
-def rows_of(graph: Graph, unsafe: Sequence[UnsafeSet]) -> Measured:
-    """The rows of unsafe sets, each once; every output where there are none."""
-    if not unsafe:
-        return Measured(np.eye(graph.output_size), np.zeros(graph.output_size))
+def rows_of(graph: Graph, unsafe: Sequence[UnsafeSet], outputs: Outputs = None) -> Measured:
+    """The named outputs as rows, or the rows of unsafe sets. `BadInput` for names of no output."""
+    if isinstance(outputs, str) and outputs.strip() == "rows":
+        if not unsafe:
+            raise BadInput("outputs=rows speaks of the property's rows, and there are none: name outputs, such as Y_0")
+        return _rows(graph, unsafe)
+    chosen = _chosen(graph, outputs)
+    return Measured(np.eye(graph.output_size)[chosen], np.zeros(len(chosen)), None, tuple(unsafe))
+
+
+def _rows(graph: Graph, unsafe: Sequence[UnsafeSet]) -> Measured:
     rows, constants = np.concatenate([u.rows for u in unsafe]), np.concatenate([u.constants for u in unsafe])
     tied = any(u.on_input is not None for u in unsafe)
     inputs = [np.zeros((len(u.rows), graph.input_size)) if u.on_input is None else u.on_input for u in unsafe]
     return Measured(rows, constants, np.concatenate(inputs) if tied else None, tuple(unsafe))
+
+
+def _chosen(graph: Graph, outputs: Outputs) -> list[int]:
+    """The numbers of the named outputs, each once, in the order they are named."""
+    if outputs is None or (isinstance(outputs, str) and outputs.strip() == "all"):
+        return list(range(graph.output_size))
+    names = outputs.split(",") if isinstance(outputs, str) else outputs
+    if isinstance(names, int | np.integer) or not len(names):
+        raise BadInput("outputs is a list of outputs, at least one, such as ['Y_0'], or 'all' or 'rows'")
+    found: dict[int, None] = {}
+    for name in names:
+        text = str(name).strip()
+        number = re.fullmatch(r"(?:Y_)?([0-9]+)", text, re.ASCII)
+        if number is None or int(number[1]) >= graph.output_size:
+            last = graph.output_size - 1
+            raise BadInput(
+                f"there is no output '{text}': the network's outputs are Y_0{f' to Y_{last}' if last else ''}, or all"
+            )
+        found[int(number[1])] = None
+    return list(found)
+
+
+def formula(row: Array, constant: float, on_input: Array | None = None) -> str:
+    """A row in words, such as `Y_0 - 2 Y_3 + 0.5`."""
+    terms = [(float(v), f"Y_{i}") for i, v in enumerate(row) if v]
+    terms += [(float(v), f"X_{i}") for i, v in enumerate(on_input if on_input is not None else ()) if v]
+    text = ""
+    for k, (v, name) in enumerate(terms[:TERMS]):
+        sign = ("-" if v < 0 else "") if k == 0 else (" - " if v < 0 else " + ")
+        text += sign + ("" if abs(v) == 1 else f"{abs(v):g} ") + name
+    if len(terms) > TERMS:
+        text += f" + .. ({len(terms)} terms)"
+    if constant or not terms:
+        text += (" - " if constant < 0 else " + ") + f"{abs(constant):g}" if terms else f"{constant:g}"
+    return text
 
 
 def goal_for(
@@ -92,7 +148,7 @@ def goal_for(
             constants.append(sign * measured.constants[r])
             on_input.append(None if measured.on_input is None else sign * measured.on_input[r])
             targets.append(value)
-            values.append((f"{'min' if sign > 0 else 'max'} of row {r}", sign * value))
+            values.append((f"{'min' if sign > 0 else 'max'} of {measured.names[r]}", sign * value + 0.0))
     aims = np.array(targets)
     goal = Goal(
         np.array(rows),
@@ -102,7 +158,7 @@ def goal_for(
         tuple((r,) for r in range(len(rows))),
         None if measured.on_input is None else np.array(on_input),
     )
-    return Exact(goal, tuple(values))
+    return Exact(goal, tuple(values), measured.names)
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,7 +172,8 @@ class _Oracle:
 
     def least(self, r: int, sign: float) -> float:
         """The exact minimum of sign times a row, as attained at a point; `BadInput` where it is not found."""
-        m, what = self.measured, f"the exact {'minimum' if sign > 0 else 'maximum'} of row {r}"
+        m = self.measured
+        what = f"the exact {'minimum' if sign > 0 else 'maximum'} of {m.names[r]}"
         on_input = None if m.on_input is None else sign * m.on_input[r : r + 1]
         found = self.margin(UnsafeSet(sign * m.rows[r : r + 1], sign * m.constants[r : r + 1], on_input))
         if found.status is not Status.optimal or not np.isfinite(found.upper):
@@ -139,11 +196,11 @@ class _Oracle:
 
 def _property(oracle: _Oracle) -> Exact:
     """One row of each unsafe set positive."""
-    m, groups, values, at = oracle.measured, [], [], 0
-    if not m.unsafe:
+    if not oracle.measured.unsafe:
         raise BadInput(
             "exactness=threshold needs a threshold, or a property whose unsafe sets say what is to be proved"
         )
+    m, groups, values, at = _rows(oracle.graph, oracle.measured.unsafe), [], [], 0
     for k, unsafe in enumerate(m.unsafe):
         found = oracle.margin(unsafe, BRIEF)
         if found.attained:
@@ -155,7 +212,7 @@ def _property(oracle: _Oracle) -> Exact:
         groups.append(tuple(range(at, at + len(unsafe.rows))))
         at += len(unsafe.rows)
     aims = np.full(at, ABOVE)
-    return Exact(Goal(m.rows, m.constants, aims, np.zeros(at), tuple(groups), m.on_input), tuple(values))
+    return Exact(Goal(m.rows, m.constants, aims, np.zeros(at), tuple(groups), m.on_input), tuple(values), m.names)
 
 
 def _above(oracle: _Oracle, threshold: float) -> Exact:
@@ -166,13 +223,13 @@ def _above(oracle: _Oracle, threshold: float) -> Exact:
         found = oracle.margin(UnsafeSet(m.rows[r : r + 1], m.constants[r : r + 1], on_input), BRIEF)
         if found.x is not None and found.upper < threshold:
             raise BadInput(
-                f"the threshold {threshold:g} does not hold: row {r} is {found.upper:.9g} at some input, so no "
+                f"the threshold {threshold:g} does not hold: {m.names[r]} is {found.upper:.9g} at some input, so no "
                 "partition proves it; take a lower one"
             )
-        values.append(_said(f"min of row {r}", found))
+        values.append(_said(f"min of {m.names[r]}", found))
     aims = np.full(len(m.rows), threshold)
     groups = tuple((r,) for r in range(len(aims)))
-    return Exact(Goal(m.rows, m.constants, aims, np.zeros(len(aims)), groups, m.on_input), tuple(values))
+    return Exact(Goal(m.rows, m.constants, aims, np.zeros(len(aims)), groups, m.on_input), tuple(values), m.names)
 
 
 def _said(what: str, found: ExactResult) -> tuple[str, float]:

@@ -18,6 +18,7 @@ interval reaches less than `FLAT` beyond zero is not worth a cut, and its relaxa
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -32,6 +33,7 @@ from ...relaxations.lp.boxes import Box
 Array = NDArray[np.float64]
 Pieces = Literal["activation", "input", "polyhedral"]
 Status = Literal["open", "split", "closed", "empty", "stuck"]
+Kind = Literal["proper", "closed", "flat", "empty", "other", "undecided"]  # of leaves, see `proper`
 
 FLAT = 1e-9  # of the size of a pre-activation's interval, or of one
 
@@ -113,12 +115,13 @@ class Piece:
 
 @dataclass(frozen=True, eq=False)
 class Tree:
-    """A measured tree, finished or not; `proved` is a number of leaves that it has at least, where more is known than
-    its pieces show."""
+    """A measured tree, finished or not; `proved` is a number of proper leaves that it has at least, where more is known
+    than its pieces show. `kinds`: piece -> what kind of leaf it is, where that was asked (`proper.judged`)."""
 
     pieces: list[Piece] = field(default_factory=list)
     finished: bool = False
     proved: int = 0
+    kinds: Mapping[int, Kind] = field(default_factory=dict)
 
     @property
     def leaves(self) -> list[Piece]:
@@ -128,6 +131,10 @@ class Tree:
     def number(self, status: Status) -> int:
         """How many pieces ended so."""
         return sum(p.status == status for p in self.pieces)
+
+    def leaves_of(self, kind: Kind) -> int:
+        """How many leaves are of a kind."""
+        return sum(found == kind for found in self.kinds.values())
 
     @property
     def depth(self) -> int:

@@ -3,9 +3,10 @@
 Everything is a matplotlib `Figure` made without pyplot, so nothing is global; `save` writes the same SVG for the same
 figure. Colours are those of Okabe and Ito, which most colour-blind readers can tell apart.
 
-* `leaves_against_patterns`: one point an instance, A across and leaves up, both logarithmic, with the diagonal on which
-  both are equal: proposition 5.6 puts multi-neuron relaxations below it and single-neuron ones above.
-* `icicle`: the root on top, every piece above its two parts, as wide as its share of the leaves.
+* `leaves_against_patterns`: one point an instance, A across and proper leaves up, both logarithmic, with the diagonal
+  on which both are equal. Trees of activation branches lie on it or below, whatever the relaxation (`proper`).
+* `icicle`: the root on top, every piece above its two parts, as wide as its share of the leaves; leaves that are not
+  proper are paler.
 * `pieces_over_regions`: for two inputs. Points of a grid go down each tree to their leaf and are coloured by it; over
   them lie the lines on which a neuron is zero. Drawn from points, so that it shows the pieces of every kind, branches
   that are not convex included; what is thinner than the grid does not show.
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#999999", "#F0E442")
 STATUS = {"split": "#d9e2ec", "closed": "#0072B2", "empty": "#ffffff", "stuck": "#D55E00", "open": "#E69F00"}
+PALER = "#9ecae9"  # closed, and not proper
 GRID = 360  # points a side
 PANELS = 6  # trees in one picture
 
@@ -42,7 +44,7 @@ PANELS = 6  # trees in one picture
 def leaves_against_patterns(
     series: Mapping[str, Sequence[tuple[float, float]]], title: str = "", lines: bool = False
 ) -> Figure:
-    """`series`: name -> points (A, leaves). Points beyond the diagonal hold more pieces than there are patterns."""
+    """`series`: name -> points (A, proper leaves). Points beyond the diagonal hold more pieces than patterns."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(5.4, 4.6), layout="constrained")
@@ -63,7 +65,7 @@ def leaves_against_patterns(
             label=name,
         )
     ax.set(xscale="log", yscale="log", xlim=(0.8, top), ylim=(0.8, top), xlabel="A(f, X), activation patterns")
-    ax.set_ylabel("leaves")
+    ax.set_ylabel("proper leaves")
     ax.set_title(title)
     ax.spines[["top", "right"]].set_visible(False)
     if series:
@@ -76,8 +78,16 @@ def icicle(trees: Mapping[str, Tree]) -> Figure:
     figure, panels = _panels(min(len(trees), PANELS), (4.2, 3.0))
     for ax, (name, tree) in zip(panels, trees.items(), strict=False):
         _icicle(ax, tree)
-        ax.set_title(f"{name}: {len(tree.leaves):,} leaves", fontsize=9)
+        ax.set_title(f"{name}: {counted(tree)}", fontsize=9)
     return figure
+
+
+def counted(tree: Tree) -> str:
+    """The leaves in words: proper ones where that was asked."""
+    if not tree.kinds:
+        return f"{len(tree.leaves):,} leaves"
+    others = len(tree.leaves) - tree.leaves_of("proper")
+    return f"{tree.leaves_of('proper'):,} proper leaves" + (f", {others:,} others" if others else "")
 
 
 def _icicle(ax: Any, tree: Tree) -> None:
@@ -86,14 +96,15 @@ def _icicle(ax: Any, tree: Tree) -> None:
 
     left, width = places(tree)
     patches = [Rectangle((left[p.number], -p.depth - 1), width[p.number], 1) for p in tree.pieces]
-    colours = [STATUS[p.status] for p in tree.pieces]
+    improper = {k for k, kind in tree.kinds.items() if kind in ("closed", "flat", "empty", "other")}
+    colours = [PALER if p.number in improper and p.status == "closed" else STATUS[p.status] for p in tree.pieces]
     ax.add_collection(PatchCollection(patches, facecolor=colours, edgecolor="#555555", linewidth=0.4))
     for p in tree.pieces:
         if p.cut is not None and width[p.number] > 0.04:
             label = str(p.cut.neuron) if p.cut.neuron >= 0 else f"x{p.cut.coordinate}"
             ax.text(left[p.number] + width[p.number] / 2, -p.depth - 0.5, label, ha="center", va="center", fontsize=7)
     ax.set(xlim=(0, 1), ylim=(-tree.depth - 1, 0), xticks=[], yticks=[])
-    ax.set_xlabel("closed blue, empty white, split grey with its neuron", fontsize=7)
+    ax.set_xlabel("closed blue (not proper: pale), empty white, split grey with its neuron", fontsize=7)
 
 
 def places(tree: Tree) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -135,7 +146,7 @@ def pieces_over_regions(graph: Graph, inputs: Polytope, trees: Mapping[str, Tree
             z = np.where(inside, signs[:, neuron], np.nan).reshape(GRID, GRID)
             if np.nanmin(z) < 0 < np.nanmax(z):
                 ax.contour(*sides, z, levels=[0.0], colors="#333333", linewidths=0.6)
-        ax.set_title(f"{name}: {len(tree.leaves):,} leaves", fontsize=9)
+        ax.set_title(f"{name}: {counted(tree)}", fontsize=9)
         ax.set(xlabel="x0", ylabel="x1")
     return figure
 
@@ -198,7 +209,7 @@ def figures(found: Comparison) -> dict[str, Figure]:
     if found.patterns is not None:
         points: dict[str, list[tuple[float, float]]] = {}
         for m in found.measurements:
-            points.setdefault(_name(m), []).append((found.patterns.low, m.leaves))
+            points.setdefault(_name(m), []).append((found.patterns.low, m.proper))
         made["leaves.svg"] = leaves_against_patterns(points)
     if found.graph.input_size == 2:
         made["pieces.svg"] = pieces_over_regions(found.graph, found.inputs, trees)

@@ -1,6 +1,7 @@
 """The smallest tree there is, for networks of few neurons.
 
-L(S), the fewest leaves of a tree below the piece whose decided neurons are S, is 1 where the piece is closed and
+L(S), the fewest proper leaves (see `proper`) of a tree below the piece whose decided neurons are S, is 0 where the
+piece is not proper, 1 where a proper one is closed, and else
 
     L(S) = min over undecided i of  L(S + (i, -)) + L(S + (i, +)),
 
@@ -8,11 +9,12 @@ so the smallest tree over all branching orders, different ones in different bran
 decisions and not over orders of them. Each set is bounded once. The search asks "is there a tree of at most k leaves?"
 for k = 1, 2, ..., and remembers for every set what was proved: that k leaves do not suffice, or how many do. A cut is
 dropped as soon as what is proved of both sides exceeds k; sets that no small tree passes through are never bounded.
-A piece that is proved empty has no leaf and counts 0, as in all trees here.
+Pieces that are not proper are cut at their first neuron until they are closed: what they end in does not count.
 
 There are up to 3^n sets, so this ends at about ten undecided neurons (`MOST`).
 
-Soundness: exact up to what closes a piece (outward rounded) and to what counts as undecided (see `measured`).
+Soundness: exact up to what closes a piece (outward rounded) and to what counts as undecided (see `measured`). Where it
+is not decided whether a piece is proper the search ends, and its tree is not finished.
 """
 
 from __future__ import annotations
@@ -21,15 +23,13 @@ import time
 from dataclasses import dataclass, field, replace
 
 from ...problems.errors import BadInput
+from .branches import TooSlow
 from .grow import Bounder
 from .measured import Cut, Known, Piece, Region, Tree
+from .proper import Judge
 
 MOST = 12  # undecided neurons at the root
 WIDE = 1 << 30  # more leaves than any tree has
-
-
-class TooSlow(Exception):
-    """The deadline passed."""
 
 
 @dataclass
@@ -44,6 +44,7 @@ class _Fewest:
 @dataclass(frozen=True, eq=False)
 class _Search:
     bounder: Bounder
+    judge: Judge
     deadline: float | None
     found: dict[tuple[tuple[int, int], ...], _Fewest] = field(default_factory=dict)
 
@@ -72,6 +73,11 @@ class _Search:
     def _first(self, known: Known, region: Region) -> _Fewest:
         if known.empty:
             return _Fewest(0, True)
+        proper = self.judge.proper(region.phases)
+        if proper is None:
+            raise TooSlow
+        if not proper:
+            return _Fewest(0, True)
         if self.bounder.goal.closed(known.values) or not self.bounder.cuts(region, known):
             return _Fewest(1, True)
         return _Fewest(1)
@@ -86,8 +92,8 @@ class _Search:
         return one if one > most else one + self.fewest(above, most - one)
 
 
-def smallest(bounder: Bounder, deadline: float | None = None) -> tuple[Tree, int]:
-    """The smallest tree, and how many sets of decisions were bounded for it.
+def smallest(bounder: Bounder, judge: Judge, deadline: float | None = None) -> tuple[Tree, int]:
+    """The tree of fewest proper leaves, and how many sets of decisions were looked at for it.
 
     A tree that is not finished is the root alone, open: its search ended at `deadline` (of `time.perf_counter`). Raises
     `BadInput` where more than `MOST` neurons are undecided, or pieces are boxes.
@@ -101,7 +107,7 @@ def smallest(bounder: Bounder, deadline: float | None = None) -> tuple[Tree, int
             f"branching=optimal searches all trees, which is for at most {MOST} undecided neurons, and here are "
             f"{count}; take a smaller input set or network, or branching=all"
         )
-    search, most = _Search(bounder, deadline), 1
+    search, most = _Search(bounder, judge, deadline), 1
     try:
         while (fewest := search.fewest(bounder.root, most)) > most:
             most = fewest
@@ -117,14 +123,17 @@ def _written(search: _Search):  # type: ignore[no-untyped-def]
     open_: list[tuple[int, int, int, Region]] = [(-1, 0, 0, bounder.root)]
     while open_:
         parent, side, depth, region = open_.pop()
-        known, entry = bounder.bound([region])[0], search.found[region.phases]
+        known, entry = bounder.bound([region])[0], search.found.get(region.phases)
         closed = known.empty or bounder.goal.closed(known.values)
         gap, kept = bounder.goal.gap(known.values), replace(region, boxes=None)
-        if closed or entry.cut is None:
+        cut = None if closed or entry is None else entry.cut
+        if not closed and (entry is None or entry.least == 0):  # not proper
+            cut = next(iter(bounder.cuts(region, known)), None)
+        if cut is None:
             status = "empty" if known.empty else "closed" if closed else "stuck"
             yield Piece(number, parent, depth, status, gap, None, side, kept)
         else:
-            yield Piece(number, parent, depth, "split", gap, entry.cut, side)
-            below, above = bounder.children(region, known, entry.cut)
+            yield Piece(number, parent, depth, "split", gap, cut, side)
+            below, above = bounder.children(region, known, cut)
             open_ += [(number, 1, depth + 1, above), (number, -1, depth + 1, below)]
         number += 1

@@ -108,7 +108,7 @@ class RationalCounter:
             coefficient, constant = rows.whole[:, :-1], rows.whole[:, -1]
             on_y = coefficient @ self.input.whole
             on_y[:, -1] += constant << self.input.shift
-            found += [_inequality(row, not self.faces) for row in on_y]
+            found += [inequality(row, not self.faces) for row in on_y]
         if not self.faces:
             for i, top in enumerate(self.top):
                 row = [0] * len(self.top)
@@ -144,7 +144,7 @@ class RationalCounter:
         assert isinstance(node, Activation)
         if region.neuron == node.size:
             on = np.array(region.active[self.plan.graph.offsets[i] :], dtype=bool)
-            values = region.values | {i: _activated(node, region.values[node.inputs[0]], on)}
+            values = region.values | {i: activated(node, region.values[node.inputs[0]], on)}
             return [Region(i + 1, 0, values, region.inequalities, region.point, region.active)]
         return self._neuron(region, node, known)
 
@@ -172,7 +172,7 @@ class RationalCounter:
         children = []
         for on in (False, True):
             inside = here > 0 if on else (here < 0 or (self.faces and here == 0))
-            cut = _inequality(row if on else -row, on or not self.faces)
+            cut = inequality(row if on else -row, on or not self.faces)
             point = region.point if inside else solution((*region.inequalities, cut), self.top)
             if point is not None:
                 children.append((on, point, cut))
@@ -202,8 +202,8 @@ class RationalCounter:
             on = active[offset : offset + node.size]
             for j in np.flatnonzero(cutting[offset : offset + node.size]):
                 row = source.whole[j] if on[j] else -source.whole[j]
-                inequalities.append(_inequality(row, bool(on[j]) or not self.faces))
-            values[i] = _activated(node, source, on)
+                inequalities.append(inequality(row, bool(on[j]) or not self.faces))
+            values[i] = activated(node, source, on)
         found: list[Region] = []
         region = self.begin(tuple(inequalities))
         stack = [] if region is None else [region]
@@ -214,11 +214,11 @@ class RationalCounter:
         return {row.tobytes(): point for row, point in zip(packed, self.points(found), strict=True)}
 
 
-def _inequality(row: Whole, strict: bool) -> Inequality:
+def inequality(row: Whole, strict: bool) -> Inequality:
     return Inequality(tuple(row[:-1]), row[-1], strict)
 
 
-def _activated(node: Activation, value: Dyadic, on: Flags) -> Dyadic:
+def activated(node: Activation, value: Dyadic, on: Flags) -> Dyadic:
     above, below = float(node.function.slope).as_integer_ratio()  # type: ignore[attr-defined]
     shift = below.bit_length() - 1
     factor = np.where(on, 1 << shift, above).astype(object)

@@ -158,9 +158,13 @@ def partition_page(folder: Path, content: dict[str, Any]) -> str:
         shown = (
             str(patterns["low"]) if patterns["low"] == patterns["high"] else f"{patterns['low']}..{patterns['high']}"
         )
-    names = ("relaxation", "neurons", "branching", "leaves", "nodes", "empty", "stuck", "depth", "root_gap", "seconds")
+    names = (
+        *("relaxation", "neurons", "branching", "proper", "closed", "flat", "unproved_empty", "other", "undecided"),
+        *("leaves", "nodes", "empty", "stuck", "depth", "root_gap", "seconds"),
+    )
+    titles = {"unproved_empty": "empty", "empty": "proved empty", "leaves": "leaves in all"}
     rows = [
-        [one.get(name) if one.get("finished", True) or name != "leaves" else f"> {one['leaves']}" for name in names]
+        [one.get(name) if one.get("finished", True) or name != "proper" else f">= {one['proper']}" for name in names]
         for one in content["measurements"]
     ]
     sides = [
@@ -177,14 +181,18 @@ def partition_page(folder: Path, content: dict[str, Any]) -> str:
         for k, (name, words) in enumerate(PARTITION_PICTURES)
         if (folder / name).is_file()
     ]
-    fewest = min((one["leaves"] for one in content["measurements"] if one.get("finished", True)), default=None)
+    fewest = min((one["proper"] for one in content["measurements"] if one.get("finished", True)), default=None)
     return page(
         "Pieces until a bound is exact, beside the activation patterns",
         "How many pieces each relaxation needs on this network and input set, under which branching.",
         cards(
-            [("activation patterns, A(f, X)", shown), ("fewest leaves", fewest), ("seconds", content.get("seconds"))]
+            [
+                ("activation patterns, A(f, X)", shown),
+                ("fewest proper leaves", fewest),
+                ("seconds", content.get("seconds")),
+            ]
         ),
-        section("Leaves and nodes", table([name.replace("_", " ") for name in names], rows)),
+        section("Leaves and nodes", table([titles.get(name, name.replace("_", " ")) for name in names], rows)),
         section("Proposition 5.6 on this instance", table(("statement", "relaxation", "branching", ""), sides))
         if sides
         else "",
@@ -195,7 +203,7 @@ def partition_page(folder: Path, content: dict[str, Any]) -> str:
 
 
 PARTITION_PICTURES = (
-    ("leaves.svg", "Leaves against activation patterns, both on logarithmic axes."),
+    ("leaves.svg", "Proper leaves against activation patterns, both on logarithmic axes."),
     ("trees.svg", "The trees: every piece above its two parts."),
     ("pieces.svg", "The pieces over the activation regions."),
 )
