@@ -199,7 +199,8 @@ def test_a_measured_partition_as_a_page(tmp_path):
     read = stands_alone(text)
     assert read.tags.count("svg") == 3 and read.tags.count("table") >= 3
     for m in found.measurements:
-        assert f">{m.leaves:,}<" in text and m.relaxation in text
+        assert f">{m.proper:,}<" in text and f">{m.leaves:,}<" in text and m.relaxation in text
+    assert "leaves in all" in text and "proved empty" in text and "fewest proper leaves" in text
     assert "Proposition 5.6" in text and ("kept" in text or "broken" in text)
 
 

@@ -14,11 +14,19 @@ program, in whole numbers. `tests/test_complexity.py` holds this against the lin
 `leaves` decides the first incomparable pair in lexicographic order until the bound is the maximum floor(n/2) ceil(n/2);
 `fewest` finds the smallest tree by going through all partial orders (130,023 of six elements).
 
-With cuts on three inputs, every three coordinates get the hull of their differences over what P leaves of their cube.
-All differences are convex and are maximised, so only the upper side of the hull matters, and that is spanned by the
-vertices: d_ij <= sum_v t_v |v_i - v_j| with x_i, x_j, x_k = sum_v t_v v. That bound is a linear program (`cut_leaves`).
-A weaker reading takes of each hull one facet, |x_i - x_j| + |x_j - x_k| + |x_i - x_k| <= 2, with decided differences
-linear.
+For odd n every leaf is a linear order, in every tree of every single-neuron relaxation. Let i, j be incomparable in P.
+Some linear extension has them next to each other; its first m and first m + 1 elements, n = 2 m + 1, are up-sets at
+which f has its maximum m (m + 1), and only one of them separates i from j. At the other one the bound counts the pair
+beside all separated pairs, so that it is at least m (m + 1) + 1. Hence n! proper leaves. For even n there is one such
+up-set, and leaves may be fewer.
+
+With cuts on three inputs the bound is a linear program over x and d_ij (`cut_leaves`), linear where pairs are decided:
+
+    perimeter   d_ij + d_jk + d_ik <= 2 for every three inputs
+    both        these, and d_ij <= d_ik + d_kj, which no x breaks either
+    hull        the whole hull of the three differences over what P leaves of their cube. They are convex and are
+                maximised, so only its upper side matters, which is spanned by the vertices:
+                d_ij <= sum_v t_v |v_i - v_j| with x_i, x_j, x_k = sum_v t_v v
 
 Soundness: exact in whole numbers but for `cut_leaves`, which trusts the solver to 1e-6.
 """
@@ -118,13 +126,16 @@ def fewest(n: int) -> tuple[int, int]:
     return least(orders.none), len(known)
 
 
-def cut_leaves(n: int, hull: bool = True) -> int:
-    """The same as `leaves` with the hull of every three inputs, or with one facet of each."""
+CUTS = ("perimeter", "both", "hull")
+
+
+def cut_leaves(n: int, cuts: str = "both") -> int:
+    """The same as `leaves` with cuts on every three inputs, of the kinds in `CUTS`."""
     orders, found = Orders(n), 0
     open_ = [orders.none]
     while open_:
         order = open_.pop()
-        if cut_bound(orders, order, hull) <= orders.greatest + 1e-6:
+        if cut_bound(orders, order, cuts) <= orders.greatest + 1e-6:
             found += 1
             continue
         i, j = orders.open(order)[0]
@@ -132,10 +143,13 @@ def cut_leaves(n: int, hull: bool = True) -> int:
     return found
 
 
-def cut_bound(orders: Orders, order: Order, hull: bool = True) -> float:
-    """The upper bound with cuts on three inputs: the greatest sum of differences, over x (n,), d (one an open pair) and
-    t (one a vertex of a triple)."""
+def cut_bound(orders: Orders, order: Order, cuts: str = "both") -> float:
+    """The upper bound with cuts on three inputs: the greatest sum of differences, over x (n,), d (one an open pair, at
+    least as large as the difference from either side) and t (one a vertex of a triple)."""
     from scipy.optimize import linprog
+
+    if cuts not in CUTS:
+        raise ValueError(f"cuts are {', '.join(CUTS)}, not {cuts}")
 
     n, free = orders.n, orders.open(order)
     pair = {p: n + k for k, p in enumerate(free)}
@@ -147,12 +161,15 @@ def cut_bound(orders: Orders, order: Order, hull: bool = True) -> float:
             cost[high] -= 1
             cost[low] += 1
             upper.add({low: 1.0, high: -1.0}, 0.0)
+    for (i, j), column in pair.items():
+        upper.add({i: 1.0, j: -1.0, column: -1.0}, 0.0)
+        upper.add({i: -1.0, j: 1.0, column: -1.0}, 0.0)
     for triple in combinations(range(n), 3):
         own = [p for p in combinations(triple, 2) if p in pair]
         if not own:
             continue
-        if not hull:
-            _add_perimeter(orders, order, triple, pair, upper)
+        if cuts != "hull":
+            _add_facets(orders, order, triple, pair, upper, cuts == "both")
             continue
         vertices = _vertices(orders, order, triple)
         t = range(len(cost), len(cost) + len(vertices))
@@ -175,16 +192,27 @@ def cut_bound(orders: Orders, order: Order, hull: bool = True) -> float:
     return -found.fun
 
 
-def _add_perimeter(
-    orders: Orders, order: Order, triple: tuple[int, int, int], pair: dict[tuple[int, int], int], rows: _Rows
+def _add_facets(
+    orders: Orders,
+    order: Order,
+    triple: tuple[int, int, int],
+    pair: dict[tuple[int, int], int],
+    rows: _Rows,
+    both: bool,
 ) -> None:
-    """The three differences of a triple add up to 2 at most."""
-    row: dict[int, float] = {}
+    """The three differences of a triple add up to 2 at most; and with `both` none exceeds the other two together."""
+    differences = []
     for i, j in combinations(triple, 2):
         high, low = (i, j) if orders.above(order, i, j) else (j, i)
-        entries = {pair[i, j]: 1.0} if (i, j) in pair else {high: 1.0, low: -1.0}
-        row |= {column: row.get(column, 0.0) + value for column, value in entries.items()}
-    rows.add(row, 2.0)
+        differences.append({pair[i, j]: 1.0} if (i, j) in pair else {high: 1.0, low: -1.0})
+    signs = [((1, 1, 1), 2.0)]
+    if both:
+        signs += [((1, -1, -1), 0.0), ((-1, 1, -1), 0.0), ((-1, -1, 1), 0.0)]
+    for chosen, side in signs:
+        row: dict[int, float] = {}
+        for sign, entries in zip(chosen, differences, strict=True):
+            row |= {column: row.get(column, 0.0) + sign * value for column, value in entries.items()}
+        rows.add(row, side)
 
 
 def _vertices(orders: Orders, order: Order, triple: tuple[int, int, int]) -> list[tuple[int, ...]]:
