@@ -21,7 +21,20 @@ from partita.relaxations.api import bound
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 
 from studies import barrier as barrier_study
-from studies import bisection, cells, copied_inputs, document, encodings, maximum, padding, rational, regions, witnesses
+from studies import (
+    bisection,
+    carried,
+    cells,
+    copied_inputs,
+    document,
+    encodings,
+    intervals,
+    maximum,
+    padding,
+    rational,
+    regions,
+    witnesses,
+)
 from studies.table import Study, Table, settled, shown
 
 # ---- tables
@@ -62,6 +75,12 @@ def test_barrier_grows_with_k():
     errors = study.tables[0]
     assert errors.column("p-1")[:3] == pytest.approx([0.5, 2.0, 8.0], abs=1e-4)
     assert errors.column("p-3")[:3] == [0, 0, 0] and errors.rows[-1][errors.columns.index("p-1")] == 1
+    for name, loss in {"triangle": 0.9, "triangle, crown's": 1.2, "k-relu": 0.5, "k-relu, crown's": 1.0}.items():
+        assert errors.column(name)[:3] == pytest.approx([loss, 4 * loss, 16 * loss], abs=1e-4)
+    assert errors.column("p-2, crown's")[:3] == pytest.approx([0.25, 1, 4], abs=1e-4)
+    assert errors.column("p-2")[:3] == [0, 0, 0]
+    assert "triangle loses 0.9 k over tightened intervals and 1.2 k over CROWN's" in study.findings
+    assert "k-ReLU over tightened intervals is as good as P_1 here" in study.findings
     assert study.tables[1].column("min of f_2 on conv f_1(X)") == pytest.approx([-0.5, -2, -8], abs=1e-4)
     assert "Confirmed" in study.findings and "Refuted: nothing." in study.findings and "with equality" in study.findings
 
@@ -75,19 +94,66 @@ def test_barriers_findings_follow_from_the_errors():
 
 def test_padding_jumps_at_the_last_layer():
     study = padding.study(paddings=(0, 2))
-    assert study.tables[0].column("exact from r") == [3, 5]
-    assert study.tables[0].column("error there, k = 1") == [0.5, 0.5]
+    assert study.tables[0].column("intervals") == ["tightened", "tightened", "crown's", "crown's"]
+    assert study.tables[0].column("exact from r") == [2, 4, 3, 5]
+    assert study.tables[0].column("error there, k = 1") == [0.5] * 4
+    assert study.tables[0].column("error at r = L - 1, k = 1") == [0, 0, 0.25, 0.25]
     assert all(study.tables[1].column("as bad as P_1"))
-    assert "exact at r = L and at no smaller r" in study.findings and "padding.svg" in study.figures
+    assert "Over CROWN's intervals P_r is exact from r = L on and at no smaller r" in study.findings
+    assert "Over tightened intervals P_r is exact from r = L - 1 on" in study.findings
+    assert "padding.svg" in study.figures
 
 
 def test_copied_inputs_need_the_exact_graph():
-    study = copied_inputs.study(sizes=(1, 100), networks=2)
+    study = copied_inputs.study(sizes=(1, 100), networks=2, clipped=2)
     table = study.tables[0]
     assert table.column("relaxed, g: lower") == pytest.approx([-0.5, -50], rel=1e-4)
     assert table.column("exact graph, g: lower") == pytest.approx([0, 0], abs=1e-6)
     assert all(row[-1] == pytest.approx(0, abs=1e-5) for row in study.tables[1].rows)  # P_L
     assert "Refuted under the reading 'relaxed'" in study.findings
+    clips, uniform = study.tables[2:]
+    assert clips.column("nested clip: lower") == pytest.approx(clips.column("min f"), abs=1e-9)
+    assert clips.column("upper ") == pytest.approx(clips.column("max f"), abs=1e-9)
+    assert clips.column("f: lower")[2] < clips.column("min f")[2] - 0.1  # interval bounds of f are not
+    assert clips.column("sum form: lower")[2] < clips.column("min f")[2] - 0.1
+    assert sum(uniform.column("clip, ibp")) < sum(uniform.column("boxes"))
+    assert uniform.column("copies, exact graph") == uniform.column("boxes")
+    assert "exact even under IBP, on 4 of 4 networks (the sum form is inexact on 2)" in study.findings
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_both_clips_are_the_function_between_its_extremes(seed):
+    f, x = random_network((2, 5, 5, 1), seed), torch.rand(500, 2, dtype=torch.float64) * 2 - 1
+    report = bound(f, (-np.ones(2), np.ones(2)), "exact")
+    low, high = float(report.lower[0]), float(report.upper[0])
+    for made in (copied_inputs.nested_clip(f, low, high), copied_inputs.sum_clip(f, low, high)):
+        assert torch.allclose(made(x), f(x), atol=1e-6)
+    assert float(copied_inputs.nested_clip(f, 0.1, 0.2)(x).min()) >= 0.1 - 1e-12  # and it clips what is beyond
+
+
+@pytest.mark.parametrize("d", [2, 3, 4, 5])
+def test_carried_inputs_are_the_maximum(d):
+    x = torch.rand(300, d, dtype=torch.float64)
+    graph = carried.carried_maximum(d)
+    assert torch.allclose(graph(x)[:, 0], x.amax(1))
+    assert [graph.nodes[i].size for i in graph.activations] == list(range(d, 1, -1))
+
+
+def test_k_relu_on_the_maximum_depends_on_the_encoding():
+    """k = 2 proves 1, 4/3, 31/19 for d = 2, 3, 4 with carried inputs, Triangle U_d; one neuron a layer has no gain."""
+    found = {(d, name): maximum._carried(d, name) for d in (2, 3, 4) for name in maximum.CARRIED}
+    assert [found[d, "k-relu, k = 2"] for d in (2, 3, 4)] == pytest.approx([1, 4 / 3, 31 / 19], abs=1e-5)
+    assert [found[d, "triangle"] for d in (2, 3, 4)] == pytest.approx([1.5, 1.9, 2.2448276], abs=1e-5)
+    assert [found[d, "k-relu, k = 2, by programs"] for d in (2, 3, 4)] == pytest.approx([1, 1, 1], abs=1e-5)
+    assert [maximum._upper(d, "k-relu") for d in (2, 3, 4)] == pytest.approx([1.5, 1.9, 2.2448276], abs=1e-5)
+
+
+def test_intervals_are_tightened_where_there_are_programs():
+    names = ("ibp", "crown", "exact", "triangle", "m-1", "k-relu:k=2")
+    assert [intervals.tightened(n) for n in names] == [
+        *names[:3],
+        *("triangle:tighten=on", "m-1:tighten=on", "k-relu:k=2,tighten=on"),
+    ]
 
 
 def test_regions_hold_the_extremes_and_fill_the_box():
@@ -108,14 +174,17 @@ def test_regions_hold_the_extremes_and_fill_the_box():
 
 
 def test_the_maximum_needs_as_many_pieces_as_the_theory_says():
-    sizes = maximum.Sizes(root=(2, 4), trees=(2, 4), first=4, boxes=(2, 3), eps=0.25)
+    sizes = maximum.Sizes(root=(2, 4), trees=(2, 4), first=4, boxes=(2, 3), eps=0.25, carried=(2, 3))
     study = maximum.study(sizes=sizes)
-    bounds, leaves, boxes, _ = study.tables
+    bounds, groups, leaves, boxes, _ = study.tables
+    assert groups.column("carried: k-relu, k = 2") == pytest.approx([1, 4 / 3], abs=1e-5)
+    assert "which depends on the encoding: with the inputs carried" in study.findings
     assert bounds.column("triangle") == pytest.approx([1.5, 2.244828], abs=1e-5) and bounds.column("m-1") == [1, 1]
     assert bounds.column("ibp") == [2, 4]
     assert leaves.column("triangle, first") == [2, 8] and leaves.column("triangle, last") == [2, 4]
     assert leaves.column("m-1, last") == [1, 1] and boxes.column("ibp") == ["18", "384"]
-    assert "Confirmed" in study.findings and "Refuted: that A(f, X) <= leaves holds for every tree" in study.findings
+    assert "Refuted: that A(f, X) <= proper leaves holds for every tree" in study.findings
+    assert "Confirmed" in study.findings and "no exponential advantage" in study.findings
 
 
 def test_bisection_gives_up_honestly():

@@ -1,8 +1,10 @@
 """The networks and input balls that the cost of relaxation is measured on, and the measurements.
 
-A subject is a network with some centres and the range its inputs are confined to. Random ones are drawn as in
-Papamichail and others 2026: 100 inputs, hidden layers of 3 to 99 neurons, weights and biases uniform in [-1, 1]; we
-give them 10 outputs and a centre uniform in [-1, 1]^100, which the published text may do otherwise. Trained ones are
+A subject is a network with some centres and the range its inputs are confined to. Random ones are drawn as the text of
+Papamichail and others 2026 says: 100 inputs, hidden layers of 3 to 99 neurons, weights and biases uniform in [-1, 1],
+each independent; with 10 outputs and a centre uniform in [-1, 1]^100. `published_subjects` are built as in the authors'
+public code (github.com/merkouris148/worst-case-convex-approx-error): centre 0, ReLUs on the outputs as well, and every
+layer's weights, and its biases, from a generator that starts anew with the same seed. Trained ones are
 the digit networks in `examples/`, at the images of their properties, and mnist_fc's, at those of the benchmark's
 properties, where the environment variable PARTITA_BENCH names a folder of families of VNN-COMP instances.
 """
@@ -11,14 +13,16 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from partita.problems.graph import Graph
-from partita.problems.library import random_network
+from partita.problems.activation import ReLU
+from partita.problems.graph import Graph, Input
+from partita.problems.library import Nodes, random_network
 from partita.problems.onnx import load_onnx
 from partita.problems.vnnlib import load_property
 from partita.relaxations.api import bound
@@ -51,6 +55,21 @@ def random_subject(depth: int, draw: int = 0) -> Subject:
     widths = (INPUTS, *random.integers(WIDTHS[0], WIDTHS[1] + 1, depth), OUTPUTS)
     graph = random_network(widths, int(random.integers(1 << 31)), "uniform")
     return Subject(f"random, depth {depth}", graph, torch.from_numpy(random.uniform(-1, 1, (1, INPUTS))))
+
+
+def published_subjects(deepest: int, seed: int = 0) -> list[Subject]:
+    """Networks with 1, 2, .. `deepest` hidden layers, as the authors' code makes them from one seed."""
+    random, found = np.random.RandomState(seed), []
+    for depth in range(1, deepest + 1):
+        widths = (INPUTS, *random.randint(WIDTHS[0], WIDTHS[1] + 1, depth).tolist(), OUTPUTS)
+        nodes, at = Nodes([Input(INPUTS)]), 0
+        for n, m in pairwise(widths):
+            weight = np.random.default_rng(seed).uniform(-1, 1, (n, m)).T
+            at = nodes.affine([(at, weight)], np.random.default_rng(seed).uniform(-1, 1, m))
+            at = nodes.activation(at, ReLU())
+        nodes.affine([(at, np.eye(OUTPUTS))], np.zeros(OUTPUTS), "output")
+        found.append(Subject(f"published, depth {depth}", nodes.graph(), torch.zeros(1, INPUTS, dtype=torch.float64)))
+    return found
 
 
 def hidden_widths(subject: Subject) -> list[int]:
@@ -121,6 +140,13 @@ def measured(made: Chords, which: Tensor | None = None, seed: int = 0) -> Measur
         recursive_error(made, which).max().item(),
         interval_width(made).max().item(),
     )
+
+
+@torch.no_grad()
+def at_centre(subject: Subject, radius: float = 1.0) -> float:
+    """The top's divergence at the ball's centre, chords between interval bounds."""
+    made = drawn(subject, radius)
+    return divergence(made, (made.lower + made.upper) / 2, made.top).item()
 
 
 def spread(subject: Subject, radius: float, points: int = 512, seed: int = 0) -> float:

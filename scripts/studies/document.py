@@ -24,7 +24,16 @@ OPENING = """# The theory, run as experiments
 Every table here is computed by the command beside it; `{command}` computes all of them and writes this file. Times \
 apart, the same seed gives the same numbers. The networks are in `problems/library.py`, the studies in \
 `scripts/studies/`. Each section ends with what was confirmed, what was refuted and what stays open, in sentences that \
-are chosen by the numbers above them.
+are chosen by the numbers above them: what they say is said of the networks in the tables.
+
+Three conventions hold in all sections. *Intervals*: linear programs (triangle, k-relu, m-K, p-R) take pre-activation \
+intervals that are tightened layer by layer, by two programs for each undecided neuron over everything that the \
+relaxation says of the layers before; a column that takes CROWN's intervals says so. ibp, deeppoly, crown and \
+alpha-crown find their own, and chords name theirs. *Leaves*: proper ones count, whose half-open version (z <= 0 for \
+inactive and z > 0 for active neurons) has an interior relative to the affine hull of the input set; leaves that are \
+empty or flat, or have an interior only with z >= 0, are counted apart. *Exactness* is that of the outputs, within \
+1e-6, unless a table names another goal. Not covered: lemma 3.1, the necessity half of proposition 5.3, and the worst \
+case over networks and input sets.
 
 {origin}
 """

@@ -196,7 +196,8 @@ def _growth(pair: Pair, sizes: list[int], seed: int) -> Table:
     note = (
         f"{pair.hidden} neurons a layer. k multiplies the last layer's weights, so that everything is in proportion to "
         "it, the fit's own error included. tanh and sigmoid networks are the same function (tanh(z) = 2 sigmoid(2z) - "
-        "1); their bounds differ where the intervals that the lines are drawn over are rounded or chosen differently."
+        "1); their bounds differ where the intervals that the lines are drawn over are rounded or chosen differently. "
+        "Each relaxation finds its own intervals."
     )
     columns = ["k", "function", "least sampled", "minimum, proved", "P_1 at most", *RUNGS]
     return Table("Lower bounds of the fitted barrier", columns, rows, COMMAND, note)
@@ -209,7 +210,8 @@ def _splits(pair: Pair) -> Table:
         pieces = boxes(-1, 1, side)
         rows.append([len(pieces), *(float(bound(graph, pieces, name).lower[0]) for name in ("ibp", "crown"))])
     columns = ["boxes", "ibp", "crown"]
-    note = f"Lower bounds of the tanh network with {pair.hidden} neurons a layer, k = 1, the worst of all boxes."
+    note = f"Lower bounds of the tanh network with {pair.hidden} neurons a layer, k = 1, the worst of all boxes; "
+    note += "own intervals on each."
     return Table("Splits of the input", columns, rows, COMMAND, note)
 
 
