@@ -4,9 +4,10 @@ The frontier holds the open pieces. Each step takes the worst, splits them, boun
 that are not closed. The loop ends when the frontier is empty (the property holds), a confirmed witness is found (it
 is violated), or a limit is reached.
 
-Soundness. A piece leaves the tree only when (a) a bound with its rounding taken off is positive, (b) the same bound
-evaluated in float64 is, or (c) it is settled by a linear program whose certificate is checked. Every split covers its
-piece. A piece that can be neither closed nor split is counted, and then the verdict cannot be better than `unknown`.
+Soundness. A piece leaves the tree only when (a) a bound with its rounding taken off is positive, or at least zero for
+a strict row, (b) the same bound evaluated in float64 is, or (c) it is settled by a linear program whose certificate is
+checked, or by one in whole numbers. Every split covers its piece. A piece that can be neither closed nor split is
+counted, and then the verdict cannot be better than `unknown`.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 import torch
 
@@ -266,9 +268,11 @@ class Engine:
         self.progress("t")
 
     def settle(self, bounded: Bounded, row: int) -> None:
-        """An exact linear program on a piece whose neurons are all decided (or that cannot be split)."""
+        """An exact linear program on a piece whose neurons are all decided (or that cannot be split); where double
+        precision decides nothing, one in whole numbers."""
         state, begun = self.state, time.monotonic()
         leaf = select(bounded.records, torch.tensor([row], device=bounded.closed.device))
+        goal = self.tree.goals.pairs[int(leaf["goal"][0])]
         result = self.tree.leaf(leaf, 0, min(LONGEST, max(0.1, state.left)))
         state.spend("leaf", begun)
         if result.closed:
@@ -276,7 +280,19 @@ class Engine:
             self.close(leaf, "linear program")
             return
         if result.point is not None:
-            state.witness = self.attack_with.judge(result.point, self.tree.goals.pairs[int(leaf["goal"][0])])
+            state.witness = self.attack_with.judge(result.point, goal)
+        if state.witness is None and result.further is not None:
+            begun, before = time.monotonic(), result
+            result = result.further(max(0.1, state.left))
+            state.spend("exact", begun)
+            if result.closed:
+                state.exact += 1
+                self.close(leaf, "exact arithmetic")
+                return
+            if result.point is not None:
+                state.witness = self.attack_with.judge(result.point, goal)
+            else:
+                result = replace(result, reason=f"{before.reason}; {result.reason}")
         if state.witness is None:
             state.stuck += 1
             state.stuck_reason = result.reason

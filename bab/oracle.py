@@ -2,10 +2,12 @@
 
 The program's minimum is that of the largest row over the polytope. Where it is positive, less the margin that covers
 the solver's tolerances, the goal holds; where a point with value zero or less is found, the point is moved, rounded and
-judged like any other witness. In between nothing is said. The boxes that the big-M encoding needs are CROWN's.
+judged like any other witness. In between, which is where the exact minimum of a strict row may well be, small networks
+are decided in whole numbers (`relaxations.rational`). The boxes that the big-M encoding needs are CROWN's.
 
-Soundness: `sat` exact, by the witness; `unsat` trusts the solver's branch and cut (see `relaxations.exact`), and says
-so in its reason together with the margin. The search proper trusts no solver.
+Soundness: `sat` exact, by the witness; `unsat`, but for what was decided in whole numbers, trusts the solver's branch
+and cut (see `relaxations.exact`), and says so in its reason together with the margin. The search proper trusts no
+solver.
 """
 
 from __future__ import annotations
@@ -20,7 +22,9 @@ from ..problems.graph import Graph
 from ..problems.property import Array, Polytope, Property
 from ..relaxations.exact import ExactResult, boxes_from, feasible_unsafe
 from ..relaxations.lp.boxes import Box
+from ..relaxations.rational import Rational, in_words
 from ..relaxations.root import root
+from .settle import in_whole_numbers
 from .witness import Judge, Witness
 
 
@@ -42,8 +46,8 @@ def ask(
     deadline: float | None = None,  # of `time.monotonic()`
 ) -> Answer:
     """Decides a property of a small network with piecewise-linear activations (see `check_piecewise`)."""
-    judge = Judge(graph, prop, confirm)
-    solved, open_, margin = 0, "", 0.0
+    judge, rational = Judge(graph, prop, confirm), Rational(graph)
+    solved, exact, open_, margin = 0, 0, "", 0.0
     for c, case in enumerate(prop.cases):
         boxes: list[Box] | None = None
         for u, unsafe in enumerate(case.unsafe):
@@ -58,14 +62,27 @@ def ask(
             witness = judge(found.x, (c, u)) if found.x is not None and found.upper <= 0 else None
             if witness is not None:
                 return Answer("sat", f"found by mixed-integer programming ({backend})", witness, solved)
-            margin = max(margin, found.margin)
-            if not found.positive:
-                open_ = open_ or _between(found)
+            if found.positive:
+                margin = max(margin, found.margin)
+                continue
+            left = None if deadline is None else max(0.1, deadline - time.monotonic())
+            surely = in_whole_numbers(rational, case.inputs, unsafe, seconds=left)
+            if surely.closed:
+                exact += 1
+                continue
+            witness = judge(surely.point, (c, u)) if surely.point is not None else None
+            if witness is not None:
+                return Answer("sat", "found in exact arithmetic", witness, solved)
+            open_ = open_ or f"{_between(found)}; {surely.reason}"
     if deadline is not None and time.monotonic() >= deadline:
         return Answer("timeout", "timeout", None, solved)
     if open_:
         return Answer("unknown", open_, None, solved)
     reason = f"by {solved} mixed-integer programs; {backend} is trusted to tolerances that add up to {margin:.1e}"
+    if exact == solved:
+        reason = f"in exact arithmetic, asked {solved} times"
+    elif exact:
+        reason += f"; what they left open, {exact} times, was decided in exact arithmetic"
     return Answer("unsat", reason, None, solved)
 
 
@@ -77,6 +94,7 @@ def _boxes(graph: Graph, polytope: Polytope) -> list[Box]:
 
 def _between(found: ExactResult) -> str:
     """Why a program's answer decides nothing."""
-    if found.upper <= 0:
-        return f"the least value {found.upper:.3g} is attained at a point that the original network does not confirm"
+    if found.x is not None and found.upper <= 0:
+        at = f"at {in_words(found.x)}, which the original network does not confirm"
+        return f"the least value {found.upper:.3g} is attained {at}"
     return f"the least value lies between {found.lower:.3g} and {found.upper:.3g}, and its sign stays open"

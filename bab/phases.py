@@ -26,6 +26,7 @@ from ..relaxations.alpha import Alpha, only_relu
 from ..relaxations.clip import none_left
 from ..relaxations.joint import Joint
 from ..relaxations.linear import undecided_neurons
+from ..relaxations.rational import Rational
 from ..relaxations.root import outward, outward_half_spaces
 from ..relaxations.types import Multipliers, Pieces
 from .bases import LEVELS, Base, Derivations, derived, kin, objectives, price, shared_depth, until
@@ -79,6 +80,7 @@ class Phases(AbstractTree):
         self.free = undecided_neurons(graph, root)[0].nonzero()[:, 0]
         self.piecewise = all(graph.nodes[i].function.kinks for i in graph.activations)
         self.sides = 1 if only_relu(graph) else 2
+        self.rational = Rational(graph)
         self.start, self.untreated = start, []
         plain = "alpha-crown" if relaxation.steps else relaxation.linear.rule
         more = 1.0 + relaxation.joint.cost(graph) if relaxation.joint is not None else 1.0
@@ -314,7 +316,7 @@ class Phases(AbstractTree):
         pieces = self.pieces({k: v[row : row + 1] for k, v in record.items()})
         phases = phases_of(self.graph, pieces.pre_lower[0], pieces.pre_upper[0])
         inputs: Polytope = self.prop.cases[case].inputs
-        return settled(self.graph, inputs, phases, self.prop.cases[case].unsafe[unsafe], seconds)
+        return settled(self.graph, inputs, phases, self.prop.cases[case].unsafe[unsafe], seconds, self.rational)
 
     def default_batch(self, memory: float) -> int:
         widest = max(node.size for node in self.graph.nodes)

@@ -27,6 +27,7 @@ from ..relaxations.base import Rebounding
 from ..relaxations.decide import decision_half_spaces
 from ..relaxations.ibp import Ibp
 from ..relaxations.linear import undecided_neurons
+from ..relaxations.rational import Rational
 from ..relaxations.root import outward, outward_half_spaces
 from ..relaxations.types import Pieces, Result
 from .branching import finishing, half_space_split, input_split, merge, phase_candidates, phase_split
@@ -63,6 +64,7 @@ class Regions(AbstractTree):
         self.name = "ibp" if isinstance(relaxation, Ibp) else relaxation.linear.rule
         self.piecewise = all(graph.nodes[i].function.kinks for i in graph.activations)
         self.first_layer = self._first_layer()
+        self.rational = Rational(graph)
         self.fill = {"offsets": torch.inf}
 
     def describe(self) -> str:
@@ -216,7 +218,8 @@ class Regions(AbstractTree):
             np.concatenate([inputs.offsets, offsets[offsets < np.inf]]),
         )
         phases = phases_of(self.graph, record["pre_lower"][row], record["pre_upper"][row])
-        return settled(self.graph, polytope, phases, self.prop.cases[case].unsafe[unsafe], seconds)
+        question = self.prop.cases[case].unsafe[unsafe]
+        return settled(self.graph, polytope, phases, question, seconds, self.rational, inputs)
 
     def default_batch(self, memory: float) -> int:
         widest = max(node.size for node in self.graph.nodes)

@@ -2,7 +2,8 @@
 
 Such goals are answered before the search, which could only bisect in vain: a bound has no row to prove positive. A box
 has its centre; a polytope is asked for a point by the leaf's linear program over a network that does nothing, and where
-that proves it empty its case is dropped.
+that proves it empty its case is dropped. Where the point is none of the set's (its borders may be strict), exact
+arithmetic is asked for one.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import numpy as np
 
 from ..problems.graph import Graph, Input
 from ..problems.property import Case, Polytope, Property, UnsafeSet
-from .settle import settled
+from ..relaxations.rational import SECONDS, Rational
+from .settle import in_whole_numbers, settled
 from .tree import Settled
 from .witness import Judge, Witness
 
@@ -27,19 +29,27 @@ def answered(prop: Property, judge: Judge) -> tuple[Property, Witness | None]:
             kept.append(case)
             continue
         found = _point(case)
-        if found.closed:
-            continue
         witness = None if found.point is None else judge(found.point, (c, goal))
+        if witness is None and found.further is not None:
+            found = found.further(SECONDS)
+            witness = None if found.point is None else judge(found.point, (c, goal))
         if witness is not None:
             return prop, witness
-        kept.append(case)
+        if not found.closed:
+            kept.append(case)
     return replace(prop, cases=tuple(kept)), None
 
 
 def _point(case: Case) -> Settled:
     """A point of the case's polytope, or the proof that there is none."""
     inputs: Polytope = case.inputs
-    if not len(inputs.normals):
-        return Settled(False, (inputs.lower + inputs.upper) / 2, "")
     nothing = Graph((Input(inputs.size),), (inputs.size,), (inputs.size,))
-    return settled(nothing, inputs, [], UnsafeSet(np.zeros((0, inputs.size)), np.zeros(0)))
+    every = UnsafeSet(np.zeros((0, inputs.size)), np.zeros(0))
+    if len(inputs.normals):
+        return settled(nothing, inputs, [], every)
+    return Settled(
+        False,
+        (inputs.lower + inputs.upper) / 2,
+        "",
+        lambda s: in_whole_numbers(Rational(nothing), inputs, every, None, [], s),
+    )

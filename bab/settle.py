@@ -1,4 +1,8 @@
-"""A piece with every neuron decided, handed to the exact linear program; what it says, as the engine wants it."""
+"""A piece with every neuron decided, handed to the exact linear program; what it says, as the engine wants it.
+
+What double precision leaves open there, exact arithmetic is asked (`relaxations.rational`), once the judge has looked
+at the point that was found.
+"""
 
 from __future__ import annotations
 
@@ -10,28 +14,58 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..problems.graph import Graph
-from ..problems.property import Polytope, UnsafeSet
+from ..problems.property import Array, Polytope, UnsafeSet
+from ..relaxations.rational import Rational, in_words
 from .tree import Settled
 
 
 def settled(
     graph: Graph,
-    polytope: Polytope,
+    polytope: Polytope,  # the piece
     phases: Sequence[NDArray[np.int8]],
     unsafe: UnsafeSet,
     seconds: float | None = None,
+    rational: Rational | None = None,  # of the same network
+    inputs: Polytope | None = None,  # the piece's input set, where that is another
 ) -> Settled:
     """Whether the piece holds an unsafe point, in `seconds` for each program. A network with smooth activations has no
     such program: undecided."""
     middle = (polytope.lower + polytope.upper) / 2
     if any(not graph.nodes[i].function.kinks for i in graph.activations):
         return Settled(False, middle, "smooth activations leave nothing to decide")
+    rational, whole = rational or Rational(graph), inputs or polytope
+
+    def further(seconds: float) -> Settled:
+        return in_whole_numbers(rational, whole, unsafe, (polytope.lower, polytope.upper), phases, seconds)
+
     if any((phase == 0).any() for phase in phases):
-        return Settled(False, middle, "its box is a point or overflows, and some neuron could not be decided")
+        reason = "its box is a point or overflows, and some neuron could not be decided"
+        return Settled(False, middle, reason, further)
     from ..relaxations.leaf import LeafStatus, settle
 
     result = settle(graph, polytope, phases, unsafe, time_limit=seconds)
-    return Settled(result.status is LeafStatus.closed, result.x, result.reason or result.status.value)
+    closed = result.status is LeafStatus.closed
+    reason = result.reason or result.status.value
+    if not closed and result.x is not None:
+        reason = f"{reason.removesuffix('.')}, at {in_words(result.x)}"
+    return Settled(closed, result.x, reason, None if closed else further)
+
+
+def in_whole_numbers(
+    rational: Rational,
+    inputs: Polytope,
+    unsafe: UnsafeSet,
+    box: tuple[Array, Array] | None = None,
+    phases: Sequence[NDArray[np.int8]] | None = None,
+    seconds: float | None = None,
+) -> Settled:
+    """What exact arithmetic says; the point is the nearest in float64, and `exact` the point itself."""
+    found = rational.decide(inputs, unsafe, box, phases, seconds)
+    if found.point is None:
+        return Settled(found.empty, None, found.reason)
+    point = np.array([float(v) for v in found.point])
+    reason = f"the unsafe point {in_words(found.point)}, found in exact arithmetic, is not confirmed"
+    return Settled(False, point, reason, exact=found.point)
 
 
 def phases_of(graph: Graph, lower: Tensor, upper: Tensor) -> list[NDArray[np.int8]]:  # (N,), (N,)

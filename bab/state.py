@@ -32,6 +32,7 @@ class State:
     witness: Witness | None = None
     confirmed: int = 0  # pieces that float64 closed after float32 had not
     settled: int = 0  # pieces closed by an exact linear program
+    exact: int = 0  # pieces closed in exact arithmetic
     suspects: Tensor | None = None  # (K, D) inputs where bounds were worst, for the attack
     last_attack: float = 0.1  # seconds the last turn of the attack took
     seconds: dict[str, float] = field(default_factory=dict)  # spent, by activity

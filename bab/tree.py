@@ -13,8 +13,9 @@ and `parent`, the number of the piece it was cut from (the engine gives both num
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 
 import torch
 from torch import Tensor
@@ -61,11 +62,17 @@ class Bounded:
 
 @dataclass(frozen=True, eq=False)
 class Settled:
-    """What the exact linear program said of a decided piece: closed, or a point worth trying and why it is open."""
+    """What the exact linear program said of a decided piece: closed, or a point worth trying and why it is open.
+
+    further: what to ask, with a limit in seconds, where the point turns out to be no witness. exact: the point in
+    rational numbers, where it is known; `point` is the nearest in float64.
+    """
 
     closed: bool
     point: Array | None
     reason: str
+    further: Callable[[float], Settled] | None = None
+    exact: tuple[Fraction, ...] | None = None
 
 
 class AbstractTree(ABC):

@@ -135,6 +135,7 @@ def _searched(
         "worst": state.frontier.worst,
         "float64": state.confirmed,
         "linear programs": state.settled,
+        **({"exact arithmetic": state.exact} if state.exact else {}),
         **{f"{what} s": round(seconds, 4) for what, seconds in state.seconds.items()},
         "strategy": strategy.sentence(graph, tree.describe()),
         **{f"by {way.name}": way.summary() for way in tree.ways()},

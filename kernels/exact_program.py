@@ -16,6 +16,7 @@ Soundness: exact.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from fractions import Fraction
 from typing import NamedTuple
@@ -31,8 +32,13 @@ class Inequality(NamedTuple):
     strict: bool
 
 
-def solution(inequalities: Sequence[Inequality], top: Sequence[int]) -> list[Fraction] | None:
-    """A point 0 <= y <= top that satisfies all inequalities, the strict ones strictly; None where there is none."""
+def solution(
+    inequalities: Sequence[Inequality], top: Sequence[int], deadline: float | None = None
+) -> list[Fraction] | None:
+    """A point 0 <= y <= top that satisfies all inequalities, the strict ones strictly; None where there is none.
+
+    Raises `TimeoutError` where the answer is not known by `deadline`, a value of `time.monotonic()`.
+    """
     n = len(top)
     # Row i: value = (rhs_i - sum_j entry_ij * nonbasic_j) / d >= 0. Columns: y_1 .. y_n, s; basic variables follow.
     rows = [[top[i], *(int(i == j) for j in range(n)), 0] for i in range(n)]
@@ -43,6 +49,8 @@ def solution(inequalities: Sequence[Inequality], top: Sequence[int]) -> list[Fra
     column, basic = list(range(n + 1)), list(range(n + 1, n + 1 + len(rows)))
     d, steps = 1, 0
     while objective[0] > 0:
+        if deadline is not None and time.monotonic() > deadline:
+            raise TimeoutError(f"no end of the program in {steps} steps")
         broken = [i for i, row in enumerate(rows) if row[0] < 0]
         if not broken:
             return _point(rows, basic, n, d)

@@ -33,12 +33,17 @@ class Input:
 
 @dataclass(frozen=True, eq=False)
 class Affine:
-    """y = sum_i operators[i](x_inputs[i]) + bias."""
+    """y = sum_i operators[i](x_inputs[i]) + bias.
+
+    `rounded`: its numbers may be off, by no more than rounding, what the file says; an operator with a `scale` says
+    so by itself.
+    """
 
     inputs: tuple[int, ...]
     operators: tuple[AbstractLinear, ...]
     bias: Tensor  # (n,)
     name: str = ""
+    rounded: bool = False
 
     @property
     def size(self) -> int:

@@ -28,6 +28,7 @@ from .errors import BadInput
 from .graph import Graph, Node
 from .onnx_call import Argument, Call
 from .onnx_constant import CONSTANT_OPERATORS, FOLDED_OPERATORS, folded_size
+from .onnx_exact import exactly, mark
 from .onnx_index import INDEX_OPERATORS
 from .onnx_linear import LINEAR_OPERATORS
 from .onnx_piecewise import PIECEWISE_OPERATORS
@@ -184,6 +185,8 @@ def _import_node(node: NodeProto, builder: Builder, tensors: dict[str, Argument]
         raise
     except (ValueError, TypeError, IndexError, KeyError, RuntimeError, AttributeError) as error:
         raise call.refuse(f"cannot be imported ({error}); the file is damaged or uses a form not supported") from error
+    if not exactly(call):
+        mark(builder, start)
     pairs = list(zip(node.output, result if isinstance(result, list) else [result], strict=False))
     tensors.update(pairs)
     return Step(call, tuple(n for n, _ in pairs), tuple(r for _, r in pairs), range(start, len(builder.nodes)))

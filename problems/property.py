@@ -92,6 +92,13 @@ class UnsafeSet:
             values = values + self.on_input @ x
         return float(values.max()) if len(values) else -np.inf
 
+    def reached(self, y: Array, x: Array | None = None) -> bool:
+        """Whether the point is unsafe as float64 computes it, strict rows strictly."""
+        values = self.rows @ y + self.constants
+        if self.on_input is not None:
+            values = values + self.on_input @ x
+        return bool(np.where(self.strict, values < 0, values <= 0).all())
+
     @cached_property
     def strict(self) -> NDArray[np.bool_]:  # (R,)
         """Which rows are < 0 instead of <= 0."""

@@ -11,7 +11,7 @@ the swallowed node only moves and scales entries. What nobody reads is dropped. 
 Biases: W2 b1 + b2 is computed in float64. Where large numbers cancel there, rounding would change the network and
 nobody would account for it; such a pair is left as it is, so that whoever bounds it sees the large numbers.
 Soundness: exact up to rounding of folded weights, accounted for in `scale`, and of folded biases, at most `DUST`
-of the largest bias of the layer.
+of the largest bias of the layer. Nodes in which anything was rounded, or may have been, are marked (`Affine.rounded`).
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from torch import Tensor
 
 from .affine import AbstractLinear, Identity
 from .compose import compose, summing, tidy, total
+from .exact_fold import folds_exactly, sums_exactly
 from .graph import Activation, Affine, Graph, Node
 
 DUST = 2.0**-36
@@ -97,6 +98,7 @@ def _is_identity(node: Affine) -> bool:
 def _fused(node: Affine, nodes: list[Node], single: dict[int, bool]) -> Affine:
     """The affine node with every affine node before it that can be swallowed, swallowed."""
     terms: list[tuple[int, AbstractLinear]] = []
+    rounded = node.rounded
     bias, weight = node.bias, node.bias.abs()  # weight: the sum of absolute values behind each bias
     for source, operator in zip(node.inputs, node.operators, strict=True):
         operator, before = tidy(operator), nodes[source]
@@ -110,9 +112,10 @@ def _fused(node: Affine, nodes: list[Node], single: dict[int, bool]) -> Affine:
         if not _safe(bias + moved, weight + size, operator.terms):
             terms.append((source, operator))
             continue
+        rounded = rounded or before.rounded or not folds_exactly(operator, before, inner, bias, moved)
         bias, weight = bias + moved, weight + size
         terms.extend(zip(before.inputs, inner, strict=True))
-    return _merged(node, terms, bias)
+    return _merged(replace(node, rounded=rounded), terms, bias)
 
 
 def _swallowed(operator: AbstractLinear, before: Affine, only_reader: bool, terms: int) -> list[AbstractLinear] | None:
@@ -141,12 +144,15 @@ def _safe(bias: Tensor, size: Tensor, terms: int) -> bool:
 def _merged(node: Affine, terms: list[tuple[int, AbstractLinear]], bias: Tensor) -> Affine:
     """The node with terms that read the same source added up where that is cheap."""
     merged: list[tuple[int, AbstractLinear]] = []
+    rounded = node.rounded
     for source, operator in terms:
         for k, (other, earlier) in enumerate(merged):
             both = total(earlier, operator) if other == source else None
             if both is not None:
+                rounded = rounded or not sums_exactly(earlier, operator)
                 merged[k] = (source, both)
                 break
         else:
             merged.append((source, operator))
-    return replace(node, inputs=tuple(s for s, _ in merged), operators=tuple(o for _, o in merged), bias=bias)
+    inputs, operators = tuple(s for s, _ in merged), tuple(o for _, o in merged)
+    return replace(node, inputs=inputs, operators=operators, bias=bias, rounded=rounded)

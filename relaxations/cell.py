@@ -105,7 +105,8 @@ class Cell:
         return rows[0], constant, error
 
     def certify(self, multipliers: Multipliers, unsafe: UnsafeSet) -> float:
-        """A lower bound of sum_k m_k g_k over the box: positive means that no point of the cell is unsafe."""
+        """A lower bound of sum_k m_k g_k over the box: positive means that no point of the cell is unsafe, and zero as
+        well where a strict row or half-space has a positive multiplier."""
         m, h = torch.as_tensor(multipliers.unsafe), torch.as_tensor(multipliers.halfspaces)
         rows, normals = torch.as_tensor(unsafe.rows), torch.as_tensor(self.polytope.normals)
         on_input = np.zeros((len(m), self.graph.input_size)) if unsafe.on_input is None else unsafe.on_input
@@ -119,6 +120,9 @@ class Cell:
         constants = torch.cat([m * torch.as_tensor(unsafe.constants), -h * torch.as_tensor(self.polytope.offsets)])
         doubt = (m @ rows.abs()) @ _reach(self.boxes[out])
         doubt = doubt + (m @ on_input.abs() + h @ normals.abs()) @ _reach(self.boxes[0]) + constants.abs().sum()
+        if unsafe.lost is not None:  # the float64 rows are not quite the exact ones
+            off = unsafe.lost.most(*(_reach(self.boxes[i]).numpy() for i in (0, out)))
+            error = error + m @ torch.as_tensor(off) + float(np.finfo(float).tiny)
         lower, upper = self.boxes[0]
         corner = torch.where(row > 0, row * lower, row * upper)
         total = corner.sum() + constants.sum() + constant

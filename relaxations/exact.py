@@ -15,7 +15,7 @@ raise a minimum.) A verdict that must stand is proved by `leaf` or by branch and
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -42,16 +42,12 @@ class ExactResult:
     status: Status
     margin: float  # what was taken off the solver's dual bound
     note: str = ""
+    attained: bool = False  # `x` is unsafe as float64 computes it (the search confirms it on the original file)
 
     @property
     def positive(self) -> bool:
         """The minimum is positive: the unsafe set is not reached (trusting the solver, see the essay)."""
         return self.lower > 0
-
-    @property
-    def attained(self) -> bool:
-        """A value of zero or less is attained at `x` (in float64; the search confirms it on the original file)."""
-        return self.x is not None and self.upper <= 0
 
 
 def minimum(
@@ -108,27 +104,33 @@ def feasible_unsafe(
     else:
         model = encoding.minimising_margin(unsafe)
     solution = solve(model, time_limit=time_limit)
-    return _judge(graph, polytope, unsafe, model, solution, solve)
+    found = _judge(graph, polytope, unsafe, model, solution, solve)
+    if unsafe.lost is None:
+        return found
+    off = unsafe.lost.most(*(torch.maximum(*(side.abs() for side in boxes[i])).numpy() for i in (0, graph.output)))
+    lost = np.nextafter(off.max(), np.inf)
+    return replace(found, lower=np.nextafter(found.lower - lost, -np.inf), margin=found.margin + lost)
 
 
 def _judge(  # type: ignore[no-untyped-def]
     graph: Graph, polytope: Polytope, unsafe: UnsafeSet, model: LinearModel, solution: Solution, solve
 ) -> ExactResult:
     """The solver's answer, with its bound lowered by the margin and its point evaluated by the network."""
-    x, upper = None, np.inf
+    found = ExactResult(-np.inf, np.inf, None, solution.status, 0.0, solution.note)
     if solution.x is not None:
         x = np.clip(solution.x[: graph.input_size], polytope.lower, polytope.upper)
-        upper = unsafe.margin(graph(torch.as_tensor(x)).numpy(), x)
+        y = graph(torch.as_tensor(x)).numpy()
+        found = replace(found, x=x, upper=unsafe.margin(y, x), attained=unsafe.reached(y, x))
     if not len(unsafe.rows):
-        return ExactResult(-np.inf, upper, x, solution.status, 0.0, solution.note)
+        return found
     if not model.discrete:
-        return ExactResult(solution.bound_safe, upper, x, solution.status, 0.0, solution.note)
+        return replace(found, lower=solution.bound_safe)
     if solution.status is Status.infeasible:
         # A solver's word is not enough to call a set empty; a Farkas ray of the relaxed model is.
         lower = max(solution.bound_safe, solve(model.relaxed()).bound_safe)
-        return ExactResult(lower if lower == np.inf else -np.inf, upper, x, solution.status, 0.0, solution.note)
+        return replace(found, lower=lower if lower == np.inf else -np.inf)
     margin = TOLERANCE * (1.0 + float((model.upper - model.lower).sum()))
-    return ExactResult(solution.bound - margin, upper, x, solution.status, margin, solution.note)
+    return replace(found, lower=solution.bound - margin, margin=margin)
 
 
 def check_piecewise(graph: Graph) -> None:

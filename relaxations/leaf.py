@@ -6,8 +6,8 @@ one phase a neuron. Let g_k be all of them, each divided by its size over the pi
     t* = min over the box of max_k g_k(x),
 
 a linear program in x and t that is always feasible and bounded. t* > 0 says that the piece holds no unsafe point, and
-its dual vector is the Farkas certificate; t* <= 0 gives a point that is unsafe with the largest slack on all sides,
-hence a witness that survives rounding best.
+its dual vector is the Farkas certificate (t* = 0 does too, where a strict row has a part in it); t* <= 0 gives a point
+that is unsafe with the largest slack on all sides, hence a witness that survives rounding best.
 
 Neurons enter as cutting planes: the program starts without them, and each round adds the phases that its solution
 breaks most. Far fewer than all are usually needed, a certificate may be found long before the solution has
@@ -15,7 +15,8 @@ the right phases, and nothing larger than the rows in use is ever stored.
 
 Soundness: "closed" only after `Cell.certify` (outward rounded, independent of the solver) or because interval
 arithmetic leaves no point with these phases. "witness" means that the network, evaluated in float64, is unsafe at x and
-x is in the polytope; the search still confirms it on the original file. Anything else is "undecided" with a reason.
+x is in the polytope; the search still confirms it on the original file. Anything else is "undecided" with a reason;
+`rational` may know more.
 """
 
 from __future__ import annotations
@@ -104,7 +105,7 @@ def settle(
         if solution.dual is not None:
             proof = _multipliers(cell, cuts, solution)
             margin = cell.certify(proof, unsafe)
-            if margin > 0:
+            if margin > 0 or (margin >= 0 and _uses_strict(proof, unsafe, polytope)):
                 return LeafResult(LeafStatus.closed, None, margin, proof)
         if solution.x is None:
             return _undecided(best, f"The linear program was not solved: {solution.status.value}")
@@ -162,9 +163,18 @@ def _at(cell: Cell, unsafe: UnsafeSet, solution: Solution) -> LeafResult:
     """What the network itself says at the program's point."""
     polytope = cell.polytope
     x = np.clip(solution.x[: polytope.size], polytope.lower, polytope.upper)
-    margin = unsafe.margin(cell.graph(torch.as_tensor(x)).numpy(), x)
-    inside = polytope.contains(x)
-    return LeafResult(LeafStatus.witness if margin <= 0 and inside else LeafStatus.undecided, x, margin)
+    y = cell.graph(torch.as_tensor(x)).numpy()
+    found = unsafe.reached(y, x) and polytope.contains(x)
+    return LeafResult(LeafStatus.witness if found else LeafStatus.undecided, x, unsafe.margin(y, x))
+
+
+def _uses_strict(proof: Multipliers, unsafe: UnsafeSet, polytope: Polytope) -> bool:
+    """Whether a strict constraint has a positive multiplier: then points of the piece make the sum negative, not zero.
+    Half-spaces of the input set come first among the piece's."""
+    rows = () if polytope.exact is None else polytope.exact.rows
+    strict = np.array([row.strict for row in rows], dtype=bool)
+    used = (proof.unsafe > 0) & unsafe.strict
+    return bool(used.any() or ((proof.halfspaces[: len(strict)] > 0) & strict).any())
 
 
 def _better(best: LeafResult, new: LeafResult) -> LeafResult:

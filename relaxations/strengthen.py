@@ -89,6 +89,8 @@ def strengthened(
 
 def _mostly_asked(alpha: Alpha, root: Pieces) -> bool:
     """Whether most undecided neurons are in layers that rows can be asked of: not so where most are convolutions."""
+    if not alpha.linear.graph.activations:
+        return False
     layers = layers_read(alpha, root, alpha.linear.graph.activations[-1])
     dense = sum(len(layer.neurons) for layer in layers if layer.index is None)
     return dense > 0 and 2 * dense >= sum(len(layer.neurons) for layer in layers)

@@ -26,6 +26,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ...kernels.dyadic import Dyadic, Whole, dyadic
 from ...kernels.exact_program import Inequality, solution
 from ...kernels.ragged import Flags
 from ...problems.errors import BadInput
@@ -36,15 +37,6 @@ from .search import Emit, Found, Progress, Tally, Waiting, remember
 from .tree import Plan
 
 Array = NDArray[np.float64]
-Whole = NDArray[np.object_]  # Python's integers
-
-
-@dataclass(frozen=True, eq=False)
-class Dyadic:
-    """whole / 2^shift, entry by entry."""
-
-    whole: Whole
-    shift: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,14 +56,6 @@ class Known(NamedTuple):
 
     active: tuple[bool, ...]
     settled: Flags  # (N,)
-
-
-def dyadic(numbers: NDArray[np.float64]) -> Dyadic:
-    """Float64 numbers as whole numbers over one power of two."""
-    ratios = [float(a).as_integer_ratio() for a in np.ravel(numbers)]
-    shift = max((below.bit_length() - 1 for _, below in ratios), default=0)
-    whole = np.array([above << (shift - below.bit_length() + 1) for above, below in ratios], dtype=object)
-    return Dyadic(whole.reshape(np.shape(numbers)), shift)
 
 
 class RationalCounter:
