@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import torch
 
     from ..problems.graph import Graph
-    from ..problems.load import Confirm
+    from ..problems.original import Original
     from ..problems.property import Property
     from .partition_log import PartitionLog
     from .verify import Outcome
@@ -31,7 +31,7 @@ class Problem:
 
     graph: Graph
     property: Property
-    confirm: Confirm
+    confirm: Original
     comparison: str = ""  # what the network was compared with onnxruntime at, in a sentence
 
 

@@ -21,7 +21,7 @@ throughout; what is returned is exact, because the judge is.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -30,7 +30,7 @@ import torch
 from torch import Tensor
 
 from ..problems.graph import Affine, Graph
-from ..problems.property import Array, Property
+from ..problems.property import Property
 from .leak import leaking
 from .witness import Goal, Judge, Witness
 
@@ -111,23 +111,14 @@ class _Table:
 class Attack:
     """Looks for counterexamples of a property.
 
-    `graph` is the network in the dtype and on the device of the attack, `confirm` the original network on flat
-    float64 vectors, (n_in,) -> (n_out,); `exact` is the network in float64 on the CPU, where it is at hand. The same
-    seed and the same calls give the same points.
+    `graph` is the network in the dtype and on the device of the attack; it finds candidates, and `judge` alone says
+    what a witness is. The same seed and the same calls give the same points.
     """
 
-    def __init__(
-        self,
-        graph: Graph,
-        prop: Property,
-        confirm: Callable[[Array], Array],
-        seed: int = 0,
-        exact: Graph | None = None,
-    ) -> None:
-        self.graph, self.prop = graph, prop
+    def __init__(self, graph: Graph, judge: Judge, seed: int = 0) -> None:
+        self.graph, self.judge, self.prop = graph, judge, judge.prop
         self.like = next(node.bias for node in graph.nodes if hasattr(node, "bias")).new_empty(0)
         self.random = torch.Generator(self.like.device).manual_seed(seed)
-        self.judge = Judge(exact or graph.to(torch.float64, "cpu"), prop, confirm)
 
     @cached_property
     def everything(self) -> _Table:

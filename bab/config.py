@@ -36,6 +36,7 @@ Relaxation = Literal[  # by name alone; see `relaxations.names` for numbers and 
 ]
 Rule = Literal["auto", "widest", "sensitivity", "babsr", "look-ahead"]
 Backend = Literal["highs", "gurobi", "layers", "first-order"]
+Judges = Literal["exact", "onnxruntime"]
 Switch = Literal["on", "off"]
 
 
@@ -81,6 +82,7 @@ class Config:
     split: Split = "auto"
     relaxation: str = "auto"  # one of `Relaxation`, or what else `relaxations.names` reads: m-2, k-relu:k=3
     attack: Switch = "on"
+    judge: Judges = "exact"  # of witnesses: also the network over the real numbers, or onnxruntime alone
     bounding: BoundingConfig = field(default_factory=BoundingConfig)
     branching: BranchingConfig = field(default_factory=BranchingConfig)
     search: SearchConfig = field(default_factory=SearchConfig)

@@ -13,13 +13,12 @@ solver.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 
 from ..problems.graph import Graph
-from ..problems.property import Array, Polytope, Property
+from ..problems.property import Polytope
 from ..relaxations.exact import ExactResult, boxes_from, feasible_unsafe
 from ..relaxations.lp.boxes import Box
 from ..relaxations.rational import Rational, in_words
@@ -40,15 +39,14 @@ class Answer:
 
 def ask(
     graph: Graph,  # float64, CPU
-    prop: Property,
-    confirm: Callable[[Array], Array],
+    judge: Judge,
     backend: str = "highs",
     deadline: float | None = None,  # of `time.monotonic()`
 ) -> Answer:
-    """Decides a property of a small network with piecewise-linear activations (see `check_piecewise`)."""
-    judge, rational = Judge(graph, prop, confirm), Rational(graph)
+    """Decides the judge's property, of a small network with piecewise-linear activations (see `check_piecewise`)."""
+    rational = Rational(graph)
     solved, exact, open_, margin = 0, 0, "", 0.0
-    for c, case in enumerate(prop.cases):
+    for c, case in enumerate(judge.prop.cases):
         boxes: list[Box] | None = None
         for u, unsafe in enumerate(case.unsafe):
             if case.inputs.empty:
@@ -70,7 +68,7 @@ def ask(
             if surely.closed:
                 exact += 1
                 continue
-            witness = judge(surely.point, (c, u)) if surely.point is not None else None
+            witness = judge(surely.point, (c, u), surely.exact) if surely.point is not None else None
             if witness is not None:
                 return Answer("sat", "found in exact arithmetic", witness, solved)
             open_ = open_ or f"{_between(found)}; {surely.reason}"

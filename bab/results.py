@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
 def result_text(outcome: Outcome, prop: Property) -> str:
     """The verdict, and for `sat` the witness: the content of a results file."""
-    if outcome.witness is None or outcome.verdict != "sat":
+    if outcome.witness is None or outcome.decimals is None or outcome.verdict != "sat":
         return outcome.verdict + "\n"
-    from ..problems.vnnlib import witness_text
+    from ..problems.witness_text import witness_text
 
-    return f"sat\n{witness_text(*outcome.witness, prop.declaration)}\n"
+    return f"sat\n{witness_text(outcome.decimals, outcome.witness[1], prop.declaration)}\n"
 
 
 def summary_text(verdict: str, reason: str, pieces: int, seconds: float, stats: dict) -> str:

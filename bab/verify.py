@@ -36,7 +36,7 @@ from .rowless import answered
 from .schedule import Schedule
 from .strategy import Strategy, candidates, choose, memory
 from .tree import AbstractTree
-from .witness import Judge, Witness
+from .witness import Judge, Witness, remarks
 
 if TYPE_CHECKING:
     from .partition_log import PartitionLog
@@ -70,20 +70,24 @@ def verify(
     keep_pages()
     strategy = choose(graph, config)
     working = graph.to(strategy.dtype, strategy.device)
-    prop, found = answered(prop, Judge(graph, prop, confirm))
+    judge = Judge(graph, prop, confirm, config.judge)
+    prop, found = answered(prop, judge)
     if found is not None:
-        return _outcome("sat", found, time.monotonic() - start, "every output is unsafe, and the input set has a point")
+        return _outcome(
+            "sat", judge, found, time.monotonic() - start, "every output is unsafe, and the input set has a point"
+        )
     if not _goals(prop):
         return Outcome("unsat", "the input set is empty: its half-spaces leave no point")
     if log is not None:
         log.about(prop)
-    attack = Attack(working, prop, confirm, config.seed)
+    judge = judge.about(prop)
+    attack = Attack(working, judge, config.seed)
     if config.attack == "on":
         found = _first_attack(attack, deadline)
         if found is not None:
-            return _outcome("sat", found, time.monotonic() - start, "found by the first attack")
+            return _outcome("sat", judge, found, time.monotonic() - start, "found by the first attack")
     if strategy.tree == "oracle":
-        return _asked(graph, prop, config, confirm, observers, deadline, strategy.sentence(graph, PROGRAMS))
+        return _asked(graph, judge, config, observers, deadline, strategy.sentence(graph, PROGRAMS))
     with threads_for(max(node.size for node in graph.nodes)):
         return _searched(graph, working, prop, config, strategy, attack, observers, deadline, start, log)
 
@@ -106,7 +110,11 @@ def _searched(
     tree = build(graph, working, prop, config, strategy, deadline, second)
     if second.witness is not None:
         return _outcome(
-            "sat", second.witness, time.monotonic() - start, "found by the attack before the root was split"
+            "sat",
+            attack.judge,
+            second.witness,
+            time.monotonic() - start,
+            "found by the attack before the root was split",
         )
     observers = observers if log is None else (*observers, log)
     for observer in observers:
@@ -143,7 +151,8 @@ def _searched(
     }
     if log is not None and log.before is not None:
         stats["resumed"] = f"from {log.before.count} pieces, {len(log.before.unsettled)} of them not settled"
-    outcome = _outcome(verdict, state.witness, time.monotonic() - start, schedule.reason, state.pieces, stats)
+    seconds = time.monotonic() - start
+    outcome = _outcome(verdict, attack.judge, state.witness, seconds, schedule.reason, state.pieces, stats)
     for observer in observers:
         observer.finished(outcome, state)
     return outcome
@@ -156,9 +165,8 @@ def _goals(prop: Property) -> int:
 
 def _asked(
     graph: Graph,
-    prop: Property,
+    judge: Judge,
     config: Config,
-    confirm: Callable[[Array], Array],
     observers: Sequence[Observer],
     deadline: float | None,
     sentence: str,
@@ -169,10 +177,10 @@ def _asked(
     start = time.monotonic()
     for observer in observers:
         observer.started(sentence)
-    answer = ask(graph, prop, confirm, config.bounding.backend, deadline)
+    answer = ask(graph, judge, config.bounding.backend, deadline)
     stats = {"strategy": sentence}
     seconds = time.monotonic() - start
-    outcome = _outcome(answer.verdict, answer.witness, seconds, answer.reason, answer.pieces, stats)
+    outcome = _outcome(answer.verdict, judge, answer.witness, seconds, answer.reason, answer.pieces, stats)
     for observer in observers:
         observer.finished(outcome, None)
     return outcome
@@ -289,11 +297,21 @@ class _SecondAttack:
 
 def _outcome(
     verdict: str,
+    judge: Judge,
     witness: Witness | None,
     seconds: float,
     reason: str,
     pieces: int = 0,
     stats: dict[str, float | int | str] | None = None,
 ) -> Outcome:
-    found = None if witness is None or verdict != "sat" else (witness.x, witness.y)
-    return Outcome(verdict, reason, found, pieces, seconds, stats or {})
+    """The outcome; its reason says what a reader must know of the witness, or of the nearest thing to one."""
+    stats = stats or {}
+    if verdict == "sat" and witness is not None:
+        reason = "; ".join([reason, *remarks(witness, judge)])
+        return Outcome(
+            verdict, reason, (witness.x, witness.y), pieces, seconds, stats, witness.decimals, witness.outside
+        )
+    if verdict != "unsat" and judge.disputed is not None:
+        stats = {**stats, "disputed": judge.disputed.sentence()}
+        reason = "; ".join([reason, judge.disputed.sentence()])
+    return Outcome(verdict, reason, None, pieces, seconds, stats)

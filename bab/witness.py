@@ -1,148 +1,204 @@
-"""A candidate becomes a witness: moved inside, rounded to what the network can be fed, confirmed by the original.
+"""A candidate becomes a witness: moved inside, written in decimals, and judged by all who have a say.
 
-The attack finds points in working precision; onnxruntime is fed float32 numbers; a property file holds decimal ones.
-Between them a counterexample on the boundary is easily lost, or claimed where there is none. So a candidate is
+The attack finds points in working precision; onnxruntime is fed float32 numbers (or float64, as the file's input is); a
+property file holds decimal ones. Between them a counterexample on the boundary is easily lost, or claimed where there
+is none. So a candidate is moved inside (`moving`), given the decimals of a point that lies in the input set exactly
+(`placing`), and judged
 
-1. moved strictly inside: a few gradient steps in float64, in a box shrunk by `INSET` of its width, lower the largest
-   row of the unsafe set (the rows of the input's half-spaces count as well);
-2. rounded to float32 numbers *inside* the box (`round_inside`), and pulled back over half-spaces that rounding
-   crossed. In a coordinate whose interval contains no float32 number (lower = upper = 0.1, say) the value stays the
-   nearest point of the interval; there, and only there, the network is fed the float32 number nearest to it, which
-   lies outside the interval by no more than float32 rounding;
-3. judged twice: every row of the unsafe set must be <= 0 for the outputs of the original network (`confirm`), and
-   <= 0 up to the rounding of float64 for the graph in float64. The second judge refuses what only float32 rounding
-   makes unsafe.
+1. by the network over the real numbers at these decimals (`relaxations.over_reals`): what only rounding makes unsafe
+   is refused;
+2. by onnxruntime on the original file, fed the numbers nearest to the decimals: its outputs, rational numbers as they
+   are, must satisfy every row of the unsafe set, without tolerance, strict rows strictly;
+3. where the network is a PyTorch module, by the module in the same way.
 
-Where step 1 leads nowhere, the unmoved point goes through 2 and 3. Soundness: exact; inputs are compared with the
-polytope's float64 numbers, and outputs with the unsafe set, without tolerance.
+The cheapest question comes first: float64 without any bound turns away what is far from unsafe. Where the judges
+disagree the point is no witness and the search goes on; the best such point is kept (`Disputed`), so that a run that
+ends undecided can show it. With `judge=onnxruntime`, for competitions whose own judge is onnxruntime, only the second
+is asked, and of several confirmed points the one with the largest margin is taken, since another release may round
+differently.
+
+Soundness: exact.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 import torch
-from torch import Tensor
 
+from ..problems.elements import decimal_text
+from ..problems.exact import Numbers, rationals
 from ..problems.graph import Graph
-from ..problems.property import Array, Case, Polytope, Property, UnsafeSet
+from ..problems.original import Original
+from ..problems.property import Array, Property, UnsafeSet
+from ..relaxations.over_reals import OverReals
+from .disputed import Disputed
+from .moving import COMFORTABLE, moved_inside, snapped
+from .placing import Places
 
 Goal = tuple[int, int]  # which case, which of its unsafe sets
-INSET = 1e-4  # of a coordinate's width: how far inside the box a witness should lie
-STEPS = 12
-COMFORTABLE = 1e-4  # of the largest output: a margin that no rounding reaches
+HOPELESS = {"exact": 1e-9, "onnxruntime": 1e-3}  # float64 margins, relative, that no judge calls unsafe
+NAMED = 3  # inputs that a remark names
+ASKED = 64  # how many points that the real numbers refuse are put before onnxruntime for the record
 
 
 @dataclass(frozen=True, eq=False)
 class Witness:
-    """A counterexample: x in the input set, y = network(x) as the original computes it, in the unsafe set `goal`."""
+    """A counterexample: a point of the input set, y = network(x) as the original computes it, in the unsafe set `goal`.
+
+    `decimals` are the point; `fed` are the numbers nearest to them that the original takes, `x` the nearest float64
+    numbers. In the coordinates `outside` the input set holds no number that the original takes.
+    """
 
     x: Array  # (n_in,)
     y: Array  # (n_out,)
     goal: Goal
-
-
-def round_inside(x: Array, lower: Array, upper: Array) -> Array:  # three of (D,) -> (D,)
-    """x with every coordinate a float32 number within [lower, upper]; x clipped where there is none.
-
-    Exact: the result lies in the box.
-    """
-    x = np.clip(x, lower, upper)
-    near = x.astype(np.float32)
-    near = np.where(near < lower, np.nextafter(near, np.float32(np.inf)), near)
-    near = np.where(near > upper, np.nextafter(near, np.float32(-np.inf)), near)
-    rounded = near.astype(np.float64)
-    return np.where((rounded >= lower) & (rounded <= upper), rounded, x)
-
-
-def settle(x: Array, polytope: Polytope) -> Array | None:  # (D,) -> (D,)
-    """A point of the polytope near x, rounded by `round_inside`; None where a few projections reach none."""
-    point = round_inside(x, polytope.lower, polytope.upper)
-    if polytope.contains(point) or not len(polytope.normals):
-        return point
-    size = np.abs(polytope.normals) @ np.maximum(np.abs(polytope.lower), np.abs(polytope.upper))
-    free = polytope.upper > polytope.lower
-    squares = np.maximum((polytope.normals**2 * free).sum(1), np.finfo(float).tiny)
-    for push in (1e-7, 1e-7, 1e-6, 1e-6, 1e-5, 1e-4):
-        for row, offset, square, scale in zip(polytope.normals, polytope.offsets, squares, size, strict=True):
-            excess = row @ x - offset + push * scale
-            if excess > 0:
-                x = np.clip(x - excess / square * row * free, polytope.lower, polytope.upper)
-        point = round_inside(x, polytope.lower, polytope.upper)
-        if polytope.contains(point):
-            return point
-    return None
+    decimals: tuple[str, ...]
+    fed: Array  # (n_in,)
+    outside: tuple[int, ...] = ()
+    margin: float = 0.0  # of y, relative to the largest output; negative inside the unsafe set
 
 
 class Judge:
     """Turns candidates into witnesses, or refuses them.
 
-    `graph` is the network in float64 on the CPU; `confirm` is the original network, (n_in,) -> (n_out,).
+    `graph` is the network in float64 on the CPU; `original` is the network as it was given, or only its function,
+    (n_in,) -> (n_out,) in float64. `rule`: `exact` or `onnxruntime`.
     """
 
-    def __init__(self, graph: Graph, prop: Property, confirm: Callable[[Array], Array]) -> None:
-        self.graph, self.prop, self.confirm = graph, prop, confirm
+    def __init__(
+        self,
+        graph: Graph,
+        prop: Property,
+        original: Original | Callable[[Array], Array],
+        rule: str = "exact",
+        reals: OverReals | None = None,
+    ) -> None:
+        self.graph, self.prop, self.rule = graph, prop, rule
+        self.original = original if isinstance(original, Original) else Original(original)
+        self.reals = reals or OverReals(graph, self.original.written)
+        self.disputed: Disputed | None = None
+        self._places: dict[int, Places] = {}
+        self._asked = 0
+
+    def about(self, prop: Property) -> Judge:
+        """The same judge for another property of the network."""
+        return Judge(self.graph, prop, self.original, self.rule, self.reals)
 
     @torch.enable_grad()  # a candidate moves along a gradient, and the search has gradients switched off
-    def __call__(self, x: Array, goal: Goal) -> Witness | None:  # (D,)
-        """The witness that the candidate x becomes; None where it is not confirmed."""
-        case = self.prop.cases[goal[0]]
-        unsafe = case.unsafe[goal[1]]
-        moved = self._moved_inside(x, case, unsafe)
-        for candidate in (x,) if moved is None else (moved, x):
-            point = settle(candidate, case.inputs)
-            if point is None or not self._unsafe(point, unsafe):
+    def __call__(self, x: Array, goal: Goal, exact: Sequence[Fraction] | None = None) -> Witness | None:  # (D,)
+        """The witness that the candidate x becomes; None where it is not confirmed. `exact` is the same point in
+        rational numbers, where it is known."""
+        best: Witness | None = None
+        tried = _Tried()
+        for point in self._points(x, goal, exact, tried):
+            witness = self._judged(point, goal, tried)
+            if witness is None:
                 continue
-            y = np.asarray(self.confirm(point), dtype=np.float64)
-            if case.inputs.contains(point) and unsafe.margin(y, point) <= 0:
-                return Witness(point, y, goal)
-        return None
-
-    def _unsafe(self, x: Array, unsafe: UnsafeSet) -> bool:
-        """Whether the outputs in float64 are unsafe, up to float64's own rounding."""
-        y = self.graph(torch.from_numpy(x)).numpy()
-        size = np.abs(unsafe.rows) @ np.abs(y) + np.abs(unsafe.constants)
-        return unsafe.margin(y, x) <= 1e-10 * float(size.max(initial=1e-300))
-
-    def _moved_inside(self, x: Array, case: Case, unsafe: UnsafeSet) -> Array | None:
-        """A point near x, strictly inside the box, with the least largest row met on the way down; None if unsafe
-        sets without rows leave nothing to lower."""
-        inputs = case.inputs
-        width = inputs.upper - inputs.lower
-        lower, upper = (torch.from_numpy(b) for b in (inputs.lower + INSET * width, inputs.upper - INSET * width))
-        rows = _Rows(inputs, unsafe)
-        point, step = torch.from_numpy(np.clip(x, lower.numpy(), upper.numpy())), torch.from_numpy(0.02 * width)
-        best, least = None, np.inf
-        for _ in range(STEPS):
-            point.requires_grad_()
-            y = self.graph(point)
-            value = rows.largest(y, point)
-            if value is None:
-                return None
-            if value.item() < least:
-                best, least = point.detach().numpy().copy(), value.item()
-            if least < -COMFORTABLE * y.abs().max().item():
-                break
-            (slope,) = torch.autograd.grad(value, point)
-            point = torch.clamp(point.detach() - step * slope.sign(), lower, upper)
-            step = step * 0.8
+            if self.rule == "exact" or witness.margin < -COMFORTABLE:
+                return witness
+            if best is None or witness.margin < best.margin:
+                best = witness
         return best
 
+    def places(self, case: int) -> Places:
+        """The points of a case's input set."""
+        if case not in self._places:
+            self._places[case] = Places(self.prop.cases[case].inputs, self.original.element())
+        return self._places[case]
 
-class _Rows:
-    """The rows of an unsafe set and of the input's half-spaces, each relative to its own size."""
+    def _points(self, x: Array, goal: Goal, exact: Sequence[Fraction] | None, tried: _Tried) -> Iterator[Numbers]:
+        """Points of the input set near x: inside where that is possible, x itself; and where one of these was nearly
+        a witness, farther inside, and at the borders that x is next to."""
+        case = self.prop.cases[goal[0]]
+        places, unsafe = self.places(goal[0]), case.unsafe[goal[1]]
 
-    def __init__(self, inputs: Polytope, unsafe: UnsafeSet) -> None:
-        self.rows, self.constants = torch.from_numpy(unsafe.rows), torch.from_numpy(unsafe.constants)
-        self.on_input = None if unsafe.on_input is None else torch.from_numpy(unsafe.on_input)
-        self.normals, self.offsets = torch.from_numpy(inputs.normals), torch.from_numpy(inputs.offsets)
+        def placed(candidate: Array | None) -> Iterator[Numbers]:
+            point = None if candidate is None else places.point(candidate)
+            if point is not None:
+                yield point
 
-    def largest(self, y: Tensor, x: Tensor) -> Tensor | None:  # (n_out,), (D,) -> ()
-        """The largest row at x; None where there is no row."""
-        values = self.rows @ y + self.constants
-        if self.on_input is not None:
-            values = values + self.on_input @ x
-        values = torch.cat([values, self.normals @ x - self.offsets])
-        return values.max() if len(values) else None
+        yield from placed(moved_inside(self.graph, x, case.inputs, unsafe))
+        yield from placed(x)
+        if exact is not None and (point := places.exactly(exact)) is not None:
+            yield point
+        if tried.near:
+            yield from placed(moved_inside(self.graph, x, case.inputs, unsafe, far=True))
+            yield from placed(snapped(x, case.inputs))
+
+    def _judged(self, point: Numbers, goal: Goal, tried: _Tried) -> Witness | None:
+        """The witness at this point; None where some judge refuses it."""
+        unsafe = self.prop.cases[goal[0]].unsafe[goal[1]]
+        if not self._hopeful(point.near, unsafe):
+            return None
+        tried.near = True
+        answer = None
+        if self.rule == "exact":
+            answer = self.reals.judge(point, unsafe)
+            if not answer.unsafe and (self._asked >= ASKED or not self._better(float(answer.most))):
+                return None
+            self._asked += not answer.unsafe
+        opinions = [("onnxruntime", self.original.confirm)]
+        if self.rule == "exact" and self.original.module is not None:
+            opinions.append(("the PyTorch module", self.original.module))
+        said = [(name, np.asarray(run(point.near), dtype=np.float64)) for name, run in opinions]
+        agreed = [_unsafe(point, y, unsafe) for _, y in said]
+        if all(agreed) and (answer is None or answer.unsafe):
+            return self._witness(point, said[0][1], goal)
+        if any(agreed) or (answer is not None and answer.unsafe):
+            found = Disputed.of(point, goal, unsafe, answer, said)
+            if self._better(found.excess):
+                self.disputed = found
+        return None
+
+    def _witness(self, point: Numbers, y: Array, goal: Goal) -> Witness:
+        x = point.near.copy()
+        for i in point.others:
+            x[i] = float(point[i])
+        decimals = tuple(map(decimal_text, point))
+        margin = self.prop.cases[goal[0]].unsafe[goal[1]].margin(y, x) / max(float(np.abs(y).max(initial=0)), 1e-300)
+        outside = tuple(self.places(goal[0]).outside(point))
+        return Witness(x, y, goal, decimals, point.near, outside, margin)
+
+    def _hopeful(self, x: Array, unsafe: UnsafeSet) -> bool:
+        """Whether the outputs in float64 are unsafe, or nearly: beside the largest number on the way. Heuristic."""
+        with torch.no_grad():
+            values = self.graph.values(torch.from_numpy(x))
+        y = values[-1].numpy()
+        size = np.abs(unsafe.rows) @ np.abs(y) + np.abs(unsafe.constants)
+        largest = max(float(value.abs().max()) for value in values[1:])
+        return unsafe.margin(y, x) <= HOPELESS[self.rule] * max(float(size.max(initial=0)), largest)
+
+    def _better(self, excess: float) -> bool:
+        return self.disputed is None or excess < self.disputed.excess
+
+
+def remarks(witness: Witness, judge: Judge) -> list[str]:
+    """What a reader of the verdict should know of the witness."""
+    said = []
+    if witness.outside:
+        first = ", ".join(f"X_{i}" for i in witness.outside[:NAMED])
+        more = "" if len(witness.outside) <= NAMED else ", ..."
+        kind = judge.original.element().__name__
+        said.append(
+            f"the intervals of {len(witness.outside)} inputs ({first}{more}) hold no {kind} number, and the network is "
+            "fed the nearest one"
+        )
+    if judge.rule == "onnxruntime":
+        said.append("onnxruntime alone judged the witness")
+    return said
+
+
+@dataclass(eq=False)
+class _Tried:
+    """What became of the points that one candidate led to so far."""
+
+    near: bool = False  # one of them was worth asking
+
+
+def _unsafe(x: Numbers, y: Array, unsafe: UnsafeSet) -> bool:
+    """Whether computed outputs, as the rational numbers they are, are in the unsafe set."""
+    return bool(np.isfinite(y).all()) and unsafe.holds(x, rationals(y))

@@ -7,14 +7,13 @@ onnxruntime for ONNX, the exported file and the module for a PyTorch module, flo
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .errors import BadInput
-from .original import Original
+from .original import Original, original_of
 
 if TYPE_CHECKING:
     import torch
@@ -23,9 +22,7 @@ if TYPE_CHECKING:
     from .graph import Graph
     from .onnx_import import Reading
     from .property import Array, Polytope, Property
-    from .session import OnnxModel
 
-Confirm = Original
 BOXES, POINTS = 4, 16  # of a property at which a module is compared with its export
 
 
@@ -49,7 +46,7 @@ def load_network(
     from .session import model_bytes
 
     model = model_bytes(network)
-    return read_onnx(model, str(network)), Original(_Confirmation(model), model=model)
+    return read_onnx(model, str(network)), original_of(model)
 
 
 def load_problem(
@@ -72,7 +69,7 @@ def load_problem(
 
     if isinstance(network, str | Path):
         model, name = model_bytes(network), str(network)
-        confirm = Original(_Confirmation(model), model=model)
+        confirm = original_of(model)
     else:
         from .torch_module import load_module
 
@@ -124,22 +121,6 @@ def compare_on(original: Original, boxes: Iterable[Polytope], seconds: float = 1
     chosen = [box for box in boxes if not box.empty][:BOXES]
     for box in chosen:
         original.comparison.on_box(box.lower, box.upper, seconds / len(chosen), max(4, POINTS // len(chosen)))
-
-
-class _Confirmation:
-    """onnxruntime on the original bytes; the session is made when the first witness asks for it."""
-
-    def __init__(self, model: bytes) -> None:
-        self.model = model
-
-    @cached_property
-    def session(self) -> OnnxModel:
-        from .session import OnnxModel
-
-        return OnnxModel(self.model)
-
-    def __call__(self, x: Array) -> Array:  # (n_in,) -> (n_out,)
-        return self.session.run(x)
 
 
 def _float64(graph: Graph, x: Array) -> Array:

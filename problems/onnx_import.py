@@ -66,6 +66,11 @@ class Reading:
         return part
 
 
+def as_written(data: bytes) -> Graph:
+    """The network in an ONNX model's bytes before `simplify`: a node or more for each of the file's, nothing fused."""
+    return imported(_parsed(data, "the model")).graph
+
+
 def _parsed(data: bytes, name: str) -> ModelProto:
     import onnx
 

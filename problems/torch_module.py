@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from .errors import BadInput
 from .graph import Graph
 from .onnx import read_onnx
-from .original import Original
+from .original import Original, original_of
 from .session import OnnxModel
 from .torch_compare import ModuleComparison
 from .torch_export import NotExportable, changed_by, exported, line, looked_at, state_of
@@ -65,7 +65,7 @@ def load_module(
     model = OnnxModel(data)
     comparison = ModuleComparison(graph, model.run, run, run.example, run.precision)
     comparison.at_load()
-    return graph, Original(model.run, run, data, comparison)
+    return graph, original_of(data, run, comparison)
 
 
 class ModuleRun:

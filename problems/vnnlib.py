@@ -1,10 +1,10 @@
-"""VNN-LIB: property files in (versions 1.0 and 2.0), witness text out.
+"""VNN-LIB: property files, versions 1.0 and 2.0.
 
 Both versions become formulas (`vnnlib1`, `vnnlib2`), and those a `Property` (`cases`). Numbers are the decimals that
 are written, strict comparisons are strict.
 
 Source: Demarchi, Guidotti, Pulina, Tacchella, "Supporting standardization of neural networks verification with
-VNN-LIB and CoCoNet" (2023); the form of counterexamples is that of VNN-COMP 2023 and later.
+VNN-LIB and CoCoNet" (2023).
 Soundness: exact, see `cases`.
 """
 
@@ -17,7 +17,7 @@ from pathlib import Path
 
 from . import sexpr
 from .errors import BadInput
-from .property import Array, Declaration, Property
+from .property import Property
 
 VERSIONS = ("1.0", "2.0")
 
@@ -63,20 +63,3 @@ def _text(path: Path) -> str:
         raise BadInput(f"the property {path} is not a text file") from None
     except OSError as error:
         raise BadInput(f"the property {path} cannot be read: {error.strerror}") from None
-
-
-def witness_text(x: Array, y: Array, declaration: Declaration | None = None) -> str:
-    """The assignment of a counterexample, without the line `sat`: x (n_in,), y (n_out,).
-
-    Without a declaration the form of version 1.0, `((X_0 0.5)` to `(Y_0 1.25))`; with one that of version 2.0: for
-    each tensor a line with name, element type and shape, then one value a line. Numbers are printed so that reading
-    them as float64 gives the same value.
-    """
-    if declaration is None:
-        pairs = [f"(X_{i} {float(v)!r})" for i, v in enumerate(x)] + [f"(Y_{i} {float(v)!r})" for i, v in enumerate(y)]
-        return "(" + "\n ".join(pairs) + ")"
-    lines = []
-    for tensor, values in ((declaration.input, x), (declaration.output, y)):
-        lines.append(f"{tensor.name} {tensor.element_type} [{','.join(map(str, tensor.shape))}]")
-        lines.extend(repr(float(v)) for v in values)
-    return "\n".join(lines)

@@ -26,9 +26,10 @@ import torch
 from torch import nn
 
 from partita.bab.attack import Attack
+from partita.bab.witness import Judge
 from partita.problems.graph import Graph
+from partita.problems.original import original_of
 from partita.problems.property import Case, Polytope, Property, UnsafeSet
-from partita.problems.session import OnnxModel
 from partita.problems.torch_module import from_torch
 from partita.relaxations.exact import feasible_unsafe
 from partita.relaxations.root import root
@@ -145,7 +146,7 @@ def trained(name: str, module: nn.Module, digits: Digits, epochs: int = 60) -> N
 
 def answer(network: Network, prop: Property) -> str | None:
     """`sat` or `unsat`; None where the network is smooth and neither bounds nor the attack succeed."""
-    if Attack(network.graph, prop, OnnxModel(network.data).run, SEED).search(restarts=50, steps=60):
+    if Attack(network.graph, Judge(network.graph, prop, original_of(network.data)), SEED).search(restarts=50, steps=60):
         return "sat"
     (case,) = prop.cases
     if not len(case.inputs.normals):

@@ -19,6 +19,7 @@ from partita.bab.schedule import Schedule
 from partita.bab.splits import HALF_SPACE, INPUT, PHASE
 from partita.bab.strategy import choose, memory
 from partita.bab.verify import build
+from partita.bab.witness import Judge
 from partita.problems.graph import Graph
 from partita.problems.property import Property
 from partita.relaxations.exact import feasible_unsafe
@@ -87,7 +88,8 @@ def engine(graph: Graph, prop: Property, observers=(), *, blind: bool = False, d
     working = graph.to(strategy.dtype, strategy.device)
     tree = build(graph, working, prop, config, strategy)
     schedule = Schedule(config.attack == "on", config.search.max_pieces)
-    attack = Blind() if blind else Attack(working, prop, lambda x: graph(torch.from_numpy(x)).numpy(), config.seed)
+    judge = Judge(graph, prop, lambda x: graph(torch.from_numpy(x)).numpy())
+    attack = Blind() if blind else Attack(working, judge, config.seed)
     return Engine(tree, attack, schedule, observers, deadline, config.search.batch, memory(config, strategy.device))
 
 

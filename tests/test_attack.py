@@ -8,27 +8,31 @@ from itertools import islice
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from networks import KINDS, graph_to_onnx, random_box, random_graph, random_property, sample
 
 from partita.bab.attack import Attack, budgets
 from partita.bab.leak import leaking
-from partita.bab.witness import Judge, round_inside, settle
+from partita.bab.witness import Judge
 from partita.problems.activation import ReLU
 from partita.problems.affine import Dense
 from partita.problems.graph import Activation, Affine, Graph, Input
+from partita.problems.original import Original
 from partita.problems.property import Case, Polytope, Property, UnsafeSet, box_property
 from partita.problems.session import OnnxModel
 
 
 def outputs(graph):
     """The graph as its own original network, fed float32 numbers as onnxruntime is."""
-    return lambda x: graph(torch.from_numpy(x.astype(np.float32).astype(np.float64))).numpy()
+    return single(lambda x: graph(torch.from_numpy(x.astype(np.float32).astype(np.float64))).numpy())
+
+
+def single(confirm):
+    """An original whose input is float32."""
+    return Original(confirm, element=lambda: np.float32)
 
 
 def attack_on(graph, prop, seed=0, confirm=None):
-    return Attack(graph.to(torch.float32), prop, confirm or outputs(graph), seed, graph)
+    return Attack(graph.to(torch.float32), Judge(graph, prop, single(confirm) if confirm else outputs(graph)), seed)
 
 
 def linear_graph(weight) -> Graph:
@@ -166,36 +170,6 @@ def test_the_original_network_has_the_last_word():
     rows = prop.cases[0].unsafe[0].rows
     for confirm in (lambda x: np.where(rows[0] > 0, 1e6, -1e6), lambda x: safe * np.nan):
         assert attack_on(graph, prop, confirm=confirm).search(restarts=20, steps=20) is None
-
-
-def test_float32_rounding_alone_makes_no_witness():
-    """An original that claims unsafe outputs where float64 knows better is not believed."""
-    graph = linear_graph([[1.0]])
-    prop = box_property([0.0], [1.0], np.ones((1, 1)), [1e-4])
-    judge = Judge(graph, prop, lambda x: x - 1.0)
-    assert judge(np.array([0.0]), (0, 0)) is None
-
-
-def test_a_witness_lies_strictly_inside_where_it_can():
-    graph = linear_graph([[1.0, -1.0]])
-    prop = box_property(-np.ones(2), np.ones(2), np.ones((1, 1)), [1.0])
-    witness = Judge(graph, prop, outputs(graph))(np.array([-1.0, 0.0]), (0, 0))
-    assert (np.abs(witness.x) < 1).all() and witness.y[0] < -1.0
-
-
-@given(st.lists(st.tuples(st.floats(-1e6, 1e6), st.floats(0, 1), st.floats(0, 1e3)), min_size=1, max_size=8))
-def test_rounding_stays_inside_the_box(parts):
-    middle, share, width = (np.array(p) for p in zip(*parts, strict=True))
-    lower, upper = middle, middle + width
-    x = round_inside(lower + share * 1.5 * width, lower, upper)
-    assert (x >= lower).all() and (x <= upper).all()
-    wide = np.nextafter(lower.astype(np.float32), np.float32(np.inf)).astype(float) <= upper
-    assert (x == x.astype(np.float32))[wide].all()
-
-
-def test_settle_gives_up_on_an_empty_polytope():
-    empty = Polytope(np.zeros(2), np.ones(2), np.array([[1.0, 1.0]]), np.array([-1.0]))
-    assert settle(np.array([0.5, 0.5]), empty) is None
 
 
 def test_works_where_gradients_are_off():

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from partita.bab.attack import Attack
+from partita.bab.witness import Judge
+from partita.problems.load import load_network
 from partita.problems.onnx import load_onnx
-from partita.problems.session import OnnxModel, model_bytes
 from partita.problems.vnnlib import load_property
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
@@ -21,8 +22,8 @@ ROWS = list(csv.DictReader((EXAMPLES / "instances.csv").open(encoding="utf-8")))
 def test_expected_verdict(row):
     graph = load_onnx(EXAMPLES / row["onnx"])
     prop = load_property(EXAMPLES / row["vnnlib"], graph.input_size, graph.output_size)
-    model = OnnxModel(model_bytes(EXAMPLES / row["onnx"]))
-    witness = Attack(graph.to(torch.float32), prop, model.run, 0, graph).search(restarts=30, steps=40)
+    judge = Judge(graph, prop, load_network(EXAMPLES / row["onnx"])[1])
+    witness = Attack(graph.to(torch.float32), judge).search(restarts=30, steps=40)
     assert (witness is not None) == (row["expected"] == "sat")
     assert witness is None or prop.violated_by(witness.x, witness.y)
 
