@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..kernels.rounding import gamma
 from ..problems.exact import Numbers
 from ..problems.graph import Activation, Affine, Graph, Product
 from ..problems.property import Array, UnsafeSet
@@ -97,7 +96,4 @@ def _lost(unsafe: UnsafeSet, outputs: tuple[Tensor, Tensor], inputs: tuple[Tenso
     if unsafe.lost is None:
         return 0.0
     reach, size = (np.maximum(*(np.abs(side[0].numpy()) for side in sides)) for sides in (outputs, inputs))
-    total = unsafe.lost.rows @ reach + unsafe.lost.constants
-    if unsafe.lost.on_input is not None:
-        total = total + unsafe.lost.on_input @ size
-    return total * (1 + 4 * gamma(unsafe.rows.shape[1] + len(size), torch.float64))
+    return unsafe.lost.most(size, reach)
