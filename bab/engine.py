@@ -290,7 +290,7 @@ class Engine:
                 self.close(leaf, "exact arithmetic")
                 return
             if result.point is not None:
-                state.witness = self.attack_with.judge(result.point, goal)
+                state.witness = self.attack_with.judge(result.point, goal, result.exact)
             else:
                 result = replace(result, reason=f"{before.reason}; {result.reason}")
         if state.witness is None:

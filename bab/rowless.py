@@ -32,7 +32,7 @@ def answered(prop: Property, judge: Judge) -> tuple[Property, Witness | None]:
         witness = None if found.point is None else judge(found.point, (c, goal))
         if witness is None and found.further is not None:
             found = found.further(SECONDS)
-            witness = None if found.point is None else judge(found.point, (c, goal))
+            witness = None if found.point is None else judge(found.point, (c, goal), found.exact)
         if witness is not None:
             return prop, witness
         if not found.closed:

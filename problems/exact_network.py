@@ -17,51 +17,43 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from math import lcm
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ..kernels.dyadic import Whole, dyadic
 from .activation import LeakyReLU
 from .affine import AbstractLinear, Adjoint, Chain, Conv, Dense, Diagonal, Identity, Select
 from .graph import Activation, Affine, Graph, Input
-from .matrix import cost, short
+from .matrix import cost
 
 MANTISSA = 53
-Integers = NDArray[Any]  # of Python integers
 
 
 class _Scaled(NamedTuple):
     """The numbers n 2^exponent (over the evaluation's denominator)."""
 
-    n: Integers
+    n: Whole
     exponent: int
 
 
 def exactly_known(graph: Graph) -> bool:
-    """Whether the network has a value in rational numbers that can be computed: (leaky) ReLUs, and weights that no
-    import or fusion has rounded."""
+    """Whether the graph has values in rational numbers, and they are the file's: (leaky) ReLUs, and weights and biases
+    that no import or fusion has rounded."""
     for node in graph.nodes:
         match node:
             case Input() | Activation(function=LeakyReLU()):
                 pass
             case Affine():
-                if not all(_stored(factor) for operator in node.operators for factor in _factors(operator)):
+                if node.rounded or not all(
+                    _stored(factor) for operator in node.operators for factor in _factors(operator)
+                ):
                     return False
             case _:
                 return False
     return True
-
-
-def as_in_the_file(graph: Graph) -> bool:
-    """Whether no weight or bias of an imported network was computed and rounded: those that are float32 numbers are the
-    file's, or exact (a rounded quotient or root has more digits). Cautious: float64 files may have others."""
-    return all(
-        short(*(_numbers(factor) for operator in node.operators for factor in _factors(operator)), node.bias)
-        for node in graph.nodes
-        if isinstance(node, Affine)
-    )
 
 
 def multiplications(graph: Graph) -> int:
@@ -88,8 +80,8 @@ def exact_outputs(graph: Graph, x: Sequence[Fraction]) -> list[Fraction]:  # (n_
 
 
 def _affine(node: Affine, arguments: Sequence[_Scaled], denominator: int) -> _Scaled:
-    bias = _integers(node.bias.numpy())
-    total = _Scaled(bias.n * denominator, bias.exponent)
+    bias = dyadic(node.bias.numpy())
+    total = _Scaled(bias.whole * denominator, -bias.shift)
     for operator, value in zip(node.operators, arguments, strict=True):
         for factor in _factors(operator):
             value = _applied(factor, value)
@@ -108,20 +100,11 @@ def _sum(a: _Scaled, b: _Scaled) -> _Scaled:
     return _Scaled(a.n * (1 << (a.exponent - low)) + b.n * (1 << (b.exponent - low)), low)
 
 
-def _reduced(n: Integers, exponent: int) -> _Scaled:
+def _reduced(n: Whole, exponent: int) -> _Scaled:
     """The same numbers without the factors of two that all of them share."""
     shared = int(np.bitwise_or.reduce(n)) if len(n) else 0
     zeros = (shared & -shared).bit_length() - 1 if shared else 0
     return _Scaled(n >> zeros if zeros else n, exponent + zeros if shared else 0)
-
-
-def _integers(values: NDArray[np.float64]) -> _Scaled:
-    """Floats as integers over one power of two."""
-    mantissa, exponent = np.frexp(values)
-    whole, exponent = np.ldexp(mantissa, MANTISSA).astype(np.int64), exponent.astype(np.int64) - MANTISSA
-    low = int(exponent[whole != 0].min(initial=0))
-    shifts = np.where(whole != 0, exponent - low, 0).tolist()
-    return _reduced(np.array([w << s for w, s in zip(whole.tolist(), shifts, strict=True)], dtype=object), low)
 
 
 # ---- one operator
@@ -144,7 +127,7 @@ def _applied(a: AbstractLinear, x: _Scaled) -> _Scaled:
     return _Scaled(total, x.exponent + low)
 
 
-def _digits(n: Integers, bits: int) -> NDArray[np.float64]:  # (n,) -> (levels, n)
+def _digits(n: Whole, bits: int) -> NDArray[np.float64]:  # (n,) -> (levels, n)
     """Signed digits, the lowest first: n = sum of digits[l] 2^(l bits)."""
     size = np.abs(n)
     sign = np.where(n < 0, -1.0, 1.0)
@@ -176,18 +159,6 @@ def _stored(a: AbstractLinear) -> bool:
         case Adjoint():
             return _stored(a.inner)
     return False
-
-
-def _numbers(a: AbstractLinear) -> torch.Tensor:
-    """The numbers that a factor multiplies with."""
-    match a:
-        case Dense() | Conv():
-            return a.weight
-        case Diagonal():
-            return a.factor
-        case Adjoint():
-            return _numbers(a.inner)
-    return torch.zeros(0)
 
 
 def _slices(a: AbstractLinear, bits: int) -> Iterator[tuple[AbstractLinear, int]]:

@@ -5,7 +5,7 @@ rounding alone can make them, so nearly every neuron is decided, and the others 
 once, with the running bound on the rounding of that very pass (see `backward`): the enclosure is far narrower than what
 intervals would give the outputs, because the signs in which errors arrive are kept.
 
-Soundness: outward rounded. `dust` covers biases that fusing has rounded (`simplify.DUST`).
+Soundness: outward rounded. Where fusing has rounded a layer, its biases are taken to be off by `simplify.DUST`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from torch import Tensor
 from ..problems.exact import Numbers
 from ..problems.graph import Activation, Affine, Graph, Product
 from ..problems.property import Array, UnsafeSet
+from ..problems.simplify import DUST
 from .interval import affine_interval
 from .linear import Linear
 from .rounding import Rounding
@@ -28,10 +29,10 @@ from .types import Pieces, Rows
 class AtPoint:
     """Encloses rows at single points of one network, given in float64 on the CPU."""
 
-    def __init__(self, graph: Graph, dust: float = 0.0) -> None:
+    def __init__(self, graph: Graph) -> None:
         self.graph, self.rounding = graph, Rounding(graph)
         self.dust = {
-            i: dust * float(node.bias.abs().max()) if node.size else 0.0
+            i: DUST * float(node.bias.abs().max()) if node.rounded else 0.0
             for i, node in enumerate(graph.nodes)
             if isinstance(node, Affine)
         }

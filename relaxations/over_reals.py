@@ -17,10 +17,9 @@ from functools import cached_property
 import numpy as np
 
 from ..problems.exact import Numbers
-from ..problems.exact_network import as_in_the_file, exact_outputs, exactly_known, multiplications
+from ..problems.exact_network import exact_outputs, exactly_known, multiplications
 from ..problems.graph import Graph
 from ..problems.property import UnsafeSet
-from ..problems.simplify import DUST
 from .at_point import AtPoint
 
 MULTIPLICATIONS = 4_000_000  # of one evaluation, up to which exact arithmetic is tried: about half a second
@@ -47,22 +46,17 @@ class OverReals:
     @cached_property
     def fused(self) -> AtPoint:
         """Float64 on the graph of the search."""
-        return AtPoint(self.graph, 0.0 if self._written is None else DUST)
+        return AtPoint(self.graph)
 
     @cached_property
     def written(self) -> Graph:
-        """The network as it was written."""
-        return self.graph if self._written is None else self._written()
-
-    @cached_property
-    def known(self) -> bool:
-        """Whether the network has a value in rational numbers that its graph can compute."""
-        return exactly_known(self.written) and (self._written is None or as_in_the_file(self.written))
+        """The network as it was written, where fusing it has rounded anything."""
+        return self.graph if self._written is None or exactly_known(self.graph) else self._written()
 
     @cached_property
     def exact(self) -> bool:
         """Whether exact arithmetic is tried."""
-        return self.known and multiplications(self.written) <= MULTIPLICATIONS
+        return exactly_known(self.written) and multiplications(self.written) <= MULTIPLICATIONS
 
     def judge(self, x: Numbers, unsafe: UnsafeSet) -> Answer:
         """Whether the output at x is in the unsafe set."""
@@ -73,7 +67,7 @@ class OverReals:
             return answer
         if self.exact:
             return self._exactly(x, unsafe)
-        return answer if self._written is None else _told(*self._unfused.rows(x, unsafe))
+        return answer if self.written is self.graph else _told(*self.unfused.rows(x, unsafe))
 
     def _exactly(self, x: Numbers, unsafe: UnsafeSet) -> Answer:
         point = list(x)
@@ -83,9 +77,9 @@ class OverReals:
         return Answer(unsafe.holds(point, y), worst, values[worst], values[worst])
 
     @cached_property
-    def _unfused(self) -> AtPoint:
-        # Where an import rounded factors (of a BatchNormalization), it has rounded biases as well.
-        return AtPoint(self.written, 0.0 if self.known else DUST)
+    def unfused(self) -> AtPoint:
+        """Float64 on the network as it was written."""
+        return AtPoint(self.written)
 
 
 def _told(least: Sequence[float], most: Sequence[float]) -> Answer:

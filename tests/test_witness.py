@@ -278,12 +278,13 @@ def test_each_judge_can_refuse():
 def test_a_graph_that_lies_is_caught_by_the_network_as_written():
     """Fusing may be wrong by `DUST`; within that the written network judges. Beyond, the import is refused."""
     prop, x = at_most(0.0), np.array([0.0])
-    lying, written = linear([[1.0]], 0.0), linear([[1.0]], 2.0**-40)
-    assert Judge(lying, prop, single(lambda x: x))(x, GOAL)
+    assert Judge(linear([[1.0]], 0.0), prop, single(lambda x: x))(x, GOAL)
     # A bias of zero has no dust; one of 1 has.
-    lying, written = linear([[1.0]], -1.0), linear([[1.0]], -1.0 + 2.0**-40)
-    assert Judge(lying, at_most(-1.0), single(lambda x: x - 1, written=lambda: written))(x, GOAL) is None
-    assert Judge(lying, at_most(-1.0), single(lambda x: x - 1, written=lambda: lying))(x, GOAL)
+    written = linear([[1.0]], -1.0 + 2.0**-40)
+    lying = linear([[1.0]], -1.0)
+    rounded = replace(lying, nodes=(lying.nodes[0], replace(lying.nodes[1], rounded=True)))
+    assert Judge(rounded, at_most(-1.0), single(lambda x: x - 1, written=lambda: written))(x, GOAL) is None
+    assert Judge(rounded, at_most(-1.0), single(lambda x: x - 1, written=lambda: lying))(x, GOAL)
 
 
 @pytest.mark.parametrize("short", [1e-4, 1e-5, 1e-7, 1e-10, 1e-13])
