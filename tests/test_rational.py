@@ -306,7 +306,7 @@ class Exactly:
     def __init__(self, prop):
         self.prop = prop
 
-    def __call__(self, x, goal):
+    def __call__(self, x, goal, exact=None):
         return x if self.prop.cases[goal[0]].inputs.holds([F(v) for v in x]) else None
 
 
