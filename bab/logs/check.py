@@ -22,8 +22,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
+from ...problems.exact import rationals
 from ...problems.graph import Graph
-from ...problems.property import Polytope, Property
+from ...problems.property import Polytope, Property, UnsafeSet
+from ...relaxations.rational import Rational
 from ..splits import HALF_SPACE, INPUT, PHASE
 from .boxes import box_levels
 from .format import CLOSED
@@ -120,7 +122,7 @@ def sampled(partition: Partition, graph: Graph, prop: Property, count: int = 100
     """Whether random points of each root's input set lie in exactly one leaf, and none of a closed leaf is unsafe;
     `count` points in all, about."""
     report = CheckReport()
-    random = np.random.default_rng(seed)
+    random, rational = np.random.default_rng(seed), Rational(graph)
     goals = [(case.inputs, unsafe) for case in prop.cases if not case.inputs.empty for unsafe in case.unsafe]
     asked = shut = 0
     for root, (inputs, unsafe) in enumerate(goals[: partition.roots]):
@@ -136,13 +138,24 @@ def sampled(partition: Partition, graph: Graph, prop: Property, count: int = 100
         if outside:
             report.faults.append(f"of {len(points)} points under root {root}, {outside} do not lie in exactly one leaf")
         mine = rows[partition.state[leaves] == CLOSED]
-        margins = [unsafe.margin(y, x) for x, y in zip(points[mine], values[-1][mine].numpy(), strict=True)]
-        bad = sum(margin <= 0 for margin in margins)
+        pairs = zip(points[mine], values[-1][mine].numpy(), strict=True)
+        bad = sum(_unsafe(rational, inputs, unsafe, x, y) for x, y in pairs)
         if bad:
             report.faults.append(f"{bad} counterexamples lie in closed leaves under root {root}")
         asked, shut = asked + int((~near).sum()), shut + len(mine)
     report.facts |= {"points, each in one leaf": asked, "of them in closed leaves, none unsafe": shut}
     return report
+
+
+def _unsafe(rational: Rational, inputs: Polytope, unsafe: UnsafeSet, x: np.ndarray, y: np.ndarray) -> bool:
+    """Whether the point, with the output y, is a counterexample: in exact arithmetic where that can be, otherwise where
+    double precision leaves no doubt."""
+    if not unsafe.reached(y, x) or not inputs.holds(rationals(x)):
+        return False
+    surely = rational.decide(inputs, unsafe, (x, x))
+    size = np.abs(unsafe.rows) @ np.abs(y) + np.abs(unsafe.constants)
+    clearly = unsafe.margin(y, x) < -CLOSE * float(size.max(initial=0.0))
+    return surely.point is not None or (not surely.empty and (clearly or not len(unsafe.rows)))
 
 
 def leaves_of(

@@ -31,7 +31,7 @@ from ...problems.errors import BadInput
 if TYPE_CHECKING:
     import pyarrow
 
-FORMAT = 1
+FORMAT = 2  # since 2: strict rows and bounds, exact numbers
 HEADER, FOOTER, LOCK = "header.json", "footer.json", "lock"
 PARTS = "pieces-*.parquet"
 STATES = ("split", "closed", "stuck", "open")
@@ -44,7 +44,7 @@ COLUMNS = {
     "depth": "cuts above it",
     "goal": "the pair of an input polytope and an unsafe set that it works on; see the header",
     "state": "split, closed (proved to hold no counterexample), stuck (neither can be done), open",
-    "by": "closed by: a relaxation's name, float64, linear program, empty; null otherwise",
+    "by": "closed by: a relaxation's name, float64, linear program, exact arithmetic, empty; null otherwise",
     "bound": "lower bound of the goal's best row on the piece; null where none is known",
     "seconds": "since the search began; a resumed run counts on",
     "share": "2^-depth, its share of its root's tree",

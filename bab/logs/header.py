@@ -1,9 +1,9 @@
 """The header of a partition log: what was verified, with what, and the hashes that tie the log to it.
 
 A network is known by the SHA-256 of its file (decompressed), and of the graph that was read from it, for networks that
-come from no file; a property by the SHA-256 of its polytopes and unsafe sets as float64 numbers, however its file is
-written. The configuration is stored whole, with device and precision as they were chosen, so that a run that takes
-the log up does the same.
+come from no file; a property by the SHA-256 of what it says, by exact numbers and strictness, however its file is
+written (`meaning`). The configuration is stored whole, with device and precision as they were chosen, so that a run
+that takes the log up does the same.
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ import numpy as np
 from ...problems.errors import BadInput
 from ..config import Config, load_config
 from .format import FORMAT
+from .meaning import goal_texts, input_in_header, property_hash
 
 if TYPE_CHECKING:
     from ...problems.graph import Graph
-    from ...problems.property import Case, Polytope, Property, UnsafeSet
+    from ...problems.property import Property
     from ..strategy import Strategy
 
 LIMITS = ("timeout", "max_pieces", "memory_gb")  # of a run, not of the partition
@@ -70,20 +71,12 @@ def layers_of(graph: Graph) -> list[dict[str, Any]]:
 
 def goals_of_header(prop: Property) -> dict[str, Any]:
     """The input sets, and the goals in the order in which the search numbers them."""
-    texts = [(c, text) for c, case in enumerate(prop.cases) for text in goal_texts(case, f"input set {c}")]
-    return {
-        "inputs": [_input(case.inputs) for case in prop.cases],
-        "goals": [{"input": c, "text": text} for c, text in texts],
-    }
-
-
-def _input(polytope: Polytope) -> dict[str, Any]:
-    """An input set's box, its half-spaces counted."""
-    return {
-        "lower": polytope.lower.tolist(),
-        "upper": polytope.upper.tolist(),
-        "half_spaces": len(polytope.normals),
-    }
+    goals = [
+        {"input": c, "text": text, "strict": unsafe.strict.tolist()}
+        for c, case in enumerate(prop.cases)
+        for text, unsafe in zip(goal_texts(case, f"input set {c}"), case.unsafe, strict=False)
+    ]
+    return {"inputs": [input_in_header(case.inputs) for case in prop.cases], "goals": goals}
 
 
 def _version() -> str:
@@ -174,11 +167,6 @@ def graph_hash(graph: Graph) -> str:
     return _hash(graph.nodes)
 
 
-def property_hash(prop: Property) -> str:
-    """SHA-256 of a property's polytopes and unsafe sets; its name and how its file is written do not matter."""
-    return _hash((prop.cases, prop.n_in, prop.n_out))
-
-
 def _hash(value: Any) -> str:
     digest = hashlib.sha256()
     _feed(digest, value)
@@ -202,28 +190,3 @@ def _feed(digest: Any, value: Any) -> None:
         digest.update(array.tobytes())
     else:
         digest.update(f"{type(value).__name__}:{value!r};".encode())
-
-
-# ---- the goals in words
-
-
-def goal_texts(case: Case, where: str) -> list[str]:
-    """Each goal of a case in one line: the outputs that must not occur on its input polytope."""
-    if case.inputs.empty:
-        return []
-    if len(case.inputs.normals):
-        where += f" with {len(case.inputs.normals)} half-spaces"
-    rows = [[_row(unsafe, r) for r in range(len(unsafe.rows))] for unsafe in case.unsafe]
-    return [f"{where}: unsafe where {' and '.join(said) or 'anything comes out'}" for said in rows]
-
-
-def _row(unsafe: UnsafeSet, r: int) -> str:
-    terms = [_term(a, f"y{i}") for i, a in enumerate(unsafe.rows[r]) if a]
-    if unsafe.on_input is not None:
-        terms += [_term(a, f"x{i}") for i, a in enumerate(unsafe.on_input[r]) if a]
-    constant = f" {unsafe.constants[r]:+g}" if unsafe.constants[r] else ""
-    return f"{' '.join(terms).removeprefix('+') or '0'}{constant} <= 0"
-
-
-def _term(factor: float, name: str) -> str:
-    return f"{'+' if factor > 0 else '-'}{name}" if abs(factor) == 1 else f"{factor:+g} {name}"

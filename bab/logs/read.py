@@ -142,7 +142,13 @@ def read_ends(folder: Path) -> tuple[dict[str, Any], dict[str, Any] | None]:
     if not (folder / HEADER).is_file():
         raise BadInput(f"{folder} is not a partition log: it has no {HEADER}")
     header = read_json(folder / HEADER, "header")
-    if header.get("format") != FORMAT or "goals" not in header or "layers" not in header:
+    written = header.get("format")
+    if isinstance(written, int) and 0 < written < FORMAT:
+        raise BadInput(
+            f"the log {folder} has format {written}, which did not tell < from <=; this version reads format {FORMAT}: "
+            "start a new log"
+        )
+    if written != FORMAT or "goals" not in header or "layers" not in header:
         raise BadInput(f"{folder} is not a partition log of format {FORMAT}, which is what this version reads")
     footer = read_json(folder / FOOTER, "footer") if (folder / FOOTER).exists() else None
     if footer is not None and not {"rows", "parts", "verdict", "seconds"} <= footer.keys():
