@@ -265,11 +265,12 @@ def test_points_lie_in_one_leaf_and_counterexamples_in_no_closed_one(tmp_path):
         assert report.good and report.facts["points, each in one leaf"] > 450
         state = tree.state.copy()
         state[tree.leaves] = CLOSED
-        worse = prop.cases[0].unsafe[0].constants - 100.0  # every point is unsafe
-        object.__setattr__(prop.cases[0].unsafe[0], "constants", worse)
         from dataclasses import replace
 
-        assert "counterexamples lie in closed leaves" in sampled(replace(tree, state=state), graph, prop, 50).faults[0]
+        case = prop.cases[0]
+        unsafe = replace(case.unsafe[0], constants=case.unsafe[0].constants - 100.0)  # every point is unsafe
+        worse = replace(prop, cases=(replace(case, unsafe=(unsafe,)),))
+        assert "counterexamples lie in closed leaves" in sampled(replace(tree, state=state), graph, worse, 50).faults[0]
 
 
 def test_a_point_on_a_cut_lies_in_both_leaves(tmp_path):

@@ -71,7 +71,10 @@ def test_the_same_set_has_the_same_hash_however_it_is_written(seed):
     cases = []
     for case in prop.cases:
         exact = case.inputs.exact
-        again = [Numbers(n.near.copy(), {i: number(n[i]) if 3 * n[i] % 1 else n[i] for i in n.others}) for n in (exact.lower, exact.upper)]
+        again = [
+            Numbers(n.near.copy(), {i: number(n[i]) if 3 * n[i] % 1 else n[i] for i in n.others})
+            for n in (exact.lower, exact.upper)
+        ]
         rows = tuple(scaled(row, F(random.randint(1, 9), 7)) for row in reversed(exact.rows))
         sets = []
         for unsafe in case.unsafe:

@@ -195,7 +195,7 @@ class _Oracle:
 
 
 def _property(oracle: _Oracle) -> Exact:
-    """One row of each unsafe set positive."""
+    """One row of each unsafe set positive, or zero where it is strict."""
     if not oracle.measured.unsafe:
         raise BadInput(
             "exactness=threshold needs a threshold, or a property whose unsafe sets say what is to be proved"
@@ -211,8 +211,19 @@ def _property(oracle: _Oracle) -> Exact:
         values.append(_said(f"least margin of unsafe set {k}", found))
         groups.append(tuple(range(at, at + len(unsafe.rows))))
         at += len(unsafe.rows)
-    aims = np.full(at, ABOVE)
-    return Exact(Goal(m.rows, m.constants, aims, np.zeros(at), tuple(groups), m.on_input), tuple(values), m.names)
+    aims = np.where(np.concatenate([unsafe.strict for unsafe in m.unsafe]), 0.0, ABOVE)
+    constants = m.constants - _lost(oracle, m.unsafe)
+    return Exact(Goal(m.rows, constants, aims, np.zeros(at), tuple(groups), m.on_input), tuple(values), m.names)
+
+
+def _lost(oracle: _Oracle, unsafe: Sequence[UnsafeSet]) -> Array:  # (R,)
+    """How far the float64 rows can be off the exact ones on the input set; rounded up, the subtraction counted."""
+    found = []
+    for one in unsafe:
+        reach = [torch.maximum(*(side.abs() for side in oracle.boxes[i])).numpy() for i in (0, oracle.graph.output)]
+        off = np.zeros(len(one.rows)) if one.lost is None else one.lost.most(*reach)
+        found.append(np.where(off > 0, off + np.spacing(np.abs(one.constants) + off), 0.0))
+    return np.concatenate(found)
 
 
 def _above(oracle: _Oracle, threshold: float) -> Exact:
