@@ -12,14 +12,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import random_graph
 
+from partita.bab import programs
+from partita.bab.comparing.exact_goal import goal_for, rows_of
 from partita.bab.config import load_config
 from partita.bab.goals import goals_of
 from partita.bab.strategy import choose
 from partita.bab.verify import build
+from partita.problems.errors import BadInput
 from partita.problems.exact import Row
 from partita.problems.property import Case, Polytope, Property, UnsafeSet
 from partita.relaxations.alpha import Alpha
 from partita.relaxations.base import Rebounding
+from partita.relaxations.exact import minimum
 from partita.relaxations.types import Rows
 
 ZERO, BELOW = 0.0, -5e-324
@@ -192,3 +196,40 @@ def test_a_bound_that_a_piece_brings_along_closes_nothing():
         roots = tree.roots()
         roots["bound"] = torch.zeros_like(roots["bound"])
         assert tree.bound(roots).closed.tolist() == [False]
+
+
+def test_a_measured_trees_target_is_zero_for_strict_rows_and_above_it_for_others():
+    """The minimum of the first output is attained: the strict row has it as its target, the other is violated there."""
+    graph = random_graph(3, "mlp", 2, 3, 1, 2)
+    inputs = Polytope(-np.ones(2), np.ones(2))
+    least = minimum(graph, inputs, np.array([1.0, 0.0])).upper
+    row = lambda strict: Row({0: Fraction(1)}, Fraction(-least), strict)  # noqa: E731
+    strict = rows_of(graph, [unsafe_of([row(True)], 2)])
+    goal = goal_for(graph, inputs, strict, "threshold", None, 0.0).goal
+    assert goal.targets.tolist() == [0.0] and goal.closed(np.array([0.0])) and not goal.closed(np.array([BELOW]))
+    far = rows_of(graph, [unsafe_of([Row({0: Fraction(1)}, Fraction(1 - least), False)], 2)])
+    goal = goal_for(graph, inputs, far, "threshold", None, 0.0).goal
+    assert not goal.closed(np.array([0.0])) and goal.closed(np.array([5e-324]))
+    with pytest.raises(BadInput, match="violated"):
+        goal_for(graph, inputs, rows_of(graph, [unsafe_of([row(False)], 2)]), "threshold", None, 0.0)
+    third = rows_of(graph, [unsafe_of([Row({0: Fraction(1, 3)}, Fraction(1, 3) + 9, False)], 2)])
+    charged = goal_for(graph, inputs, third, "threshold", None, 0.0).goal
+    assert Fraction(charged.constants[0]) < Fraction(1, 3) + 9
+
+
+@pytest.mark.parametrize("strict", [True, False])
+@torch.no_grad()
+def test_programs_close_strict_rows_at_zero_row_by_row(strict, monkeypatch):
+    graph, rows = (
+        random_graph(1, "mlp", 2, 4, 1, 2),
+        [Row({0: Fraction(1)}, Fraction(-1000), s) for s in (strict, False)],
+    )
+    prop = Property((Case(Polytope(-np.ones(2), np.ones(2)), (unsafe_of(rows, 2),)),), 2, 2)
+    config = load_config(None, {"precision": "float64", "relaxation": "triangle", "attack": "off"})
+    tree = build(graph, graph, prop, config, choose(graph, config))
+    assert isinstance(tree, programs.Programs)
+    for values, closed in (([0.0, -1.0], strict), ([-1.0, 0.0], False), ([-1.0, 1e-300], True), ([BELOW, -1.0], False)):
+        monkeypatch.setattr(programs, "least", lambda *a, values=values: np.array(values))
+        bounded = tree.bound(tree.roots())
+        assert bounded.closed.tolist() == [closed]
+        assert [name for name, _ in bounded.ends()] == (["triangle"] if closed else [])

@@ -3,7 +3,8 @@
     min          the exact minimum over X of every row
     max          the exact maximum
     both         both
-    threshold    every row at least the threshold; without one, of a property one row of each unsafe set positive
+    threshold    every row at least the threshold; without one, of a property one row of each unsafe set positive,
+                 or not negative where it is strict
 
 Rows are the named outputs, all of them where none is named: a property gives the input set alone. Only `rows` speaks of
 the property's own rows, which are margins, with signs and sides of their own. Every row has its formula in words.
