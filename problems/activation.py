@@ -98,9 +98,10 @@ class LeakyReLU(AbstractActivation):
     def interval(self, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
         if self.slope == 0:
             return torch.relu(lower), torch.relu(upper)
-        eps = torch.finfo(lower.dtype).eps
-        low = torch.where(lower >= 0, lower, lower * (self.slope * (1 + 4 * eps)))
-        high = torch.where(upper >= 0, upper, upper * (self.slope * (1 - 4 * eps)))
+        eps, tiny = torch.finfo(lower.dtype).eps, torch.finfo(lower.dtype).tiny
+        # A product below the normal numbers may be anything from 0 to the smallest of them.
+        low = torch.where(lower >= 0, lower, lower * (self.slope * (1 + 4 * eps)) - tiny)
+        high = torch.where(upper >= 0, upper, (upper * (self.slope * (1 - 4 * eps)) + tiny).clamp(max=0))
         return low, high
 
     def default_choice(self, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:

@@ -76,14 +76,18 @@ class AbstractLinear(ABC):
         return replace(self, **moved)  # type: ignore[type-var]
 
     def _moved_scale(self, dtype: torch.dtype, device: torch.device | str) -> Tensor | None:
-        """`scale` for weights stored in `dtype`: what a coarser dtype rounds away dwarfs what `scale` stood for."""
+        """`scale` for weights stored in `dtype`: what a coarser dtype rounds away dwarfs what `scale` stood for, and
+        weights below its normal numbers lose more than a unit roundoff of themselves."""
         scale = getattr(self, "scale", None)
-        if scale is None:
-            return None
         stored = next(v for v in vars(self).values() if isinstance(v, Tensor))  # weights stand before their scale
-        ratio = torch.finfo(stored.dtype).eps / torch.finfo(dtype).eps
+        finfo, size = torch.finfo(dtype), stored.abs()
+        ratio = torch.finfo(stored.dtype).eps / finfo.eps
+        lost = (size < finfo.tiny) & (size > 0) if ratio < 1 else None
+        if scale is None and (lost is None or not bool(lost.any())):
+            return None
         if ratio < 1:  # |stored - exact| <= u' |stored| + t u scale <= t u' (|stored| + (u / u') scale)
-            scale = stored.abs() * (1 + 2 * torch.finfo(dtype).eps) + scale * (2 * ratio)
+            before = 0.0 if scale is None else scale * (2 * ratio)
+            scale = size * (1 + 2 * finfo.eps) + before + torch.where(lost, 4 * finfo.tiny / finfo.eps, 0.0)
         return scale.to(device, dtype)
 
 

@@ -151,10 +151,17 @@ class Graph:
             replace(
                 node,
                 operators=tuple(op.to(dtype, device) for op in node.operators),
-                bias=node.bias.to(device, dtype),
+                bias=_stored(node.bias, dtype).to(device),
             )
             if isinstance(node, Affine)
             else node
             for node in self.nodes
         )
         return replace(self, nodes=nodes)
+
+
+def _stored(bias: Tensor, dtype: torch.dtype) -> Tensor:
+    """The bias in `dtype`; what lies below its normal numbers becomes the smallest of them, and so keeps its sign."""
+    tiny = torch.finfo(dtype).tiny
+    small = (bias != 0) & (bias.abs() < tiny)
+    return torch.where(small, torch.copysign(bias.new_tensor(tiny), bias), bias).to(dtype)

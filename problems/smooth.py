@@ -62,7 +62,10 @@ class AbstractSShaped(AbstractActivation):
     def interval(self, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
         error = ERROR * torch.finfo(lower.dtype).eps
         least, most = self.offset - self.amplitude, self.offset + self.amplitude
-        return (self.value(lower) - error).clamp(min=least), (self.value(upper) + error).clamp(max=most)
+        low, high = (self.value(lower) - error).clamp(min=least), (self.value(upper) + error).clamp(max=most)
+        if self.offset == 0:  # odd: the sign is exact
+            low, high = torch.where(lower >= 0, low.clamp(min=0), low), torch.where(upper <= 0, high.clamp(max=0), high)
+        return low, high
 
     def split_point(self, lower: Tensor, upper: Tensor) -> Tensor:
         """The point that halves the image of [lower, upper]; the midpoint where the function saturates."""

@@ -21,7 +21,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..kernels.dot import absolute_dot, depth
 from ..kernels.polytope import box_minimum, clip_box
+from ..kernels.rounding import gamma
 from ..problems.activation import LeakyReLU
 from ..problems.graph import Activation, Affine, Graph, Product
 from .base import AbstractRelaxation
@@ -136,7 +138,9 @@ def pre_activations(
 def rows_below(
     rounding: Rounding, scales: Scales, bounds: list[tuple[Tensor, Tensor]], rows: Rows
 ) -> tuple[Tensor, Tensor]:  # (B, S), (B, S)
-    """The rows' least values over the boxes of the output's inputs, and what to take off for rounding."""
+    """The rows' least values over the boxes of the output's inputs, and what to take off for rounding.
+
+    A row all of whose terms are >= 0 comes out as exactly that: see `signs`."""
     output = rounding.graph.output
     node = rounding.graph.nodes[output]
     forms = [(output, rows.coefficients)]
@@ -149,9 +153,52 @@ def rows_below(
         forms = [(j, op.adjoint(rows.coefficients)) for j, op in zip(node.inputs, node.operators, strict=True)]
     if rows.on_input is not None:
         forms.append((0, rows.on_input))
-    total = constant
+    total, reach = constant, 2 * slack + 64 * torch.finfo(constant.dtype).tiny
     for source, form in forms:
-        least = box_minimum(form, *bounds[source])
+        low, high = bounds[source]
+        least = box_minimum(form, low, high)
         total = total + least
         size = size + least.abs() + total.abs()
-    return total, 1.02 * slack + scales.step * size
+        error = 8 * gamma(2 * depth(form.shape[-1]) + 4, form.dtype)
+        reach = reach + error * absolute_dot(form, torch.maximum(low.abs(), high.abs()))
+    slack = 1.02 * slack + scales.step * size
+    doubtful = ((total - slack < 0) & (total - slack + reach + 2 * scales.step * size >= 0)).nonzero()
+    if len(doubtful):
+        piece, row = doubtful.unbind(1)
+        kept = doubtful[_nowhere_negative(rounding, bounds, rows, piece, row)].unbind(1)
+        total, slack = total.index_put(kept, total.new_zeros(())), slack.index_put(kept, slack.new_zeros(()))
+    return total, slack
+
+
+def _nowhere_negative(
+    rounding: Rounding, bounds: list[tuple[Tensor, Tensor]], rows: Rows, piece: Tensor, row: Tensor
+) -> Tensor:  # (K,), (K,) -> (K,) bool
+    """Which of the rows have no term that may be negative. Exact: a coefficient whose sign rounding may have changed
+    has both signs."""
+    output = rounding.graph.output
+    node = rounding.graph.nodes[output]
+    chosen = rows.coefficients[piece, row]  # (K, n_out)
+    negative = rows.constants[piece, row] < 0
+    forms = [(output, chosen, torch.zeros_like(chosen))]
+    if isinstance(node, Affine):
+        negative |= (((chosen > 0) & (node.bias < 0)) | ((chosen < 0) & (node.bias > 0))).any(-1)
+        forms, finfo = [], torch.finfo(chosen.dtype)
+        alone = ((chosen != 0).sum(-1) == 1)[:, None]
+        for source, operator, signs in zip(node.inputs, node.operators, rounding.signs(output), strict=True):
+            form, magnitude = operator.adjoint(chosen), operator.magnitude()
+            error = 2 * gamma(magnitude.terms + 3, chosen.dtype) * magnitude.adjoint(chosen.abs())
+            error = error + 4 * magnitude.terms * finfo.tiny
+            if signs is not None:  # one coefficient: the weights' own signs; no weight: 0
+                some = signs.some.adjoint(chosen.abs().sign())
+                form = torch.where(alone, signs.sign.adjoint(chosen.sign()), form)
+                error = torch.where(alone, some - form.abs(), torch.where(some == 0, 0.0, error))
+            forms.append((source, form, error))
+    if rows.on_input is not None:
+        on_input = rows.on_input[piece, row]
+        forms.append((0, on_input, torch.zeros_like(on_input)))
+    for source, form, error in forms:
+        low, high = (side.expand(len(rows.constants), -1)[piece] for side in bounds[source])
+        unknown = (form.abs() <= error) & (error > 0)
+        negative |= (((form > 0) | unknown) & ~(low >= 0)).any(-1)
+        negative |= (((form < 0) | unknown) & ~(high <= 0)).any(-1)
+    return ~negative

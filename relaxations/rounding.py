@@ -29,8 +29,9 @@ from torch import Tensor
 from ..kernels.dot import absolute_dot, depth
 from ..kernels.rounding import gamma, unit_roundoff
 from ..problems.activation import LeakyReLU
-from ..problems.affine import AbstractLinear
+from ..problems.affine import AbstractLinear, Dense
 from ..problems.graph import Activation, Affine, Graph, Product
+from .signs import Signs, counts, signs_of
 
 INFLATE = 1.02
 
@@ -68,6 +69,9 @@ class Rounding:
         for node in graph.nodes:
             for source in node.inputs:
                 consumers[source] += 1
+        self._signs: dict[int, tuple[Signs | None, ...]] = {}
+        self._weights: dict[int, tuple[Tensor, Tensor] | None] = {}
+        self._flushed: dict[int, tuple[Tensor, Tensor]] = {}
         self._carried: dict[int, int] = {}  # affine node -> the ReLU above it, its only consumer
         for position, node in enumerate(graph.nodes):
             match node:
@@ -81,6 +85,42 @@ class Rounding:
                 case Activation():
                     if isinstance(node.function, LeakyReLU) and consumers[node.inputs[0]] == 1:
                         self._carried[node.inputs[0]] = position
+
+    def signs(self, position: int) -> tuple[Signs | None, ...]:
+        """The signs of an affine node's operators, made when first asked for."""
+        if position not in self._signs:
+            self._signs[position] = tuple(signs_of(operator) for operator in self.graph.nodes[position].operators)
+        return self._signs[position]
+
+    def plain(self, position: int) -> bool:
+        """Whether an affine node's operators are matrices with known signs."""
+        signs = self.signs(position)
+        return all(s is not None and isinstance(s.sign, Dense) and s.sign.repeat == 1 for s in signs)
+
+    def signed_weights(self, position: int) -> tuple[Tensor, Tensor] | None:  # (n,), (n,)
+        """How many negative and positive weights each row of an affine node has; None where that is unknown."""
+        if position not in self._weights:
+            found = None
+            if None not in self.signs(position):
+                one = lambda a: torch.ones(1, a.n_in, dtype=self.dtype, device=self._bias[position].device)  # noqa: E731
+                parts = [counts(signs, -one(signs.some), -one(signs.some)) for signs in self.signs(position)]
+                found = tuple(
+                    sum(part)[0] / 2 for part in zip(*((above, below) for below, above in parts), strict=True)
+                )
+            self._weights[position] = found
+        return self._weights[position]
+
+    def flushed(self, position: int) -> tuple[Tensor, Tensor]:  # (n,), (n,)
+        """What an interval of an affine node is widened by whatever its inputs: for its bias, and for numbers below the
+        normal ones that count as 0 somewhere; and how far an end can be off where everything else is 0."""
+        if position not in self._flushed:
+            finfo, operators = torch.finfo(self.dtype), self.absolute[position]
+            size = self._bias[position]
+            products = 4 * sum(operator.terms + 4 for operator in operators)
+            inputs = sum((operator.apply(size.new_ones(operator.n_in)) for operator in operators), start=0 * size)
+            lost = finfo.tiny * (products + 4 * inputs)
+            self._flushed[position] = 2 * finfo.eps * (1 + len(operators)) * size + lost, 4 * lost
+        return self._flushed[position]
 
     def start(self, largest_input: Tensor) -> Scales:  # (D,) or (B, D)
         """The vectors of the input node alone."""

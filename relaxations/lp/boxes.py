@@ -2,7 +2,8 @@
 
 y = A x + b over the box c +- r lies in A c + b +- |A| r. Soundness: outward rounded. An inner product of k terms in
 any order is off by at most k u / (1 - k u) times the sum of absolute values (Higham 2002, section 3.1), and `magnitude`
-bounds the entries' own error where matrices were folded; twice the sum of both widens each interval.
+bounds the entries' own error where matrices were folded; twice the sum of both widens each interval. An end that is 0
+because no term is of the other sign is exactly that.
 
 This is the slow and independent truth; `relaxations.interval` is the batched one.
 """
@@ -16,6 +17,8 @@ from torch import Tensor
 from ...problems.errors import BadInput
 from ...problems.graph import Activation, Affine, Graph, Product
 from ...problems.property import Polytope
+from ..interval import product_interval
+from ..signs import counts, signs_of
 
 UNIT = torch.finfo(torch.float64).eps / 2
 Box = tuple[Tensor, Tensor]  # (n,), (n,)
@@ -34,7 +37,7 @@ def node_boxes(graph: Graph, polytope: Polytope) -> list[Box]:
             case Activation():
                 boxes.append(node.function.interval(*arguments[0]))
             case Product():
-                boxes.append(_product_box(*arguments))
+                boxes.append(product_interval(*arguments))
     return boxes
 
 
@@ -50,10 +53,21 @@ def affine_box(node: Affine, arguments: list[Box]) -> Box:
         scale = scale + operator.magnitude().apply(c.abs() + r)
         terms += 2 * operator.terms
     radius = radius + 2 * terms * UNIT * scale + torch.finfo(torch.float64).tiny
-    return centre - radius, centre + radius
+    low, high = centre - radius, centre + radius
+    if bool(((low < 0) & (high > 0) & (torch.minimum(-low, high) <= 8 * terms * UNIT * scale + 1e-300)).any()):
+        negative, positive = _terms(node, arguments)
+        low = torch.where(negative, low, low.clamp(min=0))
+        high = torch.where(positive, high, high.clamp(max=0))
+    return low, high
 
 
-def _product_box(a: Box, b: Box) -> Box:
-    corners = torch.stack([x * y for x in a for y in b])
-    error = 2 * UNIT * corners.abs().amax(0) + torch.finfo(torch.float64).tiny
-    return corners.amin(0) - error, corners.amax(0) + error
+def _terms(node: Affine, arguments: list[Box]) -> tuple[Tensor, Tensor]:  # (n,) bool each
+    """Where a term of the node may be negative, and where one may be positive: see `relaxations.signs`."""
+    negative, positive = node.bias < 0, node.bias > 0
+    for operator, (lower, upper) in zip(node.operators, arguments, strict=True):
+        signs = signs_of(operator)
+        if signs is None:
+            return torch.ones_like(negative), torch.ones_like(positive)
+        below, above = counts(signs, lower, upper)
+        negative, positive = negative | (below > 0), positive | (above > 0)
+    return negative, positive
