@@ -21,11 +21,11 @@ from ..relaxations.strengthen import Strengthened, lean, strengthened
 from ..relaxations.types import Multipliers, Pieces
 from .bases import MOST, RATE, STEPS, objectives, until
 from .goals import Goals
-from .phases import Phases
+from .tree import AbstractTree
 
 SPEAKERS = 16  # neurons of a layer that ask for rows
 
-Make = Callable[[Alpha, Pieces, Multipliers | None], Phases]
+Make = Callable[[Alpha, Pieces, Multipliers | None], AbstractTree]
 
 
 def rooted(
@@ -36,7 +36,7 @@ def rooted(
     deadline: float | None,
     words: Sequence[str],
     refuted: Callable[[torch.Tensor], bool] = lambda points: False,
-) -> Phases:
+) -> AbstractTree:
     """The tree over the best root that can be had; `words`: the relaxations that multi-neuron rows may come from.
 
     `refuted` is asked before the dearest stage, with the points (G, D) where bounds are reached: where a counterexample

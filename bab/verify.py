@@ -36,6 +36,7 @@ from .rowless import answered
 from .schedule import Schedule
 from .strategy import Strategy, candidates, choose, memory
 from .tree import AbstractTree
+from .twinned import Twinned, rows_of_goals
 from .witness import Judge, Witness, remarks
 
 if TYPE_CHECKING:
@@ -211,6 +212,11 @@ def build(
     goals = goals_of(prop, strategy.dtype, strategy.device, *sizes)
     precise_goals = goals_of(prop, torch.float64, "cpu", *sizes)
 
+    twins = rows_of_goals(graph, working, prop, goals)
+
+    def looked(tree: AbstractTree) -> AbstractTree:
+        return tree if twins is None else Twinned(tree, twins, graph)
+
     def programmed(tree: AbstractTree) -> AbstractTree:
         if not strategy.programs:
             return tree
@@ -237,20 +243,21 @@ def build(
             strategy.splits,
             strategy.rule,
         )
-        return programmed(tree)
+        return programmed(looked(tree))
     steps = config.bounding.steps if strategy.relaxation == "alpha-crown" else 0
     rate = config.bounding.learning_rate
     alpha = Alpha(linear, steps, rate, joint_rate=rate / 2)
 
-    def make(alpha: Alpha, root: Pieces, start: Multipliers | None) -> Phases:
+    untreated = [] if config.relaxation == "auto" else [t for word in strategy.rows for t in said(graph, word)]
+
+    def make(alpha: Alpha, root: Pieces, start: Multipliers | None) -> AbstractTree:
         confirming, room = Alpha(precise, 0), memory(config, strategy.device) / 8
         tried = candidates(config)
-        return Phases(graph, prop, goals, precise_goals, alpha, confirming, root, tried, start, strategy.rows, room)
+        tree = Phases(graph, prop, goals, precise_goals, alpha, confirming, root, tried, start, strategy.rows, room)
+        tree.untreated = untreated
+        return looked(tree)
 
-    untreated = [] if config.relaxation == "auto" else [t for word in strategy.rows for t in said(graph, word)]
-    tree = rooted(make, alpha, pieces, goals, deadline, strategy.rows, refuted)
-    tree.untreated = untreated
-    return programmed(tree)
+    return programmed(rooted(make, alpha, pieces, goals, deadline, strategy.rows, refuted))
 
 
 def said(graph: Graph, word: str) -> list[str]:
