@@ -1,8 +1,8 @@
 """Any tree with one look more at each piece that its own bounds leave open: signs, and differences of twins.
 
-Networks that hold two copies of the same weights, and rows that are strict, which close at zero where outward rounding
-never arrives (`relaxations.twin_rows`). The look costs about as much as intervals do; where few of `TRIED` pieces close by it,
-those below the root are no longer looked at.
+For networks that hold two copies of the same weights, and for rows that are strict, which close at zero where outward
+rounding never arrives (`relaxations.twin_rows`). A look costs about as much as intervals do; where few of `TRIED`
+pieces close by it, those below the root are no longer looked at.
 
 Soundness: outward rounded.
 """

@@ -199,8 +199,8 @@ def product_interval(one: tuple[Tensor, Tensor], two: tuple[Tensor, Tensor]) -> 
     (a, b), (c, d) = one, two
     finfo = torch.finfo(a.dtype)
     corners = torch.stack([torch.where((x == 0) | (y == 0), 0.0, x * y) for x in (a, b) for y in (c, d)])
-    pad = 4 * finfo.eps * corners.abs().amax(0) + finfo.tiny
-    low, high = corners.amin(0) - pad, corners.amax(0) + pad
+    pad = 4 * finfo.eps * corners.abs()
+    low, high = (corners - pad).amin(0) - finfo.tiny, (corners + pad).amax(0) + finfo.tiny
     alike = ((a >= 0) & (c >= 0)) | ((b <= 0) & (d <= 0))
     opposite = ((a >= 0) & (d <= 0)) | ((b <= 0) & (c >= 0))
     zero = low.new_zeros(())

@@ -78,7 +78,7 @@ class Rounding:
                 case Affine():
                     self.absolute[position] = tuple(op.absolute() for op in node.operators)
                     self.magnitude[position] = tuple(
-                        op.magnitude() if _folded(op) else absolute
+                        op.magnitude() if folded(op) else absolute
                         for op, absolute in zip(node.operators, self.absolute[position], strict=True)
                     )
                     self._bias[position] = node.bias.abs()
@@ -174,12 +174,12 @@ class Rounding:
         return scales
 
 
-def _folded(operator: AbstractLinear) -> bool:
+def folded(operator: AbstractLinear) -> bool:
     """Whether products of weights were folded into the operator, so that its `magnitude` is not its absolute value."""
     if getattr(operator, "scale", None) is not None:
         return True
     parts = [getattr(operator, "inner", None), *getattr(operator, "parts", ())]
-    return any(_folded(part) for part in parts if part is not None)
+    return any(folded(part) for part in parts if part is not None)
 
 
 def weigh(coefficient: Tensor, vector: Tensor) -> Tensor:  # (B, R, n), (n,) or (B, n) -> (B, R)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
@@ -21,12 +22,12 @@ from torch import Tensor
 
 from ..kernels.polytope import clip_box
 from ..problems.exact import Row
-from ..problems.graph import Affine, Graph
+from ..problems.graph import Affine, Graph, Node
 from ..problems.property import Polytope
 from .differences import Differences, Interval, Sum, _own, _times, lowered
 from .interval import interval_bounds
 from .rounding import Rounding
-from .twins import Entry, Twins
+from .twins import Entry, Pair, Twins
 from .types import Pieces
 
 FEW = 64  # rows that are looked at closely before it is known whether it pays
@@ -34,20 +35,32 @@ TERMS = 1 << 20  # coefficients that are made exactly
 ELEMENTS = 1 << 24  # of the table of coefficients
 
 Form = dict[Entry, Fraction]
+Pairs = list[tuple[Pair, Fraction]]
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A row as a sum: coefficients of single entries, and what they may be off by; of differences; a constant."""
+
+    single: Form
+    loose: Form
+    pairs: Pairs
+    constant: Fraction
 
 
 class TwinRows:
     """Lower bounds of the rows of a property's goals, on pieces of its input set."""
 
-    def __init__(self, working: Graph, forms: list[list[tuple[Form, Form, Fraction] | None]], twins: Twins) -> None:
-        """`forms`: of each goal its rows' coefficients, what they may be off by, and the constant; None: unbounded."""
+    def __init__(self, working: Graph, forms: list[list[Parts | None]], twins: Twins) -> None:
+        """`forms`: of each goal its rows; None: unbounded."""
         like = working.nodes[-1].bias
         self.graph, self.rounding = working, Rounding(working)
         dtype, device = like.dtype, like.device
-        paired = [[None if row is None else _paired(row[0], twins) for row in goal] for goal in forms]
         self.differences = Differences(working, twins)
         self.pairs = sum(len(group.first) for group in self.differences.groups.values())
-        nodes = sorted({entry[0] for goal in forms for row in goal if row for part in row[:2] for entry in part})
+        nodes = sorted(
+            {entry[0] for goal in forms for row in goal if row for part in (row.single, row.loose) for entry in part}
+        )
         sizes = [working.nodes[node].size for node in nodes]
         keys = list(self.differences.groups)
         sizes += [len(self.differences.groups[key].first) for key in keys]
@@ -62,15 +75,14 @@ class TwinRows:
             for s, row in enumerate(goal):
                 if row is None:
                     continue
-                single, together = paired[g][s]
-                for (node, index), value in single.items():
+                for (node, index), value in row.single.items():
                     table[g, s, place[node] + index] = _nearest(value)
-                for pair, value in together:
+                for pair, value in row.pairs:
                     key, k = self.differences.place[pair]
                     table[g, s, of_group[key] + k] += _nearest(value)
-                for (node, index), value in row[1].items():
+                for (node, index), value in row.loose.items():
                     loose[g, s, place[node] + index] = _nearest(value)
-                constant[g, s] = _down(row[2])
+                constant[g, s] = _down(row.constant)
         self.weights = Sum.of(table, dtype, device)
         tiny = torch.finfo(dtype).tiny
         self.loose = (1.01 * loose + 4 * tiny * (loose > 0)).to(device, dtype) if bool(loose.any()) else None
@@ -121,12 +133,13 @@ def twin_rows(
     if not twins.possible():
         return None
     budget, forms = TERMS, []
+    size = sum(graph.nodes[i].size for i in graph.nodes[-1].inputs)
     for g, goal in enumerate(rows):
         made = []
         for s, row in enumerate(goal):
             wanted = (row.strict or (g, s) in promising) and budget > 0
-            made.append(_form(twins, row) if wanted else None)
-            budget -= len(made[-1][0]) if made[-1] is not None else 0
+            made.append(_parts(twins, row) if wanted else None)
+            budget -= len(row.terms) * size if wanted else 0
         forms.append(made + made[:1] * (width - len(made)) or [None] * width)
     found = TwinRows(working, forms, twins)
     return found if strict or found.pairs else None
@@ -148,38 +161,59 @@ def _promising(graph: Graph, rows: Sequence[Sequence[Row]]) -> set[tuple[int, in
     if len(places) <= FEW:
         for k, form in enumerate(forms.numpy()):
             close[k] |= len(np.intersect1d(form[form > 0], -form[form < 0])) > 0
+        for k, (g, s) in enumerate(places):
+            close[k] |= _alike(node, rows[g][s])
     return {places[k] for k in close.nonzero()[:, 0].tolist()}
 
 
-def _form(twins: Twins, row: Row) -> tuple[Form, Form, Fraction] | None:
-    """A row's coefficients on the entries that feed the last node, what they may be off by, and the constant; exact."""
-    form: dict[Entry, Fraction] = defaultdict(Fraction)
-    loose: dict[Entry, Fraction] = defaultdict(Fraction)
-    constant, output = row.constant, twins.graph.output
+def _alike(node: Node, row: Row) -> bool:
+    """Whether outputs with opposite coefficients have equal biases, and equal weights as far as the least and the
+    greatest of them tell."""
+    if not isinstance(node, Affine) or len(row.terms) < 3:  # two outputs: their neurons tell
+        return False
+    bias, ends = node.bias.tolist(), {}
+    for i, a in row.terms.items():
+        for j, b in row.terms.items():
+            if not a or a != -b or bias[i] != bias[j]:
+                continue
+            for k in {i, j} - ends.keys():
+                parts = torch.cat([operator.rows(torch.tensor([k]))[0] for operator in node.operators])
+                ends[k] = parts.amin().item(), parts.amax().item()
+            if ends[i] == ends[j]:
+                return True
+    return False
+
+
+def _parts(twins: Twins, row: Row) -> Parts | None:
+    """A row in single entries and differences; exact. None where float64 cannot hold its coefficients."""
+    output = twins.graph.output
     node = twins.graph.nodes[output]
-    for k, coefficient in row.terms.items():
-        if not coefficient:
-            continue
-        if not isinstance(node, Affine):
-            form[output, k] += coefficient
-            continue
-        constant += coefficient * Fraction(node.bias[k].item())
-        for source, weights, errors in twins.rows(output):
-            for j in np.flatnonzero(weights[k]).tolist():
-                form[source, j] += coefficient * Fraction(float(weights[k, j]))
-            for j in np.flatnonzero(errors[k]).tolist():
-                loose[source, j] += abs(coefficient) * Fraction(float(errors[k, j]))
+    outputs, pairs = _paired({(output, k): value for k, value in row.terms.items() if value}, twins)
+    if not isinstance(node, Affine):
+        form, loose, constant = outputs, {}, row.constant
+    else:
+        form, loose, constant = defaultdict(Fraction), defaultdict(Fraction), row.constant
+        for (_, k), coefficient in outputs.items():
+            constant += coefficient * Fraction(node.bias[k].item())
+            for source, weights, errors in twins.rows(output):
+                for j in np.flatnonzero(weights[k]).tolist():
+                    form[source, j] += coefficient * Fraction(float(weights[k, j]))
+                for j in np.flatnonzero(errors[k]).tolist():
+                    loose[source, j] += abs(coefficient) * Fraction(float(errors[k, j]))
+        form, more = _paired({entry: value for entry, value in form.items() if value}, twins)
+        pairs = pairs + more
+    form = defaultdict(Fraction, form)
     for j, coefficient in row.on_input.items():
         form[0, j] += coefficient
     try:
-        for value in [*form.values(), *loose.values(), constant]:
+        for value in [*form.values(), *loose.values(), *(value for _, value in pairs), constant]:
             float(value)
     except OverflowError:
         return None
-    return dict(form), dict(loose), constant
+    return Parts(dict(form), dict(loose), pairs, constant)
 
 
-def _paired(form: Form, twins: Twins) -> tuple[Form, list]:
+def _paired(form: Form, twins: Twins) -> tuple[Form, Pairs]:
     """The coefficients without those of twins, and the pairs of twins with theirs."""
     ones = [(entry, value) for entry, value in form.items() if value > 0]
     others = [(entry, -value) for entry, value in form.items() if value < 0]

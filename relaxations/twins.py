@@ -30,6 +30,7 @@ from torch import Tensor
 from ..kernels.rounding import unit_roundoff
 from ..problems.graph import Activation, Affine, Graph, Input
 from ..problems.matrix import matrix
+from .rounding import folded
 
 ENTRIES = 1 << 25  # of all matrices together; nobody writes larger ones out
 PAIRS = 1 << 13  # pairs of one network
@@ -157,8 +158,8 @@ class Twins:
                 weight = matrix(operator)
                 exact = weight.to(torch.float32).double() == weight
                 error = torch.where(exact, 0.0, 2 * unit_roundoff(torch.float64) * weight.abs())
-                scale = matrix(operator.magnitude())
-                if not torch.equal(scale, weight.abs()):
+                if folded(operator):
+                    scale = matrix(operator.magnitude())
                     error = torch.maximum(error, 1.01 * operator.terms * unit_roundoff(torch.float64) * scale)
                 parts.append((source, weight.numpy(), error.numpy()))
             self._rows[node] = parts
