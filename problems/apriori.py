@@ -96,6 +96,11 @@ def given(value: Tensor) -> Judged:
     return Judged(value, torch.zeros_like(value), value.abs())
 
 
+def rounded(x: Judged, precision: Precision) -> Judged:
+    """The value where the other side has rounded it once more."""
+    return x._replace(error=x.error + precision.roundoff * (x.value.abs() + x.error) + precision.smallest)
+
+
 def inner_terms(a: AbstractLinear) -> int:
     """Terms of the longest inner product in `apply`."""
     match a:

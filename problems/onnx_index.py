@@ -141,23 +141,26 @@ def pad(call: Call) -> Argument:
 
 
 def _resize(call: Call, x: NDArray) -> NDArray:
-    """Nearest-neighbour Resize (opset 10 and later) and Upsample: along each axis, an index map."""
+    """Nearest-neighbour Resize (opset 10 and later) and Upsample: along each axis, an index map.
+
+    As onnxruntime has it, where no axis changes its size nothing is resized, whatever the scales say.
+    """
     if call.attribute("mode", "nearest") != "nearest":
         raise call.refuse(f"has mode '{call.attribute('mode')}'; only nearest is supported")
     old = call.kind == "Upsample" or call.opset < 11
     axes = call.integers("axes", default=list(range(x.ndim)))
     scales, sizes = _resize_target(call, old)
-    result = x
-    for i, axis in enumerate(axes):
-        before = x.shape[axis]
-        if sizes is None:
-            scale = np.float32(scales[i])
-            after = int(np.floor(np.float32(before) * scale))
-        else:
-            after = sizes[i]
-            scale = np.float32(after) / np.float32(before)
-        result = np.take(result, _nearest(call, old, before, after, scale), axis=axis)
-    return result
+    before = [x.shape[axis] for axis in axes]
+    if sizes is None:
+        factors = np.asarray(scales, np.float32)
+        after = [int(np.floor(np.float32(n) * s)) for n, s in zip(before, factors, strict=True)]
+    else:
+        after, factors = sizes, np.asarray(sizes, np.float32) / np.asarray(before, np.float32)
+    if list(after) == before:
+        return x
+    for axis, n, m, scale in zip(axes, before, after, factors, strict=True):
+        x = np.take(x, _nearest(call, old, n, m, scale), axis=axis)
+    return x
 
 
 def _resize_target(call: Call, old: bool) -> tuple[list[float] | None, list[int] | None]:
@@ -184,9 +187,9 @@ def _nearest(call: Call, old: bool, before: int, after: int, scale: np.float32) 
         case "half_pixel":
             place = (out + np.float32(0.5)) / scale - np.float32(0.5)
         case "pytorch_half_pixel":
-            place = (out + np.float32(0.5)) / scale - np.float32(0.5) if after > 1 else np.zeros(1, np.float32)
+            place = (out + np.float32(0.5)) / scale - np.float32(0.5) if after > 1 else np.zeros(after, np.float32)
         case "align_corners":
-            place = out * np.float32(before - 1) / np.float32(after - 1) if after > 1 else np.zeros(1, np.float32)
+            place = out * np.float32(before - 1) / np.float32(after - 1) if after > 1 else np.zeros(after, np.float32)
         case _:
             raise call.refuse(f"has coordinate_transformation_mode '{how}', which is not supported")
     # Before opset 11 the standard leaves this open; onnxruntime rounds down when enlarging and up when shrinking.
