@@ -147,6 +147,8 @@ def _activation(function: AbstractActivation, x: Judged, precision: Precision) -
     if function.kinks and getattr(function, "slope", 1.0) == 0:
         relative = 0  # a ReLU does not round
     error = moved * (1 + SLACK * DOUBLE) + unit * (absolute + relative * value.abs()) + relative * precision.smallest
+    if function.name in KERNELS and precision.roundoff:
+        error = error + precision.smallest / (2 * precision.roundoff)  # they are careless below the normal numbers
     return Judged(value, error, value.abs())
 
 

@@ -23,7 +23,7 @@ import torch
 from numpy.typing import NDArray
 
 from .apriori import Precision, factor, given, judged
-from .builder import Box, Builder, Value
+from .builder import Box, Builder, Value, tensor
 from .errors import BadInput
 from .graph import Graph, Node
 from .onnx_call import Argument, Call
@@ -205,7 +205,7 @@ def evaluated(call: Call) -> Argument | list[Argument]:
     if not known or call.kind in CONSTANT_OPERATORS or call.kind in INDEX_OPERATORS:
         return OPERATORS[call.kind](call)
     graph, shape, x = alone(call)
-    return graph(torch.from_numpy(np.asarray(x, np.float64).reshape(-1))).numpy().reshape(shape).astype(x.dtype)
+    return graph(tensor(x).reshape(-1)).numpy().reshape(shape).astype(x.dtype)
 
 
 def alone(call: Call) -> tuple[Graph, tuple[int, ...], NDArray]:
@@ -234,6 +234,6 @@ def refolded(call: Call, arguments: tuple[NDArray | None, ...]) -> list[tuple[ND
         size, terms = folded_size(call, arguments, y)
         return [(y, factor(terms, precision) * size + precision.smallest)]
     graph, _, x = alone(replace(call, arguments=arguments))
-    start = given(torch.from_numpy(np.asarray(x, np.float64).reshape(-1)))
+    start = given(tensor(x).reshape(-1))
     found = judged(graph.nodes, range(1, len(graph.nodes)), {0: start}, precision)[graph.output]
     return [(y, found.error.numpy().reshape(y.shape))]

@@ -268,10 +268,13 @@ def _transposed_space(
 def pool_windows(
     call: Call, space: tuple[int, ...]
 ) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], tuple[tuple[int, int], ...], tuple[int, ...]]:
-    """Kernel, strides, dilations, padding and output size of a pooling node."""
+    """Kernel, strides, dilations, padding and output size of a pooling node.
+
+    As onnxruntime has it, the padding that SAME_UPPER and SAME_LOWER ask for does not know of dilations.
+    """
     kernel = tuple(call.integers("kernel_shape"))
     stride, dilation = space_settings(call, kernel)
-    padding = explicit_padding(call, space, kernel, stride, dilation)
+    padding = explicit_padding(call, space, kernel, stride, (1,) * len(kernel))
     sizes = []
     for n, k, s, d, (before, after) in zip(space, kernel, stride, dilation, padding, strict=True):
         room = n + before + after - d * (k - 1) - 1

@@ -6,7 +6,7 @@ Model k is made from seed k alone (`import_models.py`), so a run may be stopped 
 file has already is not done again. An import that the reader accepts is held against onnxruntime at points that the
 reader's own comparison does not use:
 
-    operators   each fed onnxruntime's own inputs, as in `problems/onnx_compare.py`, at 20 points of several scales
+    operators   each fed onnxruntime's own inputs, as in `problems/onnx_compare.py`, at 16 points of several scales
     carried     every tensor of the file, from the input on, with the error bounds carried along
     box         the network read for a small box, at its corners and inside, the same two comparisons
     simplified  the simplified graph beside the other, node by node
@@ -39,7 +39,8 @@ from partita.problems.onnx_import import Reading, imported
 from partita.problems.points import general_points
 from partita.problems.session import ExposedModel
 
-SCALES = (1e-30, 1e-6, 1e-3, 0.1, 1.0, 1.0, 10.0, 300.0, 1e6, 1e20)
+DOUBT = 64  # unit roundoffs: constants that the file computes may be a few off
+SCALES = (1e-30, 1e-6, 1e-3, 1.0, 10.0, 300.0, 1e6, 1e20)
 
 
 def main() -> int:
@@ -132,16 +133,13 @@ def judge(data: bytes, seed: int) -> str:
     points = np.concatenate([scale * source.normal(size=(2, n)) for scale in SCALES])
     try:
         compared(reading, points)
-        scale = float(source.choice(SCALES[3:8]))
+        scale = float(source.choice(SCALES[2:6]))
         centre = scale * source.normal(size=n)
         radius = scale * source.choice((0.0, 0.01, 1.0, 3.0)) * source.random(n)
         lower, upper = centre - radius, centre + radius
         share = np.concatenate([source.integers(0, 2, (4, n)), source.random((4, n))])
-        dtype = np.float32 if "FLOAT" in str(reading.graph) else np.float64
-        inside = lower * (1 - share) + upper * share
-        # The box is what the points have left of it in the model's own numbers.
-        inside = inside.astype(dtype if dtype is np.float32 else np.float64).astype(np.float32).astype(np.float64)
-        part = reading.on(np.minimum(lower, inside.min(0)), np.maximum(upper, inside.max(0)))
+        inside = (lower * (1 - share) + upper * share).astype(np.float32).astype(np.float64)
+        part = reading.on(inside.min(0), inside.max(0))
         if part is not reading:
             compared(part, inside)
             if part.graph.neurons > reading.graph.neurons:
@@ -155,53 +153,42 @@ def judge(data: bytes, seed: int) -> str:
 
 def compared(reading: Reading, points: np.ndarray) -> None:
     """Raises `BadInput` where import and file differ at the points, by one of the comparisons above."""
-    for some in np.split(points, range(8, len(points), 8)):
-        try:
-            compare(reading, some, 60.0)
-        except BadInput as error:
-            if "NaN or infinity" not in str(error):
-                raise
+    try:
+        compare(reading, points, 60.0)
+    except BadInput as error:
+        if "NaN or infinity" not in str(error):
+            raise
     carried(reading, points)
 
 
-def carried(reading: Reading, points: np.ndarray) -> None:
+def carried(reading: Reading, points: np.ndarray) -> None:  # (P, n_in)
     """Every tensor from the network's input on, with the errors of all operators before it."""
     whole = reading.imported
+    if any(step.call.kind == "Cast" for step in whole.steps):
+        return  # it rounds without a node of its own, and what copies it then is not exact
     values = {n: r for step in whole.steps for n, r in zip(step.outputs, step.results) if isinstance(r, Value)}
     model = ExposedModel(reading.data, list(values), whole.output)
+    x = torch.from_numpy(points.astype(model.dtype).astype(np.float64))
+    runs = [model.run(point) for point in x.numpy()]
     precision = dict.fromkeys(range(len(whole.nodes)), EXACT)
-    doubt = 64  # constants that the file computes may be a few units off
-    x = points.astype(model.dtype).astype(np.float64)
-    for point in x:
-        run = model.run(point)
-        for step in whole.steps:
-            if step.call.kind in ROUNDING and step.outputs[0] in values:
-                dtype = torch.from_numpy(run[step.outputs[0]]).dtype
-                precision |= dict.fromkeys(step.nodes, Precision.of(dtype, doubt))
-        start = torch.from_numpy(point)[None]
-        found = judged(whole.nodes, range(1, len(whole.nodes)), {0: given(start)}, precision)
-        for step in whole.steps:
-            if step.call.kind == "Cast":  # rounds, without a node of its own: what follows is not exact
-                return
-        reached = start.abs().max() < LARGE * np.finfo(model.dtype).max
-        for name, value in values.items():
-            theirs = torch.from_numpy(run[name].reshape(1, -1).astype(np.float64))
-            ours = found[value.node]
-            if not theirs.isfinite().all() or not ours.value.isfinite().all():
-                reached = False
-            if not reached:
-                break  # what follows an overflow says nothing
-            wrong = ~((ours.value - theirs).abs() <= ours.error)
-            if wrong.any():
-                i = int(wrong.nonzero()[0, 1])
-                raise BadInput(
-                    f"carried: '{name}' entry {i} is {float(ours.value[0, i])!r} here, {float(theirs[0, i])!r} there, "
-                    f"explained {float(ours.error[0, i])!r}"
-                )
-        if reached:
-            out, raw = reading.graph(start), found[len(whole.graph.nodes) - 1]
-            if not ((out - raw.value).abs() <= raw.error + 1e-12 * raw.size).all():
-                raise BadInput(f"simplified: {out.tolist()} and {raw.value.tolist()}")
+    for step in whole.steps:
+        if step.call.kind in ROUNDING:
+            precision |= dict.fromkeys(step.nodes, Precision.of(torch.from_numpy(runs[0][whole.output]).dtype, DOUBT))
+    found = judged(whole.nodes, range(1, len(whole.nodes)), {0: given(x)}, precision)
+    most = LARGE * float(np.finfo(model.dtype).max)
+    rows = x.abs().amax(1) < most  # points at which nothing has overflowed yet
+    for name, value in values.items():
+        theirs = torch.from_numpy(np.stack([run[name].reshape(-1) for run in runs]).astype(np.float64))
+        ours = found[value.node]
+        rows &= theirs.isfinite().all(1) & (ours.size < most).all(1) & ours.error.isfinite().all(1)
+        wrong = ~((ours.value - theirs).abs() <= ours.error) & rows[:, None]
+        if wrong.any():
+            said = [float(t[wrong][0]) for t in (ours.value, theirs, ours.error)]
+            raise BadInput(f"carried: '{name}': {said[0]!r} here, {said[1]!r} there, explained {said[2]!r}")
+    out, raw = reading.graph(x), found[len(whole.graph.nodes) - 1]
+    wrong = ~((out - raw.value).abs() <= raw.error + 1e-12 * raw.size) & rows[:, None]
+    if wrong.any():
+        raise BadInput(f"simplified: {out[wrong].tolist()[:3]} and {raw.value[wrong].tolist()[:3]}")
 
 
 def reason(said: str) -> str:
