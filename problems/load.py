@@ -84,17 +84,17 @@ def load_problem(
 
 def _on_the_box(reading: Reading, prop: Property, seconds: float | None) -> tuple[Graph, str]:
     """The network for the property's box, compared there and in general; and what to say about it."""
-    from .onnx_compare import compare
+    from .onnx_compare import SECONDS, compare
     from .points import box_of, general_points, property_points
 
+    seconds = SECONDS if seconds is None else min(SECONDS, seconds)
     box, points = box_of(prop), property_points(prop)
     general = general_points(reading.graph.input_size)
     part = reading if box is None else reading.on(*box)
     if part is reading:
         return reading.graph, compare(reading, np.concatenate([points, general]), seconds).sentence
-    half = None if seconds is None else seconds / 2
-    compare(reading, general, half)
-    return part.graph, compare(part, points, half).sentence
+    compare(reading, general, seconds / 2)
+    return part.graph, compare(part, points, seconds / 2).sentence
 
 
 def load_property_for(graph: Graph, property: str | Path | Property) -> Property:

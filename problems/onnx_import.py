@@ -172,10 +172,10 @@ def _import_node(node: NodeProto, builder: Builder, tensors: dict[str, Argument]
 
     kind = node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}::{node.op_type}"
     name = node.name or node.output[0]
-    for tensor in node.input:
-        if tensor and tensor not in tensors:
-            raise BadInput(f"{kind} (node '{name}') reads '{tensor}', which no earlier node computes; unsupported")
-    arguments = tuple(tensors[tensor] if tensor else None for tensor in node.input)
+    for read in node.input:
+        if read and read not in tensors:
+            raise BadInput(f"{kind} (node '{name}') reads '{read}', which no earlier node computes; unsupported")
+    arguments = tuple(tensors[read] if read else None for read in node.input)
     attributes = {a.name: get_attribute_value(a) for a in node.attribute}
     call = Call(builder, kind, name, opset, arguments, tuple(node.input), attributes, len(node.output))
     known = not any(isinstance(a, Value) for a in arguments)
