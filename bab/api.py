@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import torch
 
     from ..problems.graph import Graph
+    from ..problems.onnx_compare import Comparison
     from ..problems.original import Original
     from ..problems.property import Property
     from .partition_log import PartitionLog
@@ -32,7 +33,7 @@ class Problem:
     graph: Graph
     property: Property
     confirm: Original
-    comparison: str = ""  # what the network was compared with onnxruntime at, in a sentence
+    comparison: Comparison | None = None  # of the network with onnxruntime
 
 
 def verify(
@@ -111,8 +112,8 @@ def decide(
                 deadline=deadline,
                 log=log,
             )
-        if problem.comparison:
-            outcome.stats["note import"] = problem.comparison
+        if problem.comparison is not None:
+            outcome.stats["note import"] = problem.comparison.sentence
         return outcome
     finally:
         if log is not None:

@@ -29,6 +29,8 @@ BATCHED_ROWS = ("m-1", "k-relu", "prima")
 # Compute capabilities of V100, A100, H100 and H200, B200.
 FULL_RATE = ((7, 0), (8, 0), (9, 0), (10, 0))
 
+LARGE = 1e30  # weights and biases beyond may overflow in float32
+
 
 @dataclass(frozen=True)
 class Strategy:
@@ -56,6 +58,8 @@ def choose(graph: Graph, config: Config) -> Strategy:
     if config.device == "auto" and torch.cuda.is_available() and graph.neurons > 20_000:
         device = torch.device("cuda")
     dtype = {"float32": torch.float32, "float64": torch.float64}.get(config.precision, natural_precision(device))
+    if config.precision == "auto" and dtype is torch.float32 and graph.largest > LARGE:
+        dtype = torch.float64
     inputs, neurons = graph.input_size, graph.neurons
     low = inputs <= SMALL or (inputs <= 2 * SMALL and neurons > DEEP * inputs)
     tiny = neurons <= TINY * inputs

@@ -60,6 +60,17 @@ class AbstractLinear(ABC):
         unit[torch.arange(len(index), device=index.device), index] = 1
         return self.adjoint(unit)
 
+    def weights(self) -> list[Tensor]:
+        """The floating-point tensors of the operator and of those inside it."""
+        found = []
+        for value in vars(self).values():
+            for part in value if isinstance(value, tuple) else (value,):
+                if isinstance(part, AbstractLinear):
+                    found += part.weights()
+                elif isinstance(part, Tensor) and part.is_floating_point():
+                    found.append(part)
+        return found
+
     def to(self, dtype: torch.dtype, device: torch.device | str) -> AbstractLinear:
         """The same operator with floating-point tensors in `dtype` and all tensors on `device`."""
         moved = {}
@@ -93,14 +104,7 @@ class AbstractLinear(ABC):
 
 def _dtype(operator: AbstractLinear) -> torch.dtype | None:
     """The dtype of the operator's weights, also where they are those of an operator inside it; None if it has none."""
-    for value in vars(operator).values():
-        if isinstance(value, Tensor) and value.is_floating_point():
-            return value.dtype
-        inner = value if isinstance(value, tuple) else (value,)
-        found = next((d for part in inner if isinstance(part, AbstractLinear) and (d := _dtype(part))), None)
-        if found is not None:
-            return found
-    return None
+    return next((t.dtype for t in operator.weights()), None)
 
 
 @dataclass(frozen=True, eq=False)

@@ -128,6 +128,13 @@ class Graph:
             start += self.nodes[i].size
         return offsets
 
+    @cached_property
+    def largest(self) -> float:
+        """The largest absolute value among weights and biases."""
+        tensors = [node.bias for node in self.nodes if isinstance(node, Affine)]
+        tensors += [t for node in self.nodes if isinstance(node, Affine) for a in node.operators for t in a.weights()]
+        return max((max(abs(float(end)) for end in torch.aminmax(t)) for t in tensors if t.numel()), default=0.0)
+
     def values(self, x: Tensor) -> list[Tensor]:  # (*batch, n_in) -> one (*batch, n) a node
         """The value of every node at the inputs x."""
         values: list[Tensor] = [x]

@@ -6,7 +6,7 @@ onnxruntime for ONNX, the exported file and the module for a PyTorch module, flo
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
     from .graph import Graph
+    from .onnx_compare import Comparison
     from .onnx_import import Reading
-    from .property import Array, Polytope, Property
+    from .property import Array, Polytope, Property, UnsafeSet
 
 BOXES, POINTS = 4, 16  # of a property at which a module is compared with its export
 
@@ -54,16 +55,16 @@ def load_problem(
     property: str | Path | Property,
     example_input: torch.Tensor | None = None,
     seconds: float | None = None,
-) -> tuple[Graph, Property, Original, str]:
+) -> tuple[Graph, Property, Original, Comparison | None]:
     """A network and its property, as `load_network` and `load_property_for`, the network read for the property's box.
 
     What no input of the box reaches (sides of a Clip) is left out, and the network is compared with onnxruntime there,
-    which takes about `seconds`. The last of the four is a sentence about that comparison, empty for a `Graph`.
+    which takes about `seconds`. The last of the four says what was compared, and is None for a `Graph`.
     """
     from .graph import Graph
 
     if isinstance(network, Graph):
-        return network, load_property_for(network, property), Original(lambda x: _float64(network, x)), ""
+        return network, load_property_for(network, property), Original(lambda x: _float64(network, x)), None
     from .onnx_import import Reading
     from .session import model_bytes
 
@@ -78,12 +79,12 @@ def load_problem(
     reading = Reading(model, name)
     prop = load_property_for(reading.graph, property)
     compare_on(confirm, (case.inputs for case in prop.cases), 1.0 if seconds is None else min(1.0, seconds))
-    graph, said = _on_the_box(reading, prop, seconds)
-    return graph, prop, confirm, said
+    graph, compared = _on_the_box(reading, prop, seconds)
+    return graph, prop, confirm, compared
 
 
-def _on_the_box(reading: Reading, prop: Property, seconds: float | None) -> tuple[Graph, str]:
-    """The network for the property's box, compared there and in general; and what to say about it."""
+def _on_the_box(reading: Reading, prop: Property, seconds: float | None) -> tuple[Graph, Comparison]:
+    """The network for the property's box, compared there and in general."""
     from .onnx_compare import SECONDS, compare
     from .points import box_of, general_points, property_points
 
@@ -92,9 +93,24 @@ def _on_the_box(reading: Reading, prop: Property, seconds: float | None) -> tupl
     general = general_points(reading.graph.input_size)
     part = reading if box is None else reading.on(*box)
     if part is reading:
-        return reading.graph, compare(reading, np.concatenate([points, general]), seconds).sentence
+        return reading.graph, compare(reading, np.concatenate([points, general]), seconds)
     compare(reading, general, seconds / 2)
-    return part.graph, compare(part, points, seconds / 2).sentence
+    return part.graph, compare(part, points, seconds / 2)
+
+
+def read_for(graph: Graph, original: Original, polytopes: Sequence[Polytope]) -> Graph:
+    """The network that `load_network` gave, without what no input of the polytopes' boxes reaches, compared there."""
+    if original.model is None or not any(kind in original.model for kind in (b"Clip", b"Min", b"Max")):
+        return graph
+    from .onnx_import import Reading
+    from .property import Case, Property
+
+    reading = Reading(original.model)
+    if not reading.imported.asked:
+        return graph
+    unsafe: tuple[UnsafeSet, ...] = ()
+    prop = Property(tuple(Case(inputs, unsafe) for inputs in polytopes), graph.input_size, graph.output_size)
+    return _on_the_box(reading, prop, None)[0]
 
 
 def load_property_for(graph: Graph, property: str | Path | Property) -> Property:

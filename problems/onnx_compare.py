@@ -132,18 +132,19 @@ class _Operators:
             other = _stacked(kept, name)
             if precision is EXACT and torch.equal(evaluated(self.whole.nodes, step.nodes, known)[result.node], other):
                 continue
-            ours = judged(self.whole.nodes, step.nodes, known, precision)[result.node]
-            if call.kind == "Cast":  # no node at all, but a rounding
-                ours = rounded(ours, precision)
-            elif call.kind == "Gemm" and abs(alpha := call.attribute("alpha", 1.0)) < 1:  # taken after the product
-                ours = ours._replace(size=ours.size / abs(alpha) if alpha else torch.full_like(ours.size, torch.inf))
-            self._near(call, name, ours, other, np.finfo(theirs.dtype).max, theirs.shape)
+            found = judged(self.whole.nodes, step.nodes, known, precision)
+            ours = found[result.node] if call.kind != "Cast" else rounded(found[result.node], precision)
+            # Gemm multiplies by alpha when the product is there, so the product may overflow where the result is small.
+            shrunk = min(1.0, abs(call.attribute("alpha", 1.0))) if call.kind == "Gemm" else 1.0
+            large = LARGE * float(np.finfo(theirs.dtype).max) * shrunk
+            overflow = torch.stack([~(found[i].size < large).all(1) for i in (result.node, *step.nodes)]).any(0)
+            self._near(call, name, ours, other, overflow, theirs.shape)
         return True
 
     def _near(
-        self, call: Call, name: str, ours: Judged, theirs: Tensor, most: float, shape: tuple[int, ...]
-    ) -> None:  # theirs (P, n)
-        overflowed = (~theirs.isfinite() & ~(ours.size < LARGE * float(most))) | ~ours.value.isfinite()
+        self, call: Call, name: str, ours: Judged, theirs: Tensor, overflow: Tensor, shape: tuple[int, ...]
+    ) -> None:  # theirs (P, n), overflow (P,): at which points sums may have left the range
+        overflowed = (~theirs.isfinite() & overflow[:, None]) | ~ours.value.isfinite()
         wrong = ~((ours.value - theirs).abs() <= ours.error) & ~overflowed
         if not wrong.any():
             return
@@ -221,6 +222,11 @@ def _simplification(reading: Reading, x: Tensor) -> None:  # (P, n_in)
         if torch.equal(evaluated(graph.nodes, [n], known)[n], old.value):
             continue
         new = judged(graph.nodes, [n], known, EXACT)[n]
+        if (~new.value.isfinite() & old.value.isfinite()).any():
+            raise BadInput(
+                f"{reading.name} has weights whose products overflow in float64 (up to {node.name}); "
+                "it cannot be verified, scale its layers"
+            )
         wrong = ~((new.value - old.value).abs() <= new.error + old.error) & old.value.isfinite()
         if wrong.any():
             raise AssertionError(f"simplification changed the network {reading.name} at node {n} ({node.name})")

@@ -120,7 +120,8 @@ def _matmul(call: Call, a: Argument, b: Argument) -> Value:
 def _times_matrix(call: Call, x: Value, weight: NDArray[np.float64]) -> Value:
     """x @ weight."""
     if len(x.shape) == 1 and weight.ndim > 2:
-        return _times_matrix(call, Value(x.node, (1, *x.shape)), weight)
+        y = _times_matrix(call, Value(x.node, (1, *x.shape)), weight)
+        return Value(y.node, (*y.shape[:-2], y.shape[-1]))
     if weight.ndim <= 2:
         shape = (*x.shape[:-1], *weight.shape[1:])
         matrix = weight.reshape(len(weight), -1).T

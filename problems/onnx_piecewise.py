@@ -8,7 +8,8 @@
 
 Of the two forms of a bound the first needs no x beside its neurons, and the second is right in floating point however
 large the bound: where it is not reached its neuron is 0, and nothing cancels. So the first is taken for bounds up to
-`CLOSE`. Sides that the input's box never reaches are left out, where the box is known (`ranges`).
+`CLOSE`. Where the input's box is known (`ranges`), sides that are never reached there are left out, and the first form
+is taken for the others.
 
 Pools are balanced trees of binary maxima (`Builder.maximum`). Soundness: exact.
 """
@@ -26,6 +27,7 @@ from .builder import Term, Value, positions, scaled, select
 from .onnx_call import Argument, Call
 from .onnx_linear import pool_windows
 
+INFINITE = "has a result that is always infinite; a network with such values cannot be verified"
 CLOSE = 256  # a bound up to here may be added and taken away again
 
 
@@ -85,7 +87,7 @@ def clip(call: Call) -> Value:
 
 def _constant(call: Call, x: Value, value: NDArray) -> Value:
     if not np.isfinite(value).all():
-        raise call.refuse("has a result that is always infinite; a network with such values cannot be verified")
+        raise call.refuse(INFINITE)
     return call.builder.constant(value, x.shape, call.name)
 
 
@@ -94,44 +96,48 @@ def _between(call: Call, x: Value, low: NDArray, high: NDArray) -> Value:
 
     On a builder that knows its inputs' box, a side that x never reaches there is not built.
     """
-    builder, same = call.builder, Identity(x.size)
+    builder = call.builder
     low, high = low.reshape(-1), high.reshape(-1)
     ranges = builder.interval(x)
     least, most = (np.full(x.size, s) for s in (-np.inf, np.inf)) if ranges is None else ranges
-    if ((most <= low) | (least >= high)).all():  # false for intervals that are NaN
-        return _constant(call, x, np.where(most <= low, low, high).reshape(x.shape))
-    below = ~(least >= low) & (low > -np.inf)
-    above = ~(most <= high) & (high < np.inf)
-    if np.isinf(low[below]).any() or np.isinf(high[above]).any():
-        raise call.refuse("has a result that is always infinite; a network with such values cannot be verified")
-
-    def excess(where: NDArray, sign: int, bound: NDArray) -> Term:
-        """relu(sign (x - bound)) for the entries `where`, put back in their places."""
-        at = np.flatnonzero(where)
-        taken = select(at, x.size)
-        z = builder.affine([(scaled(taken, sign) if sign < 0 else taken, x)], (len(at),), -sign * bound[at], call.name)
-        place = np.full(x.size, -1)
-        place[at] = np.arange(len(at))
-        return select(place, len(at)), builder.relu(z, call.name)
-
-    terms, start = [(same, x)], np.zeros(x.size)
-    if below.all() and (np.abs(low) <= CLOSE).all():
-        operator, gain = excess(below, 1, low)
-        terms, start = [(operator, gain)], low
-    elif below.any():
-        terms.append(excess(below, -1, low))
-    elif above.all() and (np.abs(high) <= CLOSE).all():
-        operator, gain = excess(above, -1, high)
-        terms, start, above = [(scaled(operator, -1), gain)], high, np.zeros(x.size, bool)
+    at_low, at_high = most <= low, least >= high  # everywhere on the box; false for intervals that are NaN
+    fixed = np.where(at_low, low, np.where(at_high, high, 0.0))
+    if (at_low | at_high).all():
+        return _constant(call, x, fixed.reshape(x.shape))
+    moving = ~(at_low | at_high)
+    below = moving & ~(least >= low) & (low > -np.inf)
+    above = moving & ~(most <= high) & (high < np.inf)
+    if np.isinf(fixed).any():
+        raise call.refuse(INFINITE)
+    known = ranges is not None  # then x is as large as the bounds that it reaches
+    from_low = below & (known | (np.abs(low) <= CLOSE))  # low + relu(x - low), else x + relu(low - x)
+    from_high = above & ~below & (known | (np.abs(high) <= CLOSE))  # high - relu(high - x), else - relu(x - high)
+    start = np.where(from_low, low, np.where(from_high, high, fixed))
+    own = moving & ~from_low & ~from_high
+    terms = [(select(np.where(own, np.arange(x.size), -1), x.size), x)] if own.any() else []
+    if below.any():
+        terms.append(_excess(call, x, below, np.where(from_low, 1, -1), low))
     if above.any():
-        operator, gain = excess(above, 1, high)
+        operator, gain = _excess(call, x, above, np.where(from_high, -1, 1), high)
         terms.append((scaled(operator, -1), gain))
-    if len(terms) == 1 and terms[0][1] is x:
+    if own.all() and len(terms) == 1:
         return x
     y = builder.affine(terms, x.shape, start.reshape(x.shape), call.name)
     if ranges is not None:
         builder.narrow(y, np.clip(least, low, high), np.clip(most, low, high))
     return y
+
+
+def _excess(call: Call, x: Value, where: NDArray, sign: NDArray, bound: NDArray) -> Term:
+    """relu(sign (x - bound)) for the entries `where`, put back in their places."""
+    at = np.flatnonzero(where)
+    into = select(at, x.size)
+    if (sign[at] < 0).any():
+        into = scaled(into, sign[at])
+    z = call.builder.affine([(into, x)], (len(at),), -sign[at] * bound[at], call.name)
+    place = np.full(x.size, -1)
+    place[at] = np.arange(len(at))
+    return select(place, len(at)), call.builder.relu(z, call.name)
 
 
 def _larger(call: Call, a: Argument, b: Argument, sign: int) -> Value:

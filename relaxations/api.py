@@ -46,7 +46,7 @@ from ..kernels.polytope import clip_box
 from ..problems.errors import BadInput
 from ..problems.graph import Graph
 from ..problems.input_set import InputSet
-from ..problems.load import load_network
+from ..problems.load import load_network, read_for
 from ..problems.property import Array, Polytope
 from .ibp import Ibp, interval_root, pre_activations, rows_below
 from .linear import Linear, undecided_neurons
@@ -107,10 +107,11 @@ def bound(
 
     Raises `BadInput` for what does not fit, an empty input set, and networks the relaxation cannot bound.
     """
-    graph, _ = load_network(network, example_input)
+    graph, original = load_network(network, example_input)
     names = parse(relaxation)
     check(graph, names, precision, device)
     polytopes = bounded_polytopes(graph, input_set)
+    graph = read_for(graph, original, polytopes)
     c, d = objectives(graph, rows, constants)
     start = time.perf_counter()
     dtype = torch.float32 if precision == "float32" else torch.float64

@@ -203,7 +203,8 @@ def matmul(d: Draft, x: str, shape: tuple[int, ...]) -> None:
     elif how == 2 and len(shape) > 1:
         d.node("MatMul", d.constant(d.numbers(m, shape[-2])), x)
     else:
-        d.node("MatMul", x, d.constant(d.numbers(*shape[:-2], n, m)))
+        stack = shape[:-2] if d.source.random() < 0.6 else (2, *shape[:-2])
+        d.node("MatMul", x, d.constant(d.numbers(*stack, n, m)))
 
 
 def gemm(d: Draft, x: str, shape: tuple[int, ...]) -> None:

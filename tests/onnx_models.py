@@ -71,6 +71,8 @@ def agrees(made: ModelProto, points: int = 6, tolerance: float = 1e-5) -> Graph:
     graph, reference = read_onnx(data, check=False), OnnxModel(data)
     x = np.concatenate([RANDOM.normal(size=(points, graph.input_size)), np.zeros((1, graph.input_size))])
     x = x.astype(np.float32).astype(np.float64)
+    feed = {reference.name: x[0].astype(reference.dtype).reshape(reference.shape)}
+    assert reference.session.run(None, feed)[0].shape == graph.output_shape
     theirs, ours = reference.run_many(x), graph(torch.from_numpy(x)).numpy()
     np.testing.assert_allclose(ours, theirs, rtol=tolerance, atol=tolerance * max(1.0, np.abs(theirs).max()))
     is_normal(graph)

@@ -70,6 +70,8 @@ def _decide(network: Path, prop: Path, config: Config, options: Any, report: _Re
 
         api.check_device(config)
         problem = api.load(network, prop, timeout=config.timeout)
+        if problem.comparison is not None and not problem.comparison.operators:
+            say(problem.comparison.sentence)
         _check_name(problem.property, options.network)
         log = api.log_of((network, prop), problem, config, options.log, options.resume)
         outcome = api.decide(problem, config, _observers(), clock.deadline(config.timeout), log)
