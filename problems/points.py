@@ -22,11 +22,12 @@ def general_points(n: int, seed: int = 0) -> Array:  # (6, n)
 
 
 def box_of(prop: Property) -> tuple[Array, Array] | None:
-    """The smallest box around the property's input sets; None where it has none."""
+    """The smallest box around the property's input sets; None where it has none, or an unbounded one."""
     boxes = [case.inputs for case in prop.cases if not case.inputs.empty]
     if not boxes:
         return None
-    return np.min([box.lower for box in boxes], axis=0), np.max([box.upper for box in boxes], axis=0)
+    lower, upper = np.min([box.lower for box in boxes], axis=0), np.max([box.upper for box in boxes], axis=0)
+    return (lower, upper) if np.isfinite([lower, upper]).all() else None
 
 
 def property_points(prop: Property, seed: int = 0) -> Array:  # (10 or 0, n)

@@ -28,7 +28,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from import_models import draft, extend, mask
+from import_draft import draft, mask
+from import_models import extend
 from onnx import ModelProto
 
 from partita.problems.apriori import EXACT, Precision, given, judged
