@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..problems.errors import BadInput
 from ..problems.load import load_problem
-from .config import Config, load_config
+from .config import Config, keys_of, load_config
 
 if TYPE_CHECKING:
     import torch
@@ -34,6 +34,7 @@ class Problem:
     property: Property
     confirm: Original
     comparison: Comparison | None = None  # of the network with onnxruntime
+    unused: tuple[str, ...] = ()  # options from a preset or a log that have no effect on this search, a sentence each
 
 
 def verify(
@@ -52,9 +53,10 @@ def verify(
 
     `network` is an `.onnx` or `.onnx.gz` file, a `Graph`, or a `torch.nn.Module` with an `example_input` (with its
     batch dimension, of size 1). `property` is a VNN-LIB file or a `Property`. `config` is a `Config`, a preset's name
-    or a YAML file; `overrides` are options by name (`attack="off"`, `batch=256`). `timeout` counts seconds from this
-    call. `log` names a folder for the partition log, which must hold none yet; `resume` one that holds the log of a run
-    to go on with: the configuration is then the log's, and only limits may be given.
+    or a YAML file; `overrides` are options by name (`attack="off"`, `batch=256`), refused where they have no effect on
+    this search; of those in a preset or a log that have none, the outcome's notes say so. `timeout` counts seconds from
+    this call. `log` names a folder for the partition log, which must hold none yet; `resume` one that holds the log of
+    a run to go on with: the configuration is then the log's, and only limits may be given.
 
     Returns an `Outcome`: `unsat` (the property holds), `sat` (with a witness that the original network confirms),
     `unknown` or `timeout`, with the reason. Raises `BadInput` for input that is refused.
@@ -67,11 +69,12 @@ def verify(
 
         if log is not None or config is not None:
             raise BadInput("resume goes on with the log it names, in that log's configuration: give no log, no config")
-        settings = resumed_config(resume, overrides)
+        settings, given = resumed_config(resume, overrides), []
     else:
-        settings = load_config(config, overrides)
+        settings, given = load_config(config, overrides), keys_of(overrides)
     check_device(settings)
     problem = load(network, property, example_input, settings.timeout)
+    problem = heeded(problem, settings, given)
     deadline = None if settings.timeout is None else start + settings.timeout
     return decide(problem, settings, observers, deadline, log_of((network, property), problem, settings, log, resume))
 
@@ -85,6 +88,13 @@ def load(
     """The network and the property, read, matched, and compared with onnxruntime where the property is about."""
     seconds = None if timeout is None else COMPARED * timeout
     return Problem(*load_problem(network, property, example_input, seconds))
+
+
+def heeded(problem: Problem, config: Config, given: Iterable[str]) -> Problem:
+    """The problem with what is to be said of options without effect. Raises `BadInput` where one of them was given."""
+    from .effects import heed
+
+    return replace(problem, unused=tuple(heed(given, config, problem.graph)))
 
 
 def decide(
@@ -114,6 +124,7 @@ def decide(
             )
         if problem.comparison is not None:
             outcome.stats["note import"] = problem.comparison.sentence
+        outcome.stats.update({f"note option {k}": sentence for k, sentence in enumerate(problem.unused, 1)})
         return outcome
     finally:
         if log is not None:

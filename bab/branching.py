@@ -17,9 +17,12 @@ import torch
 from torch import Tensor
 
 from ..problems.activation import LeakyReLU
+from ..problems.errors import BadInput
 from ..problems.graph import Graph
 from .frontier import Record
 from .splits import HALF_SPACE, INPUT, NONE, PHASE, Split
+
+INPUT_RULES = ("widest", "sensitivity")
 
 # From depth 14 on, every four levels one more undecided neuron is few: bisecting has had its chance by then.
 FINISH_FROM, FINISH_EVERY = 10, 4
@@ -36,7 +39,9 @@ def input_split(
     blame = blame.nan_to_num()
     width = upper - lower
     score = width / root_width.clamp(min=1e-30)
-    if rule != "widest":
+    if rule not in INPUT_RULES:
+        raise BadInput(f"there is no rule '{rule}' of bisecting the input; the rules are {', '.join(INPUT_RULES)}")
+    if rule == "sensitivity":
         # Widths break ties where nothing is lost any more, or nothing can be told apart.
         score = blame + 1e-6 * blame.amax(1, keepdim=True).clamp(min=1e-30) * score
     middle = (lower + upper) / 2

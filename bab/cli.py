@@ -1,7 +1,8 @@
 """The command `partita`: which command is meant, and what its end looks like. One file a command in `commands/`.
 
 Standard output carries answers (the verdict alone on the first line), standard error everything else. Exit codes:
-0 for every verdict, 2 for bad input (one sentence, nothing written), 130 after Ctrl-C, which still reports `unknown`.
+0 for every verdict, 2 for bad input (one sentence, nothing written), 70 where Partita contradicts itself, 130 after
+Ctrl-C; both still report `unknown`.
 
 This module must cost nothing: before the arguments are known to be sound it imports neither torch nor numpy, and it
 parses with the standard library, because typer and click take 70 ms of a process that may live for one second. For
@@ -16,8 +17,8 @@ import sys
 from importlib import import_module
 from typing import NoReturn
 
-from ..problems.errors import BadInput
-from .commands.arguments import say
+from ..problems.errors import BadInput, InternalError
+from .commands.arguments import INTERNAL, say
 
 USAGE = """usage: partita COMMAND ...
 
@@ -32,7 +33,8 @@ USAGE = """usage: partita COMMAND ...
   partita supports onnx-operators|vnnlib-versions|onnx-element-types
   partita --version
 
-partita COMMAND --help says more. Exit codes: 0 for every verdict, 2 for bad input, 130 after Ctrl-C."""
+partita COMMAND --help says more. Exit codes: 0 for every verdict, 2 for bad input, 70 for a fault of
+Partita itself, 130 after Ctrl-C."""
 
 COMMANDS = ("verify", "run", "bound", "count", "study", "partition", "check", "report", "supports")
 
@@ -74,6 +76,9 @@ def run(argv: list[str]) -> int:
     except BadInput as error:
         say(str(error))
         return 2
+    except InternalError as error:
+        say(str(error))
+        return INTERNAL
     except KeyboardInterrupt:
         say("interrupted")
         return 130

@@ -45,8 +45,22 @@ def _at_least(minimum: float, default: Any) -> Any:
     return field(default=default, metadata={"minimum": minimum})
 
 
+class Checked:
+    """A part of the configuration: its values are checked as it is made, whoever makes it."""
+
+    def __post_init__(self) -> None:
+        hints = get_type_hints(type(self))
+        for f in fields(self):  # type: ignore[arg-type]
+            value, hint = getattr(self, f.name), hints[f.name]
+            if isinstance(hint, type) and issubclass(hint, Checked):
+                if not isinstance(value, hint):
+                    raise BadInput(f"'{f.name}' of a Config is a {hint.__name__}, not {value!r}")
+                continue
+            object.__setattr__(self, f.name, _value(value, hint, f.metadata.get("minimum"), f.name, "of a Config"))
+
+
 @dataclass(frozen=True)
-class BoundingConfig:
+class BoundingConfig(Checked):
     """How hard the relaxations that optimise try."""
 
     steps: int = _at_least(0, 5)  # gradient steps on slopes and multipliers
@@ -55,7 +69,7 @@ class BoundingConfig:
 
 
 @dataclass(frozen=True)
-class BranchingConfig:
+class BranchingConfig(Checked):
     """How the next split is chosen."""
 
     rule: Rule = "auto"
@@ -63,7 +77,7 @@ class BranchingConfig:
 
 
 @dataclass(frozen=True)
-class SearchConfig:
+class SearchConfig(Checked):
     """What the search may use."""
 
     batch: int = _at_least(0, 0)  # pieces bounded at once; 0: as many as memory holds
@@ -72,7 +86,7 @@ class SearchConfig:
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Checked):
     """Everything that can be chosen for one verification."""
 
     timeout: float | None = _at_least(0.0, None)  # seconds of wall time, the process's start included
@@ -125,6 +139,12 @@ def _keys(part: Any, prefix: str = "") -> Iterable[str]:
             yield from _keys(value, f"{prefix}{f.name}.")
         else:
             yield prefix + f.name
+
+
+def keys_of(overrides: Mapping[str, Any] | Iterable[str]) -> list[str]:
+    """The dotted keys of overrides, as `load_config` takes them."""
+    names = overrides if isinstance(overrides, Mapping) else (_key_value(text)[0] for text in overrides)
+    return [_option(name) for name in names]
 
 
 def _option(key: str) -> str:

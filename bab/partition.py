@@ -29,9 +29,10 @@ import torch
 from ..kernels.arithmetic import full_products
 from ..problems.activation import LeakyReLU
 from ..problems.errors import BadInput
-from ..problems.graph import Activation, Graph, Product
+from ..problems.graph import Activation, Graph
 from ..problems.load import load_network, load_property_for
 from ..problems.property import Polytope, Property
+from ..relaxations.lp.backends import NAMES as BACKENDS
 from ..relaxations.names import BATCHED, parse
 from .comparing.comparison import Comparison, Measurement, compared, neurons_of
 from .comparing.exact_goal import NOTIONS, Exact, Outputs, goal_for, rows_of
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
 
 PIECES = ("activation", "input", "polyhedral")
 INTERVALS = ("tight", "crown")
+CELLS = ("open", "all")
 INTERRUPTED = "interrupted: the trees that are missing were not grown"
 
 
@@ -92,7 +94,7 @@ def partition(
     """
     start = time.perf_counter()
     graph, _ = load_network(network, example_input)
-    _check(graph, relaxations, exactness, threshold, pieces, branching, intervals, tolerance)
+    _check(graph, relaxations, exactness, threshold, pieces, branching, intervals, tolerance, cells, backend)
     inputs, unsafe = _problem(graph, input_set, case)
     graph = graph.to(torch.float64)
     end = None if timeout is None else start + float(timeout)
@@ -204,6 +206,8 @@ def _check(
     branching: str,
     intervals: str,
     tolerance: float,
+    cells: str,
+    backend: str,
 ) -> None:
     if isinstance(relaxations, str) or not relaxations:
         raise BadInput("relaxations is a list of names, at least one, such as ['triangle', 'm-1']")
@@ -220,15 +224,18 @@ def _check(
         ("pieces", pieces, PIECES),
         ("branching", branching, (*rules, "all")),
         ("intervals", intervals, INTERVALS),
+        ("cells", cells, CELLS),
+        ("backend", backend, BACKENDS),
     ):
-        if value not in known:
+        if not isinstance(value, str) or value not in known:
             raise BadInput(f"{what} must be one of {', '.join(known)}, not '{value}'")
     if threshold is not None and exactness != "threshold":
         raise BadInput("a threshold goes with exactness=threshold")
     if not (tolerance > 0 and np.isfinite(tolerance)):
         raise BadInput(f"tolerance must be a positive number, not {tolerance}")
+    graph.check_products()
     for node in graph.nodes:
-        if isinstance(node, Product) or (isinstance(node, Activation) and not isinstance(node.function, LeakyReLU)):
+        if isinstance(node, Activation) and not isinstance(node.function, LeakyReLU):
             name = node.name or type(node).__name__
             raise BadInput(
                 f"layer {name!r} is not piecewise linear, so it has no activation patterns to hold a partition against"

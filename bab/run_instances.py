@@ -28,6 +28,7 @@ from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
 from ..problems.errors import BadInput
+from .effects import NO_EFFECT
 from .results import write_atomically
 from .run_row import Row
 
@@ -68,6 +69,8 @@ def run_instances(
 
     with progress(len(work), len(done), stream or sys.stderr) as show:
         code = _run_all(waiting, instances.parent, store, jobs, choices, done, show)
+    for sentence in _unused(store.folder / "logs"):
+        print(f"partita: {sentence}", file=stream or sys.stderr)
     print(closing_table([done[number] for number in sorted(done)], len(work)))
     return code
 
@@ -117,7 +120,18 @@ def _run_one(
     summary, log = out / "logs" / f"{name}.json", out / "logs" / f"{name}.log"
     summary.unlink(missing_ok=True)
     paths = [str(_existing(folder / path)) for path in (instance.network, instance.property)]
-    command = [sys.executable, "-m", "partita", "verify", *paths, "--summary", str(summary), *choices]
+    command = [
+        sys.executable,
+        "-m",
+        "partita",
+        "verify",
+        *paths,
+        "--summary",
+        str(summary),
+        "--unused",
+        "say",
+        *choices,
+    ]
     if store.log:  # of an instance that was stopped something may be left
         shutil.rmtree(out / "partitions" / name, ignore_errors=True)
         command += ["--log", str(out / "partitions" / name)]
@@ -185,6 +199,17 @@ def _existing(path: Path) -> Path:
 def _last_line(log: Path) -> str:
     lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
     return lines[-1].removeprefix("partita: ") if lines else ""
+
+
+def _unused(logs: Path) -> list[str]:
+    """What the instances said of options without effect, each once, with how many said it."""
+    said: dict[str, int] = {}
+    for log in sorted(logs.glob("*.log")):
+        for line in log.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("partita: ") and NO_EFFECT in line:
+                sentence = line.removeprefix("partita: ")
+                said[sentence] = said.get(sentence, 0) + 1
+    return [f"{sentence} (in {count} of the instances)" for sentence, count in said.items()]
 
 
 def _cost(summary: Path) -> tuple[int, str]:

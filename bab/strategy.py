@@ -15,13 +15,20 @@ from dataclasses import dataclass
 
 import torch
 
+from ..problems.errors import BadInput
 from ..problems.graph import Graph
-from ..relaxations.names import PROGRAMS, Name, parse
+from ..relaxations.names import BATCHED, PROGRAMS, Name, parse, unknown
 from .config import Config
 
 SMALL = 12
 TINY = 4
 DEEP = 256
+
+# What bisects the input, by the rule that was asked for: those of activation branches leave it to sensitivity.
+INPUT_RULES = {
+    "widest": "widest",
+    **dict.fromkeys(("auto", "sensitivity", "babsr", "look-ahead"), "sensitivity"),
+}
 
 # Rungs of the ladder that trees of phases evaluate in batch; elsewhere, and all others, are linear programs.
 BATCHED_ROWS = ("m-1", "k-relu", "prima")
@@ -54,6 +61,7 @@ class Strategy:
 
 def choose(graph: Graph, config: Config) -> Strategy:
     """The strategy for a network, with the user's overrides; `BadInput` where `exact` is asked of a smooth network."""
+    graph.check_products()
     device = torch.device("cuda" if config.device == "cuda" else "cpu")
     if config.device == "auto" and torch.cuda.is_available() and graph.neurons > 20_000:
         device = torch.device("cuda")
@@ -65,7 +73,9 @@ def choose(graph: Graph, config: Config) -> Strategy:
     tiny = neurons <= TINY * inputs
     tiny &= all(graph.nodes[i].function.kinks for i in graph.activations)  # smooth neurons are never decided
     regions = config.split in ("input", "polyhedral") or low
-    rule = config.branching.rule if config.branching.rule in ("widest", "sensitivity") else "sensitivity"
+    if config.branching.rule not in INPUT_RULES:
+        raise BadInput(f"there is no branching rule '{config.branching.rule}'; there are {', '.join(INPUT_RULES)}")
+    rule = INPUT_RULES[config.branching.rule]
     relaxation, splits = config.relaxation, config.split
     if splits == "auto" and low and tiny:
         splits = "activation"
@@ -84,8 +94,15 @@ def choose(graph: Graph, config: Config) -> Strategy:
         rows = ("m-1",)
     elif not regions and len(names) == 1 and names[0].word in BATCHED_ROWS:
         rows, relaxation = (str(names[0]),), "alpha-crown"
-    elif any(name.kind in PROGRAMS for name in names):
+    elif all(name.kind in PROGRAMS for name in names):
         programs, relaxation = names, "crown" if regions else "alpha-crown"
+    elif len(names) > 1:
+        raise BadInput(
+            f"a search joins relaxations that are linear programs ({', '.join(PROGRAMS)}), and '{relaxation}' has "
+            "another; every search starts from intervals and CROWN as it is, so leave the others out"
+        )
+    elif names[0].kind not in BATCHED:
+        raise unknown(names[0].kind, "searches", (*BATCHED, *PROGRAMS, "exact"))
     return Strategy("regions" if regions else "phases", splits, rule, relaxation, dtype, device, rows, programs)
 
 

@@ -21,6 +21,7 @@ from ..problems.property import Array, Property
 from ..relaxations.alpha import Alpha
 from ..relaxations.base import Rebounding
 from ..relaxations.ibp import Ibp, interval_root
+from ..relaxations.names import lines_of
 from ..relaxations.root import in_float64, root
 from ..relaxations.types import Multipliers, Pieces
 from .attack import Attack
@@ -67,7 +68,6 @@ def verify(
         return Outcome("unsat", "the input set is empty: some lower bound exceeds its upper bound")
     if not _goals(prop):
         return Outcome("unsat", "the property calls no output unsafe")
-    torch.manual_seed(config.seed)
     keep_pages()
     strategy = choose(graph, config)
     working = graph.to(strategy.dtype, strategy.device)
@@ -201,12 +201,11 @@ def build(
     cases = [case.inputs for case in prop.cases if not case.inputs.empty]
     lower = torch.from_numpy(np.min([case.lower for case in cases], axis=0))
     upper = torch.from_numpy(np.max([case.upper for case in cases], axis=0))
-    rule = strategy.relaxation if strategy.relaxation.startswith("deeppoly") else "crown"
     if strategy.relaxation == "ibp":
         intervals, pieces = interval_root(working, lower, upper)
         linear = intervals.linear
     else:
-        linear, pieces = root(graph, working, lower, upper, rule, deadline)
+        linear, pieces = root(graph, working, lower, upper, lines_of(strategy.relaxation), deadline)
     precise = in_float64(graph, linear, pieces)
     sizes = [linear.scales.size[i].double().cpu() * 1.001 for i in (0, -1)]
     goals = goals_of(prop, strategy.dtype, strategy.device, *sizes)

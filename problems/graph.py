@@ -20,6 +20,7 @@ from torch import Tensor
 
 from .activation import AbstractActivation
 from .affine import AbstractLinear
+from .errors import BadInput
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,6 +135,16 @@ class Graph:
         tensors = [node.bias for node in self.nodes if isinstance(node, Affine)]
         tensors += [t for node in self.nodes if isinstance(node, Affine) for a in node.operators for t in a.weights()]
         return max((max(abs(float(end)) for end in torch.aminmax(t)) for t in tensors if t.numel()), default=0.0)
+
+    def check_products(self) -> None:
+        """Raises `BadInput`, by name, for a node that multiplies two others: nothing here bounds one tightly enough to
+        decide anything, and several relaxations do not bound it at all."""
+        for position, node in enumerate(self.nodes):
+            if isinstance(node, Product):
+                raise BadInput(
+                    f"node {node.name or position!r} multiplies two variables, which no relaxation here bounds; only "
+                    "products with constants are supported"
+                )
 
     def values(self, x: Tensor) -> list[Tensor]:  # (*batch, n_in) -> one (*batch, n) a node
         """The value of every node at the inputs x."""

@@ -38,6 +38,7 @@ def load_network(
     from .graph import Graph
 
     if isinstance(network, Graph):
+        network.check_products()
         return network, Original(lambda x: _float64(network, x))
     if not isinstance(network, str | Path):
         from .torch_module import load_module
@@ -64,6 +65,7 @@ def load_problem(
     from .graph import Graph
 
     if isinstance(network, Graph):
+        network.check_products()
         return network, load_property_for(network, property), Original(lambda x: _float64(network, x)), None
     from .onnx_import import Reading
     from .session import model_bytes

@@ -43,16 +43,16 @@ from torch import Tensor
 
 from ..kernels.arithmetic import full_products
 from ..kernels.polytope import clip_box
-from ..problems.errors import BadInput
+from ..problems.errors import BadInput, InternalError
 from ..problems.graph import Graph
 from ..problems.input_set import InputSet
 from ..problems.load import load_network, read_for
 from ..problems.property import Array, Polytope
 from .ibp import Ibp, interval_root, pre_activations, rows_below
 from .linear import Linear, undecided_neurons
-from .names import BATCHED, PROGRAMS, Name, parse
+from .names import BATCHED, PROGRAMS, Name, lines_of, parse, unknown
 from .question import bounded_polytopes, check, objectives
-from .root import outward, outward_half_spaces, root
+from .root import consistent, outward, outward_half_spaces, root
 from .types import Pieces, Rows
 
 if TYPE_CHECKING:
@@ -109,13 +109,16 @@ def bound(
     """
     graph, original = load_network(network, example_input)
     names = parse(relaxation)
-    check(graph, names, precision, device)
+    check(graph, names, precision, device, steps, backend, time_limit)
     polytopes = bounded_polytopes(graph, input_set)
     graph = read_for(graph, original, polytopes)
     c, d = objectives(graph, rows, constants)
     start = time.perf_counter()
     dtype = torch.float32 if precision == "float32" else torch.float64
     kinds = [name.kind for name in names]
+    for kind in kinds:
+        if kind not in (*BATCHED, *PROGRAMS, "exact"):
+            raise unknown(kind, "bounds", (*BATCHED, *PROGRAMS, "exact"))
     found, notes = [], ()
     with full_products():
         for kind in dict.fromkeys(k for k in kinds if k in BATCHED):
@@ -128,6 +131,11 @@ def bound(
             found.append(bounds)
     lower, upper = np.max([f.lower for f in found], 0), np.min([f.upper for f in found], 0)
     if not bool((lower <= upper).all()):
+        if not any(len(p.offsets) for p in polytopes):  # a box that is not empty has an image
+            r = int(np.flatnonzero(~(lower <= upper))[0])
+            what = f"row {r}" if rows is not None else f"output {r}"
+            name = graph.nodes[-1].name or "the last layer"
+            raise InternalError(f"{what} of layer {name!r} is proved to be at least {lower[r]} and at most {upper[r]}")
         raise BadInput("the input set is empty: its half-spaces have no point in common, so there is nothing to bound")
     pieces, working = found[-1].pieces, found[-1].working
     seconds = time.perf_counter() - start
@@ -156,9 +164,11 @@ def _batched(
     pieces = _pieces(polytopes, lower, upper, whole)
     linear = None
     if relaxation != "ibp":
-        rule = relaxation if relaxation.startswith("deeppoly") else "crown"
-        linear, tight = root(graph, working, lower.amin(0), upper.amax(0), rule)
+        linear, tight = root(graph, working, lower.amin(0), upper.amax(0), lines_of(relaxation))
         pre = torch.maximum(whole.pre_lower, tight.pre_lower), torch.minimum(whole.pre_upper, tight.pre_upper)
+        for position in graph.activations:
+            part = slice(graph.offsets[position], graph.offsets[position] + graph.nodes[position].size)
+            consistent(graph, position, pre[0][:, part], pre[1][:, part])
         pieces = pieces.with_pre(*(side.expand(len(pieces), -1) for side in pre))
     known, least, greatest = [], [], []
     for chosen in _parts(len(pieces), ELEMENTS // max(node.size for node in graph.nodes) ** 2):

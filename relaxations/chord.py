@@ -37,7 +37,7 @@ from ..kernels.rounding import unit_roundoff
 from ..problems.activation import LeakyReLU
 from ..problems.affine import Diagonal, Identity
 from ..problems.errors import BadInput
-from ..problems.graph import Activation, Affine, Graph, Node, Product
+from ..problems.graph import Activation, Affine, Graph, Node
 from .interval import affine_interval
 from .rounding import Rounding
 
@@ -219,10 +219,12 @@ def _relaxed(chords: Chords, which: Tensor, nodes: list[Node]) -> tuple[list[Nod
 
 
 def _check(graph: Graph, lower: Tensor, upper: Tensor) -> None:
+    graph.check_products()
     for node in graph.nodes:
-        if isinstance(node, Product) or (isinstance(node, Activation) and not isinstance(node.function, LeakyReLU)):
-            what = "a product" if isinstance(node, Product) else node.function.name
-            raise BadInput(f"chords replace ReLUs, and node {node.name!r} is {what}; relax another network")
+        if isinstance(node, Activation) and not isinstance(node.function, LeakyReLU):
+            raise BadInput(
+                f"chords replace ReLUs, and node {node.name!r} is {node.function.name}; relax another network"
+            )
     if lower.numel() != graph.input_size or upper.numel() != graph.input_size:
         raise BadInput(
             f"the input box has {lower.numel()} lower and {upper.numel()} upper bounds for {graph.input_size} inputs"

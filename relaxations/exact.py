@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from ..problems.errors import BadInput
-from ..problems.graph import Activation, Graph, Product
+from ..problems.graph import Activation, Graph
 from ..problems.property import Polytope, UnsafeSet
 from .base import AbstractRelaxation
 from .lp.backends import backend
@@ -135,11 +135,12 @@ def _judge(  # type: ignore[no-untyped-def]
 
 def check_piecewise(graph: Graph) -> None:
     """Raises `BadInput` for a network that no mixed-integer program is exact on."""
+    graph.check_products()
     for node in graph.nodes:
-        if isinstance(node, Product) or (isinstance(node, Activation) and not node.function.kinks):
-            what = "product" if isinstance(node, Product) else node.function.name
+        if isinstance(node, Activation) and not node.function.kinks:
             raise BadInput(
-                f"the exact relaxation needs piecewise-linear activations, and layer {node.name!r} is a {what}; "
+                f"the exact relaxation needs piecewise-linear activations, and layer {node.name!r} is a "
+                f"{node.function.name}; "
                 "use the relaxation crown or alpha-crown"
             )
 

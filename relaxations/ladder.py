@@ -25,7 +25,7 @@ from .lp.encode import Addition, propagated
 from .lp.model import Array
 from .lp.window import Size
 from .multi_neuron import GroupHull, InputHull
-from .names import Name
+from .names import PROGRAMS, Name, unknown
 from .triangle import Cutter, Cutting, Setting, Tightening, minima, relaxed
 
 SMALL = 60_000  # coefficients up to which M_1 takes its extended form
@@ -122,6 +122,10 @@ def parts(
                 additions.append(InputHull(setting, name.number, options["groups"], _size(name)))
             case "p":
                 additions.append(BlockHull(setting, name.number, _size(name)))
+            case "triangle":
+                pass  # what every program holds
+            case _:
+                raise unknown(name.kind, "linear programs", PROGRAMS)
     return additions, cutters
 
 

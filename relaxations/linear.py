@@ -24,6 +24,7 @@ from torch import Tensor
 from ..kernels.polytope import polytope_minimum
 from ..problems.activation import LeakyReLU, Lines
 from ..problems.affine import Dense
+from ..problems.errors import BadInput
 from ..problems.graph import Affine, Graph
 from .backward import Form, backward
 from .between import Carried
@@ -35,6 +36,7 @@ from .types import Multipliers, Pieces, Result, Rows
 CHUNK = 1 << 22
 # Groups smaller than this cost more in calls than they save in rows.
 FEWEST = 32
+RULES = ("crown", "deeppoly-0", "deeppoly-1")
 # With at most so many inputs, layers may be bounded forward first: see `tighten`.
 FORWARD = 16
 
@@ -47,6 +49,10 @@ class Linear:
     scales: Scales  # of the root; `tighten` makes its own for each piece
     rule: str = "crown"
     sweeps: int = 2  # passes over the half-spaces of a piece when a form is minimised over it
+
+    def __post_init__(self) -> None:
+        if self.rule not in RULES:
+            raise BadInput(f"there is no rule of lines '{self.rule}'; the rules are {', '.join(RULES)}")
 
     @property
     def graph(self) -> Graph:

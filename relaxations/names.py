@@ -73,6 +73,11 @@ TABLE: Mapping[str, Mapping[str, Whole | Word]] = {
 FAMILIES = ("m", "p")  # written with a number: m-2, p-1
 BATCHED = ("ibp", "deeppoly-0", "deeppoly-1", "crown", "alpha-crown")
 PROGRAMS = ("triangle", "k-relu", "prima", "m", "p")  # linear programs
+LINES = {  # the rule of the lower lines that a relaxation starts from (see `linear`)
+    "deeppoly-0": "deeppoly-0",
+    "deeppoly-1": "deeppoly-1",
+    **dict.fromkeys(("crown", "alpha-crown", *PROGRAMS, "exact"), "crown"),
+}
 LADDER = (*BATCHED, "triangle", "k-relu", "prima", "m-1", "p-1", "exact")  # one of each, from loose to tight
 
 
@@ -127,6 +132,18 @@ def _kind(word: str) -> tuple[str, int]:
         f"there is no relaxation '{word}'; the nearest is '{_nearest(word, known)}', and all of them are "
         f"{', '.join(LADDER)}, with any number after m- and p-"
     )
+
+
+def lines_of(kind: str) -> str:
+    """The rule of lines for a kind of relaxation, exactly; `BadInput` for kinds that have none."""
+    if kind not in LINES:
+        raise unknown(kind, "bounds by lines", tuple(LINES))
+    return LINES[kind]
+
+
+def unknown(kind: str, where: str, known: tuple[str, ...]) -> BadInput:
+    """The error for a relaxation that some place has no code for: it must not pass as another."""
+    return BadInput(f"the relaxation '{kind}' is not one of those for {where}: {', '.join(known)}")
 
 
 def _nearest(word: str, known: Mapping[str, object] | list[str]) -> str:

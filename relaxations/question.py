@@ -19,22 +19,53 @@ from ..problems.errors import BadInput
 from ..problems.graph import Graph
 from ..problems.input_set import InputSet, polytopes_of
 from ..problems.property import Polytope
+from .lp.backends import NAMES as BACKENDS
 from .names import Name
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
 
-def check(graph: Graph, names: Sequence[Name], precision: str, device: str) -> None:
+def check(
+    graph: Graph,
+    names: Sequence[Name],
+    precision: str,
+    device: str,
+    steps: int = 0,
+    backend: str = "highs",
+    time_limit: float | None = None,
+) -> None:
     """Raises `BadInput` for what no bounds can be computed with."""
+    graph.check_products()
     if precision not in ("float32", "float64"):
         raise BadInput(f"precision must be float32 or float64, not {precision!r}")
-    if torch.device(device).type == "cuda" and not torch.cuda.is_available():
+    if backend not in BACKENDS:
+        raise BadInput(f"backend must be one of {', '.join(BACKENDS)}, not {backend!r}")
+    if isinstance(steps, bool) or not isinstance(steps, int | np.integer) or steps < 0:
+        raise BadInput(f"steps must be a whole number of at least 0, not {steps!r}")
+    if time_limit is not None and not (_is_number(time_limit) and time_limit > 0):
+        raise BadInput(f"time_limit must be a positive number of seconds, or None, not {time_limit!r}")
+    if _device(device).type == "cuda" and not torch.cuda.is_available():
         raise BadInput("device 'cuda' was asked for, but PyTorch finds no CUDA device here; use cpu")
     if any(name.kind == "exact" for name in names):
         from .exact import check_piecewise
 
         check_piecewise(graph)
+
+
+def _device(device: str) -> torch.device:
+    """What PyTorch makes of the name; `BadInput` for what is none, or neither a CPU nor a CUDA device."""
+    try:
+        found = torch.device(device)
+    except (RuntimeError, TypeError):
+        found = None
+    if found is None or found.type not in ("cpu", "cuda"):
+        raise BadInput(f"device must be cpu or cuda, not {device!r}")
+    return found
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
 
 
 def bounded_polytopes(graph: Graph, input_set: InputSet) -> list[Polytope]:

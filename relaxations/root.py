@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from ..problems.activation import Lines
+from ..problems.errors import InternalError
 from ..problems.graph import Graph
 from ..problems.property import Polytope
 from .interval import affine_interval
@@ -58,6 +59,7 @@ def root(
             new_low, new_high = linear.pre_activation(pieces, scales, lines, position, low, high)
             torch.fmax(low, new_low, out=low)
             torch.fmin(high, new_high, out=high)
+        consistent(graph, position, low, high)
         torch.maximum(low, high, out=high)
         lines[position] = linear.lines(position, low, high)
         scales.size[source] = torch.minimum(scales.size[source], torch.maximum(low.abs(), high.abs())[0])
@@ -65,6 +67,20 @@ def root(
         ranges[source] = (low, high)
         ranges.append(graph.nodes[position].function.interval(low, high))
     return linear, pieces
+
+
+def consistent(graph: Graph, position: int, lower: Tensor, upper: Tensor) -> None:
+    """Raises `InternalError` where proved bounds of a layer's pre-activations on a whole box exclude each other.
+
+    A box has points, and each of them gives every neuron a value; so one of the bounds is wrong, and nothing may be
+    concluded. (Pieces with half-spaces or decided neurons may be empty: there it means just that.)
+    """
+    wrong = (lower > upper).nonzero()
+    if len(wrong):
+        at = tuple(wrong[0].tolist())
+        name = graph.nodes[position].name or f"node {position}"
+        low, high = float(lower[at]), float(upper[at])
+        raise InternalError(f"neuron {at[-1]} of layer {name!r} is proved to be at least {low} and at most {high}")
 
 
 def in_float64(graph: Graph, linear: Linear, root: Pieces) -> Linear:

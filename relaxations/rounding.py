@@ -59,6 +59,7 @@ class Rounding:
     """Makes rounding vectors for one network in the dtype and on the device of `graph`."""
 
     def __init__(self, graph: Graph) -> None:
+        graph.check_products()
         self.graph = graph
         like = graph.nodes[-1].bias
         self.dtype = like.dtype

@@ -10,6 +10,7 @@ from typing import NoReturn, get_args
 from ...problems.errors import BadInput
 from ..config import Device, Precision, Relaxation, Split
 
+INTERNAL = 70  # exit code: EX_SOFTWARE of sysexits.h
 CHOICES = ("device", "precision", "split", "relaxation", "seed")
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import get_args
 
 from ...problems.errors import BadInput
-from ..config import Relaxation, load_config
-from .arguments import CHOICES, Parser, add_choices, exist, files, overrides
+from ..config import Relaxation, keys_of, load_config
+from .arguments import CHOICES, Parser, add_choices, exist, files, overrides, say
 
 
 def run(argv: list[str]) -> int:
@@ -18,9 +18,13 @@ def run(argv: list[str]) -> int:
     if options.relaxation is None:
         raise BadInput(f"--relaxation is missing; name one of {', '.join(get_args(Relaxation)[1:])}")
     network, prop, pairs = files(options.items, None)
-    config = load_config(options.config, overrides(options, pairs, CHOICES))
+    given = overrides(options, pairs, CHOICES)
+    config = load_config(options.config, given)
     exist(network, prop)
     from ..bound_report import bound_report
+    from ..effects import heed_bound
 
+    for sentence in heed_bound(keys_of(given), config):
+        say(sentence)
     print(bound_report(network, prop, config, options.json))
     return 0

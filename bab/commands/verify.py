@@ -8,11 +8,11 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from ...problems.errors import BadInput
+from ...problems.errors import BadInput, InternalError
 from .. import clock
-from ..config import Config, load_config
+from ..config import Config, keys_of, load_config
 from ..results import check_writable, result_text, summary_text, write_atomically
-from .arguments import CHOICES, Parser, add_choices, exist, files, overrides, say
+from .arguments import CHOICES, INTERNAL, Parser, add_choices, exist, files, overrides, say
 
 
 def run(argv: list[str]) -> int:
@@ -24,10 +24,18 @@ def run(argv: list[str]) -> int:
     parser.add_argument("--summary", metavar="FILE", type=Path, help="write verdict, reason, cost as JSON")
     parser.add_argument("--log", metavar="DIR", type=Path, help="write the partition: every piece, as Parquet")
     parser.add_argument("--resume", metavar="DIR", type=Path, help="go on with the run whose log this is")
+    parser.add_argument(
+        "--unused",
+        choices=("error", "say"),
+        default="error",
+        help="what an option that has no effect on this search is: an error (default), or a line on standard error",
+    )
     add_choices(parser)
     options = parser.parse_intermixed_args(argv)
     network, prop, pairs = _files(options)
-    config = _config(options, overrides(options, pairs, (*CHOICES, "timeout")))
+    given = overrides(options, pairs, (*CHOICES, "timeout"))
+    config = _config(options, given)
+    heeded = keys_of(given) if options.unused == "error" and options.resume is None else []
     exist(network, prop)
     for path in (options.results, options.summary):
         if path is not None:
@@ -35,7 +43,7 @@ def run(argv: list[str]) -> int:
     report = _Report(options.results, options.summary)
     timer = clock.guard(config.timeout, lambda: report.and_exit("timeout", "the time limit passed within one step"))
     try:
-        return _decide(network, prop, config, options, report)
+        return _decide(network, prop, config, options, heeded, report)
     finally:
         if timer is not None:  # refused input must not turn into a timeout later
             timer.cancel()
@@ -63,7 +71,7 @@ def _config(options: Any, given: list[str]) -> Config:
     return resumed_config(options.resume, given)
 
 
-def _decide(network: Path, prop: Path, config: Config, options: Any, report: _Report) -> int:
+def _decide(network: Path, prop: Path, config: Config, options: Any, given: list[str], report: _Report) -> int:
     """Verifies, reports once whatever happens, and returns the exit code."""
     try:
         from .. import api
@@ -73,11 +81,17 @@ def _decide(network: Path, prop: Path, config: Config, options: Any, report: _Re
         if problem.comparison is not None and not problem.comparison.operators:
             say(problem.comparison.sentence)
         _check_name(problem.property, options.network)
+        problem = api.heeded(problem, config, given)
+        for sentence in problem.unused:
+            say(sentence)
         log = api.log_of((network, prop), problem, config, options.log, options.resume)
         outcome = api.decide(problem, config, _observers(), clock.deadline(config.timeout), log)
     except KeyboardInterrupt:
         report("unknown", "interrupted")
         return 130
+    except InternalError as error:
+        report("unknown", str(error))
+        return INTERNAL
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and "memory" not in str(error):
             raise

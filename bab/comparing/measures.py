@@ -33,7 +33,7 @@ from ...relaxations.ladder import parts
 from ...relaxations.linear import Linear
 from ...relaxations.lp.boxes import Box, node_boxes
 from ...relaxations.lp.encode import Addition, Building, encode, propagated
-from ...relaxations.names import BATCHED, Name, parse
+from ...relaxations.names import BATCHED, PROGRAMS, Name, lines_of, parse, unknown
 from ...relaxations.root import outward_half_spaces, root
 from ...relaxations.triangle import Cutting, Setting, Tightening
 from ...relaxations.types import Pieces, Result, Rows
@@ -185,14 +185,17 @@ def measure_for(
 ) -> AbstractMeasure:
     """The instrument for a relaxation's name. Raises `BadInput` as `names.parse` does."""
     names = parse(name)
-    kind = names[0].kind if len(names) == 1 and names[0].kind in BATCHED else "crown"
+    batched = len(names) == 1 and names[0].kind in BATCHED
+    for one in names:
+        if not batched and one.kind not in PROGRAMS:
+            raise unknown(one.kind, "measured trees", (*BATCHED, *PROGRAMS))
+    kind = names[0].kind if batched else "crown"
     lower, upper = torch.from_numpy(inputs.lower), torch.from_numpy(inputs.upper)
-    linear, _ = root(graph, graph, lower, upper, kind if kind.startswith("deeppoly") else "crown")
-    if len(names) == 1 and names[0].kind in BATCHED:
+    linear, _ = root(graph, graph, lower, upper, "crown" if kind == "ibp" else lines_of(kind))
+    if batched:
         leaf = LinearPrograms(graph, goal, parse("triangle"), linear, True, backend)
         return Batched(graph, goal, kind, interval_root(graph, lower, upper)[0], linear, leaf)
-    programs = tuple(n for n in names if n.kind not in BATCHED)
-    return LinearPrograms(graph, goal, programs, linear, tight, backend)
+    return LinearPrograms(graph, goal, names, linear, tight, backend)
 
 
 def scores(graph: Graph, goal: Goal, linear: Linear, region: Region, known: Known) -> Array:  # (N,)

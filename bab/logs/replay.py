@@ -192,7 +192,6 @@ def follow(
     """`replay`, with everything read."""
     start = time.monotonic()
     deadline = None if timeout is None else start + timeout
-    torch.manual_seed(config.seed)
     prop, _ = answered(prop, Judge(graph, prop, confirm))
     strategy = choose(graph, config)
     claimed = partition.closed

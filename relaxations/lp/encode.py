@@ -156,6 +156,7 @@ def encode(
 
     Raises `BadInput` for products, and for smooth activations when `form` is "exact".
     """
+    graph.check_products()
     graph = graph.to(torch.float64)
     boxes = list(node_boxes(graph, polytope) if boxes is None else boxes)
     nodes = graph.nodes[: len(graph.nodes) if until is None else until + 1]
@@ -179,8 +180,6 @@ def encode(
                 for part in additions:
                     part.after(building, i)
                 building.extent[i] = rows.variables
-            case _:
-                raise BadInput(f"node {node.name or i!r} is a product of two variables, which no linear model holds.")
     model = rows.model(np.concatenate(binaries or [np.zeros(0, np.int64)]))
     return Encoding(model, first, graph, boxes)
 
@@ -191,6 +190,7 @@ def _layer(graph: Graph, position: int) -> int:
 
 def tightened(graph: Graph, polytope: Polytope, solve, boxes: list[Box] | None = None) -> list[Box]:  # type: ignore[no-untyped-def]
     """Interval bounds improved by two linear programs for each undecided neuron; outward rounded (safe bounds)."""
+    graph.check_products()
     graph = graph.to(torch.float64)
     boxes = list(node_boxes(graph, polytope) if boxes is None else boxes)
     for position in graph.activations:

@@ -1,0 +1,179 @@
+"""Where each option acts: a table, and what to say of an option that was given where it does nothing.
+
+Somebody who writes `candidates=8` expects look-ahead to try eight splits; if the search is one that never looks ahead,
+silence would be a lie. So an option given to one command that has no effect there is an error that says where it has
+one; in presets, files, resumed runs and the instances of `partita run`, which are made for many problems, it is said
+in a line. `auto` asks for nothing and is never wrong, nor is a device or precision that is taken anyway.
+
+The table names every option of `config` (a test holds the two together).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from ..problems.errors import BadInput
+from ..relaxations.names import BATCHED, PROGRAMS, parse
+from .config import Config, options
+from .strategy import Strategy, choose
+
+if TYPE_CHECKING:
+    from ..problems.graph import Graph
+
+Holds = Callable[[Config, Strategy, "Graph"], bool]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an option acts, in words that go on 'it acts in ...', and as a condition on a search."""
+
+    words: str
+    holds: Holds
+
+
+def _phases(strategy: Strategy) -> bool:
+    return strategy.tree == "phases"
+
+
+def _bisects(config: Config, strategy: Strategy, graph: Graph) -> bool:
+    """Whether pieces are bisected in the input (smooth networks are, whatever the splits)."""
+    smooth = not all(graph.nodes[i].function.kinks for i in graph.activations)
+    return strategy.tree == "regions" and (strategy.splits != "activation" or smooth)
+
+
+def _rule_acts(config: Config, strategy: Strategy, graph: Graph) -> bool:
+    if config.branching.rule in ("widest", "sensitivity"):
+        return _bisects(config, strategy, graph)
+    return config.branching.rule == "auto" or _phases(strategy)
+
+
+EVERYWHERE = Place("every search", lambda config, strategy, graph: True)
+TREES = Place(
+    "searches that split the input set; relaxation=exact asks one program for each unsafe set instead, in float64 on "
+    "the CPU",
+    lambda config, strategy, graph: strategy.tree != "oracle",
+)
+ATTACK = Place("searches with attack=on", lambda config, strategy, graph: config.attack == "on")
+SLOPES = Place(
+    "searches that decide neurons and optimise slopes: many inputs or split=activation, with relaxation auto, "
+    "alpha-crown or one that adds to it",
+    lambda config, strategy, graph: _phases(strategy) and strategy.relaxation == "alpha-crown",
+)
+SOLVERS = Place(
+    f"searches whose relaxation is a program for each piece ({', '.join(PROGRAMS)}) or exact",
+    lambda config, strategy, graph: strategy.tree == "oracle" or bool(strategy.programs),
+)
+RULES = Place(
+    "searches of its kind: widest and sensitivity where the input is bisected, babsr and look-ahead in trees that "
+    "decide neurons (many inputs)",
+    _rule_acts,
+)
+LOOKS_AHEAD = Place(
+    "trees that decide neurons (many inputs), with rule=look-ahead",
+    lambda config, strategy, graph: config.branching.rule == "look-ahead" and _phases(strategy),
+)
+
+SEARCH: Mapping[str, Place] = {
+    "timeout": EVERYWHERE,
+    "device": TREES,
+    "precision": TREES,
+    "seed": ATTACK,
+    "split": TREES,
+    "relaxation": EVERYWHERE,
+    "attack": EVERYWHERE,
+    "bounding.steps": SLOPES,
+    "bounding.learning_rate": SLOPES,
+    "bounding.backend": SOLVERS,
+    "branching.rule": RULES,
+    "branching.candidates": LOOKS_AHEAD,
+    "search.batch": TREES,
+    "search.max_pieces": TREES,
+    "search.memory_gb": TREES,
+}
+
+NO_EFFECT = "has no effect here"
+
+# Of `partita bound`: the kinds of relaxation with which an option acts there.
+BOUND: Mapping[str, tuple[str, ...]] = {
+    "timeout": (*PROGRAMS, "exact"),  # of each program
+    "device": BATCHED,
+    "precision": BATCHED,
+    "relaxation": (*BATCHED, *PROGRAMS, "exact"),
+    "bounding.backend": (*PROGRAMS, "exact"),
+}
+ANYWAY = {"device": ("cpu",), "precision": ("float64",)}  # what is taken where the option does not act
+
+
+def heed(given: Iterable[str], config: Config, graph: Graph) -> list[str]:
+    """What to say of options that this search does not look at: a sentence for each that comes from a preset, a file or
+    a log. Raises `BadInput` for the first of those that were `given` (dotted keys) to the command itself."""
+    strategy = choose(graph, config)
+    for sentence in unused(given, config, strategy, graph):
+        raise BadInput(sentence)
+    return unused(unlike_default(config), config, strategy, graph)
+
+
+def heed_bound(given: Iterable[str], config: Config) -> list[str]:
+    """As `heed`, for `partita bound`."""
+    for sentence in unused_in_bound(given, config):
+        raise BadInput(sentence)
+    return unused_in_bound(unlike_default(config), config)
+
+
+def unused(given: Iterable[str], config: Config, strategy: Strategy, graph: Graph) -> list[str]:
+    """A sentence for each of the given options that this search does not look at."""
+    values = flat(config)
+    return [
+        f"{key}={values[key]} {NO_EFFECT} ({_words(strategy)}): it acts in {SEARCH[key].words}"
+        for key in dict.fromkeys(given)
+        if not _nothing(key, values[key]) and not SEARCH[key].holds(config, strategy, graph)
+    ]
+
+
+def unused_in_bound(given: Iterable[str], config: Config) -> list[str]:
+    """A sentence for each of the given options that `partita bound` does not look at."""
+    values = flat(config)
+    kinds = {name.kind for name in parse("crown" if config.relaxation == "auto" else config.relaxation)}
+    said = []
+    for key in dict.fromkeys(given):
+        acts = BOUND.get(key, ())
+        if _nothing(key, values[key]) or kinds & set(acts):
+            continue
+        where = f"with the relaxations {', '.join(acts)}" if acts else f"in partita verify, in {SEARCH[key].words}"
+        said.append(f"{key}={values[key]} has no effect in partita bound with {config.relaxation}: it acts {where}")
+    return said
+
+
+def _words(strategy: Strategy) -> str:
+    """The search in a few words."""
+    if strategy.tree == "oracle":
+        return "one mixed-integer program for each unsafe set"
+    if strategy.tree == "phases":
+        return f"a tree of activation branches by {strategy.relaxation}"
+    splits = "input" if strategy.splits == "auto" else strategy.splits
+    return f"a tree of regions of the input, {splits} splits, by {strategy.relaxation}"
+
+
+def flat(config: Config) -> dict[str, Any]:
+    """Every option's dotted key with its value."""
+    nested = asdict(config)
+    found = {}
+    for key in options():
+        value: Any = nested
+        for part in key.split("."):
+            value = value[part]
+        found[key] = value
+    return found
+
+
+def unlike_default(config: Config) -> list[str]:
+    """The options whose value is not the default one: all that a preset, a file or a log can have asked for."""
+    default = flat(Config())
+    return [key for key, value in flat(config).items() if value != default[key]]
+
+
+def _nothing(key: str, value: Any) -> bool:
+    """Whether a value asks for nothing, or for what happens anyway."""
+    return value in ("auto", None) or value in ANYWAY.get(key, ())
