@@ -27,6 +27,8 @@ from ..relaxations.names import parse
 
 PRESETS = Path(__file__).resolve().parents[1] / "configs"
 
+NO_EFFECT = "has no effect here"  # see `effects`
+
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "float32", "float64"]
 Split = Literal["auto", "input", "polyhedral", "activation"]

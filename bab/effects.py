@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..problems.errors import BadInput
 from ..relaxations.names import BATCHED, PROGRAMS, parse
-from .config import Config, options
+from .config import NO_EFFECT, Config, options
 from .strategy import Strategy, choose
 
 if TYPE_CHECKING:
@@ -92,8 +92,6 @@ SEARCH: Mapping[str, Place] = {
     "search.max_pieces": TREES,
     "search.memory_gb": TREES,
 }
-
-NO_EFFECT = "has no effect here"
 
 # Of `partita bound`: the kinds of relaxation with which an option acts there.
 BOUND: Mapping[str, tuple[str, ...]] = {

@@ -28,7 +28,7 @@ from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
 from ..problems.errors import BadInput
-from .effects import NO_EFFECT
+from .config import NO_EFFECT
 from .results import write_atomically
 from .run_row import Row
 

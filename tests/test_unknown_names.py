@@ -1,0 +1,172 @@
+"""A name that some table knows and some place does not is an error there, and never another relaxation's answer."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+import partita
+from partita.bab import strategy
+from partita.bab.branching import input_split
+from partita.bab.cli import run
+from partita.bab.comparing import measures
+from partita.bab.config import BoundingConfig, BranchingConfig, Config, SearchConfig, load_config
+from partita.problems.errors import BadInput
+from partita.problems.library import maximum, random_network
+from partita.problems.property import Polytope
+from partita.problems.specify import box_property
+from partita.relaxations import api, ladder, names
+from partita.relaxations.linear import Linear
+
+GRAPH, WIDE = maximum(3), random_network((30, 6, 1), seed=1)
+BOX = (np.zeros(3), np.ones(3))
+PROP = box_property(*BOX, [[-1.0]], [-1.5])
+WIDE_PROP = box_property(np.zeros(30), np.ones(30), [[-1.0]], [-50.0])
+
+
+@pytest.fixture(params=["TABLE", "BATCHED", "PROGRAMS"])
+def newly(request, monkeypatch):
+    """A relaxation that is registered, as batched, as a program, or as neither, and that nobody has written."""
+    monkeypatch.setattr(names, "TABLE", {**names.TABLE, "novel": {}})
+    if request.param != "TABLE":
+        more = (*getattr(names, request.param), "novel")
+        for module in (names, api, ladder, strategy, measures):
+            if hasattr(module, request.param):
+                monkeypatch.setattr(module, request.param, more)
+    assert str(names.parse("novel")[0]) == "novel"
+    return request.param
+
+
+def test_a_registered_name_without_code_is_an_error_at_every_entry(newly):
+    for relaxation in ("novel", "novel+triangle"):
+        with pytest.raises(BadInput, match="novel"):
+            partita.bound(GRAPH, BOX, relaxation)
+        for graph, prop in ((GRAPH, PROP), (WIDE, WIDE_PROP)):
+            with pytest.raises(BadInput, match="novel"):
+                partita.verify(graph, prop, relaxation=relaxation, attack="off")
+        with pytest.raises(BadInput, match="novel"):
+            partita.partition(GRAPH, BOX, [relaxation], count=False)
+
+
+@pytest.mark.parametrize(
+    "word", ["crwn", "deeppoly", "deeppoly-2", "CROWN", "", "crown+", "m", "p-0", "alpha", "exact:"]
+)
+def test_an_unknown_name_is_an_error_at_every_entry(word, tmp_path, capsys):
+    file = tmp_path / "mine.yaml"
+    file.write_text(f"relaxation: '{word}'\n")
+    net, prop = tmp_path / "net.onnx", tmp_path / "prop.vnnlib"
+    net.write_bytes(b"not looked at")
+    prop.write_text("")
+    for call in (
+        lambda: partita.bound(GRAPH, BOX, word),
+        lambda: partita.verify(GRAPH, PROP, relaxation=word),
+        lambda: partita.verify(GRAPH, PROP, config=file),
+        lambda: partita.partition(GRAPH, BOX, [word], count=False),
+        lambda: Config(relaxation=word),
+        lambda: load_config(None, {"relaxation": word}),
+        lambda: load_config(file),
+    ):
+        with pytest.raises(BadInput) as refused:
+            call()
+        assert "\n" not in str(refused.value)
+    for arguments in (
+        ["verify", str(net), str(prop), "--relaxation", word],
+        ["verify", str(net), str(prop), "--config", str(file)],
+        ["bound", str(net), str(prop), "--relaxation", word],
+        ["run", str(prop), "--out", str(tmp_path / "out"), "--relaxation", word],
+        ["partition", str(net), str(prop), "--relaxations", word],
+    ):
+        assert run(arguments) == 2, arguments
+        said = capsys.readouterr()
+        assert said.out == ""
+        assert said.err.startswith("partita: ")
+        assert said.err.count("\n") == 1
+
+
+def test_joins_that_a_search_cannot_do_are_refused():
+    """`crown+ibp` was CROWN under another name; `exact+triangle` was the triangle alone."""
+    for relaxation in ("crown+ibp", "exact+triangle", "crown+triangle", "ibp+alpha-crown"):
+        with pytest.raises(BadInput, match="joins relaxations that are linear programs"):
+            partita.verify(GRAPH, PROP, relaxation=relaxation)
+        assert partita.bound(GRAPH, BOX, relaxation).upper[0] >= 1 - 1e-9
+    for relaxation in ("crown+ibp", "crown+triangle"):
+        with pytest.raises(BadInput, match="joins a batched relaxation"):
+            partita.partition(GRAPH, BOX, [relaxation], count=False)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: Config(split="sideways"), "'split' of a Config must be one of auto, input"),
+        (lambda: Config(timeout=-1), "'timeout' of a Config must be at least 0"),
+        (lambda: Config(timeout=float("nan")), "'timeout' of a Config must be a number or none"),
+        (lambda: Config(seed=1.5), "'seed' of a Config must be a whole number"),
+        (lambda: Config(attack="maybe"), "'attack' of a Config must be one of on, off"),
+        (lambda: Config(search={"batch": 3}), "'search' of a Config is a SearchConfig"),
+        (lambda: BranchingConfig(rule="first"), "'rule' of a Config must be one of auto, widest"),
+        (lambda: BoundingConfig(backend="glpk"), "'backend' of a Config must be one of highs"),
+        (lambda: SearchConfig(batch=-1), "'batch' of a Config must be at least 0"),
+    ],
+)
+def test_a_config_is_checked_as_it_is_made(make, words):
+    with pytest.raises(BadInput, match=words):
+        make()
+
+
+def test_a_config_made_in_python_is_that_of_the_command_line():
+    assert Config(timeout="5", attack=False, seed="3") == load_config(None, ["timeout=5", "attack=off", "seed=3"])
+
+
+def test_rules_do_not_fall_through(monkeypatch):
+    box = torch.zeros(1, 2), torch.ones(1, 2), torch.ones(1, 2), torch.ones(2)
+    with pytest.raises(BadInput, match="there is no rule 'first' of bisecting"):
+        input_split(*box, "first")
+    with pytest.raises(BadInput, match="there is no rule of lines 'deeppoly-2'"):
+        Linear(None, None, "deeppoly-2")
+    novel = object.__new__(BranchingConfig)
+    for key, value in (("rule", "novel"), ("candidates", 4)):
+        object.__setattr__(novel, key, value)
+    with pytest.raises(BadInput, match="there is no branching rule 'novel'"):
+        strategy.choose(GRAPH, Config(branching=novel))
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"device": "auto"}, "device must be cpu or cuda, not 'auto'"),
+        ({"device": "gpu"}, "device must be cpu or cuda, not 'gpu'"),
+        ({"device": None}, "device must be cpu or cuda, not None"),
+        ({"device": "meta"}, "device must be cpu or cuda, not 'meta'"),
+        ({"precision": "auto"}, "precision must be float32 or float64"),
+        ({"backend": "glpk"}, "backend must be one of highs"),
+        ({"steps": -1}, "steps must be a whole number"),
+        ({"steps": True}, "steps must be a whole number"),
+        ({"time_limit": 0}, "time_limit must be a positive number"),
+        ({"time_limit": "5"}, "time_limit must be a positive number"),
+    ],
+)
+def test_arguments_of_bound(options, words):
+    with pytest.raises(BadInput, match=words):
+        partita.bound(GRAPH, BOX, "crown", **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"backend": "glpk"}, "backend must be one of highs"),
+        ({"cells": "some"}, "cells must be one of open, all"),
+        ({"branching": "random"}, "branching must be one of"),
+        ({"pieces": "cubes"}, "pieces must be one of"),
+        ({"intervals": ["tight"]}, "intervals must be one of"),
+        ({"exactness": None}, "exactness must be one of"),
+    ],
+)
+def test_arguments_of_partition(options, words):
+    with pytest.raises(BadInput, match=words):
+        partita.partition(GRAPH, BOX, ["crown"], **options)
+
+
+def test_arguments_of_count():
+    with pytest.raises(BadInput, match="cells are 'open' or 'all'"):
+        partita.count_patterns(GRAPH, Polytope(*BOX), cells="some")
