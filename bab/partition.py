@@ -30,7 +30,7 @@ from ..kernels.arithmetic import full_products
 from ..problems.activation import LeakyReLU
 from ..problems.errors import BadInput
 from ..problems.graph import Activation, Graph
-from ..problems.load import load_network, load_property_for
+from ..problems.load import compare_on, load_network, load_property_for
 from ..problems.property import Polytope, Property
 from ..relaxations.lp.backends import NAMES as BACKENDS
 from ..relaxations.names import BATCHED, parse
@@ -93,9 +93,10 @@ def partition(
     Raises `BadInput` for networks that are not piecewise linear, unknown names, and goals that cannot be reached.
     """
     start = time.perf_counter()
-    graph, _ = load_network(network, example_input)
+    graph, original = load_network(network, example_input)
     _check(graph, relaxations, exactness, threshold, pieces, branching, intervals, tolerance, cells, backend)
     inputs, unsafe = _problem(graph, input_set, case)
+    compare_on(original, [inputs])
     graph = graph.to(torch.float64)
     end = None if timeout is None else start + float(timeout)
     exact = goal_for(graph, inputs, rows_of(graph, unsafe, outputs), exactness, threshold, tolerance, backend, end)

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from ..problems.errors import BadInput
 from ..problems.graph import Graph
 from ..problems.input_set import InputSet, polytopes_of
-from ..problems.load import load_network
+from ..problems.load import compare_on, load_network
 from ..problems.property import Polytope
 from .counting.bound import remaining, undecided
 from .counting.inputs import check_input, lifted, vertices_of, without_fixed
@@ -85,9 +85,10 @@ def count_patterns(
     Raises `BadInput` for networks without patterns and input sets that are unbounded, empty or (for `open`) flat.
     """
     start = time.monotonic()
-    graph, _ = load_network(network, example_input)
+    graph, original = load_network(network, example_input)
     deadline = None if timeout is None else start + timeout
     polytopes = polytopes_of(graph, input_set)
+    compare_on(original, polytopes)
     if out is None:
         return count_union(graph, polytopes, cells=cells, deadline=deadline, rational=rational)
     from .counting.cells import CellWriter

@@ -102,6 +102,7 @@ def _on_the_box(reading: Reading, prop: Property, seconds: float | None) -> tupl
 
 def read_for(graph: Graph, original: Original, polytopes: Sequence[Polytope]) -> Graph:
     """The network that `load_network` gave, without what no input of the polytopes' boxes reaches, compared there."""
+    compare_on(original, polytopes)
     if original.model is None or not any(kind in original.model for kind in (b"Clip", b"Min", b"Max")):
         return graph
     from .onnx_import import Reading

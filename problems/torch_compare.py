@@ -33,6 +33,7 @@ Run = Callable[[Array], Array]
 UNITS = 64.0  # of the last layer's own rounding
 MEASURED = 30.0  # times what rounding does to the imported network
 FEWEST = 3  # points that are compared however long they take
+ENDLESS = 1e3  # how far an unbounded side is looked at
 SCALES = (0.1, 1.0, 8.0)  # of the points around the example
 
 
@@ -129,7 +130,9 @@ REPORT = "please report it"
 def box_points(lower: Array, upper: Array, points: int, seed: int) -> Iterator[tuple[str, Array]]:
     """Centre, two opposite corners, random corners and interior points, the centre again: `points` in all."""
     random = np.random.default_rng(seed)
-    low, high = np.clip(lower, -1e30, 1e30), np.clip(upper, -1e30, 1e30)
+    ends = np.isfinite(lower), np.isfinite(upper)  # sides without an end get one
+    low = np.where(ends[0], lower, np.where(ends[1], upper, 0.0) - ENDLESS)
+    high = np.where(ends[1], upper, np.where(ends[0], lower, 0.0) + ENDLESS)
     centre = low / 2 + high / 2
     yield "the centre of the input set", centre
     yield "the lower corner of the input set", low
