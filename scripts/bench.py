@@ -114,7 +114,7 @@ def run_families(options: argparse.Namespace, report: dict) -> None:
     if report["instances"] and report.get("settings") != settings:
         raise SystemExit(f"bench: {options.out} was measured with other settings; name another file with --out")
     report["settings"] = settings
-    arguments = ["--device", options.device, f"attack={options.attack}", *options.pairs_of_options]
+    arguments = ["--device", options.device, "--unused", "say", f"attack={options.attack}", *options.pairs_of_options]
     known = {instances.key(row) for row in report["instances"]}
     work = [i for f in options.families.split(",") for i in instances.read_family(folder, f, options.timeout)]
     work = [i for i in work if options.only in i.onnx + i.vnnlib and (i.family, i.onnx, i.vnnlib) not in known]

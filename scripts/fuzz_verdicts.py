@@ -38,9 +38,11 @@ def fresh(seed: int) -> dict[str, Any]:
 def judged(trial: verdict_cases.Trial, network: Any, options: dict[str, str], exists: bool) -> tuple[str, str]:
     """The verdict, and what is wrong with it."""
     import partita
+    from partita.bab.config import load_config
 
     try:
-        said = partita.verify(network, trial.prop, timeout=LIMIT, **options)
+        config = load_config(None, options)  # where options may have no effect, as in a preset
+        said = partita.verify(network, trial.prop, timeout=LIMIT, config=config)
     except Exception as error:  # every crash is a finding
         return "crash", f"crash: {type(error).__name__}: {error} {traceback.format_exc(limit=-3)}"
     if said.verdict == "unsat" and exists:

@@ -178,10 +178,12 @@ def truth(trial: Trial) -> tuple[float, float]:
 def judge(trial: Trial, seconds: float = 5.0) -> str:
     """What is wrong with the engine's answer, its kind before the colon; empty where nothing is."""
     import partita
+    from partita.bab.config import load_config
 
     try:
         lower, upper = truth(trial)
-        said = partita.verify(trial.graph, trial.property, timeout=seconds, **trial.options)
+        config = load_config(None, trial.options)  # where options may have no effect, as in a preset
+        said = partita.verify(trial.graph, trial.property, timeout=seconds, config=config)
     except Exception as error:  # every crash is a finding
         where = traceback.extract_tb(error.__traceback__)[-1]
         return f"crash: {type(error).__name__} in {Path(where.filename).name}:{where.name}: {error}"

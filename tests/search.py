@@ -49,8 +49,8 @@ def truth(graph: Graph, prop: Property) -> Truth:
 
 
 def verify(graph: Graph, prop: Property, timeout: float = 20.0, **overrides) -> Outcome:
-    """`partita.verify`, and what it claims is checked."""
-    outcome = partita.verify(graph, prop, timeout=timeout, **overrides)
+    """`partita.verify`, and what it claims is checked. Options may have no effect, as those of a preset may."""
+    outcome = partita.verify(graph, prop, timeout=timeout, config=load_config(None, overrides))
     if outcome.verdict == "sat":
         x, y = outcome.witness
         assert prop.violated_by(x, y)
