@@ -1,13 +1,21 @@
-"""Fixtures shared by the tests: the public benchmark folder where it is at hand."""
+"""What the tests share: the public benchmark folder where it is at hand, and a limit to the time that a test may take.
+
+A search that forgets a piece, or never closes one, hangs; a hanging test tells nobody. `PARTITA_TEST_SECONDS` is how
+long a test may take (300 by default, 0: as long as it likes).
+"""
 
 from __future__ import annotations
 
 import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 BENCH = Path(os.environ.get("PARTITA_BENCH", Path(__file__).resolve().parents[2] / "shared" / "bench"))
+SECONDS = float(os.environ.get("PARTITA_TEST_SECONDS", 300))
 
 
 @pytest.fixture(scope="session")
@@ -18,3 +26,35 @@ def bench() -> Path:
             "the benchmark folder is not here; set PARTITA_BENCH to a folder with families of VNN-COMP instances"
         )
     return BENCH
+
+
+@contextmanager
+def limited(what: str) -> Iterator[None]:
+    """Within it a test that takes too long fails."""
+
+    def fail(number: int, frame: object) -> None:
+        pytest.fail(f"{what} takes longer than {SECONDS:g} s")
+
+    if not hasattr(signal, "setitimer"):
+        yield
+        return
+    before = signal.signal(signal.SIGALRM, fail)
+    signal.setitimer(signal.ITIMER_REAL, SECONDS)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item):
+    """Fixtures have the limit too: many a search is run in one."""
+    with limited(item.nodeid):
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item):
+    with limited(item.nodeid):
+        return (yield)
