@@ -11,7 +11,7 @@ import torch
 from scipy.sparse import csr_array
 
 from partita.kernels.blocks import Blocks
-from partita.kernels.polytope import polytope_minimum
+from partita.kernels.polytope import box_minimum, polytope_minimum
 from partita.kernels.rounding import gamma, unit_roundoff
 from partita.kernels.separation import certified_offset
 from partita.kernels.weak_duality import Programs, safe_bounds
@@ -98,8 +98,10 @@ def test_reduced_costs_that_vanish_in_rounding_are_charged():
     """A^T y = 1 + 1e-17 - 1: nothing in float64, 1e-17 in truth, and the variable reaches 1e18."""
     rows, ones = np.array([[1.0], [1e-17], [-1.0]]), np.ones(3)
     for order in ([0, 1, 2], [1, 0, 2], [0, 2, 1], [2, 1, 0]):
-        for bound in both_bounds(np.zeros(1), rows[order], ones, np.zeros(3), np.array([-1e18]), np.array([1e18])):
-            assert bound <= -10
+        for low in (-1e18, 0.0):
+            ends = np.array([low]), np.array([1e18])
+            for bound in both_bounds(np.zeros(1), rows[order], ones, np.zeros(3), *ends):
+                assert bound <= -10
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -119,6 +121,23 @@ def test_duals_prove_no_more_than_in_rational_numbers(seed):
         true = dual_value(cost, rows.T, y, sides, lower, upper)
         for bound in both_bounds(cost, rows, y, sides, lower, upper):
             assert Fraction(bound) <= true
+
+
+def test_multipliers_that_are_no_numbers_are_taken_for_zero():
+    rows, sides, ends = np.eye(2), np.array([0.25, 0.5]), (np.zeros(2), np.ones(2))
+    for bad in (np.nan, np.inf, -np.inf):
+        for bound in both_bounds(np.ones(2), rows, np.array([1.0, bad]), sides, *ends):
+            assert bound == pytest.approx(0.25)
+
+
+def test_bounds_that_overflow_prove_nothing():
+    """Neither a bound nor, as with an infinite one, that there is no point."""
+    huge = np.array([1e308]), np.array([1.5e308])
+    for bound in both_bounds(np.full(1, 1e10), np.ones((1, 1)), np.zeros(1), np.zeros(1), *huge):
+        assert bound == -np.inf
+    ends = np.array([-1.0]), np.array([1.0])
+    for bound in both_bounds(np.zeros(1), np.ones((1, 1)), np.full(1, 1e300), np.full(1, -1e300), *ends):
+        assert bound < 0
 
 
 def test_sums_of_gains_are_charged():
@@ -152,7 +171,22 @@ def test_offsets_of_any_coefficients_are_above_the_neuron(dtype):
                 assert Fraction(offset[0, q].item()) >= max(above, zero)
 
 
-# Half-spaces.
+# Boxes and half-spaces.
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("size", [2, 7, 40])
+def test_least_values_on_boxes_with_an_end_at_zero(dtype, size):
+    """Middle and radius are equal and large there, and cancel."""
+    random = torch.Generator().manual_seed(size)
+    for _ in range(60):
+        a = torch.randn(1, 1, size, generator=random).to(dtype)
+        far = 10 ** (8 * torch.rand(1, size, generator=random).to(dtype))
+        sign = torch.where(torch.rand(1, size, generator=random) < 0.5, -1.0, 1.0).to(dtype)
+        lower, upper = torch.minimum(sign * far, 0 * far), torch.maximum(sign * far, 0 * far)
+        found = box_minimum(a, lower, upper).item()
+        ends = zip(exact(a), exact(lower), exact(upper), strict=True)
+        assert Fraction(found) <= sum(min(c * s, c * t) for c, s, t in ends)
 
 
 def test_half_spaces_that_all_but_cancel_a_form():
