@@ -126,22 +126,29 @@ def main() -> int:
     if options.list:
         print("\n".join(f"{fault.title}  [{' '.join(fault.tests)}]" for fault in chosen))
         return 0
-    known = json.loads(options.results.read_text(encoding="utf-8")) if options.results.exists() else {}
-    results = {f.number: Result(**known[key]) for f in chosen if not options.again and (key := _key(f)) in known}
-    todo = [f for f in chosen if f.number not in results]
+    keys, known = {fault.number: _key(fault) for fault in chosen}, kept(options.results)
+    results = {} if options.again else {n: known[key] for n, key in keys.items() if key in known}
+    todo = [fault for fault in chosen if fault.number not in results]
     print(f"{len(chosen)} faults, {len(results)} known already", file=sys.stderr, flush=True)
 
     def keep(fault: Fault, result: Result) -> None:
-        results[fault.number] = known[_key(fault)] = result
+        results[fault.number] = result
+        every = kept(options.results) | {keys[fault.number]: result}  # another run may have added some
         options.results.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps({key: value if isinstance(value, dict) else vars(value) for key, value in known.items()})
-        options.results.write_text(text, encoding="utf-8")
+        options.results.write_text(json.dumps({k: vars(r) for k, r in every.items()}), encoding="utf-8")
         print(f"{result.state:8s} {result.seconds:5.1f} s {fault.title}  {result.by}", file=sys.stderr, flush=True)
 
     with tempfile.TemporaryDirectory() as folder:
         run(todo, Path(folder), options, keep)
     print(table(chosen, results))
     return int(not good(chosen, results))
+
+
+def kept(path: Path) -> dict[str, Result]:
+    """The results of earlier runs."""
+    if not path.exists():
+        return {}
+    return {key: Result(**value) for key, value in json.loads(path.read_text(encoding="utf-8")).items()}
 
 
 def parsed() -> argparse.Namespace:

@@ -12,8 +12,10 @@ from test_rounding_terms import exact, graph_of, inner_exact
 from partita.relaxations.alpha import Alpha
 from partita.relaxations.facets import Facets
 from partita.relaxations.joint import Block, Joint
+from partita.relaxations.linear import Linear
 from partita.relaxations.root import root
-from partita.relaxations.types import Rows
+from partita.relaxations.rounding import Rounding
+from partita.relaxations.types import Pieces, Rows
 
 
 def network(seed: int, dtype: torch.dtype):
@@ -133,10 +135,6 @@ def test_rows_are_weighed_without_their_signs():
 def test_multipliers_of_decided_neurons_are_charged():
     """split * point: a decision far from the origin whose constant drowns what is left of the bound."""
     graph = graph_of((torch.tensor([[1.0]]), torch.zeros(1), True), (torch.tensor([[1.0]]), torch.zeros(1), False))
-    from partita.relaxations.rounding import Rounding
-    from partita.relaxations.linear import Linear
-    from partita.relaxations.types import Pieces
-
     for far in (1e4, 3e6, 5e7):
         for factor in (1.0, 1.1, 0.3):
             x = torch.tensor([far * factor])

@@ -13,7 +13,7 @@ from scipy.sparse import csr_array
 from partita.kernels.blocks import Blocks
 from partita.kernels.polytope import box_minimum, polytope_minimum
 from partita.kernels.rounding import gamma, unit_roundoff
-from partita.kernels.separation import certified_offset
+from partita.kernels.separation import certified_offset, separate
 from partita.kernels.weak_duality import Programs, safe_bounds
 from partita.problems.activation import ReLU
 from partita.problems.affine import Dense
@@ -169,6 +169,23 @@ def test_offsets_of_any_coefficients_are_above_the_neuron(dtype):
                 above = sum(max((x - y) * s, (x - y) * t) for x, y, s, t in zip(w, own, low, high, strict=True)) + b
                 zero = sum(max(-y * s, -y * t) for y, s, t in zip(own, low, high, strict=True))
                 assert Fraction(offset[0, q].item()) >= max(above, zero)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_rows_leave_room_for_what_the_neuron_may_be_off(dtype):
+    """`doubt` is added to the offsets of exact weights, rounded up."""
+    random = torch.Generator().manual_seed(8)
+    for _ in range(40):
+        weight, bias = torch.randn(2, 3, generator=random).to(dtype), torch.randn(2, generator=random).to(dtype)
+        lower = torch.randn(2, 3, generator=random).to(dtype)
+        upper = lower + 1
+        points = ((lower + upper) / 2)[:, None]
+        doubt = (10 ** (4 * torch.rand(2, generator=random) - 4)).to(dtype)
+        a, plain = separate(weight, bias, lower, upper, points)
+        b, found = separate(weight, bias, lower, upper, points, doubt)
+        assert torch.equal(a, b)
+        for one, more, room in zip(exact(plain), exact(found), exact(doubt), strict=True):
+            assert one + room <= more <= one + room + Fraction(1, 1000)
 
 
 # Boxes and half-spaces.

@@ -1,4 +1,4 @@
-"""What a verdict rests on, each on its own and on both trees: slack, empty pieces, stuck pieces, goals, certificates."""
+"""What a verdict rests on, each on its own and on both trees: slack, empty and stuck pieces, goals, certificates."""
 
 from __future__ import annotations
 
