@@ -7,7 +7,7 @@ from fractions import Fraction
 import pytest
 import torch
 
-from partita.kernels.hull import relu_hulls
+from partita.kernels.hull import _grouped, proved, relu_hulls
 from partita.kernels.octahedron import closed, empty_orthants, octahedron
 
 SIZES = (1, 2, 3, 4)
@@ -97,3 +97,25 @@ def test_rows_of_far_out_groups_hold(size, slope, dtype):
                     a * v for a, v in zip(pre, z, strict=True)
                 )
                 assert left <= offset
+
+
+@pytest.mark.parametrize("size", (2, 3))
+def test_offsets_of_any_rows_hold(size):
+    """Rows of coefficients of very different sizes: what prices of opposite rows cancel is lost at the far ends."""
+    template = octahedron(size)
+    random = torch.Generator().manual_seed(size)
+    draw = lambda *shape: torch.randn(*shape, generator=random, dtype=torch.float64)  # noqa: E731
+    for seed in range(60):
+        far = 10.0 ** (seed % 7) * draw(4, size)
+        points = [rational(p) for p in torch.cat([far, -far * (1 + 1e-3 * draw(4, 1))])]
+        group = _grouped(template, limits_of(template, points), 0.0)
+        on_pre = draw(1, 12, size) * 10 ** (-12 * torch.rand(1, 12, size, generator=random, dtype=torch.float64))
+        on_post = draw(1, 12, size) * torch.randint(0, 2, (1, 12, size), generator=random)
+        on_post[:, ::3] = 0
+        offset, empty = proved(template, group, 0.0, on_post, on_pre)
+        assert not empty.any()
+        for post, pre, limit in zip(on_post[0], on_pre[0], rational(offset), strict=True):
+            post, pre = rational(post), rational(pre)
+            for z in points:
+                left = sum(b * max(v, Fraction(0)) + a * v for a, b, v in zip(pre, post, z, strict=True))
+                assert left <= limit
