@@ -1,7 +1,7 @@
 """Do the tests notice? Small faults are planted one at a time in code that takes part in a verdict, and tests are run.
 
-    python scripts/plant_faults.py [--file PART] [--number 3,7-9] [--seed 0] [--jobs 1] [--seconds 300]
-                                   [--results FILE.json] [--again] [--list]
+    python scripts/plant_faults.py [--file PART] [--number 3,7-9] [--seed 0] [--some N] [--jobs 1] [--seconds 300]
+                                   [--results FILE.json] [--again] [--unchecked] [--list] [--lists FOLDER]
 
 The faults are a committed list, `scripts/faults/*.toml`: a file, a text that occurs in it exactly once, what stands
 there instead, and the tests that should notice (else `[default]` of the list's file says, else those whose modules
@@ -122,7 +122,7 @@ def nearest(file: str) -> list[str]:
 
 def main() -> int:
     options = parsed()
-    chosen = selected(faults(), options)
+    chosen = selected(faults(options.lists), options)
     if options.list:
         print("\n".join(f"{fault.title}  [{' '.join(fault.tests)}]" for fault in chosen))
         return 0
@@ -162,6 +162,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--results", type=Path, default=Path(tempfile.gettempdir()) / "partita-faults.json")
     parser.add_argument("--again", action="store_true", help="do not believe results of earlier runs")
     parser.add_argument("--unchecked", action="store_true", help="do not run the tests on the code as it is first")
+    parser.add_argument("--lists", type=Path, default=LISTS, help="the folder of lists")
     parser.add_argument("--list", action="store_true", help="say what would be planted")
     return parser.parse_args()
 

@@ -1,0 +1,107 @@
+"""The list of planted faults does not rot, and the script tells what tests notice from what they do not."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
+
+import plant_faults
+
+ROOT = plant_faults.ROOT
+FAULTS = plant_faults.faults()
+
+
+def test_every_fault_can_be_planted():
+    """Its text occurs exactly once in today's code, what stands there instead is Python and something else."""
+    texts = {name: (ROOT / name).read_text(encoding="utf-8") for name in {fault.file for fault in FAULTS}}
+    wrong = []
+    for fault in FAULTS:
+        try:
+            made = plant_faults.planted(fault, texts[fault.file])
+        except (ValueError, SyntaxError) as error:
+            wrong.append(str(error))
+            continue
+        if ast.dump(ast.parse(made)) == ast.dump(ast.parse(texts[fault.file])):
+            wrong.append(f"{fault.title}: changes nothing")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_every_fault_has_tests_that_exist():
+    for fault in FAULTS:
+        assert fault.tests, fault.title
+        for test in fault.tests:
+            name, _, inside = test.partition("::")
+            text = (ROOT / "tests" / name).read_text(encoding="utf-8")
+            assert not inside or f"def {inside.split('[')[0]}(" in text or f"class {inside}(" in text, test
+
+
+def test_the_list_is_long_and_wide_and_argues_little():
+    files = Counter(fault.file for fault in FAULTS)
+    assert len(FAULTS) >= 150 and len(files) >= 50
+    assert {Path(file).parts[0] for file in files} == {"kernels", "problems", "relaxations", "bab"}
+    argued = [fault for fault in FAULTS if fault.equivalent]
+    assert len(argued) <= 0.05 * len(FAULTS) and all(len(fault.equivalent.split()) > 5 for fault in argued)
+
+
+FIRST = ["test_rounding_terms.py::test_gamma_is_the_bound_of_the_books"]
+ENTRY = """
+[[fault]]
+file = "kernels/rounding.py"
+old = "return nu / (1 - nu)"
+new = "{new}"
+tests = {tests}
+{more}
+"""
+
+
+def asked(folder: Path, *arguments: str, entries: str = "") -> subprocess.CompletedProcess:
+    """The script on a list of its own."""
+    (folder / "lists").mkdir(exist_ok=True)
+    (folder / "lists" / "some.toml").write_text(entries, encoding="utf-8")
+    command = [sys.executable, str(ROOT / "scripts" / "plant_faults.py"), "--lists", str(folder / "lists")]
+    command += ["--results", str(folder / "results.json"), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, cwd=folder)
+
+
+def test_two_faults_are_planted_and_one_is_noticed(tmp_path):
+    """Half is too few, argued or not; what is known is not run again."""
+    for sentence in ("", 'equivalent = "parentheses around a number change nothing at all"'):
+        entries = ENTRY.format(new="return nu", tests=FIRST, more="")
+        entries += ENTRY.format(new="return (nu) / (1 - (nu))", tests=FIRST, more=sentence)
+        said = asked(tmp_path, entries=entries)
+        assert said.returncode == 1, said.stderr
+        assert "noticed: 1 of 2 (50.0 %)" in said.stdout and "survived: " in said.stdout
+        assert ("| kernels/rounding.py | 2 | 1 | 0 | 0 | 1 |" if sentence else "| 2 | 1 | 1 | 0 | 0 |") in said.stdout
+        assert "2 known already" in said.stderr if sentence else "test_rounding_terms.py::test_gamma" in said.stderr
+    said = asked(tmp_path, "--number", "0", entries=entries)
+    assert said.returncode == 0 and "noticed: 1 of 1 (100.0 %)" in said.stdout
+
+
+def test_a_hang_is_not_noticed_and_is_ended(tmp_path):
+    """A process that must be killed says nothing about the tests; tests that fail as the code is say nothing either."""
+    entry = ENTRY.format(new="while True: pass", tests=FIRST, more="")
+    said = asked(tmp_path, "--seconds", "6", "--unchecked", entries=entry)
+    assert said.returncode == 1 and "noticed: 0 of 1" in said.stdout and "hung: " in said.stdout, said.stderr
+    said = asked(tmp_path, entries=ENTRY.format(new="return nu", tests=["test_that_is_not_there.py"], more=""))
+    assert said.returncode != 0 and "noticed" not in said.stdout
+
+
+def test_enough_must_be_noticed_and_the_rest_argued():
+    noticed, survived = plant_faults.Result("noticed"), plant_faults.Result("survived")
+    twenty = [plant_faults.Fault(n, "a.py", "a", "b", ("t",)) for n in range(19)]
+    for sentence, few, good in (("because", [], True), ("", [], False), ("because", twenty[:18], False)):
+        last = plant_faults.Fault(19, "a.py", "a", "b", ("t",), sentence)
+        chosen = [*(few or twenty), last]
+        results = {f.number: noticed for f in chosen} | {19: survived}
+        assert plant_faults.good(chosen, results) is good
+
+
+def test_the_command_line_lists():
+    command = [sys.executable, str(ROOT / "scripts" / "plant_faults.py"), "--file", "kernels/rounding", "--list"]
+    said = subprocess.run(command, capture_output=True, text=True)
+    assert said.returncode == 0 and len(said.stdout.splitlines()) == sum("kernels/rounding" in f.file for f in FAULTS)
