@@ -37,8 +37,10 @@ import tempfile
 import time
 import tomllib
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -46,6 +48,16 @@ LISTS = ROOT / "scripts" / "faults"
 SHARE = 0.95
 LEFT_OUT = {".git", "__pycache__", ".pytest_cache", ".ruff_cache", ".hypothesis", "build", "dist"}
 EACH = 60  # seconds that a test may take
+HEAVY = (
+    "pytest",
+    "hypothesis",
+    "scipy.sparse",
+    "scipy.optimize",
+    "scipy.spatial",
+    "highspy",
+    "onnx",
+    "pyarrow.parquet",
+)
 
 
 @dataclass(frozen=True)
@@ -181,10 +193,7 @@ def selected(every: list[Fault], options: argparse.Namespace) -> list[Fault]:
 
 def run(todo: list[Fault], folder: Path, options: argparse.Namespace, keep) -> None:
     """Plants the faults, `options.jobs` at a time, each job in a copy of its own."""
-    import pytest  # noqa: F401  the children are forked with what takes long to import
-    import torch
-
-    torch.set_num_threads(1)
+    _warmed()
     copies = [copied(folder / str(job)) for job in range(min(options.jobs, len(todo)))]
     if todo and not options.unchecked:
         wanted = tuple(sorted({test for fault in todo for test in fault.tests}))
@@ -211,6 +220,17 @@ def run(todo: list[Fault], folder: Path, options: argparse.Namespace, keep) -> N
                 result.seconds = round(time.monotonic() - begun, 1)
                 keep(fault, result)
         time.sleep(0.05)
+
+
+def _warmed() -> None:
+    """Imports what takes long and is not under test, so that the children are forked with it."""
+    for name in HEAVY:
+        with suppress(ImportError):
+            import_module(name)
+    import torch
+
+    torch.set_num_threads(1)
+    torch.func.vjp(torch.sin, torch.zeros(1))  # loads the rest of functorch
 
 
 def copied(folder: Path) -> Path:

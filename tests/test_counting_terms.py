@@ -41,6 +41,16 @@ def test_what_comes_of_an_inexact_end_is_not_exact():
         assert not done.polytopes.sure.any() and not done.polytopes.exact[-1]
 
 
+def test_a_point_that_rounds_to_the_grid_is_not_exact():
+    """2^50 + 1/16 units is 2^50 in float64; multiplied back, that is not where the function vanishes."""
+    scale = np.array([2.0**20, 2.0**10])
+    for parts in (16, 64, 1024):
+        ends = np.array([[2.0**50, 1.0], [2.0**50 + 1, 1.0 - parts]]) / scale
+        done = cut(segment(ends, scale), 1, np.array([1, -1], dtype=np.int8), 9, 1)
+        assert done.polytopes.points[-1, 0] == ends[0, 0]
+        assert not done.polytopes.exact[-1] and not done.polytopes.sure.any()
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_points_that_are_called_exact_are_where_the_function_vanishes(seed):
     """Ends of up to 2^51 units: products no longer fit, and agree in floating point where they do not in truth."""

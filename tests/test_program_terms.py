@@ -12,6 +12,8 @@ from networks import random_box, random_graph, sample
 from scipy.sparse import csr_array
 from test_rounding_terms import exact, exact_values, graph_of, inner_exact
 
+from partita.kernels.blocks import Blocks
+from partita.kernels.weak_duality import Programs, safe_bounds
 from partita.problems.affine import Dense
 from partita.problems.graph import Affine, Graph, Input
 from partita.problems.property import Polytope, UnsafeSet
@@ -24,6 +26,7 @@ from partita.relaxations.lp import highs
 from partita.relaxations.lp.disjunction import Branch, patterns
 from partita.relaxations.lp.encode import encode, tightened
 from partita.relaxations.lp.envelope import envelope
+from partita.relaxations.lp.first_order import FirstOrder
 from partita.relaxations.lp.model import LinearModel, Solution, Status
 from partita.relaxations.triangle import Setting, minima
 
@@ -175,6 +178,25 @@ def test_a_solution_states_what_its_dual_proves(seed):
     found = highs.solve(none)
     assert found.status is Status.infeasible and found.bound_safe == np.inf and none.safe_infeasible(found.dual)
     assert not model.safe_infeasible(np.zeros(6)) and not model.safe_infeasible(found.dual)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_first_order_method_states_what_its_multipliers_prove(seed):
+    """Not what it claims on the way, where rounding is left out."""
+    random = np.random.default_rng(seed)
+    matrix = csr_array(random.normal(size=(6, 4)))
+    x = 1e6 * random.normal(size=4)
+    sides = matrix @ x - random.random(6)
+    model = LinearModel(random.normal(size=4), x - 1, x + 1, matrix, sides, np.full(6, np.inf))
+    many = FirstOrder(model, dtype=torch.float64)
+    found = many.minimise_batch(cost=np.stack([model.cost, -model.cost]))
+    column = lambda a: torch.as_tensor(a)[:, None].expand(-1, 2)  # noqa: E731
+    both = torch.as_tensor(np.stack([model.cost, -model.cost], 1))
+    wide = Programs(both, *(column(a) for a in (model.lower, model.upper, model.row_lower, model.row_upper)))
+    blocks = Blocks.of(matrix.indptr, matrix.indices, matrix.data, matrix.shape)
+    assert torch.equal(found.bound, safe_bounds(blocks, wide, found.dual.mT)[0])
+    for k, cost in enumerate(both.mT.numpy()):
+        assert found.bound[k] <= highs.solve(model.with_objective(cost)).value + 1e-6
 
 
 def test_nothing_near_zero_proves_that_there_is_no_point():
