@@ -65,8 +65,8 @@ def test_rows_of_a_layer_say_nothing_about_its_pre_activations(seed):
 
 
 @pytest.mark.parametrize("dtype", (torch.float32, torch.float64), ids=str)
-@pytest.mark.parametrize("seed", range(3))
-def test_what_rows_add_is_right_up_to_its_doubt(seed, dtype):
+@pytest.mark.parametrize(("seed", "cancels"), [(0, True), (1, True), (2, False)])
+def test_what_rows_add_is_right_up_to_its_doubt(seed, cancels, dtype):
     """Large multipliers on rows that nearly cancel, two layers at one node, in rational numbers at values the size of
     the node's: the terms that multipliers add differ from the stated ones by no more than `doubt`."""
     graph, linear, _, values = network(seed, dtype)
@@ -86,15 +86,15 @@ def test_what_rows_add_is_right_up_to_its_doubt(seed, dtype):
             both(f.on_source, 2),
         )
 
-    facets = [doubled(f) for f in facets]
+    multiplier = 1e3 * torch.rand(1, 4, 12, generator=random).to(dtype)
+    if cancels:
+        facets = [doubled(f) for f in facets]
+        halves = multiplier.split(6, -1)
+        multiplier = torch.cat([halves[0], halves[0], halves[1], halves[1]], -1)
     joint = Joint.of(graph, linear.scales, facets)
-    count = len(joint)
-    multiplier = 1e3 * torch.rand(1, 4, count // 2, generator=random).to(dtype)
-    halves = multiplier.split(6, -1)
-    multiplier = torch.cat([halves[0], halves[0], halves[1], halves[1]], -1)
     added, constant, doubt = joint.added(multiplier)
     charged = 0
-    for p in range(0, 200, 10):
+    for p in range(0, 200, 25):
         at = [exact(v[p]) for v in values]
         for s in range(4):
             stated = sum((inner_exact(added[node][0, s], at[node]) for node in added), exact(constant[0, s])[0])

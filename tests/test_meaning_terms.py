@@ -170,6 +170,8 @@ def test_points_on_the_border_of_an_exact_set():
         assert half.holds([Fraction(1), Fraction(0)]) is (name == "open_lower")
         flat = ExactSet(low, Numbers(np.zeros(2)), **{name: frozenset([1])})
         assert flat.empty_side() == 1 and half.empty_side() is None
+    whole = ExactSet(low, Numbers(np.zeros(2)), frozenset([0]))
+    assert Polytope(np.zeros(2), np.zeros(2), exact=whole).empty and not Polytope(np.zeros(2), np.zeros(2)).empty
     assert ExactSet(Numbers(np.full(1, 0.1), {0: NEAR_TENTH}), Numbers(np.full(1, 0.1), {0: "0.1"})).empty_side() == 0
 
 

@@ -13,7 +13,7 @@ from test_rounding_terms import exact, exact_values, graph_of, inner_exact, rela
 
 from partita.problems.activation import LeakyReLU, ReLU
 from partita.problems.affine import Dense
-from partita.problems.graph import Activation, Affine, Graph, Input
+from partita.problems.graph import Activation, Affine, Graph, Input, Product
 from partita.problems.property import Polytope
 from partita.relaxations.base import Rebounding, Tightest
 from partita.relaxations.clip import clip, none_left
@@ -152,6 +152,60 @@ def test_interval_rows_at_far_out_points(dtype):
                 true = inner_exact(coefficients[0, r], value[-1]) + exact(constants[0, r])[0]
                 true += 0 if on_input is None else inner_exact(on_input[0, r], value[0])
                 assert exact(found[r])[0] <= true
+
+
+def test_interval_rows_with_large_constants():
+    """A constant of 1e8 beside outputs of 3.9 in float32."""
+    graph = graph_of((torch.eye(1), torch.tensor([-3.9]), False)).to(torch.float32)
+    zero = torch.zeros(1).double()
+    made, piece = interval_root(graph, zero, zero)
+    bias = exact(graph.nodes[1].bias)[0]
+    for constant in (1e8, -1e8, 3e8, 123456792.0):
+        for sign in (1.0, -1.0):
+            rows = Rows(torch.full((1, 1, 1), sign), torch.full((1, 1), constant))
+            assert exact(made.bound(piece, rows)[0].lower)[0] <= exact(rows.constants)[0] + int(sign) * bias
+
+
+def test_products_take_all_four_corners():
+    graph = Graph(
+        (
+            Input(2),
+            Affine((0,), (Dense(torch.tensor([[1.0, 0.0]]).double()),), torch.zeros(1).double()),
+            Affine((0,), (Dense(torch.tensor([[0.0, 1.0]]).double()),), torch.zeros(1).double()),
+            Product((1, 2), 1),
+            Affine((3,), (Dense(torch.ones(1, 1).double()),), torch.zeros(1).double()),
+        ),
+        (2,),
+        (1,),
+    )
+    none = torch.zeros(1, 0).double()
+    for a, b, c, d in ((-2, 1, -3, 2), (-2, 1, 1, 2), (1, 2, -3, -1), (-2, -1, -3, 2), (0, 1, -1, 0)):
+        lower, upper = torch.tensor([[a, c]]).double(), torch.tensor([[b, d]]).double()
+        low, high = interval_bounds(Rounding(graph), lower, upper, none, none)[3]
+        corners = [p * q for p in (a, b) for q in (c, d)]
+        assert low.item() <= min(corners) <= low.item() + 1e-9 and high.item() - 1e-9 <= max(corners) <= high.item()
+
+
+def test_bounds_of_neurons_whose_weights_float32_cannot_store():
+    """Second-layer pre-activations that nearly vanish at a far-out point: the first step is a gather of weights."""
+    draw = normal(11)
+    met = 0
+    for k in range(60):
+        first, second = draw(4, 2), draw(3, 4)
+        x = (10.0 ** (k % 4) * draw(2)).float()
+        near = (first @ x.double() + 5).clamp(min=0)
+        graph = graph_of(
+            (first, torch.full((4,), 5.0), True), (second, -(second @ near), True), (draw(1, 3), draw(1), False)
+        )
+        rounding = Rounding(graph.to(torch.float32))
+        linear = Linear(rounding, rounding.local(x.abs(), {}))
+        found = linear.tighten(Pieces.boxes(x[None], x[None], graph.neurons))[0]
+        z = exact_values(graph, x)[3]
+        for j, true in enumerate(z):
+            low, high = exact(found.pre_lower[0, 4 + j])[0], exact(found.pre_upper[0, 4 + j])[0]
+            assert low <= true <= high
+            met += low < 0 < high
+    assert met > 50
 
 
 def test_a_constant_neuron_leaves_interval_pieces_as_they_are():

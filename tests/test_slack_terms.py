@@ -16,6 +16,8 @@ from partita.problems.graph import Activation, Affine, Graph, Input
 from partita.problems.matrix import matrix
 from partita.relaxations.alpha import Alpha, decisions
 from partita.relaxations.backward import backward
+from partita.relaxations.facets import Facets
+from partita.relaxations.joint import Joint
 from partita.relaxations.root import root
 from partita.relaxations.rounding import INFLATE, Rounding
 from partita.relaxations.types import Pieces, Rows
@@ -164,9 +166,14 @@ def test_decisions_are_charged_beside_the_pass(dtype):
     )
     rows = Rows(torch.randn(1, 2, graph.output_size, dtype=dtype), torch.zeros(1, 2, dtype=dtype))
     start = alpha.start(pieces, 2)
-    start = replace(start, split=torch.tensor([[[0.5, 2.0, 0.0], [0.0, 1.0, 0.0]]], dtype=dtype))
+    start = replace(start, split=torch.tensor([[[0.5, 2.0, 3.0], [0.0, 1.0, 5.0]]], dtype=dtype))
     result, _, _ = alpha.bound(pieces, rows, start, steps=0)
     added, constants = decisions(graph, pieces, start.split)
+    at = torch.cat([added[graph.nodes[i].inputs[0]] for i in graph.activations], 2)
+    wanted = torch.zeros_like(at)  # the entry that is absent says nothing, whatever stands beside it
+    wanted[0, :, 0], wanted[0, :, 9] = -start.split[0, :, 0], start.split[0, :, 1]
+    assert torch.equal(at, wanted)
+    assert torch.equal(constants, start.split[..., 0] * 100 + start.split[..., 1] * 300)
     lines = alpha._lines(pieces, linear.all_lines(pieces), start.choice)
     arguments = (graph.to(dtype), linear.scales, lines, graph.output, rows.coefficients, rows.constants + constants)
     form = backward(*arguments, added=added)
@@ -195,3 +202,53 @@ def test_the_sizes_of_all_nodes_are_outward():
         assert all(
             (small <= large * (1 + 1e-12)).all() for small, large in zip(linear.scales.size, scales.size, strict=True)
         )
+
+
+@pytest.mark.parametrize("kind", ["mlp", "leaky"])
+def test_chosen_slopes_are_those_of_undecided_neurons(kind):
+    """A neuron that is stable on a piece is its own line, whatever slope is stored for it."""
+    graph, linear, whole = made(kind, torch.float64)
+    low, high = whole.pre_lower.clone(), whole.pre_upper.clone()
+    low[0, ::3], high[0, 1::3] = 0.0, 0.0
+    pieces = whole.with_pre(low, torch.maximum(low, high))
+    alpha = Alpha(linear, 0)
+    start = alpha.start(pieces, 2)
+    lines = alpha._lines(pieces, linear.all_lines(pieces), torch.full_like(start.choice, 0.4))
+    for i, s in graph.offsets.items():
+        own, a = slice(s, s + graph.nodes[i].size), graph.nodes[i].function.slope
+        below, above = pieces.pre_lower[0, own], pieces.pre_upper[0, own]
+        wanted = torch.where(below >= 0, 1.0, torch.where(above <= 0, a, a + 0.4 * (1 - a))).double()
+        torch.testing.assert_close(lines[i].lower_slope[0], wanted.expand(2, -1), rtol=1e-12, atol=0)
+
+
+def test_rows_are_charged_beside_the_pass():
+    """What the products of multipliers and rows lose, and what adding them to decisions at one node does."""
+    graph, linear, whole = made("mlp", torch.float64)
+    random = torch.Generator().manual_seed(2)
+    draw = lambda *shape: torch.randn(*shape, generator=random, dtype=torch.float64)  # noqa: E731
+    position = graph.activations[1]
+    size = graph.nodes[position].size
+    index = torch.arange(size).repeat(5, 1)
+    facets = Facets(position, index, draw(5, size), draw(5, size), 1e3 * draw(5), draw(5, size))
+    joint = Joint.of(graph, linear.scales, [facets])
+    alpha = Alpha(linear, 0, joint=joint)
+    first = graph.offsets[position]
+    sides = torch.tensor([[1.0]]).double(), torch.tensor([[-2.0]]).double()
+    pieces = replace(whole, neuron=torch.tensor([[first + 1]]), sign=sides[0], point=sides[1])
+    rows = Rows(draw(1, 2, graph.output_size), draw(1, 2))
+    start = alpha.start(pieces, 2)
+    start = replace(start, split=10 * draw(1, 2, 1).abs(), joint=1e4 * draw(1, 2, 5).abs())
+    result, _, _ = alpha.bound(pieces, rows, start, steps=0)
+    added, constants = decisions(graph, pieces, start.split)
+    tied, shift, lost = joint.added(start.joint)
+    charged = linear.scales.step * 3 * (start.split * pieces.point.abs()[:, None]).sum(-1) + lost
+    for i, value in tied.items():
+        if i in added:
+            charged = charged + ((added[i].abs() + value.abs()) * linear.scales.sum[i]).sum(-1)
+        added[i] = added[i] + value if i in added else value
+    lines = alpha._lines(pieces, linear.all_lines(pieces), start.choice)
+    arguments = (graph, linear.scales, lines, graph.output, rows.coefficients, rows.constants + constants + shift)
+    form = backward(*arguments, added=added)
+    torch.testing.assert_close(result.slack, form.slack + charged, rtol=1e-9, atol=0)
+    torch.testing.assert_close(result.forms, form.linear, rtol=1e-9, atol=1e-9)
+    assert (lost > 0.05 * form.slack).all()

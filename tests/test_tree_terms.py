@@ -19,6 +19,7 @@ from partita.bab.config import load_config
 from partita.bab.settle import phases_of, settled
 from partita.bab.splits import HALF_SPACE, INPUT, PHASE, Split, add_decisions, cut_boxes, cut_pre, half_spaces
 from partita.bab.strategy import choose
+from partita.bab.tree import Settled
 from partita.bab.verify import build
 from partita.problems.property import Case, Polytope, Property, UnsafeSet
 from partita.relaxations import leaf
@@ -271,6 +272,7 @@ def test_the_oracle_needs_a_positive_bound_for_every_goal(lower, upper, verdict,
     said = iter([(1.0, 1.0), (lower, upper), (1.0, 1.0)])
     result = lambda *a, **k: ExactResult(*next(said), np.full(2, 0.5), Status.optimal, 1e-9)  # noqa: E731
     monkeypatch.setattr(oracle, "feasible_unsafe", result)
+    monkeypatch.setattr(oracle, "in_whole_numbers", lambda *a, **k: Settled(False, None, "for a reason"))
     assert partita.verify(graph, prop, relaxation="exact", attack="off").verdict == verdict
 
 
