@@ -18,7 +18,8 @@ Each fault is planted in a copy of the tree; the tests run in a process forked f
 (`hung`). `noticed` counts when a test failed or could not be collected; before anything is planted, the tests that are
 wanted must pass on the code as it is.
 
-Results are kept by the texts they came from (fault, code, tests), so a run that was stopped goes on where it stood.
+Results are kept with what they came from, so a run that was stopped goes on where it stood: a fault that was noticed
+stays so while its file and the names of its tests do; one that was not is planted again when the tests have changed.
 Exit code 1 where less than 95 % of all faults were noticed, or a survivor has no argument.
 """
 
@@ -81,6 +82,7 @@ class Result:
     state: str  # noticed, survived, hung
     seconds: float = 0.0
     by: str = ""  # the test that failed first
+    tests: str = ""  # what they were
 
 
 @dataclass
@@ -139,12 +141,13 @@ def main() -> int:
         print("\n".join(f"{fault.title}  [{' '.join(fault.tests)}]" for fault in chosen))
         return 0
     keys, known = {fault.number: _key(fault) for fault in chosen}, kept(options.results)
-    results = {} if options.again else {n: known[key] for n, key in keys.items() if key in known}
+    results = {} if options.again else {f.number: r for f in chosen if (r := known.get(keys[f.number])) and valid(f, r)}
     todo = [fault for fault in chosen if fault.number not in results]
+    states = {fault.number: _state(fault) for fault in todo}  # of the tests, as they are copied
     print(f"{len(chosen)} faults, {len(results)} known already", file=sys.stderr, flush=True)
 
     def keep(fault: Fault, result: Result) -> None:
-        results[fault.number] = result
+        results[fault.number], result.tests = result, states[fault.number]
         every = kept(options.results) | {keys[fault.number]: result}  # another run may have added some
         options.results.parent.mkdir(parents=True, exist_ok=True)
         options.results.write_text(json.dumps({k: vars(r) for k, r in every.items()}), encoding="utf-8")
@@ -301,12 +304,22 @@ def _ended(child: int, copy: Path, limit: float, wait: bool = True) -> Result | 
     return Result("noticed", by=failed[0].removeprefix("tests/") if failed else f"exit code {code}")
 
 
+def valid(fault: Fault, result: Result) -> bool:
+    """Whether a result still holds: what was noticed is noticed by more tests as well, what was not may be now."""
+    return result.state == "noticed" or result.tests == _state(fault)
+
+
 def _key(fault: Fault) -> str:
-    """What a result depends on: the fault, the code it stands in, the tests."""
-    texts = [fault.old, fault.new, (ROOT / fault.file).read_text(encoding="utf-8")]
-    for name in sorted({test.split("::")[0] for test in fault.tests}):
-        texts += [(ROOT / "tests" / name).read_text(encoding="utf-8")]
-    return hashlib.sha256("\0".join([*texts, *fault.tests]).encode()).hexdigest()[:20]
+    """A fault in today's code, under the tests that are named for it."""
+    texts = [fault.old, fault.new, (ROOT / fault.file).read_text(encoding="utf-8"), *fault.tests]
+    return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:20]
+
+
+def _state(fault: Fault) -> str:
+    """What the tests of a fault are today."""
+    names = sorted({test.split("::")[0] for test in fault.tests})
+    texts = [(ROOT / "tests" / name).read_text(encoding="utf-8") for name in names]
+    return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:20]
 
 
 def good(chosen: list[Fault], results: dict[int, Result]) -> bool:

@@ -113,6 +113,24 @@ def test_what_rows_add_is_right_up_to_its_doubt(seed, cancels, dtype):
     assert charged > 20
 
 
+def test_a_layer_is_weighed_by_all_of_its_rows():
+    """sum |g_i| |value_i| + |h|, over values, pre-activations and inputs; kept when the precision rises, alone."""
+    graph, linear, _, values = network(0, torch.float32)
+    facets = true_rows(graph, graph.activations[1], values, torch.Generator().manual_seed(0), torch.float32)
+    joint = Joint.of(graph, linear.scales, [facets])
+    (layer,), size = joint.layers, [s.double() for s in linear.scales.size]
+    below = graph.nodes[facets.position].inputs[0]
+    source = graph.nodes[below].inputs[0]
+    post, pre = (part.double().abs() for part in facets.dense(graph.nodes[facets.position].size))
+    wanted = post @ size[facets.position] + pre @ size[below] + facets.on_source.double().abs() @ size[source]
+    torch.testing.assert_close(layer.weight.double(), 1.02 * (wanted + facets.offset.double().abs()), rtol=1e-5, atol=0)
+    wide, scales = graph.to(torch.float64), replace(linear.scales, size=size)
+    again = joint.to(wide, scales)
+    assert torch.equal(again.layers[0].facets.offset, facets.offset.double())
+    with pytest.raises(ValueError, match="lower precision"):
+        again.to(graph.to(torch.float32), linear.scales)
+
+
 def test_rows_are_weighed_without_their_signs():
     random = torch.Generator().manual_seed(0)
     for index, width in (

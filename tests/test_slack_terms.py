@@ -218,7 +218,7 @@ def test_chosen_slopes_are_those_of_undecided_neurons(kind):
         own, a = slice(s, s + graph.nodes[i].size), graph.nodes[i].function.slope
         below, above = pieces.pre_lower[0, own], pieces.pre_upper[0, own]
         wanted = torch.where(below >= 0, 1.0, torch.where(above <= 0, a, a + 0.4 * (1 - a))).double()
-        torch.testing.assert_close(lines[i].lower_slope[0], wanted.expand(2, -1), rtol=1e-12, atol=0)
+        torch.testing.assert_close(lines[i].lower_slope[0], wanted.expand(2, -1), rtol=1e-6, atol=0)
 
 
 def test_rows_are_charged_beside_the_pass():
