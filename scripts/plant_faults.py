@@ -150,7 +150,9 @@ def main() -> int:
         results[fault.number], result.tests = result, states[fault.number]
         every = kept(options.results) | {keys[fault.number]: result}  # another run may have added some
         options.results.parent.mkdir(parents=True, exist_ok=True)
-        options.results.write_text(json.dumps({k: vars(r) for k, r in every.items()}), encoding="utf-8")
+        beside = options.results.with_suffix(f".{os.getpid()}")
+        beside.write_text(json.dumps({k: vars(r) for k, r in every.items()}), encoding="utf-8")
+        beside.replace(options.results)
         print(f"{result.state:8s} {result.seconds:5.1f} s {fault.title}  {result.by}", file=sys.stderr, flush=True)
 
     with tempfile.TemporaryDirectory() as folder:
