@@ -143,6 +143,8 @@ def main() -> int:
     keys, known = {fault.number: _key(fault) for fault in chosen}, kept(options.results)
     results = {} if options.again else {f.number: r for f in chosen if (r := known.get(keys[f.number])) and valid(f, r)}
     todo = [fault for fault in chosen if fault.number not in results]
+    for fault in todo:
+        planted(fault, (ROOT / fault.file).read_text(encoding="utf-8"))  # before anything is run
     states = {fault.number: _state(fault) for fault in todo}  # of the tests, as they are copied
     print(f"{len(chosen)} faults, {len(results)} known already", file=sys.stderr, flush=True)
 
