@@ -5,11 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from logs import barely
+from logs import barely, logged
 from search import Recorded, engine, run
 from test_precision import network
 
+from partita.bab.bases import shared_depth
 from partita.bab.frontier import Frontier
+from partita.bab.logs.resume import pieces_of
 from partita.bab.tree import Settled
 from partita.problems.property import Case, Polytope, Property, UnsafeSet
 
@@ -81,6 +83,79 @@ def test_a_leaf_that_is_not_closed_is_stuck(point):
     with torch.no_grad():
         assert made.run() == "unknown"
     assert made.state.stuck == 4 and "for a reason" in made.schedule.reason and made.state.leaves == 0
+
+
+def test_a_leaf_that_exact_arithmetic_leaves_open_is_stuck():
+    """Asked further, it says neither yes nor no; where it says yes, the leaf is closed."""
+    graph, prop = many_goals(3)
+    for answer in (False, True):
+        made = engine(graph, prop, blind=True, precision="float64")
+        bound, asked = made.tree.bound, []
+
+        def undecided(part, bound=bound):
+            bounded = bound(part)
+            bounded.closed[:] = False
+            bounded.near[:] = False
+            bounded.decided[:] = True
+            return bounded
+
+        def further(seconds, asked=asked, answer=answer):
+            asked.append(seconds)
+            return Settled(answer, None, "it was too large")
+
+        made.tree.bound = undecided
+        made.tree.leaf = lambda part, row, seconds=None, further=further: Settled(False, None, "once", further)
+        with torch.no_grad():
+            verdict = made.run()
+        assert len(asked) == 4
+        assert verdict == ("unsat" if answer else "unknown") and made.state.stuck == (0 if answer else 4)
+
+
+def test_pieces_that_wait_are_not_forgotten_where_the_first_ones_close(tmp_path):
+    """A run is taken up, and its first part closes at once: nothing holds before the other parts are bounded."""
+    graph, prop = barely(2)
+    _, _, tree = logged(tmp_path / "log", graph, prop, split="input", max_pieces=12, batch=8)
+    assert len(tree.unsettled) > 3
+    made = engine(graph, prop, split="input", blind=True)
+    made.state.batch = 1
+    made.go_on(pieces_of(made.tree, made.roots, tree, tree.unsettled), tree.count, len(tree.closed), tree.weight)
+    bound, seen = made.tree.bound, []
+
+    def closing(part):
+        bounded = bound(part)
+        seen.extend(part["id"].tolist())
+        bounded.closed[:] = True
+        return bounded
+
+    made.tree.bound = closing
+    with torch.no_grad():
+        assert made.run() == "unsat"
+    assert sorted(seen) == sorted(tree.unsettled.tolist()) and made.state.weight == pytest.approx(1)
+
+
+def test_parents_whose_children_do_not_fit_are_split_later():
+    graph, prop = held(7)
+    record = Recorded()
+    made = engine(graph, prop, [record], blind=True)
+    split, failures = made.tree.split, []
+
+    def failing(part):
+        if not failures and len(part["goal"]) > 1:
+            failures.append(len(part["goal"]))
+            raise MemoryError
+        return split(part)
+
+    made.tree.split = failing
+    with torch.no_grad():
+        assert made.run() == "unsat"
+    assert failures
+    assert sum(2.0 ** -record.depths[p] for p in record.leaves) == pytest.approx(7)
+
+
+def test_decisions_are_shared_from_the_first_on():
+    neuron, sign = torch.tensor([[1, 2, 3], [1, 9, 3]]), torch.tensor([[1.0, 1, 1], [1, 1, 1]])
+    assert shared_depth({"neuron": neuron, "sign": sign}) == 1
+    assert shared_depth({"neuron": neuron[:, 1:], "sign": sign[:, 1:]}) == 0
 
 
 def test_what_is_near_is_closed_by_its_confirmation_alone():

@@ -62,6 +62,20 @@ def test_sums_and_scalings_of_wide_numbers_say_what_they_lose():
     within(rows, [[Fraction(a) * Fraction(v) for a, v in zip(row, d.tolist())] for row in one.tolist()])
 
 
+def test_long_products_say_what_they_lose():
+    """A sum of thousands of equal terms, stored as one number; and what is left of it where another is taken away."""
+    for count, a, b in ((4096, 0.1, 0.3), (1000, 0.7, 0.9), (3000, 1.1, 1.3)):
+        outer, inner = (
+            Dense(torch.full((1, count), a).double() + 1e-9),
+            Dense(torch.full((count, 1), b).double() + 1e-9),
+        )
+        folded = compose(outer, inner)
+        exact = count * Fraction(outer.weight[0, 0].item()) * Fraction(inner.weight[0, 0].item())
+        within(folded, [[exact]])
+        less = total(folded, Dense(-folded.weight * (1 - 1e-9)))
+        within(less, [[exact + Fraction((-folded.weight * (1 - 1e-9)).item())]])
+
+
 def test_narrow_numbers_are_told_from_wide_ones():
     narrow = wide(4, 3).float().double()
     assert short(narrow) and not short(wide(4, 3)) and not short(narrow, wide(2, 2))

@@ -302,8 +302,11 @@ def test_clipping_keeps_every_point_that_may_be_a_counterexample(rows, dtype):
         p = (far * draw(3)).to(dtype)
         lower, upper = p - (draw(3).abs() * far).to(dtype), p + (draw(3).abs() * far).to(dtype)
         forms = draw(1, rows, 3).to(dtype)
-        if k % 3 == 0:  # the plane goes through the origin, nearly: terms cancel, the offset is small
-            forms[0, 0, 2] = -float(inner_exact(forms[0, 0, :2], exact(p[:2]))) / p[2]
+        if k % 3 == 0:  # the plane goes through the origin, nearly: large terms cancel, what is left cuts a small side
+            p[2] = p[2] / far
+            lower, upper = p.clone(), p.clone()
+            lower[2], upper[2] = p[2] - 1, p[2] + 1
+            forms[0, 0, 1] = -float(inner_exact(forms[0, 0, ::2], exact(p[::2]))) / p[1]
         if k % 2 and rows > 1:
             forms[0, 1] = -forms[0, 0] * 3  # only the plane itself is left
         constants = []

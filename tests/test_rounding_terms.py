@@ -231,8 +231,8 @@ def test_intervals_of_far_out_points_hold_the_value(dtype, inputs):
     """Of 2,000 points, each a box without width: what is left of the interval is rounding."""
     random = torch.Generator().manual_seed(inputs)
     weight, x = torch.randn(5, inputs, generator=random), torch.randn(2000, inputs, generator=random)
-    x = (x * 10 ** (8 * torch.rand(2000, 1, generator=random))).to(dtype)
-    bias = torch.randn(5, generator=random)
+    x = (x * 10 ** (16 * torch.rand(2000, 1, generator=random) - 8)).to(dtype)
+    bias = torch.tensor([1.0, -1e5, 1e7, 0.3, -12345.0]) * torch.randn(5, generator=random)
     graph = graph_of((weight.to(dtype), bias.to(dtype), False)).to(dtype)
     low, high = affine_interval(Rounding(graph), 1, [(x, x)])
     rows, shift = [exact(row) for row in weight.to(dtype)], exact(bias.to(dtype))
