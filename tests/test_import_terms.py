@@ -131,6 +131,19 @@ def test_clips_of_all_kinds(low, high):
             assert torch.allclose(value, torch.full((4,), wanted).double(), rtol=1e-12, atol=0), x
 
 
+def test_bounds_of_clips_bind_however_large_they_are():
+    graph = read_onnx(single("Clip", (1, 2), np.float32(-3e38), np.float32(1.0)).SerializeToString(), check=False)
+    low = float(np.float32(-3e38))
+    assert torch.allclose(
+        graph(torch.tensor([-3.3e38, -2e38]).double()), torch.tensor([low, -2e38]).double(), rtol=1e-6
+    )
+
+
+def test_dilated_windows_beside_the_padding():
+    """The entry at the edge is none of the window's."""
+    agrees(single("MaxPool", (1, 1, 6, 6), opset=12, kernel_shape=[2, 2], dilations=[2, 2], pads=[1, 1, 1, 1]))
+
+
 @pytest.mark.parametrize("slope", [-1.0, -0.25, 0.0, 0.3, 1.0, 3.0])
 def test_leaky_slopes_of_all_kinds(slope):
     graph = agrees(single("LeakyRelu", (1, 5), alpha=slope))

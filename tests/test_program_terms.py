@@ -16,6 +16,7 @@ from partita.kernels.blocks import Blocks
 from partita.kernels.weak_duality import Programs, safe_bounds
 from partita.problems.affine import Dense
 from partita.problems.graph import Affine, Graph, Input
+from partita.problems.matrix import matrix
 from partita.problems.property import Polytope, UnsafeSet
 from partita.relaxations import exact as oracle
 from partita.relaxations.anderson import Layer, certified
@@ -75,6 +76,56 @@ def test_certificates_are_below_the_sum_at_every_point_of_the_cell(seed):
                 for price, s, v in zip(exact(m.neurons[i]), sign.tolist(), z, strict=True):
                     total -= price * int(s) * v
             assert Fraction(cell.certify(m, unsafe)) <= total
+
+
+@pytest.mark.parametrize("kind", ["mlp", "leaky", "residual"])
+def test_what_pulling_back_loses_is_the_sum_of_its_terms(kind):
+    """Beside a slow sum: two unit roundoffs for each sum and product, what each operator's inner products lose, all
+    at the far ends of the nodes' boxes, and twice."""
+    graph = random_graph(3, kind, inputs=3, width=5, depth=3)
+    x = np.array([0.5, -1.0, 2.0])
+    cell = cell_of(graph, Polytope(x - 0.01, x + 0.02), phases_at(graph, x))
+    unit, reach = 2.0**-53, [torch.maximum(low.abs(), high.abs()) for low, high in cell.boxes]
+    draw = torch.Generator().manual_seed(0)
+    seeds = [(i, torch.randn(1, graph.nodes[i].size, generator=draw).double()) for i in range(0, len(graph.nodes), 2)]
+    rows, constant, error = {0: torch.zeros(1, 3).double()}, torch.zeros(1).double(), torch.zeros(1).double()
+    for i in range(graph.output, -1, -1):
+        sent = [(i, seed, 0 * seed) for node, seed in seeds if node == i]
+        while sent:
+            j, row, doubt = sent.pop()
+            total = rows[j] + row if j in rows else row
+            error = error + 2 * ((doubt + 2 * unit * total.abs()) * reach[j]).sum(1)
+            rows[j] = total
+        if i == 0 or i not in rows:
+            continue
+        node, row = graph.nodes[i], rows.pop(i)
+        if isinstance(node, Affine):
+            constant = constant + (row * node.bias).sum(1)
+            shift = (row * node.bias).abs().sum(1)
+            error = error + 2 * unit * ((node.size + 1) * shift + constant.abs())
+            for operator, j in zip(node.operators, node.inputs, strict=True):
+                weight = matrix(operator)
+                sent.append((j, row @ weight, row.abs() @ weight.abs() * (2 * (operator.terms + 2) * unit)))
+        else:
+            sent.append((node.inputs[0], row * cell.slopes[i], 2 * unit * (row * cell.slopes[i]).abs()))
+        for j, value, doubt in sent:
+            total = rows[j] + value if j in rows else value
+            error = error + 2 * ((doubt + 2 * unit * total.abs()) * reach[j]).sum(1)
+            rows[j] = total
+    found, shift, lost = cell.pull(seeds)
+    torch.testing.assert_close(found, rows[0], rtol=1e-12, atol=1e-13)
+    torch.testing.assert_close(shift, constant, rtol=1e-12, atol=1e-13)
+    torch.testing.assert_close(lost, error, rtol=1e-9, atol=0)
+
+
+def test_leaves_whose_rows_on_inputs_decide_between_rows():
+    """y_1 - 0.69 and y_0 - x_0 - x_1 + 0.7 on y = x: one of them is positive everywhere, neither is alone."""
+    eye = torch.eye(2)
+    graph = graph_of((eye, torch.zeros(2), True), (eye, torch.zeros(2), False))
+    polytope, phases = Polytope(np.full(2, 0.5), np.full(2, 1.0)), [np.ones(2, dtype=np.int8)]
+    rows, on_input = np.array([[0.0, 1.0], [1.0, 0.0]]), np.array([[0.0, 0.0], [-1.0, -1.0]])
+    unsafe = UnsafeSet(rows, np.array([-0.69, 0.7]), on_input)
+    assert settle(graph, polytope, phases, unsafe).status is LeafStatus.closed
 
 
 def test_a_cell_of_one_point_is_not_empty():

@@ -13,7 +13,7 @@ from test_rounding_terms import exact, exact_values, graph_of, inner_exact, rela
 
 from partita.problems.activation import LeakyReLU, ReLU
 from partita.problems.affine import Dense
-from partita.problems.graph import Activation, Affine, Graph, Input, Product
+from partita.problems.graph import Activation, Affine, Graph, Input
 from partita.problems.property import Polytope
 from partita.relaxations.base import Rebounding, Tightest
 from partita.relaxations.clip import clip, none_left
@@ -21,7 +21,7 @@ from partita.relaxations.decide import decision_half_spaces
 from partita.relaxations.facets import Facets, joined
 from partita.relaxations.forms import pattern_forms
 from partita.relaxations.ibp import interval_root
-from partita.relaxations.interval import affine_interval, interval_bounds
+from partita.relaxations.interval import affine_interval, interval_bounds, product_interval
 from partita.relaxations.linear import Linear
 from partita.relaxations.lp.boxes import affine_box, node_boxes
 from partita.relaxations.root import outward, outward_half_spaces, root
@@ -167,21 +167,9 @@ def test_interval_rows_with_large_constants():
 
 
 def test_products_take_all_four_corners():
-    graph = Graph(
-        (
-            Input(2),
-            Affine((0,), (Dense(torch.tensor([[1.0, 0.0]]).double()),), torch.zeros(1).double()),
-            Affine((0,), (Dense(torch.tensor([[0.0, 1.0]]).double()),), torch.zeros(1).double()),
-            Product((1, 2), 1),
-            Affine((3,), (Dense(torch.ones(1, 1).double()),), torch.zeros(1).double()),
-        ),
-        (2,),
-        (1,),
-    )
-    none = torch.zeros(1, 0).double()
     for a, b, c, d in ((-2, 1, -3, 2), (-2, 1, 1, 2), (1, 2, -3, -1), (-2, -1, -3, 2), (0, 1, -1, 0)):
-        lower, upper = torch.tensor([[a, c]]).double(), torch.tensor([[b, d]]).double()
-        low, high = interval_bounds(Rounding(graph), lower, upper, none, none)[3]
+        ends = [torch.tensor([float(v)], dtype=torch.float64) for v in (a, b, c, d)]
+        low, high = product_interval((ends[0], ends[1]), (ends[2], ends[3]))
         corners = [p * q for p in (a, b) for q in (c, d)]
         assert low.item() <= min(corners) <= low.item() + 1e-9 and high.item() - 1e-9 <= max(corners) <= high.item()
 
