@@ -204,6 +204,10 @@ def test_tightened_boxes_and_minima_believe_duals_alone(monkeypatch):
     for (a, b), (c, d) in zip(plain, found, strict=True):
         assert torch.equal(a, c) and torch.equal(b, d)
 
+    weak = claims(status=Status.optimal, value=1e3, bound=1e3, x=None, bound_safe=-1e6)  # proved, and worth nothing
+    for (a, b), (c, d) in zip(plain, tightened(graph, box, weak), strict=True):
+        assert torch.equal(a, c) and torch.equal(b, d)
+
     class Lying:
         def __init__(self, model):
             self.model = model
