@@ -1,0 +1,88 @@
+"""Where float64 meets exact arithmetic: enclosures of points and rows, open borders, claims without proof."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from fractions import Fraction
+
+import numpy as np
+import torch
+from networks import random_box, random_graph
+from scipy.sparse import csr_array
+from test_rounding_terms import graph_of
+
+from partita.problems.exact import ExactSet, Numbers, Row
+from partita.problems.property import Polytope, UnsafeSet
+from partita.relaxations.at_point import AtPoint, _around
+from partita.relaxations.exact import boxes_from, feasible_unsafe
+from partita.relaxations.lp import highs
+from partita.relaxations.lp.model import LinearModel
+from partita.relaxations.over_reals import _told
+from partita.relaxations.rational import Rational
+from partita.relaxations.types import Pieces
+
+THIRD = Fraction(1, 3)
+
+
+def test_points_that_are_no_float64_are_enclosed():
+    for text in ("0.1", "0.3", "-0.1", "-0.3", "1e-400", "0.7"):
+        low, high = _around(Numbers(np.array([float(Fraction(text)), 0.5]), {0: text}))
+        assert Fraction(low[0]) < Fraction(text) < Fraction(high[0]) and low[1] == high[1] == 0.5
+
+
+def test_rows_that_are_no_float64_are_enclosed():
+    """y = x on rows of thirds, at values so large that the rows' own rounding is all there is."""
+    graph = graph_of((torch.eye(1), torch.zeros(1), False))
+    for value in (1.0, 3e5, -7e9):
+        for row in (Row({0: THIRD}, Fraction(0)), Row({0: Fraction(1)}, -THIRD), Row({0: -THIRD}, THIRD)):
+            near = np.array([[float(row.terms[0])]]), np.array([float(row.constant)])
+            least, most = AtPoint(graph).rows(Numbers(np.array([value])), UnsafeSet(*near, None, (row,)))
+            assert Fraction(least[0]) <= row.value([Fraction(value)]) <= Fraction(most[0])
+
+
+def test_every_row_must_be_told():
+    assert _told([-2.0, -1.0], [-1.5, 0.5]).unsafe is None and _told([-2.0, -1.0], [-1.5, -0.5]).unsafe is True
+    assert _told([-2.0, 0.25], [-1.5, 0.5]).unsafe is False and _told([0.0], [0.0]).unsafe is None
+
+
+def test_a_border_inside_an_open_set_belongs_to_the_piece():
+    """0 < x < 1, of which the piece [1/2, 1) has the point 1/2."""
+    graph = graph_of((torch.eye(1), torch.zeros(1), False))
+    ends = Numbers(np.zeros(1)), Numbers(np.ones(1))
+    inputs = Polytope(np.zeros(1), np.ones(1), exact=ExactSet(*ends, frozenset([0]), frozenset([0])))
+    for sign, box in ((1.0, (0.5, 1.0)), (-1.0, (0.0, 0.5))):
+        unsafe = UnsafeSet(np.array([[sign]]), np.array([-sign * 0.5]))
+        sides = tuple(np.array([v]) for v in box)
+        assert Rational(graph).decide(inputs, unsafe, sides).point == (Fraction(1, 2),)
+    for sign, bound in ((1.0, 0.0), (-1.0, 1.0)):  # the set's own borders do not
+        unsafe = UnsafeSet(np.array([[sign]]), np.array([-sign * bound]))
+        assert Rational(graph).decide(inputs, unsafe, (np.zeros(1), np.ones(1))).empty
+
+
+def test_the_oracle_charges_what_rows_lose():
+    graph, box = random_graph(1, inputs=2, width=4), random_box(1, 2)
+    row = Row({0: THIRD, 1: Fraction(1)}, THIRD)
+    plain = UnsafeSet(np.array([[float(THIRD), 1.0]]), np.array([float(THIRD)]))
+    one, two = feasible_unsafe(graph, box, plain), feasible_unsafe(graph, box, replace(plain, exact=(row,)))
+    assert two.lower < one.lower and two.margin > one.margin
+
+
+def test_decided_neurons_cut_their_boxes():
+    graph, box = random_graph(1, inputs=2, width=4), random_box(1, 2)
+    ends = (torch.from_numpy(side)[None] for side in (box.lower, box.upper))
+    plain = Pieces.boxes(*ends, graph.neurons)
+    free = boxes_from(graph, box, plain, 0)[1]
+    middle = (free[0] + free[1]) / 2
+    for sign in (1.0, -1.0):
+        own = replace(plain, neuron=torch.tensor([[2]]), sign=torch.tensor([[sign]]).double(), point=middle[None, 2:3])
+        low, high = boxes_from(graph, box, own, 0)[1]
+        assert low[2] == (middle[2] if sign > 0 else free[0][2]) and high[2] == (free[1][2] if sign > 0 else middle[2])
+        assert torch.equal(low[:2], free[0][:2]) and torch.equal(high[3:], free[1][3:])
+
+
+def test_a_ray_that_proves_nothing_leaves_a_program_open(monkeypatch):
+    rows = csr_array(np.array([[1.0, 1.0]]))
+    model = LinearModel(np.ones(2), np.zeros(2), np.ones(2), rows, np.full(1, 5.0), np.full(1, np.inf))
+    assert highs.solve(model).bound_safe == np.inf
+    monkeypatch.setattr(LinearModel, "safe_infeasible", lambda self, ray: False)
+    assert highs.solve(model).bound_safe == -np.inf
