@@ -48,8 +48,9 @@ QUESTION = (
     "multi-neuron relaxation and S a single-neuron one; its definitions 5.4 and 5.5 were not at hand, and its authors' "
     "poster says *worst case*. Take trees of activation branches. A leaf is proper if its half-open version (z <= 0 "
     "for inactive, z > 0 for active neurons) has an interior relative to the affine hull of X. The half-open leaves of "
-    "a tree partition X, each is a union of half-open cells of activation patterns, and so every such tree has at most "
-    "A proper leaves, whatever the relaxation and the rule. Tree by tree the left side is thus trivial, and the right "
+    "a tree partition X, each is a finite union of half-open cells of activation patterns, and a proper one holds a "
+    "cell with interior, which no other leaf holds: every such tree has at most A proper leaves, whatever the "
+    "relaxation and the rule. Tree by tree the left side is thus trivial, and the right "
     "one can hold with equality alone. How many proper leaves do trees have, how many others, what does the rule "
     "change, and what is the smallest tree? And what is left to say where pieces or networks are others?"
 )
