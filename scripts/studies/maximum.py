@@ -205,12 +205,16 @@ def _findings(sizes: Sizes, uppers: dict, trees: dict, counts: dict, seconds: di
     last, said, refuted = max(sizes.root), [], []
     worst = max(abs(uppers[d, "triangle"] - recursion(d)) for d in sizes.root)
     if worst < 1e-6:
-        said.append(f"Confirmed: Triangle's bound is U_d for every d up to {last} (U_{last} = {recursion(last):.4g}).")
+        said.append(
+            f"Confirmed: Triangle's bound is U_d for every d tried, up to {last} (U_{last} = {recursion(last):.4g})."
+        )
     else:
         refuted.append(f"that Triangle's bound is U_d: it differs by up to {worst:.3g}")
     said.append(_about_groups(sizes, uppers, carried))
     if all(abs(uppers[d, "m-1"] - 1) < 1e-6 for d in sizes.root):
-        said.append(f"M_1 is exact with one piece for every d up to {last} ({seconds[last, 'm-1']:.2g} s there).")
+        said.append(
+            f"M_1 is exact with one piece for every d tried, up to {last} ({seconds[last, 'm-1']:.2g} s there)."
+        )
     orders = [d for d in sizes.trees if (d, "triangle", "first") in trees]
     first = all(trees[d, "triangle", "first"] == 2 ** (d - 1) for d in orders)
     linear = all(trees[d, "triangle", "last"] == d for d in sizes.trees)
@@ -219,8 +223,13 @@ def _findings(sizes: Sizes, uppers: dict, trees: dict, counts: dict, seconds: di
             f"Triangle's tree has 2^(d-1) = A leaves when the first neuron is decided first (d up to {max(orders)}) "
             f"and d leaves when the last one is (up to {max(sizes.trees)}): M_1's one piece is exponentially fewer "
             "than the first order needs, and only by a factor of d fewer than the second. So this function shows no "
-            "exponential advantage over single-neuron branch and bound with a good order."
+            "exponential advantage over Triangle with a good order."
         )
+        worse = [d for d in sizes.trees if trees.get((d, "ibp", "last"), 0) > d]
+        if worse:
+            said.append(
+                f"IBP needs more in that order too: {trees[worse[-1], 'ibp', 'last']:,} leaves at d = {worse[-1]}."
+            )
         refuted.append(
             "that A(f, X) <= proper leaves holds for every tree of a single-neuron relaxation: the good order breaks "
             "it from d = 3 on"
