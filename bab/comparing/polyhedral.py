@@ -2,8 +2,10 @@
 
 Source: Mao, Zhang, Vechev, ICLR 2026, proposition 5.3.
 
-P_1 replaces the image of each layer by its convex hull, so it loses nothing on a piece exactly while images are convex.
-What follows the last activation layer is linear, and a linear row is least at the same point of a set and of its hull;
+P_1 replaces the image of each layer by its convex hull, so its relaxed set is the image after every layer exactly while
+images are convex. (One minimum or maximum may be exact all the same: on the barrier network P_1's upper bound is, with
+one piece, though the first image is not convex. So the proposition's "only if" is of sets, not of single bounds.) What
+follows the last activation layer is linear, and a linear row is least at the same point of a set and of its hull;
 so the last layer's image need not be convex for exact bounds, and is not asked for.
 
 The test. Let the layers before the k-th have convex images, and let R be a polytope of inputs, part of the piece P, on
