@@ -178,6 +178,18 @@ def test_what_is_too_large_or_too_slow_is_undecided():
     assert known.kind(Region(known.inputs, ((0, 1),))) == "other"
     with pytest.raises(TooSlow):
         Branches(random_network((3, 6, 6, 1), 0), cube(3)).answer({11: 1, 10: -1}, deadline=0.0)
+    half = Polytope(np.zeros(2), np.ones(2), np.ones((1, 2)), np.ones(1))
+    with pytest.raises(TooSlow):
+        Branches(random_network((2, 2, 1), 0), half, deadline=0.0)
+    late = Judge(random_network((2, 2, 1), 0), half, deadline=0.0)
+    assert late.kind(Region(half, ((0, 1),))) == "undecided" and late.proper(((0, 1),)) is None
+    soon = Judge(random_network((2, 3, 2, 1), 0), cube(2))
+    assert soon.branches is not None
+    soon.deadline = 0.0
+    assert soon.proper(((0, 1),)) is None and soon.kind(Region(soon.inputs, ((0, 1),))) == "undecided"
+    soon.deadline = None  # what was not decided in time is asked again
+    assert soon.proper(((0, 1),)) is True and soon.kind(Region(soon.inputs, ((0, 1),))) == "proper"
+    assert late.kind(Region(Polytope(np.zeros(2), np.full(2, 0.5), half.normals, half.offsets))) == "undecided"
 
 
 # ---- the lemma

@@ -32,11 +32,12 @@ from typing import Literal, NamedTuple
 import numpy as np
 import torch
 
+from ...kernels.dyadic import Dyadic, dyadic
 from ...kernels.exact_program import Inequality, solution
 from ...problems.graph import Affine, Graph
 from ...problems.property import Polytope
 from ...relaxations.root import root
-from ..counting.rational import Dyadic, RationalCounter, activated, dyadic, inequality
+from ..counting.rational import RationalCounter, activated, inequality
 from ..counting.tree import plan
 
 Question = Literal["half-open", "closed", "points"]
@@ -57,10 +58,15 @@ class _State(NamedTuple):
 
 
 class Branches(RationalCounter):
-    """Answers for one network, a ReLU or LeakyReLU network in float64, on one bounded polytope."""
+    """Answers for one network, a ReLU or LeakyReLU network in float64, on one bounded polytope.
 
-    def __init__(self, graph: Graph, inputs: Polytope) -> None:
+    Deadlines are values of `time.perf_counter()`; what does not end by then raises `TooSlow`.
+    """
+
+    def __init__(self, graph: Graph, inputs: Polytope, deadline: float | None = None) -> None:
         super().__init__(plan(graph, True), inputs, True)
+        self.end: float | None = None
+        self._until_then(deadline)
         self.graph = self.plan.graph
         self.stable = _stable(self.graph, inputs)
         self.sides = self._sides()
@@ -69,13 +75,12 @@ class Branches(RationalCounter):
     def answer(
         self, phases: Mapping[int, int], question: Question = "half-open", deadline: float | None = None
     ) -> bool:
-        """`phases`: neuron -> -1 or +1. Raises `TooSlow` after `deadline` (of `time.perf_counter`)."""
+        """`phases`: neuron -> -1 or +1."""
+        self._until_then(deadline)
         start = self.start if question == "points" else self.inner
-        point, order = solution(start, self.top), self._order(phases)
+        point, order = self._point_of(start), self._order(phases)
         stack = [] if point is None else [_State(0, {0: self.input}, start, point, {})]
         while stack:
-            if deadline is not None and time.perf_counter() > deadline:
-                raise TooSlow
             state = stack.pop()
             if state.place == len(order):
                 return True
@@ -83,8 +88,9 @@ class Branches(RationalCounter):
             stack += self._children(state, position, j, phases, question)
         return False
 
-    def box(self, inputs: Polytope, question: Question = "half-open") -> bool:
+    def box(self, inputs: Polytope, question: Question = "half-open", deadline: float | None = None) -> bool:
         """The same for X cut down to a box with its sides, `inputs.lower` and `inputs.upper`."""
+        self._until_then(deadline)
         whole = dyadic(np.stack([inputs.lower, inputs.upper]))
         unit = self.input  # x = (y + lower 2^shift) / 2^shift
         more, strict = [], question == "half-open"
@@ -95,7 +101,7 @@ class Branches(RationalCounter):
                 row = [0] * len(self.top)
                 row[i] = sign << (scale - unit.shift)
                 more.append(Inequality(tuple(row), sign * offset, strict and top > 0))
-        return solution((*(self.inner if strict else self.start), *more), self.top) is not None
+        return self._point_of((*(self.inner if strict else self.start), *more)) is not None
 
     def zeros(self, active: Mapping[int, bool]) -> list[int]:
         """The neurons whose pre-activation is zero on all of a full pattern's cell; X has an interior."""
@@ -106,6 +112,17 @@ class Branches(RationalCounter):
             rows = values[self.graph.nodes[position].inputs[0]].whole
             found += [self.graph.offsets[position] + int(j) for j in np.flatnonzero(~rows.any(1))]
         return found
+
+    def _until_then(self, deadline: float | None) -> None:
+        """Sets when programs end, in the clock that they look at."""
+        self.end = None if deadline is None else time.monotonic() + deadline - time.perf_counter()
+
+    def _point_of(self, inequalities: tuple[Inequality, ...]) -> list[Fraction] | None:
+        """A point that satisfies all of them."""
+        try:
+            return solution(inequalities, self.top, self.end)
+        except TimeoutError as error:
+            raise TooSlow from error
 
     def _order(self, phases: Mapping[int, int]) -> list[tuple[int, int]]:
         """(activation node, its neuron): of each layer the decided neurons first; of the last only these."""
@@ -141,7 +158,7 @@ class Branches(RationalCounter):
         def point_on(side: int) -> list[Fraction] | None:
             if side * here > 0 or (weak and here == 0):
                 return state.point
-            return solution((*state.inequalities, inequality(side * row, not weak)), self.top)
+            return self._point_of((*state.inequalities, inequality(side * row, not weak)))
 
         found = {side: point_on(side) for side in ((1, -1) if sign == 0 else (sign,))}
         children = [
@@ -196,7 +213,7 @@ class Branches(RationalCounter):
         if not self.start:
             return tuple(side._replace(strict=self.top[k // 2] > 0) for k, side in enumerate(self.sides))
         every = (*self.sides, *(half._replace(strict=True) for half in self.start))
-        return tuple(one._replace(strict=solution((*self.start, one), self.top) is not None) for one in every)
+        return tuple(one._replace(strict=self._point_of((*self.start, one)) is not None) for one in every)
 
 
 def _stable(graph: Graph, inputs: Polytope) -> dict[int, bool]:

@@ -61,28 +61,36 @@ class Judge:
     inputs: Polytope
     patterns: Flags | None = None  # (A, N): all activation patterns whose cells have an interior, where they are known
     deadline: float | None = None  # of `time.perf_counter`
-    known: dict[Phases, bool | None] = field(default_factory=dict)
+    known: dict[Phases, bool] = field(default_factory=dict)
     kinds: dict[Phases, Kind] = field(default_factory=dict)
 
     def proper(self, phases: Phases) -> bool | None:
         """Whether a branch is proper; None where that is not decided."""
-        if phases not in self.known:
-            self.known[phases] = self._proper(phases)
-        return self.known[phases]
+        if phases not in self.known and (answer := self._proper(phases)) is not None:
+            self.known[phases] = answer
+        return self.known.get(phases)
 
     def kind(self, region: Region) -> Kind:
         """What a leaf is: an activation branch, or a box where no neuron is decided and the box is not X's."""
         sides = ((region.inputs.lower, self.inputs.lower), (region.inputs.upper, self.inputs.upper))
         if not region.phases and not all(np.array_equal(a, b) for a, b in sides):
             return self._box(region.inputs)
-        if region.phases not in self.kinds:
-            self.kinds[region.phases] = self._kind(region.phases)
-        return self.kinds[region.phases]
+        if region.phases in self.kinds:
+            return self.kinds[region.phases]
+        found = self._kind(region.phases)
+        if found not in ("undecided", "other"):  # more time may tell
+            self.kinds[region.phases] = found
+        return found
 
     @cached_property
     def branches(self) -> Branches | None:
-        """None where the network is too large."""
-        return Branches(self.graph, self.inputs) if self.inputs.size <= MOST_INPUTS else None
+        """None where the network is too large, or the input set alone takes too long."""
+        if self.inputs.size > MOST_INPUTS:
+            return None
+        try:
+            return Branches(self.graph, self.inputs, self.deadline)
+        except TooSlow:
+            return None
 
     def closed_patterns(self) -> int | None:
         """A_closed; None where the patterns are not known or time ended."""
@@ -130,9 +138,12 @@ class Judge:
             return "proper"
         if self.branches is None or self._late():
             return "undecided"
-        if self.branches.box(inputs):
-            return "proper"
-        return "flat" if self.branches.box(inputs, "points") else "empty"
+        try:
+            if self.branches.box(inputs, "half-open", self.deadline):
+                return "proper"
+            return "flat" if self.branches.box(inputs, "points", self.deadline) else "empty"
+        except TooSlow:
+            return "undecided"
 
     def _late(self) -> bool:
         return self.deadline is not None and time.perf_counter() > self.deadline
