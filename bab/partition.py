@@ -289,7 +289,7 @@ def _conventions(
         "min": f"the least bound over the leaves is the exact minimum of each, {near}",
         "max": f"the greatest bound over the leaves is the exact maximum of each, {near}",
         "both": f"the bounds over the leaves are the exact minimum and maximum of each, {near}",
-        "threshold": "every unsafe set is excluded on every leaf by a positive row"
+        "threshold": "every unsafe set is excluded on every leaf by a positive row, or a strict one not below 0"
         if threshold is None
         else f"each is proved to be at least {threshold:g} on every leaf",
     }[exactness]
