@@ -28,7 +28,7 @@ from partita.bab.comparing.pictures import leaves_against_patterns
 from partita.bab.comparing.polyhedral import polyhedral_partition, verified
 from partita.problems.library import barrier, maximum
 
-from .complexity_subjects import Subject, cube, random_subjects, real_subjects, trained_subjects
+from .complexity_subjects import MOST, Subject, cube, random_subjects, real_subjects, trained_subjects
 from .orders import cut_leaves, fewest, leaves
 from .table import Cell, Study, Table
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 COMMAND = "partita study complexity"
 RUNGS = ("triangle", "k-relu:k=2,groups=all", "m-1", "p-1")
 PUBLISHED = {3: 6, 4: 22, 5: 120, 6: 660, 7: 5040, 8: 38064}
-CUT_COLUMNS = ("perimeter", "both", "published ", "hull")
+CUT_COLUMNS = ("perimeter", "both", "note ", "hull")
 PUBLISHED_CUTS = {5: 10, 6: 48, 7: 212, 8: 1316}
 SECONDS = 600.0  # for one trained network, its patterns included
 SEARCHED = 6  # inputs of maxima up to which the smallest tree is looked for
@@ -130,12 +130,12 @@ def _differences(largest: int) -> Table:
         hull = cut_leaves(n, "hull") if n <= 7 else None
         cuts = [cut_leaves(n, "perimeter"), cut_leaves(n, "both"), PUBLISHED_CUTS.get(n), hull]
         rows.append([n, leaves(n), PUBLISHED.get(n), smallest, *cuts, int(np.prod(np.arange(1, n + 1)))])
-    columns = ["n", "triangle", "published", "smallest tree", *CUT_COLUMNS, "A(f, X)"]
+    columns = ["n", "triangle", "note", "smallest tree", *CUT_COLUMNS, "A(f, X)"]
     note = (
         "Leaves until the maximum of the sum of all |x_i - x_j| on [0,1]^n is exact, pairs decided in lexicographic "
         "order and what follows from several decisions not decided again; all of them are proper. Cuts on every three "
         "inputs: 'perimeter', |x_i - x_j| + |x_j - x_k| + |x_i - x_k| <= 2; 'both', these and |x_i - x_j| <= "
-        "|x_i - x_k| + |x_k - x_j|; 'hull', the whole hull. Published: an unpublished note in a public repository. The "
+        "|x_i - x_k| + |x_k - x_j|; 'hull', the whole hull. 'Note': an unpublished note in a public repository. The "
         "intervals of differences that are not decided are [-1, 1], which no program improves. There is one layer, so "
         "that P_1 needs one piece. A is n!, the orders."
     )
@@ -264,16 +264,25 @@ def _findings(tables: Sequence[Table], groups: dict[str, Sequence[Comparison]]) 
     said += [counts, _about_right_side(groups)]
     if wrong:
         said.append(f"Refuted: {wrong}")
-    nets = sum(len(c) for name, c in groups.items() if name == "random networks")
-    tiny = sum(len(c) for name, c in groups.items() if "smallest" in name)
     said.append(
         "Open: what definitions 5.4 and 5.5 of the source count; on trees of activation branches the left side has no "
         "content whatever they say, and the right side would need the worst case over networks and input sets, of "
-        "which a finite table says nothing. The support is thin: random networks of at most 7 neurons"
-        + (f" ({nets} of them, smallest trees on {tiny})" if nets else "")
-        + ", and trained ones on boxes so small that at most 8 neurons are undecided."
+        f"which a finite table says nothing. The support is thin: {_support(groups)}."
     )
     return " ".join(filter(None, said))
+
+
+def _support(groups: dict[str, Sequence[Comparison]]) -> str:
+    """How many networks there are of a kind, and how large they are."""
+    words = []
+    for name, group in groups.items():
+        if name == "trained networks":
+            words.append(f"{len(group)} trained networks on boxes so small that at most {MOST} neurons are undecided")
+        elif group:
+            most = max(c.graph.neurons for c in group)
+            kind = "of them searched for the smallest tree" if "smallest" in name else name
+            words.append(f"{len(group)} {kind}, of at most {most} neurons")
+    return ", ".join(words)
 
 
 def _about_lemma(trees: Sequence[tuple[Measurement, Comparison]]) -> str:
@@ -336,7 +345,7 @@ def _about_maxima(table: Table) -> str:
 def _about_differences(table: Table) -> tuple[str, str]:
     """Which counts of the note are reproduced, and which are not."""
     said, wrong = [], []
-    for ours, theirs, what in (("triangle", "published", ""), ("both", "published ", " with both kinds of cuts")):
+    for ours, theirs, what in (("triangle", "note", ""), ("both", "note ", " with both kinds of cuts")):
         columns = [table.column(name) for name in ("n", ours, theirs)]
         pairs = [row for row in zip(*columns, strict=True) if row[2] is not None]
         wrong += [f"the note's {b:,}{what} for n = {n}, which is {a:,}" for n, a, b in pairs if a != b]
@@ -359,7 +368,7 @@ def _about_differences(table: Table) -> tuple[str, str]:
     if equal:
         said.append(
             f"For n = {equal} the smallest triangle tree has A leaves. This is the family with content: for odd n "
-            "every tree of every single-neuron relaxation has exactly n! = A proper leaves, whatever the rule (proof "
-            "in `scripts/studies/orders.py`), and P_1 one."
+            "every tree of activation branches of every single-neuron relaxation has exactly n! = A proper leaves, "
+            "whatever the rule (proof in `scripts/studies/orders.py`), and P_1's tree has one."
         )
     return " ".join(said), f"{'; '.join(wrong)}." if wrong else ""
