@@ -82,8 +82,9 @@ def origin(studies: Sequence[Study]) -> str:
     total = sum(study.seconds for study in studies)
     bench = "PARTITA_BENCH named" if os.environ.get("PARTITA_BENCH") else "PARTITA_BENCH did not name"
     return (
-        f"Run on {date.today().isoformat()} on {os.cpu_count()} cores, {torch.get_num_threads()} of them for PyTorch; "
-        f"Python {platform.python_version()}, torch {torch.__version__}. {len(studies)} studies, {total:.0f} s in all. "
+        f"Written on {date.today().isoformat()} on {os.cpu_count()} cores, {torch.get_num_threads()} of them for "
+        f"PyTorch; Python {platform.python_version()}, torch {torch.__version__}. {len(studies)} studies, {total:.0f} s "
+        f"in all, wall time beside whatever else ran (load average {os.getloadavg()[0]:.0f} at the end). "
         f"The variable {bench} a folder of VNN-COMP instances, from which benchmark networks are taken."
     )
 
