@@ -83,8 +83,8 @@ def origin(studies: Sequence[Study]) -> str:
     bench = "PARTITA_BENCH named" if os.environ.get("PARTITA_BENCH") else "PARTITA_BENCH did not name"
     return (
         f"Written on {date.today().isoformat()} on {os.cpu_count()} cores, {torch.get_num_threads()} of them for "
-        f"PyTorch; Python {platform.python_version()}, torch {torch.__version__}. {len(studies)} studies, {total:.0f} s "
-        f"in all, wall time beside whatever else ran (load average {os.getloadavg()[0]:.0f} at the end). "
+        f"PyTorch; Python {platform.python_version()}, torch {torch.__version__}. {len(studies)} studies, {total:.0f} "
+        f"s in all, wall time beside whatever else ran (load average {os.getloadavg()[0]:.0f} at the end). "
         f"The variable {bench} a folder of VNN-COMP instances, from which benchmark networks are taken."
     )
 
