@@ -12,7 +12,7 @@ from collections import ChainMap
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
-from math import inf
+from math import inf, nextafter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,8 +74,9 @@ class Side:
         others: dict[int, Number] = {}
         back: list[int] = []
         for i, (value, _) in changes.items():
-            near[i], gap = nearest(value)
-            outward[i] = np.nextafter(near[i], self.sign * inf) if gap * self.sign < 0 else near[i]
+            close, gap = nearest(value)
+            near[i] = close
+            outward[i] = nextafter(close, self.sign * inf) if gap * self.sign < 0 else close
             if gap:
                 others[i] = value  # type: ignore[assignment]
             elif i in self.others:
@@ -83,9 +84,12 @@ class Side:
         if len(self.others) > 4 * len(changes) and not back:
             merged: MutableMapping[int, Number] = ChainMap(others, *_maps(self.others))
         else:
-            merged = {i: value for i, value in self.others.items() if i not in changes} | others
-        opened = frozenset(i for i, (_, strict) in changes.items() if strict)
-        return Side(self.sign, near, outward, merged, (self.open - changes.keys()) | opened)
+            kept = {i: value for i, value in self.others.items() if i not in changes} if self.others else {}
+            merged = kept | others
+        opened = self.open
+        if opened or any(strict for _, strict in changes.values()):
+            opened = (opened - changes.keys()) | {i for i, (_, strict) in changes.items() if strict}
+        return Side(self.sign, near, outward if merged else near, merged, opened)
 
     def filled(self, index: NDArray[np.int64], bounds: Array) -> Side:
         """With float64 bounds on these inputs, which had none."""

@@ -22,7 +22,7 @@ from fractions import Fraction
 import numpy as np
 
 from .bounds import Bound, Box, Side
-from .decimals import Rational, nearest, outward, rational
+from .decimals import Rational, closest, nearest, outward, rational
 from .errors import BadInput
 from .exact import ExactSet, Row
 from .formula import And, Clause, Formula, Linear, atoms_of, clauses, normal, size
@@ -45,12 +45,12 @@ def to_property(
 
     Raises `BadInput` where an input has no finite bounds or the disjunctive normal form is too large.
     """
-    parts = [part for formula in map(normal, formulas) for part in _conjuncts(formula)]
+    parts = [part for formula in formulas for part in _conjuncts(formula)]
     of_outputs = [_names_output(part, n_in) for part in parts]
     of_inputs = [part for part, named in zip(parts, of_outputs, strict=True) if not named]
     atoms = tuple(part for part in of_inputs if isinstance(part, Linear))
-    on_inputs = And([part for part in of_inputs if not isinstance(part, Linear)])
-    on_outputs = And([part for part, named in zip(parts, of_outputs, strict=True) if named])
+    on_inputs = _conjunction([part for part in of_inputs if not isinstance(part, Linear)])
+    on_outputs = _conjunction([part for part, named in zip(parts, of_outputs, strict=True) if named])
     _check_size(on_inputs, on_outputs, where)
     base = _cut(box or Box.unbounded(n_in), _EVERYWHERE, atoms)
     start = Box(
@@ -73,12 +73,20 @@ def to_property(
 
 
 def _conjuncts(formula: Formula) -> list[Formula]:
+    """Formulas in normal form that hold where this one does."""
+    if isinstance(formula, Linear) and formula.terms:
+        return [formula]
+    formula = normal(formula)
     return formula.parts if isinstance(formula, And) else [formula]
+
+
+def _conjunction(parts: list[Formula]) -> Formula:
+    return parts[0] if len(parts) == 1 else And(parts)
 
 
 def _names_output(formula: Formula, n_in: int) -> bool:
     """Whether some atom of the formula has an output in it."""
-    return any(variable >= n_in for atom in atoms_of(formula) for variable in atom.terms)
+    return any(max(atom.terms) >= n_in for atom in atoms_of(formula) if atom.terms)
 
 
 def _check_size(on_inputs: Formula, on_outputs: Formula, where: str) -> None:
@@ -149,10 +157,14 @@ def _polytope(cut: _Cut, where: str) -> Polytope:
     lower, upper = (
         side.tightened(changes) for side, changes in zip((cut.box.lower, cut.box.upper), cut.bounds, strict=True)
     )
-    scaled = [_scaled(row) for row in cut.rows]
-    normals, offsets = np.zeros((len(scaled), len(lower.near))), np.zeros(len(scaled))
-    for r, row in enumerate(scaled):
-        normals[r, list(row.terms)] = [nearest(a)[0] for a in row.terms.values()]
+    if not (cut.rows or lower.others or upper.others or lower.open or upper.open):
+        _bounded(lower, upper, np.zeros((0, 0)), np.zeros(0), where)
+        return Polytope(lower.near, upper.near)
+    scaled, normals, offsets = [], np.zeros((len(cut.rows), len(lower.near))), np.zeros(len(cut.rows))
+    for r, atom in enumerate(cut.rows):
+        row, near, _ = _rounded(atom)
+        scaled.append(row)
+        normals[r, list(row.terms)] = near
         offsets[r] = outward(-rational(row.constant), up=True)
     lower, upper = _bounded(lower, upper, normals, offsets, where)
     lost = [_charge(row, normals[r], lower, upper) for r, row in enumerate(scaled)]
@@ -212,43 +224,52 @@ def _split(clause: Clause, n_in: int, n_out: int) -> tuple[Clause, UnsafeSet]:
     for atom in clause:
         named = any(variable >= n_in for variable in atom.terms)
         (atoms if named else extra).append(atom)
-    rows, constants = np.zeros((len(atoms), n_out)), np.zeros(len(atoms))
-    on_input = None
-    exact, scaled = any(atom.strict for atom in atoms), [_scaled(atom) for atom in atoms]
-    for r, atom in enumerate(scaled):
-        constants[r], gap = nearest(atom.constant)
-        exact |= gap != 0
-        for variable, coefficient in atom.terms.items():
-            near, gap = nearest(coefficient)
-            exact |= gap != 0
+    rows, constants, on_input = np.zeros((len(atoms), n_out)), [], None
+    exact, scaled = False, []
+    for r, atom in enumerate(atoms):
+        row, near, differs = _rounded(atom)
+        constant, gap = nearest(row.constant)
+        scaled.append(row)
+        constants.append(constant)
+        exact |= differs or gap != 0 or row.strict
+        for variable, coefficient in zip(row.terms, near, strict=True):
             if variable >= n_in:
-                rows[r, variable - n_in] = near
+                rows[r, variable - n_in] = coefficient
             else:
                 on_input = np.zeros((len(atoms), n_in)) if on_input is None else on_input
-                on_input[r, variable] = near
-    return tuple(extra), UnsafeSet(rows, constants, on_input, tuple(_row(a, n_in) for a in scaled) if exact else None)
+                on_input[r, variable] = coefficient
+    meaning = tuple(_row(row, n_in) for row in scaled) if exact else None
+    return tuple(extra), UnsafeSet(rows, np.array(constants, dtype=float), on_input, meaning)
 
 
 def _row(atom: Linear, n_in: int) -> Row:
     """The atom as a row on what follows the first `n_in` variables, and on those."""
-    own = {v - n_in: Fraction(a) for v, a in atom.terms.items() if v >= n_in}
-    on_input = {v: Fraction(a) for v, a in atom.terms.items() if v < n_in}
+    own = {v - n_in: a for v, a in atom.terms.items() if v >= n_in}
+    on_input = {v: a for v, a in atom.terms.items() if v < n_in}
     return Row(own, Fraction(atom.constant), atom.strict, on_input)
 
 
-def _scaled(atom: Linear) -> Linear:
-    """The atom times a positive power of two that brings it into the middle of float64's range, where it is not.
+def _rounded(atom: Linear) -> tuple[Linear, list[float], bool]:
+    """The atom, scaled into float64's range, its terms' nearest float64 numbers, and whether some of them differ.
 
-    The largest coefficient comes near 1, unless that would carry the constant out of the range.
+    An atom with numbers outside the middle of the range is multiplied by a power of two, so that the largest
+    coefficient comes near 1, unless that would carry the constant out of the range.
     """
-    numbers = [*atom.terms.values(), atom.constant]
-    if all(not a or SMALL <= abs(a) <= LARGE for a in numbers):
-        return atom
-    power = -max(_magnitude(a) for a in atom.terms.values())
+    near = list(map(closest, atom.terms.values()))
+    constant = closest(atom.constant)
+    if all(SMALL <= abs(a) <= LARGE for a in near) and (not atom.constant or SMALL <= abs(constant) <= LARGE):
+        return atom, near, any(a != b for a, b in zip(near, atom.terms.values(), strict=True))
+    power = -max(map(_magnitude, atom.terms.values()))
     if atom.constant:
         power = min(power, 500 - _magnitude(atom.constant))
-    scaled = atom.times(Fraction(2) ** power)
-    return scaled.below(atom.strict)
+    if power:
+        return _nearest_terms(atom.times(Fraction(2) ** power).below(atom.strict))
+    return _nearest_terms(atom)
+
+
+def _nearest_terms(atom: Linear) -> tuple[Linear, list[float], bool]:
+    pairs = list(map(nearest, atom.terms.values()))
+    return atom, [near for near, _ in pairs], any(gap for _, gap in pairs)
 
 
 def _magnitude(value: Rational) -> int:

@@ -28,6 +28,7 @@ Rational = int | Fraction | Decimal
 EXPONENT = 5000  # largest |exponent| of a number
 DIGITS = 5000  # longest text of a number
 BITS = 40_000  # longest numerator or denominator that arithmetic may produce
+FEW = 100  # texts, below which numpy does not pay
 LARGEST = float(np.finfo(np.float64).max)
 PLAIN = r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)"  # a number without exponent
 
@@ -90,7 +91,10 @@ def outward(value: Rational, up: bool) -> float:
 
 
 def nearest_of(texts: list[str]) -> tuple[NDArray[np.float64], NDArray[np.int8]]:  # (n,), (n,)
-    """`nearest` of every text; each must be a `number`. Beyond the largest float64 an infinity is returned."""
+    """`nearest` of every text; each must be a `number`. None may lie beyond the largest float64."""
+    if len(texts) < FEW:
+        pairs = [nearest(Decimal(text)) for text in texts]
+        return np.array([near for near, _ in pairs]), np.array([side for _, side in pairs], np.int8)
     near = np.array(list(map(float, texts))) + 0.0
     side = np.zeros(len(texts), np.int8)
     easy, decimals = _easy(texts)
@@ -116,7 +120,10 @@ def _easy(texts: list[str]) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:  # (
     owner = np.searchsorted(ends, dots)
     decimals = np.zeros(len(texts), np.int64)
     decimals[owner] = ends[owner] - dots - 1
-    easy = length <= 18  # digits, and 10^18 < 2^63
+    signed = raw[ends - length]
+    digits = length - (signed == ord("-")) - (signed == ord("+"))
+    digits[owner] -= 1
+    easy = digits <= 18  # 10^18 < 2^63
     easy[np.searchsorted(ends, np.flatnonzero(raw | 32 == ord("e")))] = False
     return easy, decimals
 

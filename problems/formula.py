@@ -143,8 +143,18 @@ def reduce(
     return done[0]
 
 
+def _is_flat(formula: Formula) -> bool:
+    """Whether the formula is a disjunction of conjunctions of atoms already, as large ones are."""
+    return type(formula) is Or and all(
+        type(part) is Linear or (type(part) is And and all(type(atom) is Linear for atom in part.parts))
+        for part in formula.parts
+    )
+
+
 def normal(formula: Formula) -> Formula:
     """The formula of atoms, `And` and `Or` alone; constant atoms and what they decide are gone."""
+    if _is_flat(formula) and formula.parts and all(atom.terms for atom in atoms_of(formula)):
+        return formula
     return reduce(formula, _decided, _joined)
 
 
@@ -168,6 +178,8 @@ def _joined(kind: type[And] | type[Or], parts: list[Formula]) -> Formula:
 
 def size(formula: Formula) -> tuple[int, int]:
     """How many conjunctions and how many atoms in all `clauses` would return; both stop at `MANY`."""
+    if _is_flat(formula):
+        return len(formula.parts), sum(1 if type(part) is Linear else len(part.parts) for part in formula.parts)
     return reduce(formula, lambda atom: (1, 1), _size)
 
 
@@ -205,6 +217,8 @@ def clauses(formula: Formula) -> list[Clause]:
     Walked from the top, so that what several clauses have in common is visited once: `atoms` is a chain of what has
     been collected so far, `pending` one of what is still to be expanded.
     """
+    if _is_flat(formula):
+        return [(part,) if type(part) is Linear else tuple(part.parts) for part in formula.parts]
     found: list[Clause] = []
     todo: list[tuple] = [(None, (formula, None))]
     while todo:

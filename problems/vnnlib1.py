@@ -26,7 +26,7 @@ import numpy as np
 from . import sexpr
 from .bounds import Box, Side
 from .cases import LIMIT, to_property
-from .decimals import LARGEST, PLAIN, checked, number, rational, shortened
+from .decimals import FEW, LARGEST, PLAIN, checked, number, rational, shortened
 from .errors import BadInput
 from .formula import And, Formula, Linear, Not, Or, join, negate
 from .property import Property
@@ -90,6 +90,13 @@ class _Reader:
         pieces = _BOUND.split(text)
         if len(pieces) == 1:
             return text
+        if len(pieces) < 6 * FEW:
+            for relation, equal, kind, i, text in zip(*(pieces[k::6] for k in range(1, 6)), strict=True):
+                variable = self.variables.get(f"{kind}_{i}")
+                if variable is None:
+                    raise BadInput(f"{self.where} has a bound on an undeclared variable")
+                self.formulas.append(_bound(variable, relation == "<", number(text), equal == ""))
+            return _MARK.join(pieces[0::6])
         relations, kinds, texts = pieces[1::6], pieces[3::6], pieces[5::6]
         index = np.array(list(map(int, pieces[4::6])))
         is_input = np.array([kind == "X" for kind in kinds])
