@@ -64,6 +64,16 @@ class Linear:
         return Linear(self.terms, self.constant, strict)
 
 
+def summed(terms: list[Linear], sign: int) -> Linear:
+    """The first term, plus `sign` times the sum of the others."""
+    total, constant = dict(terms[0].terms), rational(terms[0].constant)
+    for term in terms[1:]:
+        for variable, coefficient in term.terms.items():
+            total[variable] = checked(total.get(variable, 0) + sign * coefficient)
+        constant = checked(constant + sign * rational(term.constant))
+    return Linear({variable: a for variable, a in total.items() if a}, constant)
+
+
 @dataclass(frozen=True, slots=True)
 class And:
     """All parts hold; `And([])` is true."""

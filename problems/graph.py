@@ -84,12 +84,14 @@ Node = Input | Affine | Activation | Product
 class Graph:
     """A network; the last node is its output.
 
-    `input_shape` and `output_shape` are the original file's, without what flattening loses.
+    `input_shape` and `output_shape` are the original file's, without what flattening loses, `element_type` that of its
+    input as VNN-LIB names it ("float32"), empty where there is no file.
     """
 
     nodes: tuple[Node, ...]
     input_shape: tuple[int, ...]
     output_shape: tuple[int, ...]
+    element_type: str = ""
 
     def __post_init__(self) -> None:
         if not isinstance(self.nodes[0], Input):

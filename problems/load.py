@@ -121,7 +121,7 @@ def load_property_for(graph: Graph, property: str | Path | Property) -> Property
     if isinstance(property, str | Path):
         from .vnnlib import load_property
 
-        return load_property(property, graph.input_size, graph.output_size)
+        return load_property(property, graph.input_size, graph.output_size, graph)
     if (property.n_in, property.n_out) != (graph.input_size, graph.output_size):
         raise BadInput(
             f"the property speaks of {property.n_in} inputs and {property.n_out} outputs, but the network has "

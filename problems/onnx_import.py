@@ -125,7 +125,14 @@ def imported(model: ModelProto, box: Box | None = None) -> Imported:
         raise BadInput(f"the network's output '{output}' is computed by no node; the file is damaged")
     if not isinstance(result, Value):
         result = builder.constant(result, result.shape, output)
-    return Imported(builder.graph(result), tuple(builder.nodes), tuple(steps), output, builder.asked)
+    graph = replace(builder.graph(result), element_type=_element_type(proto, builder))
+    return Imported(graph, tuple(builder.nodes), tuple(steps), output, builder.asked)
+
+
+def _element_type(proto, builder: Builder) -> str:
+    """That of the network's input, as VNN-LIB names it."""
+    (kind,) = (i.type.tensor_type.elem_type for i in proto.input if i.name == builder.nodes[0].name)
+    return {1: "float32", 11: "float64"}[kind]
 
 
 def _opset(model: ModelProto) -> int:

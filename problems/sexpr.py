@@ -19,7 +19,7 @@ from typing import Any
 from .decimals import shortened
 from .errors import BadInput
 
-_QUOTED = r'"(?:[^"]|"")*"|\|[^|]*\|'
+_QUOTED = r'"[^"]*"(?:"[^"]*")*|\|[^|]*\|'
 _COMMENT = re.compile(r";[^\n\r]*")
 _QUOTED_OR_COMMENT = re.compile(rf"{_QUOTED}|;[^\n\r]*")
 _PLAIN = re.compile(r"[()]|[^\s()]+", re.ASCII)

@@ -14,27 +14,35 @@ import gzip
 import re
 import zlib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from . import sexpr
 from .errors import BadInput
 from .property import Property
+
+if TYPE_CHECKING:
+    from .graph import Graph
 
 VERSIONS = ("1.0", "2.0")
 
 _VERSION_2 = re.compile(r"\A\s*\(\s*(vnnlib-version|declare-network)\b", re.ASCII)
 
 
-def load_property(path: str | Path, n_in: int, n_out: int) -> Property:
+def load_property(path: str | Path, n_in: int, n_out: int, network: Graph | None = None) -> Property:
     """The property in a `.vnnlib` or `.vnnlib.gz` file, for a network with `n_in` inputs and `n_out` outputs.
+
+    With `network`, the element type and shapes that a version 2.0 file declares must be that one's.
 
     Raises `BadInput` for a file that cannot be read, is malformed or not linear, does not match the network's sizes,
     or leaves an input without bounds.
     """
     path = Path(path)
-    return parse_property(_text(path), n_in, n_out, path.name)
+    return parse_property(_text(path), n_in, n_out, path.name, network)
 
 
-def parse_property(text: str, n_in: int, n_out: int, where: str = "the property") -> Property:
+def parse_property(
+    text: str, n_in: int, n_out: int, where: str = "the property", network: Graph | None = None
+) -> Property:
     """The property in the text of a VNN-LIB file; `where` names it in errors."""
     text = sexpr.without_comments(text)
     if not text.strip():
@@ -42,7 +50,7 @@ def parse_property(text: str, n_in: int, n_out: int, where: str = "the property"
     if _VERSION_2.match(text):
         from .vnnlib2 import parse_version_2
 
-        return parse_version_2(text, n_in, n_out, where)
+        return parse_version_2(text, n_in, n_out, where, network)
     from .vnnlib1 import parse_version_1
 
     return parse_version_1(text, n_in, n_out, where)

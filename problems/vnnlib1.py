@@ -26,9 +26,9 @@ import numpy as np
 from . import sexpr
 from .bounds import Box, Side
 from .cases import LIMIT, to_property
-from .decimals import FEW, LARGEST, PLAIN, checked, number, rational, shortened
+from .decimals import FEW, LARGEST, PLAIN, number, rational, shortened
 from .errors import BadInput
-from .formula import And, Formula, Linear, Not, Or, join, negate
+from .formula import And, Formula, Linear, Not, Or, join, negate, summed
 from .property import Property
 
 _MARK = "\0"
@@ -271,7 +271,7 @@ def _arithmetic(operator: str, terms: list[Linear]) -> Linear:
     if operator == "-" and len(terms) == 1:
         return terms[0].times(-1)
     if operator in "+-":
-        return _sum(terms, 1 if operator == "+" else -1)
+        return summed(terms, 1 if operator == "+" else -1)
     total = terms[0]
     for term in terms[1:]:
         if operator == "*":
@@ -281,16 +281,6 @@ def _arithmetic(operator: str, terms: list[Linear]) -> Linear:
         else:
             total = total.times(1 / Fraction(term.constant))
     return total
-
-
-def _sum(terms: list[Linear], sign: int) -> Linear:
-    """The first term, plus `sign` times the sum of the others."""
-    total, constant = dict(terms[0].terms), rational(terms[0].constant)
-    for term in terms[1:]:
-        for variable, coefficient in term.terms.items():
-            total[variable] = checked(total.get(variable, 0) + sign * coefficient)
-        constant = checked(constant + sign * rational(term.constant))
-    return Linear({variable: a for variable, a in total.items() if a}, constant)
 
 
 def product_of(a: Linear, b: Linear) -> Linear:

@@ -1,44 +1,63 @@
-"""VNN-LIB 2.0: from the syntax tree of the `vnnlib` package to a `Property`.
+"""VNN-LIB 2.0: from the syntax tree of the `vnnlib` package to formulas.
 
 Version 2.0 declares a network with named tensors, `(declare-input X float32 [1,5])`, and indexes them, `X[0,3]`.
 The standard's parser checks scope, types and indices; here its tree becomes the formulas of version 1.0, tensors
-flattened in row-major order. One network with one input and one output tensor is verified; hidden tensors, several
-tensors or networks, and `!=` are refused with a sentence.
+flattened in row-major order. One network with one input and one output tensor is verified; hidden tensors and several
+tensors or networks are refused with a sentence. So are types and shapes that are not the network's; dimensions of
+size 1 make no difference to what an index means, nor here.
 
-The package is compiled and loaded only when a file of this version is met. Source: the VNN-LIB 2.0 standard,
-chapters on the query language and on the solver's command line (https://www.vnnlib.org).
+The package is compiled and loaded only when a file of this version is met. It descends into nested lists by
+recursion, which ends the process where they are nested too deeply: `DEEPEST` is a twentieth of what a stack of 8 MiB
+holds. Numbers are taken as they are written, never as the package's floats. Source: the VNN-LIB 2.0 standard, chapters
+on the query language and on the solver's command line (https://www.vnnlib.org). Soundness: exact.
 """
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
+from dataclasses import replace
 from math import prod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .cases import to_property
-from .decimals import number, rational
+from .decimals import number, rational, shortened
 from .errors import BadInput
-from .formula import And, Formula, Linear, Or, join
+from .formula import And, Formula, Linear, Or, join, summed
 from .property import Declaration, Property, TensorDeclaration
 
-_ELEMENT_TYPES = {"Real": "real", "Unknown": "real", "F64": "float64", "F32": "float32", "F16": "float16"}
+if TYPE_CHECKING:
+    from .graph import Graph
+
+DEEPEST = 1000
+_ELEMENT_TYPES = {"Real": "real", "F64": "float64", "F32": "float32", "F16": "float16"}
 # The standard writes `Real`, version 1.0.2 of the package types constants only against `real`.
-_REAL = re.compile(r"(\(\s*declare-(?:input|output|hidden)\s+\S+\s+)Real\b")
+_REAL = re.compile(r"(\(\s*declare-(?:input|output|hidden)\s+\S+\s+)Real\b", re.ASCII)
 
 
-def parse_version_2(text: str, n_in: int, n_out: int, where: str) -> Property:
-    """The property in the text of a version 2.0 file. Raises `BadInput` as `vnnlib.load_property` does."""
+def parse_version_2(text: str, n_in: int, n_out: int, where: str, network: Graph | None = None) -> Property:
+    """The property in the text, free of comments, of a version 2.0 file. Raises `BadInput`.
+
+    The declared tensors must have `n_in` and `n_out` elements, with `network` its element type and its shapes.
+    """
     try:
         import vnnlib
     except ImportError:
         raise BadInput(f"{where} is VNN-LIB 2.0, which needs the package vnnlib; run pip install vnnlib") from None
+    if (depth := _depth(text)) > DEEPEST:
+        raise BadInput(f"{where} nests its lists {depth:,} deep, and at most {DEEPEST:,} can be read; write them flat")
     try:
         query = vnnlib.parse_query_string(_REAL.sub(r"\1real", text))
     except vnnlib.VNNLibException as error:
         raise BadInput(f"{where} is not valid VNN-LIB 2.0: {_sentence(str(error))}") from None
+    except (ValueError, IndexError, TypeError) as error:  # what C++ and the binding throw at odd numbers and letters
+        raise BadInput(
+            f"{where} cannot be read by the VNN-LIB 2.0 parser; a number is beyond its range, or a character is none "
+            f"of VNN-LIB's ({_sentence(str(error))})"
+        ) from None
     declaration = _declaration(query, where)
     for tensor, size, what in ((declaration.input, n_in, "input"), (declaration.output, n_out, "output")):
         if prod(tensor.shape) != size:
@@ -46,23 +65,30 @@ def parse_version_2(text: str, n_in: int, n_out: int, where: str) -> Property:
                 f"{where} declares {prod(tensor.shape)} {what} variables ({tensor.name} {list(tensor.shape)}), but the "
                 f"network has {size} {what}s; the property and the network do not belong together"
             )
+    if network is not None:
+        _check_tensor(declaration.input, network.input_shape, network.element_type, where)
+        _check_tensor(declaration.output, network.output_shape, network.element_type, where)
     reader = _Reader({declaration.input.name: 0, declaration.output.name: n_in}, where)
-    try:
-        formulas = [reader.formula(assertion.expr) for assertion in query.assertions]
-    except RecursionError:
-        raise BadInput(f"{where} nests its formulas too deeply") from None
-    found = to_property(formulas, n_in, n_out, None, where)
-    return Property(found.cases, n_in, n_out, where, declaration)
+    formulas = [reader.formula(assertion.expr) for assertion in query.assertions]
+    return replace(to_property(formulas, n_in, n_out, None, where), declaration=declaration)
+
+
+def _depth(text: str) -> int:
+    """How deep brackets are nested."""
+    raw = np.frombuffer(text.encode("utf-8", "surrogatepass"), np.uint8)
+    steps = (raw == ord("(")).astype(np.int8) - (raw == ord(")"))
+    return int(np.cumsum(steps, dtype=np.int64).max(initial=0))
 
 
 def _sentence(message: str) -> str:
     """The first error of the package's JSON report, on one line."""
     try:
         first = json.loads(message)["errors"][0]
-        text = f"{first['message']} '{first['offendingSymbol']}' (line {first['line']}): {first['hint']}"
+        symbol = shortened(str(first["offendingSymbol"]))
+        text = f"{first['message']} '{symbol}' (line {first['line']}): {first['hint']}"
     except (ValueError, KeyError, IndexError, TypeError):
         text = message
-    return " ".join(text.split()).rstrip(".")
+    return " ".join(text.split()).rstrip(".")[:500]
 
 
 def _declaration(query: Any, where: str) -> Declaration:
@@ -81,9 +107,27 @@ def _declaration(query: Any, where: str) -> Declaration:
         element_type = _ELEMENT_TYPES.get(tensor.dtype.name)
         if element_type is None:
             known = ", ".join(sorted(set(_ELEMENT_TYPES.values())))
-            raise BadInput(f"{where}: {tensor.name} has elements of type {tensor.dtype.name}; Partita knows {known}")
+            raise BadInput(f"{where}: the element type of {tensor.name} is not one that Partita knows ({known})")
         tensors.append(TensorDeclaration(tensor.name, element_type, tuple(tensor.shape)))
     return Declaration(network.name, *tensors)
+
+
+def _check_tensor(tensor: TensorDeclaration, shape: tuple[int, ...], element_type: str, where: str) -> None:
+    """The declared tensor must be the network's."""
+    if [d for d in tensor.shape if d != 1] != [d for d in shape if d != 1]:
+        raise BadInput(
+            f"{where} declares {tensor.name} with the shape {list(tensor.shape)}, but the network's is {list(shape)}; "
+            "the property and the network do not belong together"
+        )
+    if element_type and tensor.element_type not in ("real", element_type):
+        raise BadInput(
+            f"{where} declares {tensor.name} as {tensor.element_type}, but the network computes in {element_type}; "
+            f"declare it so, or as Real"
+        )
+
+
+_COMPARISONS = {"LessEqual": "<=", "LessThan": "<", "GreaterEqual": ">=", "GreaterThan": ">"}
+_COMPARISONS |= {"Equal": "==", "NotEqual": "!="}
 
 
 class _Reader:
@@ -94,49 +138,94 @@ class _Reader:
 
     def formula(self, node: Any) -> Formula:
         """A `BoolExpr`."""
-        match type(node).__name__:
-            case "And":
-                return join(And, [self.formula(part) for part in node.args])
-            case "Or":
-                return join(Or, [self.formula(part) for part in node.args])
-            case "LessEqual" | "LessThan" as name:
-                return self.term(node.lhs).plus(self.term(node.rhs), -1).below(name == "LessThan")
-            case "GreaterEqual" | "GreaterThan" as name:
-                return self.term(node.rhs).plus(self.term(node.lhs), -1).below(name == "GreaterThan")
-            case "Equal" | "NotEqual" as name:
-                less = self.term(node.lhs).plus(self.term(node.rhs), -1).below(name == "NotEqual")
-                more = less.times(-1).below(name == "NotEqual")
-                return And([less, more]) if name == "Equal" else Or([less, more])
-            case other:
-                raise BadInput(f"{self.where}: '{node}' is a {other}, which Partita does not know")
+        return _bottom_up(node, _connected, self._formula)
+
+    def _formula(self, node: Any, parts: list) -> Formula:
+        name = type(node).__name__
+        if name in ("And", "Or"):
+            return join(And if name == "And" else Or, parts)
+        relation = _COMPARISONS.get(name)
+        if relation is None:
+            raise BadInput(f"{self.where}: '{_quoted(node)}' is a {name}, which Partita does not know")
+        less, strict = self.term(node.lhs).plus(self.term(node.rhs), -1), relation in ("<", ">", "!=")
+        if relation in ("<=", "<"):
+            return less.below(strict)
+        more = less.times(-1).below(strict)
+        if relation in (">=", ">"):
+            return more
+        return (And if relation == "==" else Or)([less.below(strict), more])
 
     def term(self, node: Any) -> Linear:
         """An `ArithExpr`."""
+        return _bottom_up(node, _operands, self._term)
+
+    def _term(self, node: Any, parts: list[Linear]) -> Linear:
         match type(node).__name__:
             case "Var":
-                flat = int(np.ravel_multi_index(node.indices, node.shape)) if node.shape else 0
-                return Linear({self.start[node.name] + flat: 1})
+                return Linear({self.start[node.name] + self._flat(node): 1})
             case "Float" | "Int" | "IntExpr":
                 return Linear({}, rational(number(node.lexeme)))
             case "Negate":
-                return self.term(node.expr).times(-1)
+                return parts[0].times(-1)
             case "Plus":
-                return self._sum([self.term(part) for part in node.args], 1)
+                return summed(parts, 1)
             case "Minus":
-                return self._sum([self.term(part) for part in (node.head, *node.rest)], -1)
+                return summed(parts, -1)
             case "Multiply":
                 total = Linear({}, 1)
-                for part in node.args:
-                    factor = self.term(part)
-                    if total.terms and factor.terms:
-                        raise BadInput(f"{self.where}: '{node}' is not linear; Partita verifies linear properties only")
-                    total = total.times(factor.constant) if total.terms else factor.times(total.constant)
+                for part in parts:
+                    if total.terms and part.terms:
+                        raise BadInput(
+                            f"{self.where}: '{_quoted(node)}' is not linear; Partita verifies linear properties only"
+                        )
+                    total = total.times(part.constant) if total.terms else part.times(total.constant)
                 return total
             case other:
-                raise BadInput(f"{self.where}: '{node}' is a {other}, which Partita does not know")
+                raise BadInput(f"{self.where}: '{_quoted(node)}' is a {other}, which Partita does not know")
 
-    def _sum(self, terms: list[Linear], sign: int) -> Linear:
-        total = terms[0]
-        for term in terms[1:]:
-            total = total.plus(term, sign)
-        return total
+    def _flat(self, node: Any) -> int:
+        """The element's place in row-major order."""
+        flat = 0
+        for index, dimension in zip(node.indices, node.shape, strict=True):
+            if not 0 <= index < dimension:
+                raise BadInput(f"{self.where}: '{_quoted(node)}' is out of bounds; the shape is {list(node.shape)}")
+            flat = flat * dimension + index
+        return flat
+
+
+def _connected(node: Any) -> tuple:
+    return tuple(node.args) if type(node).__name__ in ("And", "Or") else ()
+
+
+def _operands(node: Any) -> tuple:
+    match type(node).__name__:
+        case "Negate":
+            return (node.expr,)
+        case "Plus" | "Multiply":
+            return tuple(node.args)
+        case "Minus":
+            return (node.head, *node.rest)
+        case _:
+            return ()
+
+
+def _bottom_up(root: Any, parts: Callable[[Any], tuple], build: Callable[[Any, list], Any]) -> Any:
+    """`build` of every node and what it made of the node's parts, innermost first; no recursion."""
+    todo: list[tuple[Any, int | None]] = [(root, None)]
+    done: list = []
+    while todo:
+        node, start = todo.pop()
+        inner = parts(node) if start is None else ()
+        if inner:
+            todo.append((node, len(done)))
+            todo.extend((part, None) for part in reversed(inner))
+        else:
+            start = len(done) if start is None else start
+            value = build(node, done[start:])
+            del done[start:]
+            done.append(value)
+    return done[0]
+
+
+def _quoted(node: Any) -> str:
+    return shortened(" ".join(str(node).split()))
