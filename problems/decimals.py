@@ -51,7 +51,8 @@ def number(word: str) -> Decimal:
 
 
 def shortened(word: str) -> str:
-    """The word, cut where it is too long for a sentence."""
+    """The word on one line, cut where it is too long for a sentence."""
+    word = " ".join(word.split())
     return word if len(word) <= 40 else f"{word[:30]}... ({len(word):,} characters)"
 
 
