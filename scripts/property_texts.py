@@ -91,7 +91,8 @@ class Meaning:
         if self.new:
             text = re.sub(r"\s*([\[,])\s*", r"\1", re.sub(r";[^\n\r]*", "", text))
             text = re.sub(r"\s*\]", "] ", text).replace("<2.0>", "2.0")
-            text = re.sub(r"([<>=!]=|[<>+*]|-(?![0-9]))", r" \1 ", text)  # these need no space around
+            text = re.sub(r"([<>=!]=|[<>+*]|(?<![\w-])-(?![0-9]))", r" \1 ", text)  # these need no space around
+            text = re.sub(r"(?<![\w\[.])([0-9]+\.[0-9]+)(?=[A-Za-z])", r"\1 ", text)
         self.names: dict[str, str] = {}  # as written, to X_i or Y_i
         self.asserted: list[Tree] = []
         self.ended = False
