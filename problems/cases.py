@@ -222,8 +222,7 @@ def _split(clause: Clause, n_in: int, n_out: int) -> tuple[Clause, UnsafeSet]:
     """The atoms of the clause that name inputs alone, and the unsafe set of the others."""
     extra, atoms = [], []
     for atom in clause:
-        named = any(variable >= n_in for variable in atom.terms)
-        (atoms if named else extra).append(atom)
+        (atoms if max(atom.terms) >= n_in else extra).append(atom)
     rows, constants, on_input = np.zeros((len(atoms), n_out)), [], None
     exact, scaled = False, []
     for r, atom in enumerate(atoms):
@@ -245,7 +244,7 @@ def _split(clause: Clause, n_in: int, n_out: int) -> tuple[Clause, UnsafeSet]:
 def _row(atom: Linear, n_in: int) -> Row:
     """The atom as a row on what follows the first `n_in` variables, and on those."""
     own = {v - n_in: a for v, a in atom.terms.items() if v >= n_in}
-    on_input = {v: a for v, a in atom.terms.items() if v < n_in}
+    on_input = {v: a for v, a in atom.terms.items() if v < n_in} if len(own) < len(atom.terms) else {}
     return Row(own, Fraction(atom.constant), atom.strict, on_input)
 
 
@@ -255,19 +254,24 @@ def _rounded(atom: Linear) -> tuple[Linear, list[float], bool]:
     An atom with numbers outside the middle of the range is multiplied by a power of two, so that the largest
     coefficient comes near 1, unless that would carry the constant out of the range.
     """
-    near = list(map(closest, atom.terms.values()))
-    constant = closest(atom.constant)
-    if all(SMALL <= abs(a) <= LARGE for a in near) and (not atom.constant or SMALL <= abs(constant) <= LARGE):
-        return atom, near, any(a != b for a, b in zip(near, atom.terms.values(), strict=True))
+    numbers, differs = [], False
+    for a in atom.terms.values():
+        near, gap = (float(a), 0) if a in (1, -1) else nearest(a)
+        if not SMALL <= abs(near) <= LARGE:
+            return _scaled(atom)
+        differs |= gap != 0
+        numbers.append(near)
+    if atom.constant and not SMALL <= abs(closest(atom.constant)) <= LARGE:
+        return _scaled(atom)
+    return atom, numbers, differs
+
+
+def _scaled(atom: Linear) -> tuple[Linear, list[float], bool]:
     power = -max(map(_magnitude, atom.terms.values()))
     if atom.constant:
         power = min(power, 500 - _magnitude(atom.constant))
     if power:
-        return _nearest_terms(atom.times(Fraction(2) ** power).below(atom.strict))
-    return _nearest_terms(atom)
-
-
-def _nearest_terms(atom: Linear) -> tuple[Linear, list[float], bool]:
+        atom = atom.times(Fraction(2) ** power).below(atom.strict)
     pairs = list(map(nearest, atom.terms.values()))
     return atom, [near for near, _ in pairs], any(gap for _, gap in pairs)
 

@@ -80,7 +80,7 @@ def closest(value: Rational) -> float:
 def nearest(value: Rational) -> tuple[float, int]:
     """`closest`, and the sign of that float64 - value."""
     near = closest(value)
-    return near, (near > value) - (near < value)
+    return near, 1 if near > value else -1 if near < value else 0
 
 
 def outward(value: Rational, up: bool) -> float:

@@ -10,9 +10,12 @@ Soundness: exact, see `cases`.
 
 from __future__ import annotations
 
+import gc
 import gzip
 import re
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,16 +47,29 @@ def parse_property(
     text: str, n_in: int, n_out: int, where: str = "the property", network: Graph | None = None
 ) -> Property:
     """The property in the text of a VNN-LIB file; `where` names it in errors."""
-    text = sexpr.without_comments(text)
-    if not text.strip():
-        raise BadInput(f"{where} is empty; a VNN-LIB property declares variables and asserts constraints")
-    if _VERSION_2.match(text):
-        from .vnnlib2 import parse_version_2
+    with _collector_paused():
+        text = sexpr.without_comments(text)
+        if not text.strip():
+            raise BadInput(f"{where} is empty; a VNN-LIB property declares variables and asserts constraints")
+        if _VERSION_2.match(text):
+            from .vnnlib2 import parse_version_2
 
-        return parse_version_2(text, n_in, n_out, where, network)
-    from .vnnlib1 import parse_version_1
+            return parse_version_2(text, n_in, n_out, where, network)
+        from .vnnlib1 import parse_version_1
 
-    return parse_version_1(text, n_in, n_out, where)
+        return parse_version_1(text, n_in, n_out, where)
+
+
+@contextmanager
+def _collector_paused() -> Iterator[None]:
+    """Reading makes many small objects and no cycle; Python's collector would walk all of them again and again."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _text(path: Path) -> str:
