@@ -225,11 +225,13 @@ def clauses(formula: Formula) -> list[Clause]:
     """The disjunctive normal form of a `normal` formula: a list of conjunctions of atoms.
 
     Walked from the top, so that what several clauses have in common is visited once: `atoms` is a chain of what has
-    been collected so far, `pending` one of what is still to be expanded.
+    been collected so far, `pending` one of what is still to be expanded. Deep nesting says similar things again and
+    again: of atoms with the same terms a clause keeps the tightest, and of equal clauses there is one.
     """
     if _is_flat(formula):
         return [(part,) if type(part) is Linear else tuple(part.parts) for part in formula.parts]
-    found: list[Clause] = []
+    found: dict[frozenset[tuple], Clause] = {}
+    left = {id(atom): frozenset(atom.terms.items()) for atom in atoms_of(formula)}
     todo: list[tuple] = [(None, (formula, None))]
     while todo:
         atoms, pending = todo.pop()
@@ -250,9 +252,12 @@ def clauses(formula: Formula) -> list[Clause]:
                 todo.extend((atoms, (part, pending)) for part in reversed(node.parts))
                 break
         else:
-            clause = []
+            kept: dict[frozenset, Linear] = {}
             while atoms is not None:
                 atom, atoms = atoms
-                clause.append(atom)
-            found.append(tuple(reversed(clause)))
-    return found
+                other = kept.setdefault(left[id(atom)], atom)
+                if (atom.constant, atom.strict) > (other.constant, other.strict):
+                    kept[left[id(atom)]] = atom
+            key = frozenset((terms, atom.constant, atom.strict) for terms, atom in kept.items())
+            found.setdefault(key, tuple(reversed(kept.values())))
+    return list(found.values())

@@ -94,6 +94,7 @@ class Meaning:
             text = re.sub(r"([<>=!]=|[<>+*]|(?<![\w-])-(?![0-9]))", r" \1 ", text)  # these need no space around
             text = re.sub(r"(?<![\w\[.])([0-9]+\.[0-9]+)(?=[A-Za-z])", r"\1 ", text)
         self.names: dict[str, str] = {}  # as written, to X_i or Y_i
+        self.words: dict[str, str | Fraction] = {}  # what stands in terms
         self.asserted: list[Tree] = []
         self.ended = False
         for command in nested(lexed(text)):
@@ -159,8 +160,10 @@ class Meaning:
     def _check_term(self, tree: Tree) -> None:
         match tree:
             case str():
-                if self._name(tree) is None and not DECIMAL.fullmatch(tree):
+                name = self._name(tree)
+                if name is None and not DECIMAL.fullmatch(tree):
                     raise Malformed(f"{tree} is no number")
+                self.words[tree] = Fraction(tree) if name is None else name
             case [("+" | "-" | "*"), _, *_] | ["/", _, _, *_]:
                 for part in tree[1:]:
                     self._check_term(part)
@@ -202,8 +205,8 @@ class Meaning:
     def value(self, tree: Tree, values: Values) -> Fraction:
         """The term's value; `Malformed` for a division by zero."""
         if isinstance(tree, str):
-            name = self._name(tree)
-            return Fraction(tree) if name is None else values[name]
+            known = self.words[tree]
+            return values[known] if isinstance(known, str) else known
         total, *others = [self.value(part, values) for part in tree[1:]]
         if tree[0] == "-" and not others:
             return -total
