@@ -27,7 +27,7 @@ from typing import Any
 
 from measure import machine, verdict_cases
 
-LIMIT = 5.0  # seconds for one verdict
+LIMIT = 3.0  # seconds for one verdict
 KEPT = 50  # complaints in full
 
 
