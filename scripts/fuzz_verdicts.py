@@ -20,6 +20,7 @@ import tempfile
 import time
 import traceback
 from collections import Counter
+from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
 from random import Random
@@ -35,26 +36,26 @@ def fresh(seed: int) -> dict[str, Any]:
     return {"seed": seed, "networks": 0, "verdicts": 0, "counts": {}, "wrong": 0, "crashes": 0, "complaints": []}
 
 
-def judged(trial: verdict_cases.Trial, network: Any, options: dict[str, str], exists: bool) -> tuple[str, str]:
+def judged(
+    trial: verdict_cases.Trial, network: Any, options: dict[str, str], exists: bool, limit: float
+) -> tuple[str, str]:
     """The verdict, and what is wrong with it."""
     import partita
     from partita.bab.config import load_config
 
     try:
         config = load_config(None, options)  # where options may have no effect, as in a preset
-        said = partita.verify(network, trial.prop, timeout=LIMIT, config=config)
+        said = partita.verify(network, trial.prop, timeout=limit, config=config)
     except Exception as error:  # every crash is a finding
         return "crash", f"crash: {type(error).__name__}: {error} {traceback.format_exc(limit=-3)}"
     if said.verdict == "unsat" and exists:
         return said.verdict, "wrong unsat"
-    if said.verdict == "sat":
-        x = [Fraction(v) if isinstance(v, Fraction) else Fraction(float(v)) for v in said.witness[0]]
-        if not trial.violated(x):
-            return said.verdict, f"wrong sat: {said.witness[0]!r} is no counterexample"
+    if said.verdict == "sat" and not trial.violated([Fraction(Decimal(text)) for text in said.decimals]):
+        return said.verdict, f"wrong sat: {said.decimals} is no counterexample"
     return said.verdict, ""
 
 
-def one_network(seed: int, combinations: int, found: dict[str, Any]) -> None:
+def one_network(seed: int, combinations: int, found: dict[str, Any], limit: float) -> None:
     """All combinations for one network."""
     trial, random = verdict_cases.trial(seed), Random(seed)
     exists = trial.counterexample() is not None
@@ -67,7 +68,7 @@ def one_network(seed: int, combinations: int, found: dict[str, Any]) -> None:
             network = verdict_cases.graph_of(trial.layers)
         for _ in range(combinations):
             chosen = verdict_cases.options(random)
-            verdict, complaint = judged(trial, network, chosen, exists)
+            verdict, complaint = judged(trial, network, chosen, exists, limit)
             counts[f"{'violated' if exists else 'holds'}: {verdict}"] += 1
             found["verdicts"] += 1
             if complaint:
@@ -79,13 +80,18 @@ def one_network(seed: int, combinations: int, found: dict[str, Any]) -> None:
 
 
 def hunt(
-    networks: int, combinations: int, seed: int, out: Path | None = None, seconds: float | None = None
+    networks: int,
+    combinations: int,
+    seed: int,
+    out: Path | None = None,
+    seconds: float | None = None,
+    limit: float = LIMIT,
 ) -> dict[str, Any]:
     """Goes on until so many networks have been tried, or time is up."""
     start = time.monotonic()
     found = json.loads(out.read_text()) if out is not None and out.exists() else fresh(seed)
     while found["networks"] < networks and (seconds is None or time.monotonic() - start < seconds):
-        one_network(found["seed"] + found["networks"], combinations, found)
+        one_network(found["seed"] + found["networks"], combinations, found, limit)
         if out is not None and (found["networks"] % 10 == 0 or found["networks"] == networks):
             save(found, out)
     if out is not None:
