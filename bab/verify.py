@@ -313,11 +313,11 @@ def _outcome(
     """The outcome; its reason says what a reader must know of the witness, or of the nearest thing to one."""
     stats = stats or {}
     if verdict == "sat" and witness is not None:
-        reason = "; ".join([reason, *remarks(witness, judge)])
+        reason = "; ".join(filter(None, [reason, *remarks(witness, judge)]))
         return Outcome(
             verdict, reason, (witness.x, witness.y), pieces, seconds, stats, witness.decimals, witness.outside
         )
     if verdict != "unsat" and judge.disputed is not None:
         stats = {**stats, "disputed": judge.disputed.sentence()}
-        reason = "; ".join([reason, judge.disputed.sentence()])
+        reason = "; ".join(filter(None, [reason, judge.disputed.sentence()]))
     return Outcome(verdict, reason, None, pieces, seconds, stats)

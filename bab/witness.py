@@ -23,7 +23,7 @@ Soundness: exact.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
@@ -60,6 +60,7 @@ class Witness:
     fed: Array  # (n_in,)
     outside: tuple[int, ...] = ()
     margin: float = 0.0  # of y, relative to the largest output; negative inside the unsafe set
+    measured: bool = False  # what rounding does over the real numbers was measured, not bounded
 
 
 class Judge:
@@ -147,7 +148,8 @@ class Judge:
         said = [(name, np.asarray(run(point.near), dtype=np.float64)) for name, run in opinions]
         agreed = [_unsafe(point, y, unsafe) for _, y in said]
         if all(agreed) and (answer is None or answer.unsafe):
-            return self._witness(point, said[0][1], goal)
+            witness = self._witness(point, said[0][1], goal)
+            return replace(witness, measured=answer is not None and answer.measured)
         if any(agreed) or (answer is not None and answer.unsafe):
             found = Disputed.of(point, goal, unsafe, answer, said)
             if self._better(found.excess):
@@ -187,6 +189,8 @@ def remarks(witness: Witness, judge: Judge) -> list[str]:
             f"the intervals of {len(witness.outside)} inputs ({first}{more}) hold no {kind} number, and the network is "
             "fed the nearest one"
         )
+    if witness.measured:
+        said.append("the network is too large and deep to bound rounding at the witness, which was measured instead")
     if judge.rule == "onnxruntime":
         said.append("onnxruntime alone judged the witness")
     return said

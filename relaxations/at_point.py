@@ -5,7 +5,14 @@ rounding alone can make them, so nearly every neuron is decided, and the others 
 once, with the running bound on the rounding of that very pass (see `backward`): the enclosure is far narrower than what
 intervals would give the outputs, because the signs in which errors arrive are kept.
 
-Soundness: outward rounded. Where fusing has rounded a layer, its biases are taken to be off by `simplify.DUST`.
+Intervals widen by an order of magnitude a layer, and after a dozen they decide no neuron. For such networks the ranges
+of pre-activations can be *measured* instead: some copies of the point go forward, each entry of each layer moved at
+random by as much as rounding may move it, and the range is many times their spread (stochastic arithmetic; Vignes, "A
+stochastic arithmetic for reliable scientific computation", 1993). Cancellation and growth are seen, and growth is that
+of the network instead of its absolute values; the pass backward is the same.
+
+Soundness: outward rounded; with measured ranges, statistical. Where fusing has rounded a layer, its biases are taken to
+be off by `simplify.DUST`.
 """
 
 from __future__ import annotations
@@ -16,6 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..kernels.rounding import gamma
 from ..problems.exact import Numbers
 from ..problems.graph import Activation, Affine, Graph, Product
 from ..problems.property import Array, UnsafeSet
@@ -24,6 +32,9 @@ from .interval import affine_interval
 from .linear import Linear
 from .rounding import Rounding
 from .types import Pieces, Rows
+
+COPIES = 8  # points whose spread is measured
+SPREADS = 32.0  # half a measured range, in spreads
 
 
 class AtPoint:
@@ -38,14 +49,14 @@ class AtPoint:
         }
 
     @torch.no_grad()
-    def rows(self, x: Numbers, unsafe: UnsafeSet) -> tuple[Array, Array]:  # (R,), (R,)
+    def rows(self, x: Numbers, unsafe: UnsafeSet, measured: bool = False) -> tuple[Array, Array]:  # (R,), (R,)
         """Lower and upper bounds of the unsafe set's rows, as exact as it states them. Infinite where float64 overflows
-        or the network multiplies values."""
+        or the network multiplies values. With `measured` the ranges of neurons are statistical."""
         count = len(unsafe.rows)
         if any(isinstance(node, Product) for node in self.graph.nodes):
             return np.full(count, -np.inf), np.full(count, np.inf)
         lower, upper = (torch.from_numpy(side)[None] for side in _around(x))
-        bounds = self._forward(lower, upper)
+        bounds = self._measured(lower, upper) if measured else self._forward(lower, upper)
         parts = [bounds[self.graph.nodes[i].inputs[0]] for i in self.graph.activations]
         none = lower.new_zeros(1, 0)
         pre = [torch.cat([none, *(part[side] for part in parts)], 1) for side in (0, 1)]
@@ -78,6 +89,32 @@ class AtPoint:
             bounds.append(
                 (low - self.dust[position], high + self.dust[position]) if self.dust[position] else (low, high)
             )
+        return bounds
+
+    def _measured(self, lower: Tensor, upper: Tensor) -> list[tuple[Tensor, Tensor]]:  # (1, D) -> (1, n) twice a node
+        """As `_forward`, statistically."""
+        source = torch.Generator().manual_seed(0)
+
+        def moved(middle: Tensor, reach: Tensor) -> Tensor:  # (1, n) or (1 + COPIES, n), (1, n)
+            """The first as it is, the copies moved by up to `reach`."""
+            shift = 2 * torch.rand(1 + COPIES, middle.shape[1], dtype=torch.float64, generator=source) - 1
+            shift[0] = 0
+            return middle + shift * reach
+
+        bounds, values = [(lower, upper)], [moved((lower + upper) / 2, (upper - lower) / 2)]
+        for position, node in enumerate(self.graph.nodes[1:], 1):
+            arguments = [values[i] for i in node.inputs]
+            if isinstance(node, Activation):
+                values.append(node.function.value(arguments[0]))
+                bounds.append(node.function.interval(*bounds[node.inputs[0]]))
+                continue
+            value, error = node.apply(arguments), self.dust[position] + gamma(3, torch.float64) * node.bias.abs()[None]
+            for magnitude, argument in zip(self.rounding.magnitude[position], arguments, strict=True):
+                error = error + gamma(magnitude.terms + 3, torch.float64) * magnitude.apply(argument[:1].abs())
+            value = moved(value, error)
+            radius = SPREADS * (value[1:] - value[:1]).abs().amax(0, keepdim=True) + error
+            values.append(value)
+            bounds.append((value[:1] - radius, value[:1] + radius))
         return bounds
 
 

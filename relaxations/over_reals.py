@@ -3,14 +3,17 @@
 1. One pass in float64 with its own error bound, on the graph that the search works with (`at_point`).
 2. Where the sign of a row is within that error: the network as it was written, before its layers were fused; in exact
    arithmetic (`exact_network`) where it has a rational value and few enough multiplications, else in float64 again.
+3. Where that cannot tell either, because the network is too deep for intervals and too large for exact arithmetic, the
+   same pass with measured ranges of neurons; the answer says so.
 
-Soundness: exact or outward rounded; "cannot be told" is an answer, and counts as no.
+Soundness: exact or outward rounded, but for measured answers, which are statistical. "Cannot be told" is an answer, and
+counts as no.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
 
@@ -34,6 +37,7 @@ class Answer:
     row: int
     least: Fraction | float
     most: Fraction | float
+    measured: bool = False  # what rounding does to neurons was measured, not bounded
 
 
 class OverReals:
@@ -67,7 +71,12 @@ class OverReals:
             return answer
         if self.exact:
             return self._exactly(x, unsafe)
-        return answer if self.written is self.graph else _told(*self.unfused.rows(x, unsafe))
+        if self.written is not self.graph:
+            answer = _told(*self.unfused.rows(x, unsafe))
+        if answer.unsafe is None:
+            measured = _told(*self.unfused.rows(x, unsafe, measured=True))
+            answer = answer if measured.unsafe is None else replace(measured, measured=True)
+        return answer
 
     def _exactly(self, x: Numbers, unsafe: UnsafeSet) -> Answer:
         point = list(x)
@@ -79,7 +88,7 @@ class OverReals:
     @cached_property
     def unfused(self) -> AtPoint:
         """Float64 on the network as it was written."""
-        return AtPoint(self.written)
+        return self.fused if self.written is self.graph else AtPoint(self.written)
 
 
 def _told(least: Sequence[float], most: Sequence[float]) -> Answer:

@@ -214,6 +214,62 @@ def test_beyond_exact_arithmetic_what_cannot_be_told_is_not_told(monkeypatch):
     assert OverReals(cancelling(2.0, 1.0)).judge(x, unsafe).unsafe is False
 
 
+def deep(layers: int, width: int = 40) -> Graph:
+    """Random layers that keep the size of values: intervals grow by sqrt(width) or so in each."""
+    source, nodes, inputs = torch.Generator().manual_seed(0), [Input(width)], width
+    for i in range(layers):
+        weight = (torch.randn(width, inputs, generator=source) * (2 / inputs) ** 0.5).double()
+        nodes.append(Affine((len(nodes) - 1,), (Dense(weight),), torch.zeros(width, dtype=torch.float64)))
+        nodes.append(Activation((len(nodes) - 1,), ReLU(), width))
+    nodes.append(Affine((len(nodes) - 1,), (Dense(weight[:2]),), torch.zeros(2, dtype=torch.float64)))
+    return Graph(tuple(nodes), (1, width), (1, 2))
+
+
+def test_deep_networks_are_judged_by_measured_ranges(monkeypatch):
+    """After 25 layers intervals decide nothing; measured ranges do, and agree with exact arithmetic."""
+    graph = deep(25)
+    x = [Fraction(f"{v:.4f}") for v in np.random.default_rng(0).random(40)]
+    y = exact_outputs(graph, x)
+    every = UnsafeSet(np.eye(2), np.zeros(2))
+    least, most = AtPoint(graph).rows(numbers(x), every)
+    assert (least < -1).all() and (most > 1).all()
+    least, most = AtPoint(graph).rows(numbers(x), every, measured=True)
+    assert all(Fraction(low) <= v <= Fraction(high) for low, v, high in zip(least, y, most, strict=True))
+    assert (most - least < 1e-11).all()
+    for limit, measured in ((10**9, False), (0, True)):
+        monkeypatch.setattr("partita.relaxations.over_reals.MULTIPLICATIONS", limit)
+        for shift in (-1e-9, 1e-9):
+            unsafe = UnsafeSet(np.array([[1.0, 0.0]]), np.array([-float(y[0]) + shift]))
+            answer = OverReals(graph).judge(numbers(x), unsafe)
+            assert answer.unsafe is (shift < 0) and answer.measured is measured
+
+
+@pytest.mark.parametrize("kind", PIECEWISE)
+def test_measured_ranges_hold_exact_values(kind):
+    for seed in range(6):
+        graph = small(seed, kind)
+        x, unsafe = point(seed, graph), unsafe_set(seed, graph, True)
+        y = written_out(graph, x)
+        least, most = AtPoint(graph).rows(numbers(x), unsafe, measured=True)
+        for row, low, high in zip(unsafe.meaning, least, most, strict=True):
+            assert Fraction(low) <= row.value(y, x) <= Fraction(high)
+
+
+@pytest.mark.parametrize("power", [54, 60, 80])
+def test_measured_ranges_see_cancellation(power):
+    """The neuron relu(2^power x - 2^power x' + 1/2) is noise to float64, whatever comes after it."""
+    first = Dense(torch.tensor([[2.0**power, -(2.0**power), 0.5]], dtype=torch.float64))
+    unit = Dense(torch.ones(1, 1, dtype=torch.float64))
+    nodes: list = [Input(3), Affine((0,), (first,), torch.zeros(1, dtype=torch.float64))]
+    for _ in range(4):
+        nodes.append(Activation((len(nodes) - 1,), ReLU(), 1))
+        nodes.append(Affine((len(nodes) - 1,), (unit,), torch.zeros(1, dtype=torch.float64)))
+    graph = Graph(tuple(nodes), (1, 3), (1, 1))
+    x = numbers([Fraction(1, 3), Fraction(1, 3), Fraction(1)])
+    least, most = AtPoint(graph).rows(x, UnsafeSet(np.ones((1, 1)), np.zeros(1)), measured=True)
+    assert least[0] <= 0.5 <= most[0] and most[0] - least[0] > 0.5
+
+
 def affine(*biases: float, rounded: bool = False) -> Graph:
     """y = x + the biases, one layer for each."""
     unit = Dense(torch.ones(1, 1, dtype=torch.float64))

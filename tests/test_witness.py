@@ -26,6 +26,7 @@ from partita.problems.graph import Affine, Graph, Input
 from partita.problems.original import Original, original_of
 from partita.problems.property import Case, Polytope, Property, UnsafeSet, box_property
 from partita.problems.witness_text import witness_text
+from partita.relaxations.over_reals import Answer
 
 SINGLE = np.float32
 
@@ -415,6 +416,13 @@ def test_the_judge_can_be_chosen():
     assert said.verdict == "sat" and "onnxruntime alone judged" in said.reason
     assert verify(graph, prop, load_config(), confirm=original).verdict == "unsat"
     assert load_config("competition").judge == "onnxruntime"
+
+
+def test_a_measured_judgement_is_said(monkeypatch):
+    graph, prop, original = linear([[1.0]], -1.0), at_most(CLEAR), single(lambda x: x - 1)
+    assert "measured" not in verify(graph, prop, load_config(), confirm=original).reason
+    monkeypatch.setattr("partita.bab.witness.OverReals.judge", lambda *_: Answer(True, 0, -1.0, -1.0, measured=True))
+    assert "which was measured instead" in verify(graph, prop, load_config(), confirm=original).reason
 
 
 def test_sets_without_rows_are_judged_as_well():
