@@ -40,6 +40,7 @@ LEAKS = (0.0, 0.02, 0.0, 0.1, 0.0, 0.4)  # slopes that gradients see in inactive
 MOMENTUM = 0.75
 SAMPLES = 8  # points evaluated for each one kept
 ABSENT = -1e30  # the value of a row that is only there to fill the table
+LARGE = 40  # powers of two that a row may be as large or small as
 NUMBERS = 1 << 22  # how many activations one batch may hold
 QUICK = 2e7  # multiplications for one evaluation of all points of the first budget
 VARIANTS = 24  # how many points at least start from few given ones
@@ -97,6 +98,7 @@ class _Table:
             if cut:
                 on_input[g, own : own + cut] = torch.from_numpy(inputs.normals)
                 constants[g, own : own + cut] = -torch.from_numpy(inputs.offsets)
+        rows, constants, on_input = _in_range(rows, constants, on_input)
         lower, upper = (
             torch.from_numpy(np.array([getattr(case.inputs, side) for case in prop.cases]).reshape(-1, prop.n_in)).to(
                 like
@@ -106,6 +108,22 @@ class _Table:
         case = torch.tensor([c for c, _ in goals], dtype=torch.long, device=like.device)
         on_input = None if on_input is None else on_input.to(like)
         return _Table(tuple(goals), case, lower, upper, rows.to(like), constants.to(like), on_input)
+
+
+def _in_range(
+    rows: Tensor, constants: Tensor, on_input: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor | None]:  # (G, R, n_out), (G, R), (G, R, D); float64
+    """The rows; those that float32 could not hold are multiplied by a power of two, which keeps their signs."""
+    size = torch.maximum(rows.abs().amax(-1), torch.where(constants == ABSENT, 0.0, constants.abs()))
+    if on_input is not None:
+        size = torch.maximum(size, on_input.abs().amax(-1))
+    power = torch.frexp(size)[1]
+    power = torch.where(power.abs() > LARGE, power, 0)
+    scale = torch.ldexp(torch.ones_like(size), -power // 2), torch.ldexp(torch.ones_like(size), -power - (-power // 2))
+    on_input = None if on_input is None else on_input * scale[0][..., None] * scale[1][..., None]
+    absent = constants == ABSENT
+    constants = torch.where(absent, ABSENT, constants * scale[0] * scale[1])
+    return rows * scale[0][..., None] * scale[1][..., None], constants, on_input
 
 
 class Attack:

@@ -134,6 +134,15 @@ def test_fixed_inputs_keep_their_value():
     assert witness and (witness.x >= lower).all() and (witness.x <= upper).all() and witness.x[0] == 0.1
 
 
+@pytest.mark.parametrize("size", [1e-320, 1e-300, 1e-30, 1.0, 1e30, 1e300])
+def test_rows_beyond_float32(size):
+    """The same unsafe set, its row multiplied by a number that float32 does not have."""
+    graph = linear_graph([[1.0, 1.0]])
+    for bound in (-1.9, -2.1):
+        prop = box_property(-np.ones(2), np.ones(2), [[size]], [-bound * size])
+        assert (attack_on(graph, prop).search(restarts=8, steps=30) is not None) == (bound > -2)
+
+
 def test_goals_choose_case_and_set():
     graph = linear_graph([[1.0], [2.0]])
     sets = (UnsafeSet(np.array([[1.0, 0.0]]), np.array([-0.9])), UnsafeSet(np.array([[0.0, 1.0]]), np.array([9.0])))

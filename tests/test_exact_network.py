@@ -217,7 +217,7 @@ def test_beyond_exact_arithmetic_what_cannot_be_told_is_not_told(monkeypatch):
 def deep(layers: int, width: int = 40) -> Graph:
     """Random layers that keep the size of values: intervals grow by sqrt(width) or so in each."""
     source, nodes, inputs = torch.Generator().manual_seed(0), [Input(width)], width
-    for i in range(layers):
+    for _ in range(layers):
         weight = (torch.randn(width, inputs, generator=source) * (2 / inputs) ** 0.5).double()
         nodes.append(Affine((len(nodes) - 1,), (Dense(weight),), torch.zeros(width, dtype=torch.float64)))
         nodes.append(Activation((len(nodes) - 1,), ReLU(), width))
