@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from ..kernels.dyadic import Dyadic, dyadic
@@ -25,7 +26,7 @@ def folds_exactly(
     bias: Tensor,  # of the outer node so far
     moved: Tensor,  # outer applied to the inner node's bias
 ) -> bool:
-    """Whether the products and the new bias are what they would be without rounding."""
+    """Whether the products and the new bias are what they would be without rounding, or beyond the range of float64."""
     if not exact_sum(bias, moved):
         return False
     if moves(outer):
@@ -79,6 +80,8 @@ def _equal(outer: AbstractLinear, inner: Dyadic, product: AbstractLinear | Tenso
         if _rounds(product):
             return False
         product = matrix(product)
+    if not torch.isfinite(product).all():
+        return False
     c = dyadic(product.numpy())
     shift = a.shift + inner.shift
     most = max(shift, c.shift)
