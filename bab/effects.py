@@ -80,6 +80,7 @@ SEARCH: Mapping[str, Place] = {
     "device": TREES,
     "precision": TREES,
     "seed": ATTACK,
+    "judge": EVERYWHERE,
     "split": TREES,
     "relaxation": EVERYWHERE,
     "attack": EVERYWHERE,

@@ -28,7 +28,8 @@ from collections import Counter
 from fractions import Fraction
 from pathlib import Path
 
-from property_texts import Draft, Malformed, Meaning, Values, draft, mutated, points
+from property_meaning import Malformed, Meaning, Values, points
+from property_texts import Draft, draft, mutated
 
 from partita.problems.errors import BadInput
 from partita.problems.exact import Row

@@ -10,6 +10,7 @@ from networks import random_graph, random_property, sample
 from search import Recorded
 
 import partita
+from partita.bab.config import load_config
 from partita.bab.logs.read import Partition, read_log
 from partita.bab.outcome import Outcome
 from partita.problems.graph import Graph
@@ -28,9 +29,12 @@ def barely(seed: int, inputs: int = 3, halfspaces: int = 0, sets: int = 1) -> tu
     return graph, Property((Case(polytope, unsafe),), inputs, graph.output_size, "barely")
 
 
-def logged(folder: Path, graph: Graph, prop: Property, **options) -> tuple[Outcome, Recorded, Partition]:
+def logged(
+    folder: Path, graph: Graph, prop: Property, config: dict | None = None, **options
+) -> tuple[Outcome, Recorded, Partition]:
     """The outcome, what an observer of the same run saw, and the log read back."""
     record = Recorded()
     options = {"attack": "off", "timeout": 60} | options
-    outcome = partita.verify(graph, prop, observers=[record], log=folder, **options)
+    config = None if config is None else load_config(None, config)  # options may have no effect, as in a preset
+    outcome = partita.verify(graph, prop, observers=[record], log=folder, config=config, **options)
     return outcome, record, read_log(folder)

@@ -48,9 +48,9 @@ def truth(graph: Graph, prop: Property) -> Truth:
     return Truth(min(r.lower for r in found), min(r.upper for r in found))
 
 
-def verify(graph: Graph, prop: Property, timeout: float = 20.0, **overrides) -> Outcome:
+def verify(graph: Graph, prop: Property, timeout: float = 20.0, observers=(), **overrides) -> Outcome:
     """`partita.verify`, and what it claims is checked. Options may have no effect, as those of a preset may."""
-    outcome = partita.verify(graph, prop, timeout=timeout, config=load_config(None, overrides))
+    outcome = partita.verify(graph, prop, timeout=timeout, observers=observers, config=load_config(None, overrides))
     if outcome.verdict == "sat":
         x, y = outcome.witness
         assert prop.violated_by(x, y)

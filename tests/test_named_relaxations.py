@@ -11,6 +11,7 @@ from small_files import SAT, UNSAT, save_network, save_property
 import partita
 from partita.bab import cli, oracle
 from partita.bab.config import load_config
+from partita.bab.witness import Judge
 from partita.problems.errors import BadInput
 from partita.problems.property import robustness_property
 from partita.relaxations.exact import feasible_unsafe
@@ -117,15 +118,18 @@ def test_exact_never_says_sat_without_the_originals_word():
     prop = random_property(0, graph, radius=0.5)
     safe = np.full(graph.output_size, 0.0)
     refuted = [seed for seed in range(8) if _refuses(graph, random_property(seed, graph), safe)]
-    assert refuted and oracle.ask(graph, prop, lambda x: graph(torch.as_tensor(x)).numpy()).verdict in ("sat", "unsat")
+    assert refuted and oracle.ask(graph, Judge(graph, prop, lambda x: graph(torch.as_tensor(x)).numpy())).verdict in (
+        "sat",
+        "unsat",
+    )
 
 
 def _refuses(graph, prop, y) -> bool:
     """Whether a violated property stays unknown when the original network answers `y` to everything."""
     if any(u.margin(y) <= 0 for c in prop.cases for u in c.unsafe):
         return False
-    honest = oracle.ask(graph, prop, lambda x: graph(torch.as_tensor(x)).numpy())
-    stubborn = oracle.ask(graph, prop, lambda x: y)
+    honest = oracle.ask(graph, Judge(graph, prop, lambda x: graph(torch.as_tensor(x)).numpy()))
+    stubborn = oracle.ask(graph, Judge(graph, prop, lambda x: y))
     assert stubborn.verdict == ("unsat" if honest.verdict == "unsat" else "unknown")
     return honest.verdict == "sat" and "does not confirm" in stubborn.reason
 

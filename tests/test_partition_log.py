@@ -66,7 +66,7 @@ def test_the_tree_in_the_log_is_the_tree_of_the_run(inputs, split, tmp_path):
 
 def test_rows_and_header_say_what_they_should(tmp_path):
     graph, prop = barely(1)
-    outcome, _, tree = logged(tmp_path / "log", graph, prop, split="polyhedral", seed=7)
+    outcome, _, tree = logged(tmp_path / "log", graph, prop, config={"split": "polyhedral", "seed": 7})
     table = pq.read_table(tmp_path / "log" / "pieces-00000.parquet")
     assert table.column_names == list(COLUMNS)
     rows = table.to_pylist()

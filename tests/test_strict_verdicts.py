@@ -13,6 +13,7 @@ import pytest
 import torch
 
 import partita
+from partita.bab.config import load_config
 from partita.problems.activation import ReLU
 from partita.problems.affine import Dense
 from partita.problems.exact import ExactSet, Row
@@ -92,7 +93,8 @@ def test_where_exact_arithmetic_is_not_tried_the_reason_names_the_point(relaxati
     if said.verdict == "unknown":
         assert "X_0 = 0.5" in said.reason and "too many" in said.reason
     far = question(1, Row({0: F(1)}, F(0), True))
-    said = partita.verify(absolute(1), far, attack="off", relaxation=relaxation, split="input", timeout=20)
+    config = load_config(None, {"attack": "off", "relaxation": relaxation, "split": "input"})
+    said = partita.verify(absolute(1), far, config=config, timeout=20)
     assert said.verdict in ("unknown", "unsat")
     assert said.verdict == "unsat" or "X_0 = " in said.reason
 

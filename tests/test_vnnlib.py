@@ -179,7 +179,7 @@ def test_an_enclosure_holds_random_polytopes():
 def test_deep_nesting_and_long_chains_are_read():
     chain = "(<= Y_0 0)"
     for k in range(5000):
-        chain = f"(and (<= Y_1 {k}) {chain})"
+        chain = f"(and (<= (+ Y_0 (* {k + 1} Y_1)) {k}) {chain})"
     assert len(parse(BOX + f"(assert {chain})").cases[0].unsafe[0].constants) == 5001
 
 

@@ -178,7 +178,7 @@ def _proved_minimum(graph: Graph, sampled: float, k: float, seed: int) -> tuple[
     """A proved lower bound of the minimum, `SLACK` k below the sample, and the pieces that it took."""
     least = sampled - SLACK * k  # a piece is closed when f > least is proved on it
     problem = box_property(*BOX, np.ones((1, 1)), np.array([-least]))
-    outcome = verify(graph, problem, seed=seed, timeout=30, attack="off")
+    outcome = verify(graph, problem, timeout=30, attack="off")
     return (least if outcome.verdict == "unsat" else None), outcome.pieces
 
 
