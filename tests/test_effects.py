@@ -24,6 +24,7 @@ OTHER = {  # a value of each option that asks for something
     "device": "cuda",
     "precision": "float32",
     "seed": 3,
+    "judge": "onnxruntime",
     "split": "activation",
     "relaxation": "crown",
     "attack": "off",

@@ -18,14 +18,20 @@ from partita.problems.library import Nodes
 DELTA = 2.0**-24
 
 
-def carried_maximum(d: int) -> Graph:
-    """max(x_1, .., x_d) on [0, 1]^d, d >= 2; d - 1 layers of d, d - 1, .., 2 neurons."""
+def carried_maximum(d: int, shift: float = 0.0) -> Graph:
+    """max(x_1, .., x_d) on [0, 1]^d, d >= 2; d - 1 layers of d, d - 1, .., 2 neurons.
+
+    Carried inputs are lowered by `shift` in every layer after the first, so that their intervals hold 0 inside and
+    they count as undecided; the maximum moves by at most (d - 1) shift.
+    """
     nodes, unit = Nodes([Input(d)]), np.eye(d)
     rows = [unit[0] - unit[1], *unit[1:]]
     at = nodes.activation(nodes.affine([(0, rows)], np.zeros(d), "z1"), ReLU(), "relu1")
     for k in range(2, d):
         unit = np.eye(d - k + 2)  # the last neuron, x_k, x_{k+1}, ..
         rows = [unit[0] + unit[1] - unit[2], *unit[2:]]
-        at = nodes.activation(nodes.affine([(at, rows)], np.zeros(len(rows)), f"z{k}"), ReLU(), f"relu{k}")
+        at = nodes.activation(
+            nodes.affine([(at, rows)], np.array([0.0] + [-shift] * (len(rows) - 1)), f"z{k}"), ReLU(), f"relu{k}"
+        )
     nodes.affine([(at, [1, 1])], 0, "max")
     return nodes.graph()
