@@ -135,7 +135,9 @@ def test_both_clips_are_the_function_between_its_extremes(seed):
 def test_carried_inputs_are_the_maximum(d):
     x = torch.rand(300, d, dtype=torch.float64)
     graph = carried.carried_maximum(d)
-    assert torch.allclose(graph(x)[:, 0], x.amax(1))
+    x[:50, 0] = 0.0  # copies of small inputs are cut off, from above
+    above = graph(x)[:, 0] - x.amax(1)
+    assert above.min() > -1e-12 and above.max() < d * carried.DELTA + 1e-12
     assert [graph.nodes[i].size for i in graph.activations] == list(range(d, 1, -1))
 
 

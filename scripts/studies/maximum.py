@@ -25,7 +25,7 @@ from partita.problems.library import maximum
 from partita.relaxations.api import bound
 
 from .bisection import boxes
-from .carried import DELTA, carried_maximum
+from .carried import carried_maximum
 from .intervals import TIGHTENED, tightened
 from .table import Cell, Study, Table, axes, settled
 
@@ -83,11 +83,10 @@ def study(seed: int = 0, sizes: Sizes = Sizes()) -> Study:  # noqa: B008
             ["d", "one neuron a layer: k-relu, k = 2", *(f"carried: {name}" for name in CARRIED)],
             [[d, _shown(plain[d]), *(_shown(carried[d, name]) for name in CARRIED)] for d in sizes.carried],
             COMMAND,
-            "'Carried': every input that is still needed is a neuron ReLU(x) of each layer; over [-2^-24, 1]^d and "
-            "lowered by 2^-24 in every layer, so that these count as undecided and are grouped, all pairs of a layer. "
-            "The polytope in which a pair's "
-            "pre-activations lie comes from backward bounds, or 'by programs' from everything that the relaxation "
-            "says before. Intervals tightened layer by layer.",
+            "'Carried': every input that is still needed is a neuron of each layer, ReLU(x - 2^-24), so that these "
+            "count as undecided and are grouped, all pairs of a layer; the shifts are added at the end. The polytope "
+            "in which a pair's pre-activations lie comes from backward bounds, or 'by programs' from everything that "
+            "the relaxation says before. Intervals tightened layer by layer.",
         ),
         Table(
             "Proper leaves until the upper bound is exact, pieces are activation branches",
@@ -146,8 +145,7 @@ def _upper(d: int, name: str) -> float:
 
 
 def _carried(d: int, name: str) -> float:
-    box = (np.full(d, -DELTA), np.ones(d))
-    return float(bound(carried_maximum(d, DELTA), box, tightened(CARRIED[name])).upper[0])
+    return float(bound(carried_maximum(d), (np.zeros(d), np.ones(d)), tightened(CARRIED[name])).upper[0])
 
 
 def _trees(sizes: Sizes) -> dict[tuple[int, str, str], int]:
