@@ -154,7 +154,7 @@ def _ceilings(pairs: list[Pair], seed: int) -> Table:
         for sigmoid in (False, True):
             graph = pair.network(1.0, sigmoid)
             sampled = _sampled(graph)
-            proved, pieces = _proved_minimum(graph, sampled, 1.0, seed)
+            proved, pieces = _proved_minimum(graph, sampled, 1.0)
             most, a, b = spurious(graph, seed)
             ends = " and ".join(f"({x[0]:.2g}, {x[1]:.2g})" for x in (a, b))
             name = "sigmoid" if sigmoid else "tanh"
@@ -174,7 +174,7 @@ def _sampled(graph: Graph) -> float:
     return graph(grid(-1, 1, 401)).min().item()
 
 
-def _proved_minimum(graph: Graph, sampled: float, k: float, seed: int) -> tuple[float | None, int]:
+def _proved_minimum(graph: Graph, sampled: float, k: float) -> tuple[float | None, int]:
     """A proved lower bound of the minimum, `SLACK` k below the sample, and the pieces that it took."""
     least = sampled - SLACK * k  # a piece is closed when f > least is proved on it
     problem = box_property(*BOX, np.ones((1, 1)), np.array([-least]))
@@ -189,7 +189,7 @@ def _growth(pair: Pair, sizes: list[int], seed: int) -> Table:
         for sigmoid in (False, True):
             graph = pair.network(float(k), sigmoid)
             sampled = _sampled(graph)
-            proved, _ = _proved_minimum(graph, sampled, k, seed)
+            proved, _ = _proved_minimum(graph, sampled, k)
             most = spurious(graph, seed)[0]
             lowest = [float(bound(graph, BOX, name).lower[0]) for name in RUNGS]
             rows.append([k, "sigmoid" if sigmoid else "tanh", sampled, proved, most, *lowest])
