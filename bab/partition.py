@@ -30,6 +30,7 @@ from ..kernels.arithmetic import full_products
 from ..problems.activation import LeakyReLU
 from ..problems.errors import BadInput
 from ..problems.graph import Activation, Graph
+from ..problems.input_set import box
 from ..problems.load import compare_on, load_network, load_property_for
 from ..problems.property import Polytope, Property
 from ..relaxations.lp.backends import NAMES as BACKENDS
@@ -251,8 +252,7 @@ def _problem(graph: Graph, input_set: Any, case: int | None) -> tuple[Polytope, 
         case Property() | str() | Path():
             found = [(c.inputs, c.unsafe) for c in load_property_for(graph, input_set).cases]
         case [lower, upper]:
-            sides = (np.asarray(side, dtype=np.float64).reshape(-1) for side in (lower, upper))
-            found = [(Polytope(*sides), ())]
+            found = [(box(lower, upper), ())]
         case _:
             raise BadInput("an input set is a Polytope, a Property or its file, or arrays (lower, upper)")
     if not found:

@@ -29,7 +29,7 @@ def polytopes_of(graph: Graph, input_set: InputSet) -> list[Polytope]:
         case [*parts] if parts and all(isinstance(p, Polytope) for p in parts):
             found = list(parts)
         case [lower, upper]:
-            found = [Polytope(*(np.asarray(side, dtype=np.float64).reshape(-1) for side in (lower, upper)))]
+            found = [box(lower, upper)]
         case _:
             raise BadInput("an input set is a Polytope or several, a Property or its file, or arrays (lower, upper)")
     if not found:
@@ -38,6 +38,14 @@ def polytopes_of(graph: Graph, input_set: InputSet) -> list[Polytope]:
         check_size(graph, p)
     unique = {b"|".join(a.tobytes() for a in (p.lower, p.upper, p.normals, p.offsets)): p for p in found}
     return list(unique.values())
+
+
+def box(lower: Any, upper: Any) -> Polytope:
+    """Arrays (lower, upper) of any shape, flattened in row-major order; `BadInput` where they hold no numbers."""
+    try:
+        return Polytope(*(np.asarray(side, dtype=np.float64).reshape(-1) for side in (lower, upper)))
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise BadInput(f"an input set (lower, upper) must hold numbers: {str(error).splitlines()[0]}") from None
 
 
 def check_size(graph: Graph, polytope: Polytope) -> None:

@@ -122,6 +122,8 @@ def load_property_for(graph: Graph, property: str | Path | Property) -> Property
         from .vnnlib import load_property
 
         return load_property(property, graph.input_size, graph.output_size, graph)
+    if not hasattr(property, "cases"):
+        raise BadInput(f"a property is a VNN-LIB file or a Property, not a {type(property).__name__}")
     if (property.n_in, property.n_out) != (graph.input_size, graph.output_size):
         raise BadInput(
             f"the property speaks of {property.n_in} inputs and {property.n_out} outputs, but the network has "

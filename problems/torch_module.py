@@ -27,6 +27,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ..kernels.arithmetic import full_products
 from .errors import BadInput
 from .graph import Graph
 from .onnx import read_onnx
@@ -83,7 +84,7 @@ class ModuleRun:
     def __call__(self, x: Array) -> Array:  # (n_in,) -> (n_out,)
         """The module's output at the nearest point of its precision. Raises `BadInput` where it cannot be run."""
         point = torch.from_numpy(np.array(x, dtype=np.float64)).to(self.device, self.dtype).reshape(self.shape)
-        with LOCK, evaluating(self.inner), _unmoved(self.device), torch.no_grad():
+        with LOCK, evaluating(self.inner), _unmoved(self.device), _exact_products(), torch.no_grad():
             try:
                 value = _tensors(self.inner(point))[0]
             except Exception as error:  # the module's own code raises whatever it likes
@@ -275,6 +276,13 @@ def _can_drop_guards() -> bool:
 def _unmoved(device: torch.device) -> Iterator[None]:
     """Within it PyTorch's random numbers may be drawn; afterwards their state is what it was."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        yield
+
+
+@contextlib.contextmanager
+def _exact_products() -> Iterator[None]:
+    """Within it no factor of a product is shortened (TF32), whatever the caller has set."""
+    with full_products(), torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
         yield
 
 

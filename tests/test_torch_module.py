@@ -16,6 +16,7 @@ from partita.problems.errors import BadInput
 from partita.problems.load import compare_on, load_network
 from partita.problems.property import Polytope
 from partita.problems.specify import box_property
+from partita.problems.torch_compare import box_points
 
 EXAMPLE = torch.tensor([[0.3, 0.4]])
 
@@ -193,3 +194,79 @@ def test_where_torch_export_fails_the_tracer_is_asked_and_its_warnings_count(mon
     for name in ("branches on a sum", "item", "numpy", "loops as often as an entry"):
         with pytest.raises(BadInput, match=r"module_zoo.py:\d+.*not today"):
             load_network(module(BAD[name][0]), EXAMPLE)
+
+
+@pytest.mark.parametrize("entry", [0, 1])
+@pytest.mark.parametrize("share", [1e-4, 3e-5])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_small_differences_of_an_entry_are_seen(entry: int, share: float, dtype: torch.dtype) -> None:
+    """Some 500 units in the last place, in either precision, in a network of two layers beside an output of 1e9."""
+    share *= 1.0 if dtype == torch.float32 else 1e-8
+    scale = torch.tensor([1.0, 1e9], dtype=dtype)[[entry, 1 - entry]]
+    off = 1 + share * (torch.arange(2) == entry).to(dtype)
+
+    def lies(m: Around, x: torch.Tensor) -> torch.Tensor:
+        y = m.linear(torch.relu(m.linear(x) + 1)) * scale
+        return y if torch.compiler.is_exporting() else y * off
+
+    with pytest.raises(BadInput, match=f"output {entry} is"):
+        load_network(module(lies).to(dtype), EXAMPLE.to(dtype))
+
+
+WHERE = {
+    "centre": lambda x: bool((x == 0.5).all()),
+    "lower corner": lambda x: bool((x == 0.25).all()),
+    "upper corner": lambda x: bool((x == 0.75).all()),
+    "random corner": lambda x: bool(((x == 0.25) | (x == 0.75)).all()) and float(x.sum()) == 1.0,
+    "random point": lambda x: bool(((x > 0.25) & (x < 0.75) & (x != 0.5)).all()),
+}
+
+
+@pytest.mark.parametrize("where", WHERE)
+def test_every_kind_of_point_is_looked_at(where: str) -> None:
+    def hidden(m: Around, x: torch.Tensor) -> torch.Tensor:
+        odd = not torch.compiler.is_exporting() and WHERE[where](x)
+        return m.linear(x) + (0.25 if odd else 0.0)
+
+    _, original = load_network(module(hidden), EXAMPLE + 7)
+    with pytest.raises(BadInput, match=f"at (the|a) {where} of the input set"):
+        compare_on(original, [Polytope(np.full(2, 0.25), np.full(2, 0.75))])
+
+
+def test_points_of_a_box() -> None:
+    low, high = np.array([-1.0, 0.0, 2.0]), np.array([1.0, 0.0, 3.0])
+    points = [x for _, x in box_points(low, high, 16, seed=0)]
+    assert len(points) == 16
+    assert all(((low <= x) & (x <= high)).all() for x in points)
+    np.testing.assert_array_equal(points[0], [0, 0, 2.5])
+    np.testing.assert_array_equal(points[-1], points[0])
+    endless = [x for _, x in box_points(np.array([-np.inf, 5.0]), np.array([0.0, np.inf]), 8, seed=0)]
+    assert all(np.isfinite(x).all() and x[0] <= 0 and x[1] >= 5 for x in endless)
+
+
+def test_the_box_is_looked_at_at_every_entry() -> None:
+    def hidden(m: Around, x: torch.Tensor) -> torch.Tensor:
+        odd = not torch.compiler.is_exporting() and float(x.sum()) > 150
+        return torch.relu(m.linear(x)) + (1.0 if odd else 0.0)
+
+    box_of_it = (np.zeros(2), np.full(2, 100.0))
+    for call in (
+        lambda: partita.bound(module(hidden), box_of_it, example_input=EXAMPLE),
+        lambda: partita.count_patterns(module(hidden), box_of_it, example_input=EXAMPLE),
+        lambda: partita.partition(module(hidden), box_of_it, ["crown"], example_input=EXAMPLE, timeout=20),
+    ):
+        with pytest.raises(BadInput, match="in the module itself"):
+            call()
+
+
+def test_a_witness_is_judged_by_the_module_as_well() -> None:
+    subject = module(GOOD["relu"])
+    _, original = load_network(subject, EXAMPLE)
+    x = np.array([0.25, -0.75])
+    with torch.no_grad():
+        expected = subject(torch.from_numpy(x).float()[None]).double().numpy()[0]
+    np.testing.assert_array_equal(original.module(x), expected)
+    np.testing.assert_allclose(original.confirm(x), expected, rtol=1e-6)
+    assert original.model is not None
+    with pytest.raises(BadInput, match="cannot be run"):
+        load_network(module(lambda m, x: m.linear(x) if x.abs().sum() < np.inf else 1 / 0), EXAMPLE * np.inf)

@@ -170,3 +170,37 @@ def test_arguments_of_partition(options, words):
 def test_arguments_of_count():
     with pytest.raises(BadInput, match="cells are 'open' or 'all'"):
         partita.count_patterns(GRAPH, Polytope(*BOX), cells="some")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["check", "log", "--timeout", "3"], "--timeout has no effect here"),
+        (["check", "log", "--points", "3"], "--points has no effect here"),
+        (["partition", "net", "prop", "--no-count", "--cells", "open"], "--cells has no effect"),
+        (
+            ["partition", "net", "prop", "--relaxations", "crown,ibp", "--intervals", "tight"],
+            "--intervals has no effect",
+        ),
+        (["study", "--json"], "--json has no effect here"),
+        (["study", "--seed", "3"], "--seed has no effect here"),
+    ],
+)
+def test_options_of_other_commands(arguments, words, capsys):
+    assert run(arguments) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert words in said.err
+    assert said.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("given", [("a", "b"), (None, 1.0), ([0, [1]], [1, 1])])
+def test_input_sets_that_are_no_numbers(given):
+    for call in (partita.bound, partita.count_patterns, lambda n, s: partita.partition(n, s, ["crown"])):
+        with pytest.raises(BadInput):
+            call(GRAPH, given)
+
+
+def test_a_property_is_a_property():
+    with pytest.raises(BadInput, match="a property is a VNN-LIB file or a Property, not a int"):
+        partita.verify(GRAPH, 3)

@@ -10,6 +10,8 @@ from typing import Any
 from ...problems.errors import BadInput
 from .arguments import Parser, exist, say
 
+POINTS = 1000
+
 
 def run(argv: list[str]) -> int:
     parser = Parser(
@@ -21,11 +23,19 @@ def run(argv: list[str]) -> int:
     parser.add_argument("items", nargs="+", metavar="DIR [NET PROP]")
     parser.add_argument("--replay", action="store_true", help="bound every closed leaf again")
     parser.add_argument("--timeout", metavar="S", help="seconds that the replay may take")
-    parser.add_argument("--points", metavar="N", type=int, default=1000, help="random points to ask (default 1000)")
+    parser.add_argument("--points", metavar="N", type=int, help=f"random points to ask (default {POINTS})")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of text")
     options = parser.parse_args(argv)
     if len(options.items) not in (1, 3):
         raise BadInput("partita check takes DIR, or DIR NET PROP; see partita check --help")
+    if options.timeout is not None and not options.replay:
+        raise BadInput("--timeout has no effect here: it acts with --replay, which is what may take long")
+    if options.points is None:
+        options.points = POINTS
+    elif len(options.items) == 1 and not options.replay:
+        raise BadInput("--points has no effect here: it acts where a network is asked, with NET PROP or --replay")
+    if options.points < 0:
+        raise BadInput(f"--points is a whole number of at least 0, not {options.points}")
     return _checked(options)
 
 

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from ...problems.errors import BadInput
-from ...relaxations.names import parse
+from ...relaxations.names import BATCHED, PROGRAMS, parse
 from .arguments import Parser, exist, say
 
 
@@ -26,9 +26,9 @@ def run(argv: list[str]) -> int:
         default="all",
         help="first, last, babsr, strong; of boxes widest, sensitivity, strong",
     )
-    parser.add_argument("--intervals", metavar="tight|crown", default="tight", help="of pre-activations in programs")
+    parser.add_argument("--intervals", metavar="tight|crown", help="of pre-activations in programs (default tight)")
     parser.add_argument("--tolerance", metavar="T", default="1e-6")
-    parser.add_argument("--cells", metavar="open|all", default="open", help="which patterns A counts")
+    parser.add_argument("--cells", metavar="open|all", help="which patterns A counts (default open)")
     parser.add_argument("--no-count", action="store_true", help="leave A(f, X) out")
     parser.add_argument("--convex", action="store_true", help="also pieces on which P_1 is exact (proposition 5.3)")
     parser.add_argument("--case", metavar="K", help="which of the property's input sets, from 0 on")
@@ -37,8 +37,13 @@ def run(argv: list[str]) -> int:
     parser.add_argument("--out", metavar="DIR", type=Path, help="where tables.json and the pictures go")
     options = parser.parse_args(argv)
     names = relaxation_list(options.relaxations)
-    for name in names:
-        parse(name)
+    kinds = {part.kind for name in names for part in parse(name)}
+    if options.cells is not None and options.no_count:
+        raise BadInput("--cells has no effect with --no-count: it says which patterns A(f, X) counts")
+    if options.intervals is not None and not kinds - set(BATCHED):
+        raise BadInput(
+            f"--intervals has no effect here: it acts with {', '.join(PROGRAMS)}; the others find their own intervals"
+        )
     numbers = {key: _number(key, getattr(options, key)) for key in ("threshold", "tolerance", "timeout", "case")}
     exist(options.network, options.prop)
     if options.out is not None and options.out.exists() and not options.out.is_dir():
@@ -54,8 +59,8 @@ def run(argv: list[str]) -> int:
         outputs=options.outputs,
         pieces=options.pieces,
         branching=options.branching,
-        intervals=options.intervals,
-        cells=options.cells,
+        intervals=options.intervals or "tight",
+        cells=options.cells or "open",
         count=not options.no_count,
         convex=options.convex,
         progress=say,

@@ -40,6 +40,8 @@ def run(argv: list[str]) -> int:
     parser.add_argument("--json", action="store_true", help="one JSON object a study instead of text")
     options = parser.parse_args(argv)
     known = names(FOLDER)
+    if not options.names and argv:
+        raise BadInput(f"{argv[0]} has no effect here: it acts with the name of a study, or 'all'")
     if not options.names:
         print("\n".join(known))
         return 0
