@@ -70,7 +70,8 @@ def compare(reading: Reading, points: NDArray, seconds: float | None = None) -> 
     large = size > ROOM
     steps = [] if large else [step for step in whole.steps if step.call.kind != "Constant"]
     model = ExposedModel(reading.data, list(dict.fromkeys(n for s in steps for n in s.outputs)), whole.output)
-    x = points[:MOST].astype(model.dtype).astype(np.float64)
+    with np.errstate(over="ignore"):  # a point beyond the model's numbers is one at which it overflows
+        x = points[:MOST].astype(model.dtype).astype(np.float64)
     waiting, done = {id(step) for step in steps}, 0
     judge = _Operators(whole, reading.name, model.name)
     unseen = True  # no point yet at which the output was finite

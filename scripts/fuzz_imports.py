@@ -179,7 +179,8 @@ def carried(reading: Reading, points: np.ndarray) -> None:  # (P, n_in)
         return  # it rounds without a node of its own, and what copies it then is not exact
     values = {n: r for step in whole.steps for n, r in zip(step.outputs, step.results) if isinstance(r, Value)}
     model = ExposedModel(reading.data, list(values), whole.output)
-    x = torch.from_numpy(points.astype(model.dtype).astype(np.float64))
+    with np.errstate(over="ignore"):
+        x = torch.from_numpy(points.astype(model.dtype).astype(np.float64))
     runs = [model.run(point) for point in x.numpy()]
     precision = dict.fromkeys(range(len(whole.nodes)), EXACT)
     for step in whole.steps:
