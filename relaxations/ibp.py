@@ -159,7 +159,7 @@ def rows_below(
         least = box_minimum(form, low, high)
         total = total + least
         size = size + least.abs() + total.abs()
-        error = 8 * gamma(2 * depth(form.shape[-1]) + 4, form.dtype)
+        error = 2.1 * gamma(2 * depth(form.shape[-1]) + 4, form.dtype)  # what `box_minimum` takes off, and its own
         reach = reach + error * absolute_dot(form, torch.maximum(low.abs(), high.abs()))
     slack = 1.02 * slack + scales.step * size
     doubtful = ((total - slack < 0) & (total - slack + reach + 2 * scales.step * size >= 0)).nonzero()

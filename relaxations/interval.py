@@ -30,9 +30,10 @@ def affine_interval(
     An end that is 0 or of known sign because no term is of the other sign is exactly that; a product with a zero
     weight is 0, also where a bound is infinite or no number (which stands for infinite).
     """
-    low, high, gap, doubtful = _centred(rounding, position, arguments)
-    if not bool(doubtful.any()):
+    low, high, gap, sure = _centred(rounding, position, arguments)
+    if bool(sure.all()):
         return low, high
+    doubtful = ~sure
     if bool(torch.isfinite(gap[doubtful]).all()):
         return _signed(rounding, position, arguments, low, high, doubtful)
     finite = [_finite(*argument) for argument in arguments]
@@ -47,8 +48,8 @@ def affine_interval(
 def _centred(
     rounding: Rounding, position: int, arguments: list[tuple[Tensor, Tensor]]
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Bounds of an affine node by centre and radius; how far they reach beyond 0, and where that is so little that
-    signs decide, or no number: (B, n) all.
+    """Bounds of an affine node by centre and radius; how far the end next to 0 lies from it, and whether that is a
+    number and so much that signs change nothing: (B, n) all.
 
     A m and |A| r are inner products of t terms and err by at most gamma_{t+3} |A| (|m| + r), weights stored rounded
     included (one more for each operator of a sum); as |A| is applied to r anyway, that is had by enlarging r. The
@@ -79,11 +80,10 @@ def _centred(
     size = centre.abs()
     radius = torch.add(radius, size + radius, alpha=4 * u * (1 + count)) + constant
     # Where all terms are of one sign, the exact end near 0 is off by at most 8 gamma of the other one, at most
-    # twice the radius. Neither side of == holds for what is no number.
+    # twice the radius.
     reach = torch.add(floor, radius, alpha=16 * gamma(most, rounding.dtype))
-    gap = radius - size
-    doubtful = (gap <= (reach if lost is None else reach + 2 * lost)) == (gap > 0)
-    return centre - radius, centre + radius, gap, doubtful
+    gap = (radius - size).abs_()
+    return centre - radius, centre + radius, gap, gap > (reach if lost is None else reach + 2 * lost)
 
 
 def _possible(rounding: Rounding, position: int, arguments: list[tuple[Tensor, Tensor]]) -> Tensor | None:
