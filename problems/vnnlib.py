@@ -48,6 +48,9 @@ def parse_property(
 ) -> Property:
     """The property in the text of a VNN-LIB file; `where` names it in errors."""
     with _collector_paused():
+        if "\0" in text:
+            line = text.count("\n", 0, text.index("\0")) + 1
+            raise BadInput(f"{where}, line {line}: a NUL character is no part of VNN-LIB; the file is damaged")
         text = sexpr.without_comments(text)
         if not text.strip():
             raise BadInput(f"{where} is empty; a VNN-LIB property declares variables and asserts constraints")

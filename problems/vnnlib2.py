@@ -33,6 +33,11 @@ if TYPE_CHECKING:
     from .graph import Graph
 
 DEEPEST = 1000
+_INDICES = re.compile(r"\[[ \t\r\n]*(?:[0-9]+[ \t\r\n]*(?:,[ \t\r\n]*[0-9]+[ \t\r\n]*)*)?\]")
+_STRINGS = re.compile(r'"[^"]*"')
+_NUMBER = r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?"
+_WORD = re.compile(rf"[A-Za-z_][A-Za-z0-9_-]*|{_NUMBER}|<=|>=|==|!=|[-+*<>]|<[0-9]+\.[0-9]+>")
+_COMMANDS = frozenset(("declare-network", "declare-input", "declare-output", "declare-hidden", "vnnlib-version"))
 _ELEMENT_TYPES = {"Real": "real", "F64": "float64", "F32": "float32", "F16": "float16"}
 # The standard writes `Real`, version 1.0.2 of the package types constants only against `real`.
 _REAL = re.compile(r"(\(\s*declare-(?:input|output|hidden)\s+\S+\s+)Real\b", re.ASCII)
@@ -49,6 +54,7 @@ def parse_version_2(text: str, n_in: int, n_out: int, where: str, network: Graph
         raise BadInput(f"{where} is VNN-LIB 2.0, which needs the package vnnlib; run pip install vnnlib") from None
     if (depth := _depth(text)) > DEEPEST:
         raise BadInput(f"{where} nests its lists {depth:,} deep, and at most {DEEPEST:,} can be read; write them flat")
+    _lexed(text, where)
     try:
         query = vnnlib.parse_query_string(_REAL.sub(r"\1real", text))
     except vnnlib.VNNLibException as error:
@@ -71,6 +77,22 @@ def parse_version_2(text: str, n_in: int, n_out: int, where: str, network: Graph
     reader = _Reader({declaration.input.name: 0, declaration.output.name: n_in}, where)
     formulas = [reader.formula(assertion.expr) for assertion in query.assertions]
     return replace(to_property(formulas, n_in, n_out, None, where), declaration=declaration)
+
+
+def _lexed(text: str, where: str) -> None:
+    """Raises `BadInput` for text that is none of the language's words: the package's parser mends it by guessing, drops
+    a letter or a bracket, or splits a word in two, and goes on."""
+    rest = _INDICES.sub(" ", text)
+    stray = re.search(r"[][]", rest)
+    if stray:
+        line = rest.count("\n", 0, stray.start()) + 1
+        raise BadInput(f"{where}, line {line}: '{stray[0]}' belongs to no list of indices or dimensions such as [0,3]")
+    words = re.findall(r"[^\s()]+", _STRINGS.sub(" ", rest))
+    for word in dict.fromkeys(words):
+        if not _WORD.fullmatch(word) or (word.startswith(("declare-", "vnnlib-")) and word not in _COMMANDS):
+            raise BadInput(
+                f"{where}: '{word[:60]}' is no word of VNN-LIB 2.0; write names, numbers and operators apart"
+            )
 
 
 def _depth(text: str) -> int:

@@ -19,7 +19,7 @@ Values = dict[str, Fraction]
 
 COMPARE = {"<=": operator.le, "<": operator.lt, ">=": operator.ge, ">": operator.gt}
 EQUAL = {"=": operator.eq, "==": operator.eq, "distinct": operator.ne, "!=": operator.ne}
-DECIMAL = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]{1,4})?")
+DECIMAL = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?0*[0-9]{1,4})?")
 WHITE = " \t\n\r\f\v"
 
 
@@ -105,7 +105,7 @@ class Meaning:
                 if not re.fullmatch(r"[XY]_(0|[1-9][0-9]*)", name) or name in self.names:
                     raise Malformed(name)
                 self.names[name] = name
-            case ["vnnlib-version", "2.0"] if self.new and not self.names:
+            case ["vnnlib-version", "2.0"] | ["vnnlib-version", "<", _, ">"] if self.new and not self.names:
                 pass
             case ["declare-network", str(), [_, str(x), str(), shape, *_], [_, str(y), str(), to, *_]] if self.new:
                 self._declare_tensors((x, "X", shape), (y, "Y", to))

@@ -339,3 +339,34 @@ def test_every_benchmark_property_is_read(bench):
         n_in, n_out = (len(set(re.findall(rf"declare-const ({kind}_\d+)", text))) for kind in "XY")
         found = load_property(file, n_in, n_out)
         assert found.cases and not any(case.inputs.empty for case in found.cases)
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        "(assert (<= X[0,-0] 1.0))",
+        "(assert (<= X[0,0] 1]0.0))",
+        "(assert (<= X[0,0] 1.0-0.5))",
+        "(assert (<= X[0,0] 1.0)) ]",
+        "(assert (<= X[0 0] 1.0))",
+        "(assert (<= X[0,0] 1.0$))",
+    ],
+)
+def test_version_2_is_not_mended_by_guessing(broken):
+    """The package's parser drops or splits what it does not know, and goes on."""
+    network = "(declare-network N (declare-input X float32 [1,1]) (declare-output Y float32 [1]))"
+    sides = "(assert (>= X[0,0] 0.0)) (assert (<= X[0,0] 1.0)) (assert (<= Y[0] 0.0))"
+    parse_property(f"(vnnlib-version <2.0>) {network} {sides}", 1, 1)
+    with pytest.raises(BadInput):
+        parse_property(f"(vnnlib-version <2.0>) {network} {sides} {broken}", 1, 1)
+    with pytest.raises(BadInput):
+        parse_property(f"(vnnlib-version <2.0>) {network.replace('network N', 'networkN')} {sides}", 1, 1)
+
+
+@pytest.mark.parametrize("at", range(0, 60, 7))
+def test_nul_characters_are_refused(at):
+    """Also as a list's name: the reader marks with it what it has read."""
+    text = "(declare-const X_0 Real)(declare-const Y_0 Real)(assert (<= X_0 1))(assert (>= X_0 0))(assert (<= Y_0 0))"
+    for broken in (text[:at] + "\0" + text[at:], text + "(\0 (<= X_0 0.5))"):
+        with pytest.raises(BadInput, match="NUL"):
+            parse_property(broken, 1, 1)
