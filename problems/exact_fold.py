@@ -26,17 +26,31 @@ def folds_exactly(
     bias: Tensor,  # of the outer node so far
     moved: Tensor,  # outer applied to the inner node's bias
 ) -> bool:
-    """Whether the products and the new bias are what they would be without rounding, or beyond the range of float64."""
-    if not exact_sum(bias, moved):
+    """Whether the products and the new bias are what they would be without rounding."""
+    if not bias_folds_exactly(outer, inner, bias, moved):
         return False
     if moves(outer):
         return True
-    biased = bool(inner.bias.any())
-    if biased and not _small(outer, 1):
-        return False
-    if biased and not _equal(outer, dyadic(inner.bias[:, None].numpy()), moved[:, None]):
-        return False
     return all(_exact(outer, one, product) for one, product in zip(inner.operators, products, strict=True))
+
+
+def bias_folds_exactly(outer: AbstractLinear, inner: Affine, bias: Tensor, moved: Tensor) -> bool:
+    """Whether bias + moved, moved being outer applied to the inner node's bias, is rounded nowhere."""
+    if not exact_sum(bias, moved):
+        return False
+    if moves(outer) or not inner.bias.any():
+        return True
+    if scaled(outer) or not _small(outer, 1):
+        return False
+    return _equal(outer, dyadic(inner.bias[:, None].numpy()), moved[:, None])
+
+
+def scaled(operator: AbstractLinear) -> bool:
+    """Whether the operator's entries are off what they stand for."""
+    if getattr(operator, "scale", None) is not None:
+        return True
+    parts = [getattr(operator, "inner", None), *getattr(operator, "parts", ())]
+    return any(scaled(part) for part in parts if part is not None)
 
 
 def sums_exactly(a: AbstractLinear, b: AbstractLinear) -> bool:

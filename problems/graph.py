@@ -37,7 +37,7 @@ class Affine:
     """y = sum_i operators[i](x_inputs[i]) + bias.
 
     `rounded`: its numbers may be off, by no more than rounding, what the file says; an operator with a `scale` says
-    so by itself.
+    so by itself, and for a folded bias `doubt` does: |exact - bias| <= doubt, entry by entry.
     """
 
     inputs: tuple[int, ...]
@@ -45,10 +45,15 @@ class Affine:
     bias: Tensor  # (n,)
     name: str = ""
     rounded: bool = False
+    doubt: Tensor | None = None  # (n,); None: the bias is exact
 
     @property
     def size(self) -> int:
         return len(self.bias)
+
+    def bias_sides(self) -> tuple[Tensor, Tensor]:  # (n,), (n,)
+        """Numbers of the signs that the exact bias has: at most, and at least, what it is."""
+        return (self.bias, self.bias) if self.doubt is None else (self.bias - self.doubt, self.bias + self.doubt)
 
     def apply(self, values: Sequence[Tensor]) -> Tensor:
         """The node's value, given the values of `inputs` in their order."""
@@ -172,12 +177,20 @@ class Graph:
                 node,
                 operators=tuple(op.to(dtype, device) for op in node.operators),
                 bias=_stored(node.bias, dtype).to(device),
+                doubt=_upward(node.doubt, dtype, device),
             )
             if isinstance(node, Affine)
             else node
             for node in self.nodes
         )
         return replace(self, nodes=nodes)
+
+
+def _upward(doubt: Tensor | None, dtype: torch.dtype, device: torch.device | str) -> Tensor | None:
+    """A bound in another dtype; where it is not zero it stays so."""
+    if doubt is None or doubt.dtype == dtype:
+        return None if doubt is None else doubt.to(device)
+    return ((1 + 1e-6) * doubt + 2 * torch.finfo(dtype).tiny * (doubt > 0)).to(device, dtype)
 
 
 def _stored(bias: Tensor, dtype: torch.dtype) -> Tensor:

@@ -8,10 +8,10 @@ the swallowed node only moves and scales entries. What nobody reads is dropped. 
     no affine node is a mere identity, unless one of these two rules needs it;
     no node but the input is constant.
 
-Biases: W2 b1 + b2 is computed in float64. Where large numbers cancel there, rounding would change the network and
-nobody would account for it; such a pair is left as it is, so that whoever bounds it sees the large numbers.
-Soundness: exact up to rounding of folded weights, accounted for in `scale`, and of folded biases, at most `DUST`
-of the largest bias of the layer. Nodes in which anything was rounded, or may have been, are marked (`Affine.rounded`).
+Biases: W2 b1 + b2 is computed in float64. What rounding may have changed is kept beside it (`Affine.doubt`). Where
+large numbers cancel, so that more than `DUST` of the layer's largest bias would be in doubt, the pair is left as it is.
+Soundness: exact up to rounding of folded weights, accounted for in `scale`, and of folded biases, accounted for in
+`doubt`. Nodes in which anything was rounded, or may have been, are marked (`Affine.rounded`).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from torch import Tensor
 
 from .affine import AbstractLinear, Identity
 from .compose import compose, summing, tidy, total
-from .exact_fold import folds_exactly, sums_exactly
+from .exact_fold import bias_folds_exactly, folds_exactly, sums_exactly
 from .graph import Activation, Affine, Graph, Node
 
 DUST = 2.0**-36
@@ -92,7 +92,8 @@ def _living(graph: Graph) -> tuple[Graph, list[int]]:
 
 
 def _is_identity(node: Affine) -> bool:
-    return len(node.operators) == 1 and isinstance(node.operators[0], Identity) and not node.bias.any()
+    one = len(node.operators) == 1 and isinstance(node.operators[0], Identity)
+    return one and not node.bias.any() and node.doubt is None
 
 
 def _fused(node: Affine, nodes: list[Node], single: dict[int, bool]) -> Affine:
@@ -100,6 +101,7 @@ def _fused(node: Affine, nodes: list[Node], single: dict[int, bool]) -> Affine:
     terms: list[tuple[int, AbstractLinear]] = []
     rounded = node.rounded
     bias, weight = node.bias, node.bias.abs()  # weight: the sum of absolute values behind each bias
+    doubt = torch.zeros_like(bias) if node.doubt is None else node.doubt
     for source, operator in zip(node.inputs, node.operators, strict=True):
         operator, before = tidy(operator), nodes[source]
         inner = None
@@ -112,10 +114,25 @@ def _fused(node: Affine, nodes: list[Node], single: dict[int, bool]) -> Affine:
         if not _safe(bias + moved, weight + size, operator.terms):
             terms.append((source, operator))
             continue
+        doubt = doubt + _doubt(operator, before, bias, moved, node.rounded)
         rounded = rounded or before.rounded or not folds_exactly(operator, before, inner, bias, moved)
         bias, weight = bias + moved, weight + size
         terms.extend(zip(before.inputs, inner, strict=True))
-    return _merged(replace(node, rounded=rounded), terms, bias)
+    return _merged(replace(node, rounded=rounded, doubt=doubt if doubt.any() else None), terms, bias)
+
+
+def _doubt(operator: AbstractLinear, before: Affine, bias: Tensor, moved: Tensor, rounded: bool) -> Tensor:  # (n,)
+    """How far bias + moved may be from what it stands for; outward rounded. `rounded`: the operator's entries may be
+    off."""
+    doubt = torch.zeros_like(bias)
+    if before.doubt is not None:
+        doubt = (1 + 1e-9) * operator.magnitude().apply(before.doubt) + torch.finfo(doubt.dtype).tiny
+    if bias_folds_exactly(operator, before, bias, moved) and not (rounded and before.bias.any()):
+        return doubt
+    # Storing the entries, adding up the products, and the sum of both; an entry to which nothing was added is exact.
+    reach = operator.magnitude().apply(before.bias.abs())
+    lost = 2 * (2 * operator.terms + 6) * ROUNDOFF * (reach + bias.abs()) + torch.finfo(doubt.dtype).tiny
+    return doubt + torch.where(reach > 0, lost, 0.0)
 
 
 def _swallowed(operator: AbstractLinear, before: Affine, only_reader: bool, terms: int) -> list[AbstractLinear] | None:

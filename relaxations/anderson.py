@@ -178,7 +178,7 @@ def layer_of(building: Building, position: int, neurons: Index) -> Layer:
         building.columns(position)[neurons],
         weight,
         node.bias.numpy()[neurons],
-        4 * terms * UNIT * doubt[neurons],
+        (4 * terms * UNIT * doubt + (0.0 if node.doubt is None else 2 * node.doubt.numpy()))[neurons],
         building.graph.nodes[position].function.slope,
     )
 

@@ -11,8 +11,7 @@ random by as much as rounding may move it, and the range is many times their spr
 stochastic arithmetic for reliable scientific computation", 1993). Cancellation and growth are seen, and growth is that
 of the network instead of its absolute values; the pass backward is the same.
 
-Soundness: outward rounded; with measured ranges, statistical. Where fusing has rounded a layer, its biases are taken to
-be off by `simplify.DUST`.
+Soundness: outward rounded; with measured ranges, statistical.
 """
 
 from __future__ import annotations
@@ -25,9 +24,8 @@ from torch import Tensor
 
 from ..kernels.rounding import gamma
 from ..problems.exact import Numbers
-from ..problems.graph import Activation, Affine, Graph, Product
+from ..problems.graph import Activation, Graph, Product
 from ..problems.property import Array, UnsafeSet
-from ..problems.simplify import DUST
 from .interval import affine_interval
 from .linear import Linear
 from .rounding import Rounding
@@ -42,11 +40,6 @@ class AtPoint:
 
     def __init__(self, graph: Graph) -> None:
         self.graph, self.rounding = graph, Rounding(graph)
-        self.dust = {
-            i: DUST * float(node.bias.abs().max()) if node.rounded else 0.0
-            for i, node in enumerate(graph.nodes)
-            if isinstance(node, Affine)
-        }
 
     @torch.no_grad()
     def rows(self, x: Numbers, unsafe: UnsafeSet, measured: bool = False) -> tuple[Array, Array]:  # (R,), (R,)
@@ -63,8 +56,6 @@ class AtPoint:
         pieces = Pieces.boxes(lower, upper, self.graph.neurons).with_pre(*pre)
         ranges = {i: tuple(side[0] for side in part) for i, part in zip(self.graph.activations, parts, strict=True)}
         scales = self.rounding.local(torch.maximum(lower.abs(), upper.abs())[0], ranges)
-        for i, lost in self.dust.items():
-            scales.affine[i] = scales.affine[i] + lost
         rows, constants = torch.from_numpy(unsafe.rows)[None], torch.from_numpy(unsafe.constants)[None]
         on_input = None if unsafe.on_input is None else torch.from_numpy(unsafe.on_input)[None]
         both = Rows(
@@ -85,10 +76,7 @@ class AtPoint:
             if isinstance(node, Activation):
                 bounds.append(node.function.interval(*arguments[0]))
                 continue
-            low, high = affine_interval(self.rounding, position, arguments)
-            bounds.append(
-                (low - self.dust[position], high + self.dust[position]) if self.dust[position] else (low, high)
-            )
+            bounds.append(affine_interval(self.rounding, position, arguments))
         return bounds
 
     def _measured(self, lower: Tensor, upper: Tensor) -> list[tuple[Tensor, Tensor]]:  # (1, D) -> (1, n) twice a node
@@ -108,7 +96,9 @@ class AtPoint:
                 values.append(node.function.value(arguments[0]))
                 bounds.append(node.function.interval(*bounds[node.inputs[0]]))
                 continue
-            value, error = node.apply(arguments), self.dust[position] + gamma(3, torch.float64) * node.bias.abs()[None]
+            value, error = node.apply(arguments), gamma(3, torch.float64) * node.bias.abs()[None]
+            if node.doubt is not None:
+                error = error + node.doubt
             for magnitude, argument in zip(self.rounding.magnitude[position], arguments, strict=True):
                 error = error + gamma(magnitude.terms + 3, torch.float64) * magnitude.apply(argument[:1].abs())
             value = moved(value, error)

@@ -95,6 +95,8 @@ class Cell:
                 shift = row.abs() @ node.bias.abs()
                 constant = constant + row @ node.bias
                 error = error + 2 * UNIT * ((node.size + 1) * shift + constant.abs())
+                if node.doubt is not None:
+                    error = error + 2 * row.abs() @ node.doubt
                 for operator, j in zip(node.operators, node.inputs, strict=True):
                     doubt = operator.magnitude().adjoint(row.abs()) * (2 * (operator.terms + 2) * UNIT)
                     send(j, operator.adjoint(row), doubt)

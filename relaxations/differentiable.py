@@ -135,7 +135,7 @@ def crown_box(graph: Graph, boxes: list[Box], position: int) -> Box:
     both = torch.eye(graph.nodes[position].size, dtype=WIDE)
     forms: dict[int, Tensor] = {position: torch.cat([both, -both])}
     sizes: dict[int, Tensor] = {position: forms[position].abs()}
-    constant = size = boxes[0][0].new_zeros(2 * len(both))
+    constant = size = lost = boxes[0][0].new_zeros(2 * len(both))
     roundings = 8
     for i in range(position, 0, -1):
         if i not in forms:
@@ -143,6 +143,8 @@ def crown_box(graph: Graph, boxes: list[Box], position: int) -> Box:
         node, form, weight = graph.nodes[i], forms.pop(i), sizes.pop(i)
         if isinstance(node, Affine):
             constant, size = constant + form @ node.bias, size + weight @ node.bias.abs()
+            if node.doubt is not None:
+                lost = lost + weight @ node.doubt
             parts = [
                 (j, op.adjoint(form), op.magnitude().adjoint(weight)) for op, j in zip(node.operators, node.inputs)
             ]
@@ -162,7 +164,7 @@ def crown_box(graph: Graph, boxes: list[Box], position: int) -> Box:
     form, weight = forms[0], sizes[0]
     least = constant + form.clamp(min=0) @ lower + form.clamp(max=0) @ upper
     size = size + weight @ torch.maximum(lower.abs(), upper.abs())
-    least = least - 2 * gamma(roundings + len(lower), WIDE) * size.detach() - torch.finfo(WIDE).tiny
+    least = least - 2 * gamma(roundings + len(lower), WIDE) * size.detach() - 2 * lost.detach() - torch.finfo(WIDE).tiny
     return least[: len(both)], -least[len(both) :]
 
 
@@ -208,7 +210,8 @@ def relaxation(
             for operator, j in zip(node.operators, node.inputs, strict=True):
                 row, column, value = entries(operator)
                 parts.append((row, columns[j][column], value))
-            rows.add(parts, -node.bias, -node.bias)
+            doubt = torch.zeros_like(node.bias) if node.doubt is None else 2 * node.doubt
+            rows.add(parts, -node.bias - doubt, -node.bias + doubt)
         else:
             z, y = columns[node.inputs[0]], columns[i]
             l, u = boxes[node.inputs[0]]

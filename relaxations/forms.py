@@ -89,9 +89,9 @@ def _affine(node: Affine, arguments: list[tuple[Tensor, Tensor]], weight: Tensor
     total[:, -1] += node.bias
     if exact:
         return total, torch.zeros(1, node.size, dtype=torch.float64)
-    return total, 2 * (doubt + unit * node.bias.abs())
+    return total, 2 * (doubt + unit * node.bias.abs() + (0.0 if node.doubt is None else node.doubt))
 
 
 def _stored(node: Affine) -> bool:
     """Whether the coefficients on the input are the stored weights themselves, each times one and plus zeros."""
-    return all(getattr(operator, "scale", 0) is None for operator in node.operators)
+    return node.doubt is None and all(getattr(operator, "scale", 0) is None for operator in node.operators)

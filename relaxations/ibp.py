@@ -181,7 +181,8 @@ def _nowhere_negative(
     negative = rows.constants[piece, row] < 0
     forms = [(output, chosen, torch.zeros_like(chosen))]
     if isinstance(node, Affine):
-        negative |= (((chosen > 0) & (node.bias < 0)) | ((chosen < 0) & (node.bias > 0))).any(-1)
+        lowest, highest = node.bias_sides()
+        negative |= (((chosen > 0) & (lowest < 0)) | ((chosen < 0) & (highest > 0))).any(-1)
         forms, finfo = [], torch.finfo(chosen.dtype)
         alone = ((chosen != 0).sum(-1) == 1)[:, None]
         for source, operator, signs in zip(node.inputs, node.operators, rounding.signs(output), strict=True):

@@ -132,8 +132,8 @@ def _counted_rows(
     rounding: Rounding, position: int, arguments: list[tuple[Tensor, Tensor]], piece: Tensor, row: Tensor
 ) -> tuple[Tensor, Tensor]:  # (K,), (K,) -> (K,) bool each
     """`_counted` for some rows of matrices."""
-    constant = rounding.graph.nodes[position].bias[row]
-    negative, positive = constant < 0, constant > 0
+    least, most = (side[row] for side in rounding.graph.nodes[position].bias_sides())
+    negative, positive = least < 0, most > 0
     for signs, (low, high) in zip(rounding.signs(position), arguments, strict=True):
         sign, some = signs.sign.weight[row], signs.some.weight[row] > 0
         up, down = some & (sign >= 0), some & (sign <= 0)
@@ -147,8 +147,8 @@ def _counted(
     rounding: Rounding, position: int, arguments: list[tuple[Tensor, Tensor]], bias: bool = True
 ) -> tuple[Tensor, Tensor]:  # (B, n) bool each
     """Where some term of an affine node may be negative, and where positive."""
-    constant = rounding.graph.nodes[position].bias
-    negative, positive = ((constant < 0) & bias, (constant > 0) & bias)
+    least, most = rounding.graph.nodes[position].bias_sides()
+    negative, positive = ((least < 0) & bias, (most > 0) & bias)
     for signs, (low, high) in zip(rounding.signs(position), arguments, strict=True):
         if signs is None:
             return torch.ones_like(negative), torch.ones_like(positive)

@@ -5,7 +5,7 @@ pre-activation bounds already proved, whichever is smaller. From it follow the v
 the absolute values of its coefficients (u is the unit roundoff, gamma_n = n u / (1 - n u)):
 
 - affine node, x its inputs, t the terms of its longest inner product:
-      gamma_{t+3} sum_i |A_i| |x_i|  +  gamma_{d+3} |b|,   d = depth(n), see `kernels.dot`.
+      gamma_{t+3} sum_i |A_i| |x_i|  +  gamma_{d+3} |b|,   d = depth(n), see `kernels.dot`, and what b is in doubt by.
   Storing a float64 weight in the working dtype costs one more u for each entry, hence t + 3.
 - ReLU-like activation, z its pre-activation, coefficients taken *below* it: gamma_{d+4} |z|. The bias of the upper line
   is -s l, so a coefficient L contributes an inner product of terms L s l, each at most (L s) |z|. Where the affine node
@@ -120,7 +120,9 @@ class Rounding:
             products = 4 * sum(operator.terms + 4 for operator in operators)
             inputs = sum((operator.apply(size.new_ones(operator.n_in)) for operator in operators), start=0 * size)
             lost = finfo.tiny * (products + 4 * inputs)
-            self._flushed[position] = 2 * finfo.eps * (1 + len(operators)) * size + lost, 4 * lost
+            constant = 2 * finfo.eps * (1 + len(operators)) * size + lost
+            doubt = self.graph.nodes[position].doubt
+            self._flushed[position] = (constant if doubt is None else constant + 2 * doubt), 4 * lost
         return self._flushed[position]
 
     def start(self, largest_input: Tensor) -> Scales:  # (D,) or (B, D)
@@ -136,6 +138,8 @@ class Rounding:
             case Affine():
                 size = self._bias[position]
                 error = gamma(depth(node.size) + 3, self.dtype) * size
+                if node.doubt is not None:
+                    size, error = size + node.doubt, error + node.doubt
                 pairs = zip(self.absolute[position], self.magnitude[position], strict=True)
                 for source, (absolute, magnitude) in zip(node.inputs, pairs, strict=True):
                     reach = absolute.apply(scales.size[source])

@@ -77,7 +77,7 @@ def reads(graph: Graph, root: Pieces, position: int) -> Reads | None:
     step = max(1, ELEMENTS // operator.n_in)
     slope = activation.function.slope
     rows = [_compressed((1 - slope) * operator.rows(some)) for some in neurons.split(step)]
-    bias, doubt = (1 - slope) * below.bias[neurons], _doubt(operator, below.bias, box, neurons, step)
+    bias, doubt = (1 - slope) * below.bias[neurons], _doubt(operator, below, box, neurons, step)
     width = max(index.shape[1] for _, index in rows)
     if 2 * width > operator.n_in:
         weight = torch.cat([(1 - slope) * operator.rows(some) for some in neurons.split(step)])
@@ -89,12 +89,14 @@ def reads(graph: Graph, root: Pieces, position: int) -> Reads | None:
     )
 
 
-def _doubt(operator: AbstractLinear, bias: Tensor, box: tuple[Tensor, Tensor], neurons: Tensor, step: int) -> Tensor:
+def _doubt(operator: AbstractLinear, below: Affine, box: tuple[Tensor, Tensor], neurons: Tensor, step: int) -> Tensor:
     """What storing weights in the working dtype, and folding products of weights in float64 before, can cost (J,)."""
+    bias = below.bias
     rate = 4 * unit_roundoff(bias.dtype) + gamma(operator.terms + 3, torch.float64)
     largest = torch.maximum(box[0].abs(), box[1].abs())
     size = torch.cat([operator.magnitude().rows(some) @ largest for some in neurons.split(step)])
-    return INFLATE * rate * (size + bias[neurons].abs())
+    lost = INFLATE * rate * (size + bias[neurons].abs())
+    return lost if below.doubt is None else lost + INFLATE * below.doubt[neurons]
 
 
 def _compressed(rows: Tensor) -> tuple[Tensor, Tensor]:  # (J, m) -> (J, K), (J, K)

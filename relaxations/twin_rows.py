@@ -195,6 +195,8 @@ def _parts(twins: Twins, row: Row) -> Parts | None:
         form, loose, constant = defaultdict(Fraction), defaultdict(Fraction), row.constant
         for (_, k), coefficient in outputs.items():
             constant += coefficient * Fraction(node.bias[k].item())
+            if node.doubt is not None:
+                constant -= abs(coefficient) * Fraction(node.doubt[k].item())
             for source, weights, errors in twins.rows(output):
                 for j in np.flatnonzero(weights[k]).tolist():
                     form[source, j] += coefficient * Fraction(float(weights[k, j]))

@@ -126,8 +126,8 @@ class Twins:
         return False
 
     def _affine(self, pair: Pair) -> Twin | None:
-        bias = [self.graph.nodes[node].bias[index].item() for node, index in pair]
-        if bias[0] != bias[1]:
+        bias = [[side[index].item() for side in self.graph.nodes[node].bias_sides()] for node, index in pair]
+        if not bias[0][0] == bias[0][1] == bias[1][0] == bias[1][1]:  # biases in doubt may differ
             return None
         (ones, loose), (others, loose_too) = self._terms(pair[0]), self._terms(pair[1])
         if len(ones) != len(others):

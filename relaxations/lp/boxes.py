@@ -53,6 +53,8 @@ def affine_box(node: Affine, arguments: list[Box]) -> Box:
         scale = scale + operator.magnitude().apply(c.abs() + r)
         terms += 2 * operator.terms
     radius = radius + 2 * terms * UNIT * scale + torch.finfo(torch.float64).tiny
+    if node.doubt is not None:
+        radius = radius + 2 * node.doubt
     low, high = centre - radius, centre + radius
     if bool(((low < 0) & (high > 0) & (torch.minimum(-low, high) <= 8 * terms * UNIT * scale + 1e-300)).any()):
         negative, positive = _terms(node, arguments)
@@ -63,7 +65,8 @@ def affine_box(node: Affine, arguments: list[Box]) -> Box:
 
 def _terms(node: Affine, arguments: list[Box]) -> tuple[Tensor, Tensor]:  # (n,) bool each
     """Where a term of the node may be negative, and where one may be positive: see `relaxations.signs`."""
-    negative, positive = node.bias < 0, node.bias > 0
+    least, most = node.bias_sides()
+    negative, positive = least < 0, most > 0
     for operator, (lower, upper) in zip(node.operators, arguments, strict=True):
         signs = signs_of(operator)
         if signs is None:

@@ -250,7 +250,7 @@ def _constant(building: Building, i: int) -> NDArray[np.bool_] | None:
 def _affine_rows(building: Building, node: Affine, i: int, skip: NDArray[np.bool_] | None) -> None:
     """-y + sum A x = -b, but for the entries `skip`."""
     parts = [(csr_array(-eye_array(node.size, format="csr")), building.columns(i))]
-    doubt = torch.zeros_like(node.bias)
+    doubt = torch.zeros_like(node.bias) if node.doubt is None else 2 * node.doubt
     for operator, j in zip(node.operators, node.inputs, strict=True):
         parts.append((sparse(operator), building.columns(j)))
         if _folded(operator):
