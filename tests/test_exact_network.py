@@ -271,17 +271,18 @@ def test_measured_ranges_see_cancellation(power):
 
 
 def affine(*biases: float, rounded: bool = False) -> Graph:
-    """y = x + the biases, one layer for each."""
+    """y = x + the biases, one layer for each; where they were rounded, by up to 2^-36."""
+    doubt = torch.full((1,), 2.0**-36, dtype=torch.float64) if rounded else None
     unit = Dense(torch.ones(1, 1, dtype=torch.float64))
     nodes = [
-        Affine((i,), (unit,), torch.tensor([bias], dtype=torch.float64), rounded=rounded)
+        Affine((i,), (unit,), torch.tensor([bias], dtype=torch.float64), rounded=rounded, doubt=doubt)
         for i, bias in enumerate(biases)
     ]
     return Graph((Input(1), *nodes), (1, 1), (1, 1))
 
 
 def test_what_fusing_rounded_is_counted_and_undone():
-    """A fused bias may be off by `DUST`: within that, the network as written decides."""
+    """Within what a fused bias is in doubt by, the network as written decides."""
     written, fused, x = affine(1.0, -(2.0**-42)), affine(1.0, rounded=True), Numbers(np.zeros(1))
     unsafe = UnsafeSet(np.array([[-1.0]]), np.array([1.0 - 2.0**-44]))  # where y >= 1 - 2^-44
     assert OverReals(fused).judge(x, unsafe).unsafe is None

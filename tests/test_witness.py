@@ -277,13 +277,13 @@ def test_each_judge_can_refuse():
 
 
 def test_a_graph_that_lies_is_caught_by_the_network_as_written():
-    """Fusing may be wrong by `DUST`; within that the written network judges. Beyond, the import is refused."""
+    """Within what fusing put in doubt, the written network judges."""
     prop, x = at_most(0.0), np.array([0.0])
     assert Judge(linear([[1.0]], 0.0), prop, single(lambda x: x))(x, GOAL)
-    # A bias of zero has no dust; one of 1 has.
     written = linear([[1.0]], -1.0 + 2.0**-40)
     lying = linear([[1.0]], -1.0)
-    rounded = replace(lying, nodes=(lying.nodes[0], replace(lying.nodes[1], rounded=True)))
+    doubt = torch.full((1,), 2.0**-36, dtype=torch.float64)
+    rounded = replace(lying, nodes=(lying.nodes[0], replace(lying.nodes[1], rounded=True, doubt=doubt)))
     assert Judge(rounded, at_most(-1.0), single(lambda x: x - 1, written=lambda: written))(x, GOAL) is None
     assert Judge(rounded, at_most(-1.0), single(lambda x: x - 1, written=lambda: lying))(x, GOAL)
 
