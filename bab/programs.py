@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 import torch
@@ -61,15 +60,11 @@ class Programs(AbstractTree):
         some = {name: value[open_] for name, value in bounded.records.items()}
         rows = self.goals.rows(some["goal"])
         found = self._minima(self.inner.pieces(some), rows).to(bounded.records["bound"])
-        bound, shut = torch.fmax(bounded.records["bound"][open_], found.amax(1)), rows.closed(found)
-        closed = bounded.closed.index_put((open_,), shut)
+        shut = rows.closed(found)
         self.way.pieces += len(open_)
         self.way.closed += int(shut.sum())
         self.way.seconds += time.perf_counter() - begun
-        records = dict(bounded.records) | {"bound": bounded.records["bound"].index_put((open_,), bound)}
-        by = closed.long() * 0 if bounded.by is None else bounded.by
-        by, names = by.index_put((open_,), by.new_tensor(len(bounded.names))), (*bounded.names, self.way.name)
-        return replace(bounded, records=records, closed=closed, near=bounded.near & ~closed, by=by, names=names)
+        return bounded.looked_at(open_, found, shut, self.way.name)
 
     def _minima(self, pieces: Pieces, rows: Rows) -> Tensor:  # (B, S)
         """Lower bounds of each piece's rows; what is rounded to the tree's dtype is rounded down."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import torch
@@ -47,6 +47,17 @@ class Bounded:
     points: Tensor  # (B, D)
     by: Tensor | None = None  # (B,) int64
     names: tuple[str, ...] = ("bound",)
+
+    def looked_at(self, open_: Tensor, found: Tensor, shut: Tensor, name: str) -> Bounded:
+        """With what another look at the pieces `open_` (K,) gave: lower bounds of their rows (K, S), and which of them
+        these close (K,)."""
+        before = self.records["bound"]
+        bound = torch.fmax(before[open_], found.nan_to_num(nan=-torch.inf).amax(1))
+        records = dict(self.records) | {"bound": before.index_put((open_,), bound)}
+        closed = self.closed.index_put((open_,), shut)
+        by = closed.long() * 0 if self.by is None else self.by
+        by, names = by.index_put((open_,), by.new_tensor(len(self.names))), (*self.names, name)
+        return replace(self, records=records, closed=closed, near=self.near & ~closed, by=by, names=names)
 
     def ends(self) -> Iterator[tuple[str, Tensor]]:
         """Each name with the rows of the pieces it closed, where there are any."""

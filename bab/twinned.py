@@ -10,9 +10,7 @@ Soundness: outward rounded.
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 
-import torch
 from torch import Tensor
 
 from ..problems.graph import Graph
@@ -70,15 +68,10 @@ class Twinned(AbstractTree):
         some = {name: value[open_] for name, value in bounded.records.items()}
         found = self.rows.below(self.pieces(some), some["goal"])
         shut = self.goals.rows(some["goal"]).closed(found)
-        bound = torch.fmax(bounded.records["bound"][open_], found.nan_to_num(nan=-torch.inf).amax(1))
-        closed = bounded.closed.index_put((open_,), shut)
         self.way.pieces += len(open_)
         self.way.closed += int(shut.sum())
         self.way.seconds += time.perf_counter() - begun
-        records = dict(bounded.records) | {"bound": bounded.records["bound"].index_put((open_,), bound)}
-        by = closed.long() * 0 if bounded.by is None else bounded.by
-        by, names = by.index_put((open_,), by.new_tensor(len(bounded.names))), (*bounded.names, self.way.name)
-        return replace(bounded, records=records, closed=closed, near=bounded.near & ~closed, by=by, names=names)
+        return bounded.looked_at(open_, found, shut, self.way.name)
 
     def confirm(self, record: Record) -> Tensor:
         return self.inner.confirm(record)
