@@ -24,11 +24,12 @@ from partita.relaxations.cell import Multipliers, cell_of
 from partita.relaxations.exact import _below, feasible_unsafe, minimum
 from partita.relaxations.leaf import LeafStatus, settle
 from partita.relaxations.lp import highs
-from partita.relaxations.lp.disjunction import Branch, patterns
+from partita.relaxations.lp.disjunction import Alternative, Branch, _decided, add_hull, patterns
 from partita.relaxations.lp.encode import encode, tightened
 from partita.relaxations.lp.envelope import envelope
 from partita.relaxations.lp.first_order import FirstOrder
 from partita.relaxations.lp.model import LinearModel, Solution, Status
+from partita.relaxations.lp.program import Program
 from partita.relaxations.triangle import Setting, minima
 
 
@@ -388,3 +389,75 @@ def test_envelopes_are_above_the_neuron_on_the_polytope(slope):
         assert (y - slope * z <= above + 1e-12).all()
         assert above.min() >= -1e-9
     assert met > 5
+
+
+def test_envelopes_over_a_face_on_which_the_neuron_is_active():
+    """z = v_0 + v_1 + 1 over a square, above points of its edge v_1 = 1 and next to others."""
+    rows = csr_array(np.array([[1.0, 1.0, -1.0]]))
+    known = LinearModel(np.zeros(3), -np.ones(3), np.array([1.0, 1.0, 3.0]), rows, -np.ones(1), -np.ones(1))
+    v = np.array([(a, b) for a in (-1.0, 1.0) for b in (-1.0, 1.0)])
+    for value in ((0.5, 1.0), (1.0, 1.0), (1.0, 0.3), (0.9, 0.9), (-0.9, -0.8)):
+        coefficients, offset = envelope(known, np.arange(3), 2, np.arange(2), 0.0, np.array(value))
+        above = v @ coefficients[:2] + offset - np.maximum(v.sum(1) + 1, 0)
+        assert above.min() >= -1e-12 and np.sort(above)[0] < 1e-6
+
+
+def test_a_hull_of_boxes_ends_where_they_do():
+    """[1, 2] x [-4, -3] and [3, 5] x [-2, -1]: every side of every copy is there."""
+    boxes = [((1.0, -4.0), (2.0, -3.0)), ((3.0, -2.0), (5.0, -1.0))]
+    free = LinearModel(np.zeros(2), -9 * np.ones(2), 9 * np.ones(2), csr_array((0, 2)), np.zeros(0), np.zeros(0))
+    program = Program()
+    tied = program.append(-10 * np.ones(2), 10 * np.ones(2))
+    unit = csr_array(np.eye(2))
+    add_hull(program, free, [Alternative(np.array(low), np.array(high), unit) for low, high in boxes], tied)
+    model = program.model()
+    for cost in ((1, 0), (-1, 0), (0, 1), (0, -1), (1, -1), (-1, 1), (1, 1), (-1, -1)):
+        whole = np.zeros(len(model.cost))
+        whole[tied] = cost
+        wanted = min(sum(c * (low if c > 0 else high)[k] for k, c in enumerate(cost)) for low, high in boxes)
+        assert highs.solve(model.with_objective(whole)).value == pytest.approx(wanted), cost
+
+
+def test_a_decided_neuron_is_on_the_line_of_its_phase():
+    """Active: z >= 0 and y = z; inactive: z <= 0 and y = a z; the other slack stays free."""
+    low, high = np.array([-1.0, 0.0, 0.0]), np.array([2.0, 3.0, 4.0])
+    active = _decided(low, high, Branch(0, above=1, below=2), 1)
+    assert [side.tolist() for side in active] == [[0, 0, 0], [2, 0, 4]]
+    inactive = _decided(low, high, Branch(0, above=1, below=2), -1)
+    assert [side.tolist() for side in inactive] == [[-1, 0, 0], [0, 3, 0]]
+
+
+# Weak duality where one term alone stands between the bound and the truth.
+
+
+def test_reduced_costs_of_variables_in_one_row_are_in_doubt():
+    """cost = fl(y a): the reduced cost is computed as zero, and is none; a point on the row is below y b = 0."""
+    random = np.random.default_rng(0)
+    met = 0
+    for _ in range(200):
+        a, y = random.random(2) + 0.5, float(random.random() + 0.5)
+        model = LinearModel(
+            y * a, -4 * np.ones(2), 4 * np.ones(2), csr_array(a[None]), np.zeros(1), np.full(1, np.inf)
+        )
+        bound = Fraction(model.safe_bound(np.array([y])))
+        (c, d), (p, q) = exact(model.cost), exact(a)
+        for x in (Fraction(1), Fraction(-1)):
+            value = c * x - d * x * p / q  # of the point (x, -x p / q), on the row
+            met += value < 0
+            assert abs(x * p / q) <= 4 and bound <= value
+            assert not model.safe_infeasible(np.array([y]))
+    assert met > 50
+
+
+def test_products_with_the_ends_of_variables_in_no_row_are_in_doubt():
+    """Two fixed variables in no row: the rounded product of the one cancels the other."""
+    random = np.random.default_rng(0)
+    met = 0
+    for _ in range(100):
+        c, x = random.random(2) + 0.5
+        at = np.array([x, 1.0])
+        model = LinearModel(np.array([c, -(c * x)]), at, at, csr_array((0, 2)), np.zeros(0), np.zeros(0))
+        true = Fraction(c) * Fraction(x) - Fraction(c * x)
+        met += true < 0
+        assert Fraction(model.safe_bound(np.zeros(0))) <= true
+    assert met > 20

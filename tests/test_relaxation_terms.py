@@ -15,6 +15,7 @@ from partita.problems.activation import LeakyReLU, ReLU
 from partita.problems.affine import Dense
 from partita.problems.graph import Activation, Affine, Graph, Input
 from partita.problems.property import Polytope
+from partita.relaxations.alpha import better
 from partita.relaxations.base import Rebounding, Tightest
 from partita.relaxations.clip import clip, none_left
 from partita.relaxations.decide import decision_half_spaces
@@ -26,7 +27,7 @@ from partita.relaxations.linear import Linear
 from partita.relaxations.lp.boxes import affine_box, node_boxes
 from partita.relaxations.root import outward, outward_half_spaces, root
 from partita.relaxations.rounding import Rounding
-from partita.relaxations.types import Pieces, Result, Rows
+from partita.relaxations.types import Multipliers, Pieces, Result, Rows
 
 CPU = torch.device("cpu")
 DTYPES = (torch.float32, torch.float64)
@@ -267,6 +268,86 @@ def test_a_decision_keeps_the_points_that_take_it(dtype):
                     point = torch.nextafter(point, way)
                 normals, offsets = decision_half_spaces(linear, piece, torch.tensor([neuron]), point)
                 assert inner_exact(normals[side], exact(x)) <= exact(offsets[side])[0]
+
+
+def test_offsets_of_decisions_far_from_the_neuron_are_rounded_outwards():
+    """z = x + b, cut at numbers a thousand times the size of both: what the subtraction rounds is charged."""
+    one = torch.ones(1, 1).double()
+    random = torch.Generator().manual_seed(0)
+    for _ in range(40):
+        bias, at = (torch.rand(1, generator=random) * scale for scale in (1.0, 1e4))
+        graph = graph_of((one, bias.double(), True), (one, torch.zeros(1).double(), False))
+        linear, piece = relaxation(graph, torch.full((1,), -0.01), torch.full((1,), 0.01))
+        piece = linear.tighten(piece)[0]
+        normals, offsets = decision_half_spaces(linear, piece, torch.tensor([0]), at)
+        assert normals.flatten().tolist() == [1, -1]
+        cut = exact(at)[0] - exact(bias)[0]  # x <= cut, and -x <= -cut
+        assert exact(offsets[0])[0] >= cut and exact(offsets[1])[0] >= -cut
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_what_is_known_of_a_layer_is_never_lost(dtype):
+    """Bounds that were there before, of intervals or of an earlier pass, are no tighter than those after."""
+    graph = random_graph(3, "mlp", inputs=5, width=12, depth=3)
+    lower, upper = -torch.ones(5).double(), torch.ones(5).double()
+    working = graph.to(dtype)
+    linear, whole = root(graph, working, lower, upper)
+    (_, plain) = interval_root(working, lower, upper)
+    assert (whole.pre_lower >= plain.pre_lower).all() and (whole.pre_upper <= plain.pre_upper).all()
+    assert (whole.pre_upper < plain.pre_upper).any() and (whole.pre_lower > plain.pre_lower).any()
+    # Half the width about the middle, as decisions may leave it; not all of it is a consequence of the box.
+    middle, reach = (whole.pre_lower + whole.pre_upper) / 2, (whole.pre_upper - whole.pre_lower) / 4
+    for known in (whole, whole.with_pre(middle - reach, middle + reach)):
+        after, empty, _ = linear.tighten(known)
+        assert not empty.any()
+        assert (after.pre_lower >= known.pre_lower).all() and (after.pre_upper <= known.pre_upper).all()
+
+
+def test_the_better_of_two_results_is_one_of_them_row_by_row():
+    """Where neither wins everything: bounds, forms, constants, slack and multipliers come from the same one."""
+    draw = normal(1)
+    made = [
+        Result(
+            lower=torch.tensor([[a, b, 0.5]]).double(),
+            forms=draw(1, 3, 2),
+            constants=draw(1, 3),
+            slack=draw(1, 3).abs(),
+            pre_lower=draw(1, 4),
+            pre_upper=draw(1, 4),
+            empty=torch.zeros(1, dtype=torch.bool),
+            multipliers=Multipliers(draw(1, 3, 2, 4), draw(1, 3, 1), draw(1, 3, 2)),
+        )
+        for a, b in ((1.0, -2.0), (0.0, 3.0))
+    ]
+    old, new = made
+    both = better(old, new)
+    parts = lambda r: (r.lower, r.forms, r.constants, r.slack, *vars(r.multipliers).values())  # noqa: E731
+    for found, a, b in zip(parts(both), parts(old), parts(new), strict=True):
+        assert torch.equal(found[0, 0], a[0, 0]) and torch.equal(found[0, 1], b[0, 1])
+
+
+def test_the_first_step_backwards_charges_what_its_layer_is_in_doubt_by():
+    """A second layer whose biases are in doubt: its rows are a gather, without any arithmetic of their own."""
+    draw = normal(2)
+    first, second, last = draw(4, 3), draw(5, 4), draw(2, 5)
+    doubt = torch.tensor([0.25, 0.0, 0.5, 0.125, 0.0]).double()
+
+    def made(by: torch.Tensor) -> Graph:
+        graph = graph_of((first, draw(4) * 0, True), (second, draw(5) * 0, True), (last, draw(2) * 0, False))
+        nodes = list(graph.nodes)
+        nodes[3] = replace(nodes[3], doubt=by)
+        return replace(graph, nodes=tuple(nodes))
+
+    bounds = []
+    for by in (torch.zeros(5).double(), doubt):
+        linear, piece = relaxation(made(by), -torch.ones(3).double(), torch.ones(3).double())
+        piece = piece.with_pre(torch.full_like(piece.pre_lower, -50.0), torch.full_like(piece.pre_upper, 50.0))
+        lines, scales = linear.all_lines(piece), linear.scales
+        index = torch.arange(5)[None]
+        bounds.append(linear._rows(piece.space(slice(None)), scales.of(torch.zeros(1).long()), lines, 3, index)[:2])
+    (low, high), (lower, upper) = bounds
+    assert (lower <= low - doubt).all() and (upper >= high + doubt).all()
+    assert (lower >= low - 1.05 * doubt - 1e-9).all() and (upper <= high + 1.05 * doubt + 1e-9).all()
 
 
 # Clipping.

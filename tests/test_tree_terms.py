@@ -14,9 +14,9 @@ from test_precision import network
 from test_rounding_terms import exact
 
 import partita
-from partita.bab import oracle, programs
+from partita.bab import oracle, programs, rowless
 from partita.bab.config import load_config
-from partita.bab.settle import phases_of, settled
+from partita.bab.settle import in_whole_numbers, phases_of, settled
 from partita.bab.splits import HALF_SPACE, INPUT, PHASE, Split, add_decisions, cut_boxes, cut_pre, half_spaces
 from partita.bab.strategy import choose
 from partita.bab.tree import Settled
@@ -26,6 +26,7 @@ from partita.relaxations import leaf
 from partita.relaxations.exact import ExactResult
 from partita.relaxations.leaf import LeafResult, LeafStatus
 from partita.relaxations.lp.model import Status
+from partita.relaxations.rational import Decided
 
 INPUTS = (3, 14)
 NOTHING = UnsafeSet(np.zeros((0, 1)), np.zeros(0))
@@ -283,3 +284,59 @@ def test_the_oracle_bounds_each_case_on_its_own_box():
         expected = truth(graph, prop).verdict
         said = verify(graph, prop, relaxation="exact", attack="off")
         assert said.verdict == expected or not expected
+
+
+# What each function says by itself.
+
+
+def test_decisions_raise_floors_and_lower_ceilings_of_their_own_neuron():
+    """Absent decisions (-1) say nothing, whatever stands beside them."""
+    graph = random_graph(5, "mlp", inputs=14, width=8, depth=1)
+    made = engine(graph, random_property(5, graph, radius=0.6, rows=1), split="activation")
+    record = {name: value[:1] for name, value in made.tree.roots().items()}
+    before = made.tree.pieces(record)
+    for sign in (1, -1):
+        decided = record | {
+            "neuron": torch.tensor([[2, -1]]),
+            "sign": torch.tensor([[sign, sign]]).to(record["sign"].dtype),
+            "at": torch.tensor([[0.0, sign * 50.0]]).to(record["at"].dtype),
+        }
+        after = made.tree.pieces(decided)
+        low, high = before.pre_lower.clone(), before.pre_upper.clone()
+        assert low[0, 2] < 0 < high[0, 2]
+        (low if sign > 0 else high)[0, 2] = 0
+        assert torch.equal(after.pre_lower, low) and torch.equal(after.pre_upper, high)
+
+
+@pytest.mark.parametrize("inputs", INPUTS)
+def test_a_goal_is_confirmed_by_its_own_rows(inputs):
+    """Of two unsafe sets the first is out of reach and the second is not."""
+    graph, at_most = total(inputs)
+    box = Polytope(np.zeros(inputs), np.ones(inputs))
+    made = engine(graph, Property((Case(box, (at_most(-1.0), at_most(0.5))),), inputs, 1))
+    record = made.tree.roots()
+    with torch.no_grad():
+        assert made.tree.confirm(record).tolist() == [True, False]
+        assert made.tree.confirm({k: v[[1, 0]] for k, v in record.items()}).tolist() == [False, True]
+        assert made.tree.bound(record).closed.tolist() == [True, False]
+
+
+def test_a_set_without_rows_stays_where_no_point_is_confirmed():
+    """Of several cases, those that are proved empty are dropped, and no others."""
+    graph, at_most = total(2)
+    normals = np.array([[1.0, 1.0]])
+    box = lambda offset: Polytope(np.zeros(2), np.ones(2), normals, np.array([offset]))  # noqa: E731
+    every = UnsafeSet(np.zeros((0, 1)), np.zeros(0))
+    full, none = Case(box(1.0), (every,)), Case(box(-1.0), (every,))
+    plain = Case(Polytope(np.zeros(2), np.ones(2)), (every,))
+    kept, witness = rowless.answered(Property((full, none, plain), 2, 1), lambda *_: None)
+    assert witness is None and kept.cases == (full, plain)
+
+
+def test_exact_arithmetic_that_gives_up_closes_nothing():
+    class Undecided:
+        def decide(self, *_):
+            return Decided(False, None, "too large")
+
+    said = in_whole_numbers(Undecided(), None, NOTHING)
+    assert not said.closed and said.point is None

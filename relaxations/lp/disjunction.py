@@ -94,7 +94,7 @@ def patterns(
 ) -> list[tuple[Array, Array, tuple[int, ...]]]:
     """The sign patterns of the branches that leave something of the model: box of variables (V,), (V,), and signs.
 
-    Signs are +1 active, -1 inactive, and 0 where the box decides the neuron, whichever way. Raises `TooMany`.
+    Signs are +1 active and -1 inactive; a neuron that is zero everywhere is inactive. Raises `TooMany`.
     """
     programs = session(model, backend)
     found: list[tuple[Array, Array, tuple[int, ...]]] = []
