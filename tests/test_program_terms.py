@@ -436,9 +436,7 @@ def test_reduced_costs_of_variables_in_one_row_are_in_doubt():
     met = 0
     for _ in range(200):
         a, y = random.random(2) + 0.5, float(random.random() + 0.5)
-        model = LinearModel(
-            y * a, -4 * np.ones(2), 4 * np.ones(2), csr_array(a[None]), np.zeros(1), np.full(1, np.inf)
-        )
+        model = LinearModel(y * a, -4 * np.ones(2), 4 * np.ones(2), csr_array(a[None]), np.zeros(1), np.full(1, np.inf))
         bound = Fraction(model.safe_bound(np.array([y])))
         (c, d), (p, q) = exact(model.cost), exact(a)
         for x in (Fraction(1), Fraction(-1)):

@@ -323,7 +323,6 @@ def test_a_goal_is_confirmed_by_its_own_rows(inputs):
 
 def test_a_set_without_rows_stays_where_no_point_is_confirmed():
     """Of several cases, those that are proved empty are dropped, and no others."""
-    graph, at_most = total(2)
     normals = np.array([[1.0, 1.0]])
     box = lambda offset: Polytope(np.zeros(2), np.ones(2), normals, np.array([offset]))  # noqa: E731
     every = UnsafeSet(np.zeros((0, 1)), np.zeros(0))

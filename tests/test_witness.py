@@ -232,6 +232,23 @@ def test_a_rational_point_is_kept_where_it_can_be_fed():
     assert places.exactly([Fraction(2), Fraction(0), Fraction(0)])[0] == 1
 
 
+def test_open_ends_and_strict_rows_are_no_places():
+    """A decimal that a float32 number stands for, and a sum of numbers, exactly on the border."""
+    tenth = Fraction(1, 10)
+    for parts in ([(tenth, Fraction(1), True, False)], [(Fraction(0), Fraction(7, 10), False, True)]):
+        places = Places(box_of(parts))
+        for end in parts[0][:2]:
+            point = places.exactly([end])
+            assert point is not None and places.set.lower[0] <= point[0] <= places.set.upper[0]
+            assert point[0] != (tenth if parts[0][2] else Fraction(7, 10))
+    unit, one = (Fraction(0), Fraction(1), False, False), Fraction(1)
+    half = [Fraction(1, 2), Fraction(1, 2)]
+    for strict in (False, True):
+        places = Places(box_of([unit, unit], [Row({0: one, 1: one}, -one, strict)]))
+        assert (places.exactly(half) is None) == strict
+        assert sum(places.point(np.array([0.5, 0.5]))) < 1 or not strict
+
+
 # ---- judges
 
 
@@ -274,6 +291,39 @@ def test_each_judge_can_refuse():
     assert Judge(linear([[1.0]], 1.0), prop, single(honest, module=honest))(HALF, GOAL) is None
     for not_a_number in (np.nan, np.inf, -np.inf):
         assert Judge(graph, prop, single(lambda x, y=not_a_number: x + y))(HALF, GOAL) is None
+
+
+def test_what_nobody_can_tell_is_no_witness():
+    """The judge of the real numbers may leave it open."""
+    graph, prop = linear([[1.0]], -1.0), at_most(CLEAR)
+
+    class Open:
+        said: bool | None = None
+
+        def judge(self, point, unsafe):
+            return Answer(self.said, 0, -1e-9, -1e-9)
+
+    reals = Open()
+    for said in (True, None, False):
+        reals.said = said
+        found = Judge(graph, prop, single(lambda x: x - 1.0), reals=reals)(HALF, GOAL)
+        assert (found is not None) == (said is True)
+
+
+def test_judges_are_fed_numbers_of_the_element_type():
+    """0.1 alone is in the input set, which is no float32 number: all see the nearest one."""
+    seen = []
+
+    def run(x):
+        seen.append(x.copy())
+        return x - 1.0
+
+    tenth = Fraction(1, 10)
+    unsafe = at_most(CLEAR).cases[0].unsafe
+    prop = Property((Case(box_of([(tenth, tenth, False, False)]), unsafe),), 1, 1)
+    found = Judge(linear([[1.0]], -1.0), prop, single(run, module=run))(np.array([0.1]), GOAL)
+    assert found.decimals == ("0.1",) and found.outside == (0,)
+    assert len(seen) >= 2 and all(x.tolist() == [float(SINGLE(0.1))] for x in seen)
 
 
 def test_a_graph_that_lies_is_caught_by_the_network_as_written():
