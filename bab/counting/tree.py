@@ -103,8 +103,8 @@ def plan(graph: Graph, faces: bool = False) -> Plan:
 def _grid(node: Affine | Activation) -> float | None:
     if isinstance(node, Activation):
         return _finest(np.array([node.function.slope]))
-    if any(roundings(a) > 1 for a in node.operators):
-        return None  # folded weights stand for others that are near them
+    if node.doubt is not None or any(roundings(a) > 1 for a in node.operators):
+        return None  # folded numbers stand for others that are near them
     grids = [_finest(numbers.numpy()) for numbers in (node.bias, *map(matrix, node.operators))]
     return None if None in grids else max(grids)
 
@@ -130,8 +130,9 @@ def _twins(graph: Graph, i: int, faces: bool) -> Twins:
     lead = rows[np.arange(size), (rows != 0).argmax(1)]
     flip = (lead < 0) & (not faces)
     rows = np.where(flip[:, None], -rows, rows) + 0.0
+    known = np.ones(size, bool) if source.doubt is None else (source.doubt == 0).numpy()
     seen: dict[bytes, int] = {}
-    first = [seen.setdefault(row.tobytes(), j) for j, row in enumerate(rows)]
+    first = [seen.setdefault(row.tobytes(), j) if known[j] else j for j, row in enumerate(rows)]
     return Twins(first, (flip != flip[first]).tolist())
 
 
