@@ -8,9 +8,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..kernels.deadline import TimeUp, staged, until
 from ..problems.errors import BadInput
 from ..problems.load import load_problem
 from .config import Config, keys_of, load_config
+from .known import Known
 
 if TYPE_CHECKING:
     import torch
@@ -73,10 +75,15 @@ def verify(
     else:
         settings, given = load_config(config, overrides), keys_of(overrides)
     check_device(settings)
-    problem = load(network, property, example_input, settings.timeout)
-    problem = heeded(problem, settings, given)
-    deadline = None if settings.timeout is None else start + settings.timeout
-    return decide(problem, settings, observers, deadline, log_of((network, property), problem, settings, log, resume))
+    deadline, known = None if settings.timeout is None else start + settings.timeout, Known()
+    try:
+        with until(deadline), staged(known.stage):
+            problem = load(network, property, example_input, settings.timeout)
+            problem = heeded(problem, settings, given)
+            writer = log_of((network, property), problem, settings, log, resume)
+    except TimeUp:
+        return known.outcome(time.monotonic() - start)
+    return decide(problem, settings, observers, deadline, writer, known)
 
 
 def load(
@@ -103,28 +110,33 @@ def decide(
     observers: Sequence[Any],
     deadline: float | None,
     log: PartitionLog | None = None,
+    known: Known | None = None,
 ) -> Outcome:
-    """Runs the engine; `deadline` is a value of `time.monotonic()`. The log is closed whatever happens."""
+    """Runs the engine; `deadline` is a value of `time.monotonic()`. The log is closed whatever happens. `known` is told
+    how far the run is."""
     from ..kernels.arithmetic import full_products
     from .verify import verify as engine
 
-    outcome = None
+    outcome, known, start = None, known or Known(), time.monotonic()
     if log is not None:
         deadline = log.before_closing(deadline)
     try:
-        with full_products():
+        with full_products(), until(deadline), staged(known.stage):
             outcome = engine(
                 problem.graph,
                 problem.property,
                 config,
                 confirm=problem.confirm,
-                observers=observers,
+                observers=(*observers, known),
                 deadline=deadline,
                 log=log,
             )
         if problem.comparison is not None:
             outcome.stats["note import"] = problem.comparison.sentence
         outcome.stats.update({f"note option {k}": sentence for k, sentence in enumerate(problem.unused, 1)})
+        return outcome
+    except TimeUp:
+        outcome = known.outcome(time.monotonic() - start)
         return outcome
     finally:
         if log is not None:

@@ -19,6 +19,7 @@ from dataclasses import replace
 
 import torch
 
+from ..kernels.deadline import TimeUp
 from .attack import Attack
 from .frontier import Frontier, Record, select
 from .observer import Observer
@@ -132,7 +133,7 @@ class Engine:
         parents = state.frontier.pop(max(1, state.batch // 2), best=crowded, apart=self.tree.apart)
         try:
             children = self.tree.split(parents)
-        except (MemoryError, RuntimeError) as error:
+        except (MemoryError, RuntimeError, TimeUp) as error:
             self.shrink(error, len(parents["goal"]))
             state.frontier.push(parents)
             return
@@ -147,7 +148,8 @@ class Engine:
     def bound(self, record: Record) -> None:
         """Bound a batch of pieces, in parts if memory asks for it, and sort out what became of each.
 
-        Parts whose turn does not come before a limit is reached stay open, with their parents' bounds.
+        Parts whose turn does not come before a limit is reached stay open, with their parents' bounds; so does one in
+        whose middle time is up.
         """
         waiting = [record]
         while waiting and self.state.witness is None:
@@ -161,7 +163,7 @@ class Engine:
             begun = time.monotonic()
             try:
                 bounded = self.tree.bound(part)
-            except (MemoryError, RuntimeError) as error:
+            except (MemoryError, RuntimeError, TimeUp) as error:
                 self.shrink(error, len(part["goal"]))
                 waiting.append(part)
                 continue
@@ -169,7 +171,11 @@ class Engine:
             self.sort(bounded)
 
     def shrink(self, error: BaseException, count: int) -> None:
-        """Halves the batch where memory ran out for `count` pieces; any other error goes on its way."""
+        """Halves the batch where memory ran out for `count` pieces, ends the search where time did; any other error
+        goes on its way."""
+        if isinstance(error, TimeUp):
+            self.schedule.reason = self.schedule.reason or "timeout"
+            return
         if not out_of_memory(error):
             raise error
         if count <= 1:
@@ -179,10 +185,13 @@ class Engine:
 
     @contextmanager
     def dispensable(self, activity: str) -> Iterator[None]:
-        """Books the time of something the search can do without; where memory runs out in it, the batch is halved."""
+        """Books the time of something the search can do without; where memory runs out in it, the batch is halved.
+        Where time is up in it, nothing came of it (`exhausted` looks at the clock)."""
         begun = time.monotonic()
         try:
             yield
+        except TimeUp:
+            pass
         except (MemoryError, RuntimeError) as error:
             self.shrink(error, max(2, self.state.batch))
         finally:
@@ -211,7 +220,11 @@ class Engine:
         for row in decided.nonzero()[:, 0].tolist():
             if state.witness is not None or self.schedule.exhausted(state):
                 break
-            self.settle(bounded, row)
+            try:
+                self.settle(bounded, row)
+            except TimeUp as late:
+                self.shrink(late, 1)
+                break
             open_[row] = False
         kept = select(bounded.records, open_.nonzero()[:, 0])
         if len(kept["depth"]):

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..kernels.deadline import TimeUp, doing, share, until
 from ..kernels.memory import keep_pages
 from ..kernels.threads import threads_for
 from ..problems.errors import BadInput
@@ -28,6 +29,7 @@ from .attack import Attack
 from .config import Config
 from .engine import Engine
 from .goals import goals_of
+from .known import progress
 from .observer import Observer
 from .outcome import Outcome
 from .phases import Phases
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
     from .partition_log import PartitionLog
 
 __all__ = ["Outcome", "verify"]
+FIRST = 0.25  # share of the time left that the first attack may take
 PROGRAMS = "one mixed-integer program for each unsafe set"
 
 
@@ -69,6 +72,7 @@ def verify(
     if not _goals(prop):
         return Outcome("unsat", "the property calls no output unsafe")
     keep_pages()
+    doing("preparing the network for the search")
     strategy = choose(graph, config)
     working = graph.to(strategy.dtype, strategy.device)
     judge = Judge(graph, prop, confirm, config.judge)
@@ -107,6 +111,7 @@ def _searched(
 ) -> Outcome:
     """The outcome of a tree search; `start` is when the verification began."""
     begun = time.monotonic()
+    doing("bounding the root")
     second = _SecondAttack(attack if config.attack == "on" else None, deadline, begun)
     tree = build(graph, working, prop, config, strategy, deadline, second)
     if second.witness is not None:
@@ -131,6 +136,7 @@ def _searched(
         memory(config, strategy.device),
         begun,
     )
+    doing("searching")
     if log is not None and log.before is not None:
         from .logs.resume import take_up
 
@@ -153,7 +159,8 @@ def _searched(
     if log is not None and log.before is not None:
         stats["resumed"] = f"from {log.before.count} pieces, {len(log.before.unsettled)} of them not settled"
     seconds = time.monotonic() - start
-    outcome = _outcome(verdict, attack.judge, state.witness, seconds, schedule.reason, state.pieces, stats)
+    reason = schedule.reason if verdict != "timeout" else f"the time limit passed; {progress(state)}"
+    outcome = _outcome(verdict, attack.judge, state.witness, seconds, reason, state.pieces, stats)
     for observer in observers:
         observer.finished(outcome, state)
     return outcome
@@ -273,8 +280,12 @@ def said(graph: Graph, word: str) -> list[str]:
 def _first_attack(attack: Attack, deadline: float | None) -> Witness | None:
     """One quick turn before anything else."""
     budget = next(attack.budgets())
-    with torch.enable_grad():
-        return attack.search(restarts=budget.restarts, steps=budget.steps, deadline=deadline)
+    doing("looking for a counterexample first")
+    try:
+        with torch.enable_grad(), until(share(FIRST)):
+            return attack.search(restarts=budget.restarts, steps=budget.steps, deadline=deadline)
+    except TimeUp:
+        return None
 
 
 @dataclass(eq=False)
@@ -293,9 +304,13 @@ class _SecondAttack:
         now = time.monotonic()
         limit = min(now + (now - self.begun) / 8, self.deadline or math.inf)
         for budget in islice(self.attack.budgets(), 1, 3):
-            self.witness = self.attack.polish(points, steps=budget.steps, deadline=limit) or self.attack.search(
-                restarts=budget.restarts, steps=budget.steps, deadline=limit
-            )
+            try:
+                with until(limit):
+                    self.witness = self.attack.polish(points, steps=budget.steps, deadline=limit) or self.attack.search(
+                        restarts=budget.restarts, steps=budget.steps, deadline=limit
+                    )
+            except TimeUp:
+                break
             if self.witness is not None or time.monotonic() > limit:
                 break
         return self.witness is not None

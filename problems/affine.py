@@ -16,6 +16,7 @@ An operator without a hand-written adjoint takes it from `torch.func.vjp` of its
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 from math import prod
 
@@ -24,6 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..kernels.arithmetic import direct_convolution
+from ..kernels.work import MOST, in_parts
 
 
 class AbstractLinear(ABC):
@@ -155,14 +157,20 @@ class Dense(AbstractLinear):
         return self.repeat * self.weight.shape[0]
 
     def apply(self, x: Tensor) -> Tensor:
-        if self.repeat == 1:
-            return x @ self.weight.mT
-        return (x.unflatten(-1, (self.repeat, -1)) @ self.weight.mT).flatten(-2)
+        return self._times(x, self.weight.mT)
 
     def adjoint(self, y: Tensor) -> Tensor:
+        return self._times(y, self.weight)
+
+    def _times(self, x: Tensor, matrix: Tensor) -> Tensor:
+        """Each segment of x times the matrix."""
+        if x.numel() * matrix.shape[-1] > MOST and x.ndim > 1:
+            rows = x.reshape(-1, matrix.shape[0])
+            found = in_parts(lambda part: part @ matrix, rows, float(matrix.numel()))
+            return found.reshape(*x.shape[:-1], self.repeat * matrix.shape[1])
         if self.repeat == 1:
-            return y @ self.weight
-        return (y.unflatten(-1, (self.repeat, -1)) @ self.weight).flatten(-2)
+            return x @ matrix
+        return (x.unflatten(-1, (self.repeat, -1)) @ matrix).flatten(-2)
 
     def absolute(self) -> Dense:
         return Dense(self.weight.abs(), self.repeat)
@@ -290,13 +298,20 @@ class Conv(AbstractLinear):
 
     def apply(self, x: Tensor) -> Tensor:
         convolve = F.conv1d if len(self.stride) == 1 else F.conv2d
-        image = x.reshape(-1, *self.in_shape)
+        y = in_parts(lambda image: self._convolved(convolve, image), x.reshape(-1, *self.in_shape), self._price)
+        return y.reshape(*x.shape[:-1], self.n_out)
+
+    @property
+    def _price(self) -> float:
+        """Multiplications for one image."""
+        return float(prod(self.out_shape[1:]) * self.weight.numel())
+
+    def _convolved(self, convolve: Callable[..., Tensor], image: Tensor) -> Tensor:
         padding = tuple(before for before, _ in self.padding)
         if not self._symmetric:
             image, padding = F.pad(image, self._pads), (0,) * len(self.stride)
         with direct_convolution(image):
-            y = convolve(image, self.weight, None, self.stride, padding, self.dilation, self.groups)
-        return y.reshape(*x.shape[:-1], self.n_out)
+            return convolve(image, self.weight, None, self.stride, padding, self.dilation, self.groups)
 
     def adjoint(self, y: Tensor) -> Tensor:
         spread = F.conv_transpose1d if len(self.stride) == 1 else F.conv_transpose2d
@@ -309,9 +324,12 @@ class Conv(AbstractLinear):
             )
         )
         padding = tuple(before for before, _ in self.padding) if self._symmetric else (0,) * len(self.stride)
-        image = y.reshape(-1, *self.out_shape)
-        with direct_convolution(image):
-            x = spread(image, self.weight, None, self.stride, padding, left_over, self.groups, self.dilation)
+
+        def spread_out(image: Tensor) -> Tensor:
+            with direct_convolution(image):
+                return spread(image, self.weight, None, self.stride, padding, left_over, self.groups, self.dilation)
+
+        x = in_parts(spread_out, y.reshape(-1, *self.out_shape), self._price)
         if not self._symmetric:
             x = F.pad(x, [-p for p in self._pads])
         return x.reshape(*y.shape[:-1], self.n_in)

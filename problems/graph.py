@@ -18,9 +18,12 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from ..kernels.deadline import check
 from .activation import AbstractActivation
 from .affine import AbstractLinear
 from .errors import BadInput
+
+LARGE = 1 << 18  # entries of a value whose gradient takes a while
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,6 +160,7 @@ class Graph:
         """The value of every node at the inputs x."""
         values: list[Tensor] = [x]
         for node in self.nodes[1:]:
+            check()
             arguments = [values[i] for i in node.inputs]
             match node:
                 case Affine():
@@ -165,6 +169,8 @@ class Graph:
                     values.append(node.function.value(arguments[0]))
                 case Product():
                     values.append(arguments[0] * arguments[1])
+            if values[-1].requires_grad and values[-1].numel() > LARGE:
+                values[-1].register_hook(_checked)  # the pass back is one call, and may be long
         return values
 
     def __call__(self, x: Tensor) -> Tensor:  # (*batch, n_in) -> (*batch, n_out)
@@ -172,18 +178,23 @@ class Graph:
 
     def to(self, dtype: torch.dtype, device: torch.device | str = "cpu") -> Graph:
         """The same network with weights in `dtype` on `device`."""
-        nodes = tuple(
-            replace(
+
+        def moved(node: Node) -> Node:
+            check()
+            if not isinstance(node, Affine):
+                return node
+            return replace(
                 node,
                 operators=tuple(op.to(dtype, device) for op in node.operators),
                 bias=_stored(node.bias, dtype).to(device),
                 doubt=_upward(node.doubt, dtype, device),
             )
-            if isinstance(node, Affine)
-            else node
-            for node in self.nodes
-        )
-        return replace(self, nodes=nodes)
+
+        return replace(self, nodes=tuple(moved(node) for node in self.nodes))
+
+
+def _checked(gradient: Tensor) -> None:
+    check()
 
 
 def _upward(doubt: Tensor | None, dtype: torch.dtype, device: torch.device | str) -> Tensor | None:

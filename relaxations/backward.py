@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from ..kernels.deadline import check
 from ..kernels.dot import dot_and_absolute
 from ..kernels.rows import add_weighed
 from ..kernels.substitute import Weights, substitute_weighed
@@ -67,6 +68,7 @@ def backward(
         slack = slack + cost
         if coefficient is None:
             continue
+        check()
         node = graph.nodes[position]
         match node:
             case Affine():

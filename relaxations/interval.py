@@ -16,6 +16,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..kernels.deadline import check
 from ..kernels.rounding import gamma, unit_roundoff
 from ..problems.graph import Activation, Affine, Input, Product
 from .rounding import INFLATE, Rounding
@@ -30,6 +31,7 @@ def affine_interval(
     An end that is 0 or of known sign because no term is of the other sign is exactly that; a product with a zero
     weight is 0, also where a bound is infinite or no number (which stands for infinite).
     """
+    check()
     low, high, gap, sure = _centred(rounding, position, arguments)
     if bool(sure.all()):
         return low, high

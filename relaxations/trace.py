@@ -18,6 +18,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from ..kernels.deadline import check
 from ..problems.activation import Lines
 from ..problems.graph import Activation, Affine, Graph, Product
 
@@ -31,6 +32,7 @@ def relaxed_values(
     """Every node's value in the network of chosen lines, from the minimiser on."""
     values: list[Tensor] = [minimiser]
     for position, node in enumerate(graph.nodes[1:], 1):
+        check()
         arguments = [values[i] for i in node.inputs]
         match node:
             case Affine():

@@ -234,7 +234,7 @@ def test_a_time_limit_is_kept_and_what_was_done_is_told(split):
     start = time.monotonic()
     said = verify(graph, prop, timeout=1.0, split=split)
     assert time.monotonic() - start < 2.0  # a busy machine may be late in waking us
-    assert (said.verdict, said.reason) == ("timeout", "timeout")
+    assert said.verdict == "timeout" and said.reason.startswith(f"the time limit passed; {said.pieces} pieces bounded")
     assert said.pieces > 10 and said.stats["open"] > 0 and said.stats["worst"] < 0
 
 
