@@ -18,7 +18,7 @@ EXTRAS = {
     "ray": ["ray>=2.9"],
 }
 EXTRAS["all"] = [*EXTRAS["gurobi"], *EXTRAS["layers"]]
-EXTRAS["test"] = ["pytest>=8", "hypothesis>=6.100", "ruff>=0.6", "scikit-learn>=1.4"]
+EXTRAS["test"] = ["pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100", "ruff>=0.6", "scikit-learn>=1.4"]
 
 setup(
     name="partita",
