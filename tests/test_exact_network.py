@@ -94,6 +94,7 @@ def test_operators_of_every_kind_and_any_size(seed, scale, x):
         Adjoint(Select(index, 6)),
         conv,
         Adjoint(conv),
+        Adjoint(Chain((Dense(normal(5, 6)), Select(torch.tensor([4, 0, 0, 2, 1, -1]), 5)))),
     )
     graph = stack(*operators, bias=0.1)
     assert exact_outputs(graph, x) == written_out(graph, x)

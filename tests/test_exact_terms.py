@@ -43,6 +43,17 @@ def test_rows_that_are_no_float64_are_enclosed():
 def test_every_row_must_be_told():
     assert _told([-2.0, -1.0], [-1.5, 0.5]).unsafe is None and _told([-2.0, -1.0], [-1.5, -0.5]).unsafe is True
     assert _told([-2.0, 0.25], [-1.5, 0.5]).unsafe is False and _told([0.0], [0.0]).unsafe is None
+    assert _told([-2.0, -1.0], [-1.5, np.nan]).unsafe is None and _told([-2.0, np.nan], [-1.5, -0.5]).unsafe is True
+    assert _told([np.nan], [0.5]).unsafe is None and _told([-1.0], [0.0]).unsafe is None
+    assert _told([np.nan, 0.25], [np.nan, np.nan]).unsafe is False
+
+
+def test_enclosures_are_rounded_outwards_at_the_end():
+    """A row that float64 does not hold, at a point where nothing else is rounded."""
+    graph = graph_of((torch.eye(1), torch.zeros(1), False))
+    exact = Row({0: Fraction(1)}, Fraction(1, 2**80))
+    least, most = AtPoint(graph).rows(Numbers(np.zeros(1)), UnsafeSet(np.ones((1, 1)), np.zeros(1), None, (exact,)))
+    assert Fraction(least[0]) < Fraction(1, 2**80) <= Fraction(most[0])
 
 
 def test_a_border_inside_an_open_set_belongs_to_the_piece():

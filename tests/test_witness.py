@@ -15,6 +15,7 @@ from networks import KINDS, graph_to_onnx, random_graph, random_property
 
 import partita
 from partita.bab.config import load_config
+from partita.bab.outcome import Outcome
 from partita.bab.placing import Places
 from partita.bab.results import result_text
 from partita.bab.verify import verify
@@ -201,6 +202,10 @@ def test_half_spaces_hold_exactly():
     sliver = [Row({0: Fraction(3)}, -one, strict=True), Row({0: Fraction(-3)}, one - Fraction(1, 10**12), strict=True)]
     point = Places(box_of([unit], sliver)).point(np.array([1.0]))
     assert point is not None and 1 - Fraction(1, 10**12) < 3 * point[0] < 1
+    thin = [Row({0: one}, Fraction(-3, 10), strict=True), Row({0: -one}, Fraction(3, 10) - Fraction(1, 10**24), True)]
+    for rows in (thin, thin[::-1]):  # thinner than any float: solved to 25 digits, on the right side of the border
+        point = Places(box_of([unit], rows)).point(np.array([0.3]))
+        assert point is not None and Fraction(3, 10) - Fraction(1, 10**24) < point[0] < Fraction(3, 10)
     nothing = [Row({0: one, 1: one}, one)]
     assert Places(box_of([unit, unit], nothing)).point(np.array([0.5, 0.5])) is None
 
@@ -482,6 +487,15 @@ def test_sets_without_rows_are_judged_as_well():
     said = verify(linear([[1.0]]), prop, load_config(), confirm=single(lambda x: x))
     assert said.verdict == "sat" and said.outside == (0,)
     assert 1 < reread(said.decimals[0]) < 1 + Fraction(1, 10**12)
+
+
+def test_results_hold_the_decimals_themselves():
+    """Digits beyond float64 are the witness; the nearest float64 number may lie outside the input set."""
+    digits = "0.3000000000000000000000001"
+    said = Outcome("sat", "", (np.array([0.3]), np.array([-1.0])), decimals=(digits,))
+    text = result_text(said, at_most(0.0))
+    assert text.startswith("sat\n") and f"(X_0 {digits})" in text
+    assert result_text(replace(said, verdict="unknown"), at_most(0.0)) == "unknown\n"
 
 
 def test_text_of_a_witness():
