@@ -93,8 +93,11 @@ def load(
     timeout: float | None = None,
 ) -> Problem:
     """The network and the property, read, matched, and compared with onnxruntime where the property is about."""
+    from ..kernels.arithmetic import full_products
+
     seconds = None if timeout is None else COMPARED * timeout
-    return Problem(*load_problem(network, property, example_input, seconds))
+    with full_products():
+        return Problem(*load_problem(network, property, example_input, seconds))
 
 
 def heeded(problem: Problem, config: Config, given: Iterable[str]) -> Problem:
@@ -115,19 +118,23 @@ def decide(
     """Runs the engine; `deadline` is a value of `time.monotonic()`. The log is closed whatever happens. `known` is told
     how far the run is."""
     from ..kernels.arithmetic import full_products
+    from ..kernels.memory import pages_kept
+    from ..kernels.threads import threads_for
     from .verify import verify as engine
+    from .waking import Waking
 
     outcome, known, start = None, known or Known(), time.monotonic()
     if log is not None:
         deadline = log.before_closing(deadline)
     try:
-        with full_products(), until(deadline), staged(known.stage):
+        one = threads_for(problem.graph.widest)
+        with full_products(), pages_kept(), one as more, until(deadline), staged(known.stage):
             outcome = engine(
                 problem.graph,
                 problem.property,
                 config,
                 confirm=problem.confirm,
-                observers=(*observers, known),
+                observers=(*observers, known, Waking(more)),
                 deadline=deadline,
                 log=log,
             )

@@ -27,6 +27,7 @@ import numpy as np
 import torch
 
 from ..kernels.arithmetic import full_products
+from ..kernels.threads import threads_for
 from ..problems.activation import LeakyReLU
 from ..problems.errors import BadInput
 from ..problems.graph import Activation, Graph
@@ -53,6 +54,7 @@ CELLS = ("open", "all")
 INTERRUPTED = "interrupted: the trees that are missing were not grown"
 
 
+@full_products()
 @torch.no_grad()
 def partition(
     network: str | Path | Graph | torch.nn.Module,
@@ -110,7 +112,7 @@ def partition(
     if patterns is not None:
         tell(f"A(f, X) = {patterns} ({patterns.seconds:.2f} s)")
     try:
-        with full_products():
+        with threads_for(graph.widest):
             for name in relaxations:
                 bounder = _bounder(graph, exact, inputs, name, pieces, intervals == "tight", backend)
                 for rule in rules:

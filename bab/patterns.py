@@ -26,6 +26,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ..kernels.arithmetic import full_products
+from ..kernels.threads import threads_for
 from ..problems.errors import BadInput
 from ..problems.graph import Graph
 from ..problems.input_set import InputSet, polytopes_of
@@ -67,6 +69,7 @@ class PatternCount:
         return self.low / max(self.seconds, 1e-9)
 
 
+@full_products()
 def count_patterns(
     network: str | Path | Graph | torch.nn.Module,
     input_set: InputSet,
@@ -171,7 +174,7 @@ def count(
     if emit is not None and reduced is not graph:
         emit = lifted(emit, whole)
     made = made if reduced is graph else plan(reduced, faces)
-    with torch.inference_mode():
+    with torch.inference_mode(), threads_for(graph.widest):
         if rational:
             tally = _rational(made, polytope, faces, deadline, emit, progress)
         elif polytope.size <= (STRUCTURED if _structured(made, polytope) else DIMENSIONS):

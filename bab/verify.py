@@ -14,8 +14,6 @@ import torch
 from torch import Tensor
 
 from ..kernels.deadline import TimeUp, doing, share, until
-from ..kernels.memory import keep_pages
-from ..kernels.threads import threads_for
 from ..problems.errors import BadInput
 from ..problems.graph import Graph
 from ..problems.property import Array, Property
@@ -71,7 +69,6 @@ def verify(
         return Outcome("unsat", "the input set is empty: some lower bound exceeds its upper bound")
     if not _goals(prop):
         return Outcome("unsat", "the property calls no output unsafe")
-    keep_pages()
     doing("preparing the network for the search")
     strategy = choose(graph, config)
     working = graph.to(strategy.dtype, strategy.device)
@@ -93,8 +90,7 @@ def verify(
             return _outcome("sat", judge, found, time.monotonic() - start, "found by the first attack")
     if strategy.tree == "oracle":
         return _asked(graph, judge, config, observers, deadline, strategy.sentence(graph, PROGRAMS))
-    with threads_for(max(node.size for node in graph.nodes)):
-        return _searched(graph, working, prop, config, strategy, attack, observers, deadline, start, log)
+    return _searched(graph, working, prop, config, strategy, attack, observers, deadline, start, log)
 
 
 def _searched(

@@ -139,6 +139,11 @@ class Graph:
             start += self.nodes[i].size
         return offsets
 
+    @property
+    def widest(self) -> int:
+        """Size of the largest node, the input among them."""
+        return max(node.size for node in self.nodes)
+
     @cached_property
     def largest(self) -> float:
         """The largest absolute value among weights and biases."""

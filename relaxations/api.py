@@ -43,6 +43,7 @@ from torch import Tensor
 
 from ..kernels.arithmetic import full_products
 from ..kernels.polytope import clip_box
+from ..kernels.threads import threads_for
 from ..problems.errors import BadInput, InternalError
 from ..problems.graph import Graph
 from ..problems.input_set import InputSet
@@ -82,6 +83,7 @@ class BoundsReport:
     notes: tuple[str, ...] = ()  # what the relaxation could not treat, and what it did instead, in sentences
 
 
+@full_products()
 @torch.no_grad()
 def bound(
     network: str | Path | Graph | torch.nn.Module,
@@ -120,7 +122,7 @@ def bound(
         if kind not in (*BATCHED, *PROGRAMS, "exact"):
             raise unknown(kind, "bounds", (*BATCHED, *PROGRAMS, "exact"))
     found, notes = [], ()
-    with full_products():
+    with threads_for(graph.widest):
         for kind in dict.fromkeys(k for k in kinds if k in BATCHED):
             found.append(_batched(graph, polytopes, c, d, kind, graph.to(dtype, device), steps))
         if "exact" in kinds:

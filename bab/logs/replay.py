@@ -21,6 +21,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...kernels.arithmetic import full_products
+from ...kernels.threads import threads_for
 from ...problems.graph import Graph
 from ...problems.load import load_problem
 from ...problems.property import Array, Property
@@ -155,6 +157,7 @@ class _Silent:
         return None
 
 
+@full_products()
 def replay(
     log: str | Path | Partition,
     network: Any,
@@ -174,9 +177,7 @@ def replay(
     config = config_of(header, {})
     same_search(header, name, choose(graph, config))
     partition = log if isinstance(log, Partition) else read_log(log)
-    from ...kernels.arithmetic import full_products
-
-    with full_products():
+    with threads_for(graph.widest):
         return follow(partition, graph, prop, config, confirm, timeout)
 
 
