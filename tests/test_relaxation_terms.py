@@ -11,6 +11,7 @@ import torch
 from networks import random_graph, sample
 from test_rounding_terms import exact, exact_values, graph_of, inner_exact, relaxation
 
+from partita.kernels.rounding import gamma, unit_roundoff
 from partita.problems.activation import LeakyReLU, ReLU
 from partita.problems.affine import Dense
 from partita.problems.graph import Activation, Affine, Graph, Input
@@ -471,6 +472,58 @@ def test_forms_are_right_up_to_their_errors(slope):
 
 
 # Rows of several neurons, and results.
+
+
+@pytest.mark.parametrize("doubtful", (False, True))
+@pytest.mark.parametrize("slope", (0.0, 0.25))
+def test_errors_of_forms_are_the_sums_of_their_terms(slope, doubtful):
+    """Beside the formulas of `forms`, one neuron and one layer after the other, on uneven inputs and folded weights."""
+    draw, u = normal(9), unit_roundoff(torch.float64)
+    reach = torch.tensor([[5.0, 0.125], [1.0, 30.0]]).double()
+    nodes: list = [Input(2)]
+    for before, size in ((2, 4), (4, 3), (3, 3)):
+        weight, doubt = draw(size, before), draw(size).abs() if doubtful and size == 3 else None
+        nodes.append(Affine((len(nodes) - 1,), (Dense(weight),), 3 * draw(size), doubt=doubt))
+        nodes.append(Activation((len(nodes) - 1,), LeakyReLU(slope) if slope else ReLU(), size))
+    graph = Graph(tuple(nodes), (2,), (3,))
+    pattern = torch.rand(2, 10, generator=torch.Generator().manual_seed(0)) < 0.6
+    forms = pattern_forms(graph, pattern, reach)
+    for c, ends in enumerate(reach.tolist()):
+        size_of = lambda row, ends=ends: sum(abs(a) * r for a, r in zip(row, (*ends, 1.0), strict=True))
+        value, error = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]], [0.0, 0.0]
+        start, wanted = 0, []
+        for i in range(1, len(nodes), 2):
+            matrix, bias = nodes[i].operators[0].weight.tolist(), nodes[i].bias.tolist()
+            own = nodes[i].doubt.tolist() if nodes[i].doubt is not None else [0.0] * len(bias)
+            unit = gamma(2 + 2 * nodes[i].operators[0].terms + 1, torch.float64)
+            sizes_of = [size_of(row) for row in value]
+            errors = [
+                0.0
+                if i == 1
+                else 2
+                * (
+                    sum(abs(w) * (e + unit * s) for w, e, s in zip(row, error, sizes_of, strict=True))
+                    + unit * abs(b)
+                    + d
+                )
+                for row, b, d in zip(matrix, bias, own, strict=True)
+            ]
+            value = [
+                [sum(w * v[k] for w, v in zip(row, value, strict=True)) + (b if k == 2 else 0.0) for k in range(3)]
+                for row, b in zip(matrix, bias, strict=True)
+            ]
+            wanted += errors
+            for n, (e, v) in enumerate(zip(errors, value, strict=True)):
+                error_of = 2 * (e + gamma(5, torch.float64) * size_of(v))
+                assert forms.error[c, start + n].item() == pytest.approx(error_of, rel=1e-9, abs=0)
+            slopes = [1.0 if on else slope for on in pattern[c, start : start + len(bias)]]
+            value = [[s * a for a in v] for s, v in zip(slopes, value, strict=True)]
+            error = [s * e for s, e in zip(slopes, errors, strict=True)]
+            if slope:
+                error = [2 * (e + 2 * u * size_of(v)) for e, v in zip(error, value, strict=True)]
+            start += len(bias)
+        assert forms.doubt[c].tolist() == pytest.approx(wanted, rel=1e-9, abs=0)
+        assert forms.slope_error[c].tolist() == pytest.approx([2 * e / min(ends) for e in wanted], rel=1e-9, abs=0)
 
 
 def test_sets_of_rows_are_put_together_row_by_row():
