@@ -98,6 +98,23 @@ def test_affine_intervals_hold_and_keep_signs(dtype, tiny):
     assert signed > 100 or (tiny and dtype is torch.float32)
 
 
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_the_last_sum_beside_a_large_bias_is_charged(dtype):
+    """What is lost where terms of size one meet a bias of a million, and each other over several operators."""
+    random = np.random.default_rng(0)
+    for _ in range(40):
+        count = random.integers(1, 4)
+        as_stored = lambda values: torch.tensor(values).to(dtype).double()  # noqa: E731
+        weights = [as_stored(random.normal(size=(3, 2))) for _ in range(count)]
+        bias = as_stored(1e6 * random.normal(size=3))
+        graph = one_node([Dense(w) for w in weights], bias).to(dtype)
+        x = as_stored(random.normal(size=2))
+        low, high = affine_interval(Rounding(graph), 1, [(x[None].to(dtype), x[None].to(dtype))] * count)
+        real = exact_image([w.tolist() for w in weights], bias.tolist(), x.tolist(), x.tolist())[0]
+        for i in range(3):
+            assert Fraction(low[0, i].item()) <= real[i] <= Fraction(high[0, i].item())
+
+
 OPERATORS = {
     "dense": Dense(torch.tensor([[1.0, -2.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0], [0.1, 0.2, 0.3, 0.4]], dtype=F64)),
     "repeat": Dense(torch.tensor([[1.0, -2.0], [0.0, 3.0]], dtype=F64), repeat=2),

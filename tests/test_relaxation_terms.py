@@ -489,7 +489,10 @@ def test_errors_of_forms_are_the_sums_of_their_terms(slope, doubtful):
     pattern = torch.rand(2, 10, generator=torch.Generator().manual_seed(0)) < 0.6
     forms = pattern_forms(graph, pattern, reach)
     for c, ends in enumerate(reach.tolist()):
-        size_of = lambda row, ends=ends: sum(abs(a) * r for a, r in zip(row, (*ends, 1.0), strict=True))
+
+        def size_of(row, ends=ends):
+            return sum(abs(a) * r for a, r in zip(row, (*ends, 1.0), strict=True))
+
         value, error = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]], [0.0, 0.0]
         start, wanted = 0, []
         for i in range(1, len(nodes), 2):
