@@ -15,13 +15,14 @@ unknown order, with some zeros among them (see `rounding.gamma`; the number of t
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from .hush import hushed
 
 SHORTEST = 16
 GAP = 8  # zeros that a stretch may skip
@@ -170,8 +171,7 @@ def _stretches(start: np.ndarray, column: np.ndarray) -> list[tuple[int, int, in
 def _compressed(row: np.ndarray, column: np.ndarray, value: np.ndarray, shape: tuple[int, int]) -> Tensor:
     order = np.lexsort((column, row))
     start = np.searchsorted(row[order], np.arange(shape[0] + 1))
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
+    with hushed(UserWarning, start="Sparse CSR tensor support is in beta"):
         return torch.sparse_csr_tensor(
             torch.from_numpy(start.astype(np.int64)),
             torch.from_numpy(column[order].astype(np.int64)),

@@ -20,7 +20,6 @@ Soundness: exact, as far as PyTorch's own graph is; the comparison guards the re
 from __future__ import annotations
 
 import contextlib
-import io
 import linecache
 import logging
 import traceback
@@ -30,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from ..kernels.hush import unlogged, unprinted
 from .errors import BadInput
 
 if TYPE_CHECKING:
@@ -54,7 +54,8 @@ def exported(module: torch.nn.Module, example: torch.Tensor) -> ExportedProgram:
     `torch.export` fails otherwise.
     """
     try:
-        with _quiet(), torch.no_grad():
+        # PyTorch prints the graph so far before it raises; the sentence says what matters.
+        with unlogged(logging.CRITICAL, *NOISY), unprinted(), torch.no_grad():
             program = torch.export.export(module, (example,), strict=False)
     except Exception as error:  # whatever the module's code raises
         if any(kind.__name__ in LOOKED for e in _chain(error) for kind in type(e).__mro__):
@@ -175,17 +176,3 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
         seen.add(id(error))
         yield error
         error = error.__cause__ or error.__context__  # type: ignore[assignment]
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """PyTorch prints the graph so far before it raises; the sentence says what matters."""
-    loggers = [(logger, logger.level) for logger in map(logging.getLogger, NOISY)]
-    for logger, _ in loggers:
-        logger.setLevel(logging.CRITICAL)
-    try:
-        with contextlib.redirect_stderr(io.StringIO()):
-            yield
-    finally:
-        for logger, level in loggers:
-            logger.setLevel(level)

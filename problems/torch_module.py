@@ -8,8 +8,8 @@ network), the newer one where the older knows an operator not or would drop an i
 `torch.export` cannot handle a module, for another reason than that it looks at values, the older writer traces the
 module itself, and any warning of the tracer that values were looked at is a refusal.
 
-The module is run in evaluation mode, in its own precision, on its own device. Its flags are put back one by one, and
-the state of PyTorch's random numbers too.
+The module is run in evaluation mode, in its own precision, on its own device, by one thread at a time. Its flags are
+put back one by one, random numbers that it draws as well (`random_states`), and its buffers where it is refused.
 
 Soundness: exact up to the rounding that `simplify` states, if PyTorch's writers are right; `torch_compare` asks.
 """
@@ -17,21 +17,25 @@ Soundness: exact up to the rounding that `simplify` states, if PyTorch's writers
 from __future__ import annotations
 
 import contextlib
+import logging
+import sys
 import threading
-import warnings
 from collections.abc import Iterator
 from io import BytesIO
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..kernels.arithmetic import full_products
+from ..kernels.arithmetic import full_products, past_cudnn
+from ..kernels.hush import hushed, unlogged
 from .errors import BadInput
 from .graph import Graph
 from .onnx import read_onnx
 from .original import Original, original_of
+from .random_states import RandomStates
 from .session import OnnxModel
 from .torch_compare import ModuleComparison
 from .torch_export import NotExportable, changed_by, exported, line, looked_at, state_of
@@ -75,6 +79,7 @@ class ModuleRun:
     def __init__(self, module: torch.nn.Module, example: torch.Tensor) -> None:
         self.inner, self.shape, self.dtype, self.device = module, example.shape, example.dtype, example.device
         self.example: Array = example.detach().double().cpu().numpy().reshape(-1)
+        self.random = RandomStates(self.device)
 
     @property
     def precision(self) -> str:
@@ -84,7 +89,7 @@ class ModuleRun:
     def __call__(self, x: Array) -> Array:  # (n_in,) -> (n_out,)
         """The module's output at the nearest point of its precision. Raises `BadInput` where it cannot be run."""
         point = torch.from_numpy(np.array(x, dtype=np.float64)).to(self.device, self.dtype).reshape(self.shape)
-        with LOCK, evaluating(self.inner), _unmoved(self.device), _exact_products(), torch.no_grad():
+        with LOCK, evaluating(self.inner), self.random, _exact_products(self.device), torch.no_grad():
             try:
                 value = _tensors(self.inner(point))[0]
             except Exception as error:  # the module's own code raises whatever it likes
@@ -96,24 +101,29 @@ class ModuleRun:
 
 @contextlib.contextmanager
 def evaluating(module: torch.nn.Module) -> Iterator[None]:
-    """Within it the module is in evaluation mode; afterwards every part of it is in the mode it had."""
+    """Within it every part of the module is in evaluation mode; afterwards each is in the mode it had.
+
+    Flags are set, `train` and `eval` are not called: modules may do more there (merge weights), which no flag undoes.
+    """
     flags = [(part, part.training) for part in module.modules()]
     try:
-        if any(training for _, training in flags):
-            with contextlib.suppress(NotImplementedError):  # an exported module's mode is part of its code
-                module.eval()
+        for part, training in flags:
+            if training:
+                part.training = False
         yield
     finally:
         for part, training in flags:
-            part.training = training
+            if part.training is not training:
+                part.training = training
 
 
 def _loaded(given: Any, example_input: Any, check: bool = True) -> tuple[Graph, bytes, ModuleRun]:
     module, example = _given(given, example_input)
     run = ModuleRun(module, example)
-    with LOCK, evaluating(module), _unmoved(run.device):
+    with LOCK, evaluating(module), _buffers_kept(module):
         _check_state(module, run)
-        data = _onnx(module, example)
+        with run.random:
+            data = _onnx(module, example)
     return read_onnx(data, type(module).__name__, check), data, run
 
 
@@ -146,15 +156,31 @@ def _given(given: Any, example: Any) -> tuple[torch.nn.Module, torch.Tensor]:
 
 def _check_state(module: torch.nn.Module, run: ModuleRun) -> None:
     """Raises `BadInput` where the module fails, or changes itself after its first call too (which may fill caches)."""
-    run(run.example)
-    before = state_of(module)
-    run(run.example)
+    with run.random.asked():
+        run(run.example)
+        before = state_of(module)
+        run.random.again()
+        run(run.example)
     changed = changed_by(before, state_of(module))
     if changed is not None:
         raise BadInput(
             f"the module changes its own '{changed}' each time it is called, so that its output depends on earlier "
             "calls; a network to be verified has one output for each input"
         )
+
+
+@contextlib.contextmanager
+def _buffers_kept(module: torch.nn.Module) -> Iterator[None]:
+    """Buffers of a module that is refused are what they were before it was called."""
+    kept = [(b, b._version, b.detach().clone()) for b in module.buffers() if not b.is_inference()]
+    try:
+        yield
+    except BadInput:
+        with torch.no_grad():
+            for buffer, version, value in kept:
+                if buffer._version != version:
+                    buffer.copy_(value)
+        raise
 
 
 # ---- ONNX
@@ -219,25 +245,39 @@ def _newer(program: ExportedProgram, example: torch.Tensor) -> bytes:
 
 @contextlib.contextmanager
 def _heard() -> Iterator[None]:
-    """Raises `_Looked` where the tracer warns that values were looked at; says other warnings again, but for those
-    that PyTorch's own use of its older writer deserves."""
-    import logging
+    """Raises `_Looked` where the tracer warns that values were looked at. Warnings of other kinds are the module's, but
+    for those that PyTorch's own use of its older writer deserves."""
+    kinds = (torch.jit.TracerWarning, DeprecationWarning, FutureWarning)
+    registry = "torch.onnx._internal.exporter._registration"  # torchvision is not installed
+    with _traced_lines() as said, hushed(*kinds), unlogged(logging.ERROR, registry):
+        yield
+    if said:
+        raise _Looked(looked_at(said[0]))
 
-    registry = logging.getLogger("torch.onnx._internal.exporter._registration")  # torchvision is not installed
-    level = registry.level
-    registry.setLevel(logging.ERROR)
+
+@contextlib.contextmanager
+def _traced_lines() -> Iterator[list[str]]:
+    """Within it each of this thread's warnings of the tracer adds the line that it warns of.
+
+    Python makes every warning before it looks at its filters, so this hears what any filter would drop.
+    """
+    said: list[str] = []
+    thread, home = threading.get_ident(), str(Path(torch.__file__).parent)
+
+    def made(warning: Warning, *words: object) -> None:
+        Warning.__init__(warning, *words)
+        if threading.get_ident() == thread and not str(warning).startswith(HARMLESS):
+            frame = sys._getframe(1)
+            while frame is not None and frame.f_code.co_filename.startswith((home, "<")):
+                frame = frame.f_back
+            ours = frame is None or frame.f_code.co_filename == __file__
+            said.append("" if ours else line(frame.f_code.co_filename, frame.f_lineno))
+
+    torch.jit.TracerWarning.__init__ = made
     try:
-        with warnings.catch_warnings(record=True) as said:
-            warnings.simplefilter("always")
-            yield
+        yield said
     finally:
-        registry.setLevel(level)
-    for w in said:
-        if issubclass(w.category, torch.jit.TracerWarning):
-            if not str(w.message).startswith(HARMLESS):
-                raise _Looked(looked_at(line(w.filename, w.lineno)))
-        elif not issubclass(w.category, DeprecationWarning | FutureWarning):
-            warnings.warn_explicit(w.message, w.category, w.filename, w.lineno)
+        del torch.jit.TracerWarning.__init__
 
 
 def _changes_views(program: ExportedProgram) -> bool:
@@ -273,16 +313,9 @@ def _can_drop_guards() -> bool:
 
 
 @contextlib.contextmanager
-def _unmoved(device: torch.device) -> Iterator[None]:
-    """Within it PyTorch's random numbers may be drawn; afterwards their state is what it was."""
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        yield
-
-
-@contextlib.contextmanager
-def _exact_products() -> Iterator[None]:
-    """Within it no factor of a product is shortened (TF32), whatever the caller has set."""
-    with full_products(), torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
+def _exact_products(device: torch.device) -> Iterator[None]:
+    """Within it no factor of a product is shortened (TF32), whatever the caller has set: cuDNN's are by default."""
+    with full_products(), past_cudnn() if device.type == "cuda" else contextlib.nullcontext():
         yield
 
 

@@ -17,13 +17,13 @@ Soundness: outward rounded. `doubt` bounds what the products multiplier * coeffi
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from ..kernels.hush import hushed
 from ..kernels.rounding import gamma
 from ..kernels.rows import LayerRows, layer_rows, pull
 from ..problems.graph import Affine, Graph
@@ -57,8 +57,7 @@ class Block:
             return Block(dense, listed=layer_rows(dense) if coefficients.is_cuda else None)
         at = torch.stack([torch.arange(count, device=index.device)[:, None].expand_as(index), index]).flatten(1)
         rows = torch.sparse_coo_tensor(at, coefficients.flatten(), (count, size), check_invariants=True).coalesce()
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
+        with hushed(UserWarning, start="Sparse CSR tensor support is in beta"):
             return Block(rows.to_sparse_csr(), turned=rows.t().coalesce().to_sparse_csr())
 
     def pull(self, multiplier: Tensor, size: int) -> Tensor:  # (B, S, C) -> (B, S, n)

@@ -10,12 +10,11 @@ Soundness: none is claimed here; `LinearModel.safe_bound` judges the dual vector
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 import torch
 from torch import Tensor
 
+from ...kernels.hush import hushed
 from ...problems.errors import BadInput
 from .model import LinearModel, Solution, Status
 
@@ -76,8 +75,7 @@ def optimum(
             constraints.append(part @ x <= end)
         else:
             constraints.append(sign * x[some.numpy()] <= end)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with hushed(Warning):
         layer = layer_class(cp.Problem(cp.Minimize(c @ x), constraints), parameters=parameters, variables=[x])
         try:
             (found,) = layer(*given, solver_args={"solve_method": "Clarabel"})
@@ -106,8 +104,7 @@ def _optimum(
         finite = np.isfinite(side).nonzero()[0]
         if len(finite):
             constraints.append(sign * x[finite] <= sign * side[finite])
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with hushed(Warning):
         problem = cp.Problem(cp.Minimize(c @ x), constraints)
         layer = layer_class(problem, parameters=parameters, variables=[x, *prices])
         found, *multipliers = layer(*given, solver_args={"solve_method": "Clarabel", **options})
