@@ -23,8 +23,9 @@ from partita.problems.exact import Row
 from partita.problems.property import Case, Polytope, Property, UnsafeSet
 from partita.relaxations.alpha import Alpha
 from partita.relaxations.base import Rebounding
+from partita.relaxations.clip import clip
 from partita.relaxations.exact import minimum
-from partita.relaxations.types import Rows
+from partita.relaxations.types import Pieces, Result, Rows
 
 ZERO, BELOW = 0.0, -5e-324
 
@@ -234,3 +235,25 @@ def test_programs_close_strict_rows_at_zero_row_by_row(strict, monkeypatch):
         bounded = tree.bound(tree.roots())
         assert bounded.closed.tolist() == [closed]
         assert [name for name, _ in bounded.ends()] == (["triangle"] if closed else [])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_clipping_keeps_the_border_itself(dtype):
+    """Clipping is told forms, not strictness: where a row is zero may be the only counterexample of a weak one."""
+    box = torch.zeros(1, 2, dtype=dtype), torch.ones(1, 2, dtype=dtype)
+    none = box[0].new_zeros(1, 0)
+    for forms, point in (
+        ([[1.0, 1.0]], [0.0, 0.0]),
+        ([[-1.0, -1.0], [0.0, -1.0]], [1.0, 1.0]),
+        ([[1.0, -1.0], [-1.0, 1.0]], [0.5, 0.5]),
+    ):
+        rows = torch.tensor([forms], dtype=dtype)
+        constants = -(rows @ torch.tensor(point, dtype=dtype))
+        zero = torch.zeros_like(constants)
+        result = Result(zero, rows, constants, zero, none, none, torch.zeros(1, dtype=torch.bool))
+        for keep in (0, len(forms)):
+            piece, empty = clip(Pieces.boxes(*box, 0), result, keep)
+            assert not empty.any()
+            x = torch.tensor(point, dtype=dtype)
+            assert (piece.lower[0] <= x).all() and (x <= piece.upper[0]).all()
+            assert (piece.normals[0] @ x <= piece.offsets[0]).all()
