@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..kernels.deadline import TimeUp, staged, until
-from ..problems.errors import BadInput
+from ..problems.errors import BadInput, out_of_memory
 from ..problems.load import load_problem
 from .config import Config, keys_of, load_config
 from .known import Known
@@ -144,6 +144,11 @@ def decide(
         return outcome
     except TimeUp:
         outcome = known.outcome(time.monotonic() - start)
+        return outcome
+    except (MemoryError, RuntimeError, OSError) as error:
+        if not out_of_memory(error):
+            raise
+        outcome = known.outcome(time.monotonic() - start, "unknown", "out of memory")
         return outcome
     finally:
         if log is not None:

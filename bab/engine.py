@@ -20,6 +20,7 @@ from dataclasses import replace
 import torch
 
 from ..kernels.deadline import TimeUp
+from ..problems.errors import out_of_memory
 from .attack import Attack
 from .frontier import Frontier, Record, select
 from .observer import Observer
@@ -321,9 +322,3 @@ class Engine:
 def select_slice(record: Record, start: int, stop: int | None) -> Record:
     """Consecutive rows of every field."""
     return {name: value[start:stop] for name, value in record.items()}
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out; the CPU's allocator and CUDA's libraries raise plain RuntimeErrors."""
-    said = ("out of memory", "not enough memory", "can't allocate memory", "alloc_failed")
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(s in str(error).lower() for s in said)

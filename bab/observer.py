@@ -10,6 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from .frontier import Record
     from .outcome import Outcome
     from .state import State
@@ -20,6 +22,9 @@ class Observer:
 
     def started(self, strategy: str) -> None:
         """The search begins, with this strategy."""
+
+    def bounded(self, bounds: Tensor, closed: Tensor) -> None:
+        """What is known of the goals (G,) while work on the root goes on: lower bounds, and which they close."""
 
     def rooted(self, roots: Record) -> None:
         """The roots, one a goal, before they are bounded."""
@@ -39,3 +44,7 @@ class Observer:
 
     def finished(self, outcome: Outcome, state: State | None) -> None:
         """The search is over."""
+
+    def wished(self) -> str:
+        """A reason to end the search after the step at hand, with the verdict `unknown`; empty: it may go on."""
+        return ""

@@ -79,6 +79,8 @@ class PartitionLog(Observer):
             self.names = list(before.names)
             self.rows, self.number = before.rows, before.parts
             self.start -= before.elapsed
+        self.turn = threading.RLock()  # the search's thread adds rows, another one may end the log
+        self.abandoned = False
         self.parts: queue.Queue = queue.Queue(2)
         self.thread = threading.Thread(target=self._write, daemon=True)
         self.thread.start()
@@ -88,7 +90,10 @@ class PartitionLog(Observer):
         said = goals_of_header(prop)
         if said["goals"] != self.header["goals"]:
             self.header |= said
-            _write_header(self.folder, self.header)
+            try:
+                _write_header(self.folder, self.header)
+            except OSError as error:
+                self._fail(error)
 
     @staticmethod
     def before_closing(deadline: float | None) -> float | None:
@@ -171,6 +176,20 @@ class PartitionLog(Observer):
             self.lock.close()
             self.lock = None
 
+    def abandon(self, seconds: float) -> None:
+        """From another thread than the search's, which goes on: what it has told so far is written, in so many seconds
+        or not at all. Without a footer, as after a kill."""
+        if not self.turn.acquire(timeout=seconds):
+            return
+        self.abandoned = True
+        try:
+            if self.batches and not self.failure:
+                self.parts.put((self.number, self.batches, list(self.names)), timeout=seconds)
+            self.parts.put(END, timeout=seconds)
+            self.thread.join(seconds)
+        except queue.Full:
+            pass
+
     # ---- batches to parts
 
     def _batch(self, record: Record, state: int) -> dict[str, Any]:
@@ -189,24 +208,31 @@ class PartitionLog(Observer):
         self._add(batch)
 
     def _add(self, batch: dict[str, Any]) -> None:
-        if self.failure:
-            return
-        if not self.batches:
-            self.since = time.monotonic()
-        self.batches.append(batch)
-        self.waiting += len(batch["id"])
-        self._flush()
+        with self.turn:
+            if self.failure or self.abandoned:
+                return
+            if not self.batches:
+                self.since = time.monotonic()
+            self.batches.append(batch)
+            self.waiting += len(batch["id"])
+            self._flush()
 
     def _flush(self, now: bool = False) -> None:
         """Hands the rows to the writing thread, if it is time."""
-        limit = min(LONGEST, FIRST * 2.0 ** min(self.number, 16))
-        due = self.waiting >= ROWS or time.monotonic() - self.since > limit
-        if not self.batches or self.failure or not (due or now):
-            return
-        self.parts.put((self.number, self.batches, list(self.names)))
-        self.number += 1
-        self.rows += self.waiting
-        self.batches, self.waiting = [], 0
+        with self.turn:
+            limit = min(LONGEST, FIRST * 2.0 ** min(self.number, 16))
+            due = self.waiting >= ROWS or time.monotonic() - self.since > limit
+            if not self.batches or self.failure or self.abandoned or not (due or now):
+                return
+            part = self.number, self.batches, list(self.names)
+            self.number += 1
+            self.rows += self.waiting
+            self.batches, self.waiting = [], 0
+            try:
+                self.parts.put(part)
+            except BaseException:  # interrupted: rows are missing, so none may follow
+                self._fail(InterruptedError(0, "interrupted"))
+                raise
 
     # ---- the writing thread
 

@@ -8,13 +8,16 @@ new, and whether it can be written at all is known before the work starts.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..problems.errors import BadInput
+from .streams import lost, of_descriptor
 
 if TYPE_CHECKING:
     from ..problems.property import Property
@@ -38,6 +41,9 @@ def summary_text(verdict: str, reason: str, pieces: int, seconds: float, stats: 
 
 def check_writable(path: Path) -> None:
     """Raises `BadInput` where `path` could not be written, and leaves nothing behind."""
+    if of_descriptor(path) is not None:
+        return
+    path = _target(path)
     if path.is_dir():
         raise BadInput(f"the results cannot be written to {path}, which is a folder; name a file")
     if not path.parent.is_dir():
@@ -52,12 +58,27 @@ def check_writable(path: Path) -> None:
             os.unlink(name)
     except OSError as error:
         raise BadInput(f"the results cannot be written to {path}: {error.strerror}") from None
+    except ValueError as error:  # a name that is none
+        raise BadInput(f"the results cannot be written to {str(path)!r}: {error}") from None
     if not writable:
         raise BadInput(f"the results cannot be written to {path}: no permission")
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Replaces the file's content as a whole. A device or a pipe, which cannot be replaced, is written to."""
+    """Replaces the file's content as a whole, that of its target where it is a link. A device or a pipe, which cannot
+    be replaced, is written to, and so is the file behind standard output or error (`/dev/stdout`), where it stands.
+
+    Raises `OSError` where that fails; then the old content is there.
+    """
+    number = of_descriptor(path)
+    if number is not None:
+        stream = sys.stdout if number == 1 else sys.stderr
+        stream.write(text)
+        error = lost(stream)
+        if error is not None:
+            raise error
+        return
+    path = _target(path)
     if path.exists() and not path.is_file():
         path.write_text(text, encoding="utf-8")
         return
@@ -70,8 +91,14 @@ def write_atomically(path: Path, text: str) -> None:
         os.chmod(name, 0o666 & ~_umask())
         os.replace(name, path)
     except BaseException:
-        os.unlink(name)
+        with contextlib.suppress(OSError):  # gone with its folder
+            os.unlink(name)
         raise
+
+
+def _target(path: Path) -> Path:
+    """Where a link leads to: a link is not replaced, what it names is."""
+    return Path(os.path.realpath(path)) if path.is_symlink() else path
 
 
 def _umask() -> int:

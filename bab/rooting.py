@@ -36,16 +36,19 @@ def rooted(
     deadline: float | None,
     words: Sequence[str],
     refuted: Callable[[torch.Tensor], bool] = lambda points: False,
+    told: Callable[[torch.Tensor, torch.Tensor], None] = lambda bounds, closed: None,
 ) -> AbstractTree:
     """The tree over the best root that can be had; `words`: the relaxations that multi-neuron rows may come from.
 
     `refuted` is asked before the dearest stage, with the points (G, D) where bounds are reached: where a counterexample
-    turns up, the tree is given as it is.
+    turns up, the tree is given as it is. `told` hears the goals' bounds and which are closed, after each stage.
     """
     tree = make(alpha, root, None)
     if not alpha.steps:
         return tree
-    open_ = ~tree.bound(tree.roots()).closed
+    bounded = tree.bound(tree.roots())
+    told(bounded.records["bound"], bounded.closed)
+    open_ = ~bounded.closed
     if not bool(open_.any()):
         return tree
     optimising = replace(alpha, steps=STEPS, rate=RATE)
@@ -54,6 +57,7 @@ def rooted(
     if not words:
         return tree
     bounded = tree.bound(tree.roots())
+    told(bounded.records["bound"], bounded.closed)
     open_ = ~bounded.closed
     if not bool(open_.any()) or refuted(bounded.points[open_]):
         return tree

@@ -7,6 +7,7 @@ growing intervals and at events.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from .state import State
@@ -27,10 +28,12 @@ class Schedule:
     slowest: float = 0.0  # the longest step so far
     derivation: float = 0.0  # seconds that the last derivation of better bounds took
     reason: str = ""
+    wish: Callable[[], str] = lambda: ""  # a reason to end, from outside
     attacked_at: int = -1  # how many pieces there were when the attack had its last turn
 
     def exhausted(self, state: State) -> bool:
         """Whether a limit has been reached; `reason` then says which."""
+        self.reason = self.reason or self.wish()
         if self.reason:
             return True
         if state.left < self.margin + min(1.2 * self.slowest, max(2.0, 0.05 * state.limit)):

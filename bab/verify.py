@@ -109,7 +109,12 @@ def _searched(
     begun = time.monotonic()
     doing("bounding the root")
     second = _SecondAttack(attack if config.attack == "on" else None, deadline, begun)
-    tree = build(graph, working, prop, config, strategy, deadline, second)
+
+    def told(bounds: Tensor, closed: Tensor) -> None:
+        for observer in observers:
+            observer.bounded(bounds, closed)
+
+    tree = build(graph, working, prop, config, strategy, deadline, second, told)
     if second.witness is not None:
         return _outcome(
             "sat",
@@ -121,7 +126,11 @@ def _searched(
     observers = observers if log is None else (*observers, log)
     for observer in observers:
         observer.started(strategy.sentence(graph, tree.describe()))
-    schedule = Schedule(config.attack == "on", config.search.max_pieces)
+
+    def wish() -> str:
+        return next(filter(None, (observer.wished() for observer in observers)), "")
+
+    schedule = Schedule(config.attack == "on", config.search.max_pieces, wish=wish)
     engine = Engine(
         tree,
         attack,
@@ -155,7 +164,9 @@ def _searched(
     if log is not None and log.before is not None:
         stats["resumed"] = f"from {log.before.count} pieces, {len(log.before.unsettled)} of them not settled"
     seconds = time.monotonic() - start
-    reason = schedule.reason if verdict != "timeout" else f"the time limit passed; {progress(state)}"
+    reason = schedule.reason
+    if verdict == "timeout" or (reason and reason == wish()):
+        reason = f"{'the time limit passed' if verdict == 'timeout' else reason}; {progress(state)}"
     outcome = _outcome(verdict, attack.judge, state.witness, seconds, reason, state.pieces, stats)
     for observer in observers:
         observer.finished(outcome, state)
@@ -198,9 +209,10 @@ def build(
     strategy: Strategy,
     deadline: float | None = None,
     refuted: Callable[[Tensor], bool] = lambda points: False,
+    told: Callable[[Tensor, Tensor], None] = lambda bounds, closed: None,
 ) -> AbstractTree:
     """The tree the strategy asks for, its root bounded. `refuted` is asked before much is spent on a root,
-    with the points where its bounds are reached."""
+    with the points where its bounds are reached; `told` hears what is known of the goals by then."""
     cases = [case.inputs for case in prop.cases if not case.inputs.empty]
     lower = torch.from_numpy(np.min([case.lower for case in cases], axis=0))
     upper = torch.from_numpy(np.max([case.upper for case in cases], axis=0))
@@ -259,7 +271,7 @@ def build(
         tree.untreated = untreated
         return looked(tree)
 
-    return programmed(rooted(make, alpha, pieces, goals, deadline, strategy.rows, refuted))
+    return programmed(rooted(make, alpha, pieces, goals, deadline, strategy.rows, refuted, told))
 
 
 def said(graph: Graph, word: str) -> list[str]:

@@ -29,6 +29,17 @@ def say(text: str) -> None:
     print(f"partita: {text}", file=sys.stderr)
 
 
+def fault(error: BaseException) -> str:
+    """An exception that should not be, in a sentence that says where it came from."""
+    frame, where = error.__traceback__, ""
+    while frame is not None:
+        path = Path(frame.tb_frame.f_code.co_filename)
+        where = f"{'/'.join(path.parts[-2:])}, line {frame.tb_lineno}"
+        frame = frame.tb_next
+    said = " ".join(f"{type(error).__name__}: {error}".split())
+    return f"internal error: {said} ({where}); this is a fault of Partita, please report it with the input"
+
+
 def add_choices(parser: argparse.ArgumentParser) -> None:
     """The options of a search that have names of their own (`CHOICES`), and the configuration file."""
     parser.add_argument("--device", metavar="|".join(get_args(Device)))

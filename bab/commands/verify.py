@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import sys
-import threading
 from pathlib import Path
 from typing import Any
 
-from ...problems.errors import BadInput, InternalError
+from ...problems.errors import BadInput, InternalError, out_of_memory
 from .. import clock
 from ..config import Config, keys_of, load_config
-from ..results import check_writable, result_text, summary_text, write_atomically
-from .arguments import CHOICES, INTERNAL, Parser, add_choices, exist, files, overrides, say
+from ..results import check_writable
+from ..stopping import Stops
+from .answer import Answer
+from .arguments import CHOICES, INTERNAL, Parser, add_choices, exist, fault, files, overrides, say
 
 
-def run(argv: list[str]) -> int:
+def run(argv: list[str], stops: Stops | None = None) -> int:
+    """Verifies. `stops`: the process's signals, where it is a process of its own."""
     parser = Parser("verify", "Decides one property of one network.")
     parser.add_argument("items", nargs="*", metavar="NET PROP [KEY=VALUE ...]")
     parser.add_argument("--network", metavar="NAME=NET", help="the network; then only PROP is positional")
@@ -34,16 +35,19 @@ def run(argv: list[str]) -> int:
     options = parser.parse_intermixed_args(argv)
     network, prop, pairs = _files(options)
     given = overrides(options, pairs, (*CHOICES, "timeout"))
+    answer = Answer(options.results, options.summary)
+    if stops is not None:
+        stops.heed(answer.asked, lambda why, code: answer.and_exit("unknown", why, code))
     config = _config(options, given)
     heeded = keys_of(given) if options.unused == "error" and options.resume is None else []
     exist(network, prop)
     for path in (options.results, options.summary):
         if path is not None:
             check_writable(path)
-    report = _Report(options.results, options.summary)
-    timer = clock.guard(config.timeout, lambda: report.and_exit("timeout", "the time limit passed within one step"))
+    timer = clock.guard(config.timeout, lambda: answer.and_exit("timeout", "the time limit passed", 0))
     try:
-        return _decide(network, prop, config, options, heeded, report)
+        code = _decide(network, prop, config, options, heeded, answer)
+        return code if stops is None or not stops.number else stops.code
     finally:
         if timer is not None:  # refused input must not turn into a timeout later
             timer.cancel()
@@ -71,11 +75,13 @@ def _config(options: Any, given: list[str]) -> Config:
     return resumed_config(options.resume, given)
 
 
-def _decide(network: Path, prop: Path, config: Config, options: Any, given: list[str], report: _Report) -> int:
-    """Verifies, reports once whatever happens, and returns the exit code."""
+def _decide(network: Path, prop: Path, config: Config, options: Any, given: list[str], answer: Answer) -> int:
+    """Verifies, answers once whatever happens, and returns the exit code."""
     try:
+        answer.known.stage.text = "loading the libraries"
         from .. import api
 
+        answer.known.stage.text = "reading the network and the property"
         api.check_device(config)
         problem = api.load(network, prop, timeout=config.timeout)
         if problem.comparison is not None and not problem.comparison.operators:
@@ -84,23 +90,22 @@ def _decide(network: Path, prop: Path, config: Config, options: Any, given: list
         problem = api.heeded(problem, config, given)
         for sentence in problem.unused:
             say(sentence)
-        log = api.log_of((network, prop), problem, config, options.log, options.resume)
-        outcome = api.decide(problem, config, _observers(), clock.deadline(config.timeout), log)
+        answer.property = problem.property
+        answer.log = log = api.log_of((network, prop), problem, config, options.log, options.resume)
+        outcome = api.decide(problem, config, _observers(), clock.deadline(config.timeout), log, answer.known)
     except KeyboardInterrupt:
-        report("unknown", "interrupted")
-        return 130
+        return answer.early("unknown", "interrupted") or 130
+    except BadInput:
+        raise
     except InternalError as error:
-        report("unknown", str(error))
-        return INTERNAL
-    except (MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and "memory" not in str(error):
-            raise
-        report("unknown", "out of memory")
-        return 0
+        return answer.early("unknown", str(error), INTERNAL)
+    except Exception as error:
+        if out_of_memory(error):
+            return answer.early("unknown", "out of memory")
+        return answer.early("unknown", fault(error), INTERNAL)
     if log is not None and log.failure:
         say(log.failure)
-    report(outcome.verdict, outcome.reason, result_text(outcome, problem.property), outcome.pieces, outcome.stats)
-    return 0
+    return answer(outcome)
 
 
 def _observers() -> tuple[Any, ...]:
@@ -115,41 +120,3 @@ def _check_name(prop: Any, declared: str | None) -> None:
     name = (declared or "").partition("=")[0]
     if declared and prop.declaration is not None and prop.declaration.network != name:
         raise BadInput(f"--network names '{name}', but the property declares '{prop.declaration.network}'")
-
-
-class _Report:
-    """Says the verdict exactly once: on standard output, in the results file, in the summary.
-
-    The main thread and the guard of the time limit may both want to; the first one does.
-    """
-
-    def __init__(self, results: Path | None, summary: Path | None) -> None:
-        self.results, self.summary = results, summary
-        self.said = threading.Lock()
-
-    def __call__(
-        self, verdict: str, reason: str = "", text: str = "", pieces: int = 0, stats: dict | None = None
-    ) -> None:
-        """`text` is the results file's content, where it is more than the verdict."""
-        if not self.said.acquire(blocking=False):
-            threading.Event().wait()  # the guard is ending the process
-        self._write(verdict, reason, text or f"{verdict}\n", pieces, stats or {})
-
-    def and_exit(self, verdict: str, reason: str) -> None:
-        """From the guard's thread, unless the main thread was first."""
-        if self.said.acquire(blocking=False):
-            try:
-                self._write(verdict, reason, f"{verdict}\n", 0, {})
-            finally:
-                os._exit(0)
-
-    def _write(self, verdict: str, reason: str, text: str, pieces: int, stats: dict) -> None:
-        sys.stdout.write(text)
-        sys.stdout.flush()
-        seconds = clock.age()
-        if self.results is not None:
-            write_atomically(self.results, text)
-        if self.summary is not None:
-            write_atomically(self.summary, summary_text(verdict, reason, pieces, seconds, stats))
-        if reason:
-            say(f"{verdict}: {reason}")
