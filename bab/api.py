@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .verify import Outcome
 
 
+SMALL = 1 << 19  # bytes of a file
 COMPARED = 0.05  # of the time limit: what comparing the import may take
 
 
@@ -94,10 +95,19 @@ def load(
 ) -> Problem:
     """The network and the property, read, matched, and compared with onnxruntime where the property is about."""
     from ..kernels.arithmetic import full_products
+    from ..kernels.threads import MEDIUM, NARROW, threads_for
 
     seconds = None if timeout is None else COMPARED * timeout
-    with full_products():
+    with full_products(), threads_for(NARROW if small(network) else MEDIUM + 1):
         return Problem(*load_problem(network, property, example_input, seconds))
+
+
+def small(network: Any) -> bool:
+    """Whether a network is so small that reading it and comparing it is best done by one thread."""
+    try:
+        return isinstance(network, str | Path) and Path(network).stat().st_size <= SMALL
+    except (OSError, ValueError):  # said where the file is read
+        return False
 
 
 def heeded(problem: Problem, config: Config, given: Iterable[str]) -> Problem:

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from .held import Found, Held
+from .hush import untouched
 
 # Whose factors may be shortened, as the switches of PyTorch 2.9 and later name them. cuDNN's are not among them.
 MATMUL = (("cuda", "matmul"), ("mkldnn", "matmul"))
@@ -36,7 +37,7 @@ _set_switch = getattr(torch._C, "_set_fp32_precision_setter", None)
 def full_products() -> Iterator[None]:
     """Within it this thread's products are inner products of their factors in the dtype they have, whatever the caller
     has set. Raises `Disturbed` at its end where other code changed that meanwhile."""
-    with _products(), _plain():
+    with _products(), _plain(), untouched():
         yield
 
 

@@ -9,6 +9,7 @@ and of the one that is in force, should that be another by then. Loggers get a f
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import threading
 import warnings
@@ -41,6 +42,30 @@ def hushed(*categories: type[Warning], start: str = "") -> Iterator[None]:
             for item in items:
                 with suppress(ValueError):
                     filters.remove(item)
+
+
+# Filters that libraries add to the process's when they are first imported, by their category's or message's beginning.
+ADDED = ("sympy.", "the matrix subclass is not the recommended way")
+CACHE = "TORCHINDUCTOR_CACHE_DIR"  # written into the environment by PyTorch's compiler, for its child processes
+
+
+@contextmanager
+def untouched() -> Iterator[None]:
+    """What libraries do to the process's filters and environment when they are first used, which may be within, is
+    taken back afterwards. By name, so that what other threads do meanwhile stays."""
+    before, cache = list(warnings.filters), os.environ.get(CACHE)
+    try:
+        yield
+    finally:
+        if len(warnings.filters) > len(before):
+            for item in [f for f in warnings.filters if f not in before and _of_a_library(f)]:
+                warnings.filters.remove(item)
+        if cache is None and os.environ.get(CACHE) is not None:
+            os.environ.pop(CACHE, None)
+
+
+def _of_a_library(item: tuple) -> bool:
+    return f"{item[2].__module__}.".startswith(ADDED) or getattr(item[1], "pattern", "").startswith(ADDED)
 
 
 class _Below(logging.Filter):

@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
 RELAXATIONS = (*BATCHED, "exact")
+LARGE = 20_000  # neurons of a network that `auto` puts on a GPU
 ELEMENTS = 1 << 24  # of one coefficient tensor; what is larger is bounded in parts
 
 
@@ -104,13 +105,16 @@ def bound(
     `network`: an `.onnx` or `.onnx.gz` file, a `Graph`, or a `torch.nn.Module` with an `example_input` (batch size 1).
     `input_set`: a `Polytope` or several, arrays (lower, upper) of any shape with n_in entries, or a `Property` or
     VNN-LIB file, whose input polytopes are taken. `relaxation`: a name as `names` reads it, such as `crown`, `m-1`,
-    `k-relu:k=3` or `triangle+m-1`. `steps`: of alpha-crown; `backend` (highs, gurobi) and `time_limit` (seconds for
+    `k-relu:k=3` or `triangle+m-1`. `device`: cpu, cuda, or auto, which is cuda
+    for large networks. `steps`: of alpha-crown; `backend` (highs, gurobi) and `time_limit` (seconds for
     each program): of linear programs and of exact.
 
     Raises `BadInput` for what does not fit, an empty input set, and networks the relaxation cannot bound.
     """
     graph, original = load_network(network, example_input)
     names = parse(relaxation)
+    if device == "auto":  # as a search chooses
+        device = "cuda" if torch.cuda.is_available() and graph.neurons > LARGE else "cpu"
     check(graph, names, precision, device, steps, backend, time_limit)
     polytopes = bounded_polytopes(graph, input_set)
     graph = read_for(graph, original, polytopes)

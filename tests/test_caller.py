@@ -13,10 +13,12 @@ import multiprocessing
 import os
 import random
 import signal
+import subprocess
 import sys
 import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -281,12 +283,12 @@ def test_numbers_that_another_thread_draws_meanwhile_are_not_drawn_again(calls):
 
 def test_four_threads_verify_modules_and_files_at_once_with_the_verdicts_of_one(calls):
     network, _ = calls
-    shared, jobs = Net().eval(), []
+    shared, own, jobs = Net().eval(), [Net() for _ in range(6)], []
     for k in range(6):
         threshold = 1.5 if k % 2 else 2.5
         graph = random_graph(k, "mlp", inputs=3, width=6)
         jobs += [
-            lambda net=Net(), t=threshold: partita.verify(net, above(t), example_input=EXAMPLE, timeout=60).verdict,
+            lambda net=own[k], t=threshold: partita.verify(net, above(t), example_input=EXAMPLE, timeout=60).verdict,
             lambda t=threshold: partita.verify(shared, above(t), example_input=EXAMPLE, timeout=60).verdict,
             lambda t=threshold: partita.verify(network, above(t), timeout=60).verdict,
             lambda g=graph, k=k: partita.verify(g, random_property(k, g), timeout=60).verdict,
@@ -299,3 +301,40 @@ def test_four_threads_verify_modules_and_files_at_once_with_the_verdicts_of_one(
         assert [task.result() for task in [pool.submit(job) for job in jobs]] == alone
     assert differences(before, process()) == []
     assert {"sat", "unsat"} <= {answer for answer in alone if isinstance(answer, str)}
+
+
+FIRST_USE = """
+import sys
+sys.path.insert(0, {tests!r})
+import test_caller as its
+import partita
+net = its.Net()
+before, owned = its.process(), its.of(net)
+partita.verify(net, its.above(2.05), example_input=its.EXAMPLE, relaxation="triangle", attack="off")
+partita.bound(net, (its.LOW, its.HIGH), "k-relu", example_input=its.EXAMPLE)
+print(its.differences(before, its.process()), its.differences(owned, its.of(net)))
+"""
+
+
+def test_the_first_use_in_a_process_leaves_nothing_either():
+    """Libraries that are imported for it add filters and variables of their own."""
+    path = os.pathsep.join([str(Path(partita.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    command = [sys.executable, "-c", FIRST_USE.format(tests=str(Path(__file__).parent))]
+    done = subprocess.run(command, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True, timeout=120)
+    assert done.stdout.strip() == "[] []", done.stdout + done.stderr
+
+
+def test_small_models_run_on_one_thread_of_onnxruntime(calls, monkeypatch):
+    """The comparison of the import and the judge of witnesses."""
+    import onnxruntime
+
+    made, session = [], onnxruntime.InferenceSession
+
+    def listening(model, options, **more):
+        made.append((options.intra_op_num_threads, options.inter_op_num_threads))
+        return session(model, options, **more)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", listening)
+    network, table = calls
+    table["verify sat"](network)
+    assert len(made) >= 2 and set(made) == {(1, 1)}
