@@ -15,6 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from .solving.door import linprog
+
 Array = NDArray[np.float64]
 FLAT = 1e-8
 
@@ -44,8 +46,6 @@ class Body:
 
 def body(normals: Array, offsets: Array) -> Body | None:  # (H, D), (H,)
     """The polytope with its vertices; None where it is empty or flat. It must be bounded."""
-    from scipy.optimize import linprog
-
     size = np.linalg.norm(normals, axis=1)
     lasting = size > 0
     if (offsets[~lasting] < 0).any():
@@ -53,8 +53,8 @@ def body(normals: Array, offsets: Array) -> Body | None:  # (H, D), (H,)
     unit = normals[lasting] / size[lasting, None]
     cost = np.append(np.zeros(normals.shape[1]), -1.0)
     sides = offsets[lasting] / size[lasting]
-    ball = linprog(cost, np.column_stack([unit, np.ones(len(unit))]), sides, bounds=(None, None))
-    return _around(unit, sides, ball.x[:-1]) if ball.status == 0 else None
+    status, x = linprog(cost, np.column_stack([unit, np.ones(len(unit))]), sides, bounds=(None, None))
+    return _around(unit, sides, x[:-1]) if status == 0 and x is not None else None
 
 
 def _around(normals: Array, offsets: Array, centre: Array) -> Body | None:

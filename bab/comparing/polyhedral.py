@@ -38,6 +38,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from ...kernels.solving.door import linprog
 from ...kernels.vertices import Body, body
 from ...problems.activation import LeakyReLU
 from ...problems.errors import BadInput
@@ -215,7 +216,6 @@ def _uncovered(
 ) -> int:
     """How many vertices of other cells have values that no point of the chosen cell has, by one linear program: the
     least distances of all of them, each with its own point."""
-    from scipy.optimize import linprog
     from scipy.sparse import block_diag, csr_array
 
     home, (weight, bias) = cells[chosen][0], form
@@ -237,8 +237,8 @@ def _uncovered(
     sides = [np.concatenate([home.offsets, (v - bias) / size, (bias - v) / size]) for v in values]
     cost = np.tile(np.append(np.zeros(weight.shape[1]), 1.0), len(values))
     matrix = csr_array(block_diag([block] * len(values)))
-    found = linprog(cost, matrix, np.concatenate(sides), bounds=(None, None))
-    return len(values) if found.status else int((found.x.reshape(len(values), -1)[:, -1] > 1).sum())
+    status, x = linprog(cost, matrix, np.concatenate(sides), bounds=(None, None))
+    return len(values) if status or x is None else int((x.reshape(len(values), -1)[:, -1] > 1).sum())
 
 
 def _extend(graph: Graph, forms: list[tuple[Array, Array]], position: int) -> None:

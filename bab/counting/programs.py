@@ -18,18 +18,24 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from ...kernels.rounding import gamma
+from ...kernels.solving import door
+from ...kernels.solving.worker import Died
 from ...problems.errors import BadInput
 from ...problems.property import Polytope
 from ...relaxations.forms import UNIT, pattern_forms
 from .proof import input_planes
 from .search import Emit, Found, Progress, Tally, Unsure, Waiting, remember
 from .tree import Plan
+
+if TYPE_CHECKING:
+    import highspy
 
 Array = NDArray[np.float64]
 GROUP = 64  # cells whose functions are composed together
@@ -82,35 +88,41 @@ class _Solver:
     def __init__(self, lower: Array, upper: Array) -> None:
         import highspy
 
-        self.highs, self.status = highspy, highspy.HighsModelStatus.kOptimal
+        self.status = highspy.HighsModelStatus.kOptimal
         self.lower, self.upper = lower, upper
-        self.solver = highspy.Highs()
-        self.solver.setOptionValue("output_flag", False)
-        self.solver.setOptionValue("threads", 1)
-        self.solver.setOptionValue("presolve", "off")
+        self.solver = self.here = self._made(np.zeros(0))
+
+    def _made(self, entries: Array) -> highspy.Highs | door.Remote:
+        """A solver for programs with these coefficients."""
+        solver = door.solver(entries)
+        for name, value in (("output_flag", False), ("threads", 1), ("presolve", "off")):
+            solver.setOptionValue(name, value)
+        return solver
 
     def load(self, rows: Rows) -> None:
         """The constraints of a cell, each row of length one; one more variable t, fixed at 0 until `deepest`."""
+        self.rows = rows
         count, d = rows.row.shape
         self.length = np.linalg.norm(rows.row, axis=1)
         self.length[self.length == 0] = 1.0
-        lp = self.highs.HighsLp()
-        lp.num_col_, lp.num_row_ = d + 1, count
-        lp.col_cost_ = np.zeros(d + 1)
-        lp.col_lower_, lp.col_upper_ = np.append(self.lower, 0.0), np.append(self.upper, 0.0)
-        lp.row_lower_, lp.row_upper_ = -rows.constant / self.length, np.full(count, self.highs.kHighsInf)
-        lp.a_matrix_.format_ = self.highs.MatrixFormat.kRowwise
-        lp.a_matrix_.start_ = np.arange(count + 1, dtype=np.int32) * (d + 1)
-        lp.a_matrix_.index_ = np.tile(np.arange(d + 1, dtype=np.int32), count)
-        lp.a_matrix_.value_ = np.column_stack([rows.row / self.length[:, None], -np.ones(count)]).ravel()
-        self.solver.passModel(lp)
+        entries = np.column_stack([rows.row / self.length[:, None], -np.ones(count)]).ravel()
+        self.solver = self._made(entries) if door.wild(entries) else self.here
+        box = np.append(self.lower, 0.0), np.append(self.upper, 0.0)
+        start, index = np.arange(count + 1) * (d + 1), np.tile(np.arange(d + 1), count)
+        sides = -rows.constant / self.length, np.full(count, np.inf)
+        door.load(self.solver, np.zeros(d + 1), *box, (start, index, entries), *sides)
 
     def least(self, cost: Array) -> tuple[Array, Array] | None:  # (D,)
         """Where cost x is least on the cell, and the multipliers of its rows; None where HiGHS gives up."""
+        if not door.standing(self.solver):
+            self.load(self.rows)
         columns = np.arange(len(cost), dtype=np.int32)
         size = float(np.abs(cost).max()) or 1.0
         self.solver.changeColsCost(len(cost), columns, cost / size)
-        self.solver.run()
+        try:
+            self.solver.run()
+        except Died:
+            return None
         if self.solver.getModelStatus() != self.status:
             return None
         found = self.solver.getSolution()
@@ -123,7 +135,8 @@ class _Solver:
         unit, width = np.eye(d), np.zeros(2 * d)
         sides = Rows(np.concatenate([unit, -unit]), np.concatenate([-self.lower, self.upper]), width)
         self.load(rows + sides)
-        self.solver.changeColBounds(d, 0.0, 1e30)
+        box = np.append(self.lower, 0.0), np.append(self.upper, np.inf)
+        self.solver.changeColsBounds(d + 1, np.arange(d + 1, dtype=np.int32), *box)
         cost = np.append(np.zeros(d), -1.0)
         found = self.least(cost)
         return None if found is None else found[0]

@@ -18,11 +18,15 @@ from typing import TYPE_CHECKING
 import highspy
 import numpy as np
 
+from ...kernels.solving import door
+from ...kernels.solving.worker import Died
 from ...problems.errors import BadInput
 from .model import Array, LinearModel, Solution, Status
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
+
+    from ...kernels.solving.door import Remote
 
 TOLERANCE = 1e-9
 LOST = 1e-7  # what a dual vector may prove less than the optimum, relative beyond one, before it is polished
@@ -73,7 +77,7 @@ class HighsMany:
             raise BadInput("a cost of the linear model is not a finite number; look for NaN in the objective.")
         if self.model.empty:
             return Solution(Status.infeasible, bound_safe=np.inf, note="an interval of the model is empty")
-        if self._solver is None:
+        if not door.standing(self._solver):
             self._solver = _started(self.model)
         columns = np.arange(len(self.model.cost), dtype=np.int32)
         self._solver.changeColsCost(len(columns), columns, self.model.cost)
@@ -111,25 +115,34 @@ class HighsMany:
             self._solver = None
         elif self._solver is not None:
             start, index = (part.astype(np.int32) for part in (matrix.indptr[:-1], matrix.indices))
+            if door.wild(matrix.data) and not isinstance(self._solver, door.Remote):
+                self._solver = None  # the next run starts where its death costs less
+                return
             self._solver.addRows(matrix.shape[0], lower, upper, matrix.nnz, start, index, matrix.data.astype(float))
 
 
-def _started(model: LinearModel) -> highspy.Highs:
+def _started(model: LinearModel) -> highspy.Highs | Remote:
     """A solver that holds the model."""
-    solver = highspy.Highs()
+    solver = door.solver(model.matrix.data)
     options = {"output_flag": False, "threads": 1, "random_seed": 0}
     options |= {"primal_feasibility_tolerance": TOLERANCE, "dual_feasibility_tolerance": TOLERANCE}
     options |= {"mip_feasibility_tolerance": TOLERANCE, "mip_rel_gap": 0.0, "mip_abs_gap": TOLERANCE}
     for name, value in options.items():
         solver.setOptionValue(name, value)
-    solver.passModel(_translate(model))
+    rows = model.matrix.indptr, model.matrix.indices, model.matrix.data
+    whole = model.integer if model.discrete else None
+    sides = model.row_lower, model.row_upper
+    door.load(solver, model.cost, model.lower, model.upper, rows, *sides, model.offset, whole)
     return solver
 
 
-def _run(model: LinearModel, solver: highspy.Highs, time_limit: float | None) -> Solution:
+def _run(model: LinearModel, solver: highspy.Highs | Remote, time_limit: float | None) -> Solution:
     # HiGHS holds its limit against the sum over all runs of a solver.
     solver.setOptionValue("time_limit", np.inf if time_limit is None else solver.getRunTime() + float(time_limit))
-    solver.run()
+    try:
+        solver.run()
+    except Died as death:
+        return Solution(Status.failed, note=f"A bound was given up: {death}.")
     status = _STATUS.get(solver.getModelStatus(), Status.failed)
     if status is Status.infeasible and not model.discrete:
         return _with_ray(model, solver)
@@ -139,13 +152,16 @@ def _run(model: LinearModel, solver: highspy.Highs, time_limit: float | None) ->
     return found
 
 
-def _polished(model: LinearModel, solver: highspy.Highs, found: Solution) -> Solution:
+def _polished(model: LinearModel, solver: highspy.Highs | Remote, found: Solution) -> Solution:
     """The same program once more, unscaled and without presolve; the answer that proves more."""
     options = {"simplex_scale_strategy": 0, "presolve": "off"}
     usual = {name: solver.getOptionValue(name)[1] for name in options}
     for name, value in options.items():
         solver.setOptionValue(name, value)
-    solver.run()
+    try:
+        solver.run()
+    except Died:
+        return found
     status = _STATUS.get(solver.getModelStatus(), Status.failed)
     again = _read(model, solver, status)
     for name, value in usual.items():
@@ -153,23 +169,7 @@ def _polished(model: LinearModel, solver: highspy.Highs, found: Solution) -> Sol
     return again if status is Status.optimal and again.bound_safe > found.bound_safe else found
 
 
-def _translate(model: LinearModel) -> highspy.HighsLp:
-    lp = highspy.HighsLp()
-    lp.num_row_, lp.num_col_ = model.matrix.shape
-    lp.offset_ = model.offset
-    lp.col_cost_, lp.col_lower_, lp.col_upper_ = model.cost, model.lower, model.upper
-    lp.row_lower_, lp.row_upper_ = model.row_lower, model.row_upper
-    lp.a_matrix_.format_ = highspy.MatrixFormat.kRowwise
-    lp.a_matrix_.start_ = model.matrix.indptr.astype(np.int32)
-    lp.a_matrix_.index_ = model.matrix.indices.astype(np.int32)
-    lp.a_matrix_.value_ = model.matrix.data
-    if model.discrete:
-        kinds = (highspy.HighsVarType.kContinuous, highspy.HighsVarType.kInteger)
-        lp.integrality_ = [kinds[bool(i)] for i in model.integer]
-    return lp
-
-
-def _read(model: LinearModel, solver: highspy.Highs, status: Status) -> Solution:
+def _read(model: LinearModel, solver: highspy.Highs | Remote, status: Status) -> Solution:
     info, answer = solver.getInfo(), solver.getSolution()
     x = np.asarray(answer.col_value) if answer.value_valid else None
     value = info.objective_function_value if x is not None else np.inf
@@ -183,6 +183,19 @@ def _read(model: LinearModel, solver: highspy.Highs, status: Status) -> Solution
 
 def _with_ray(model: LinearModel, solver: highspy.Highs) -> Solution:
     """The claim "infeasible" of a linear model, with a certificate where the solver can be made to give one."""
+    try:
+        ray = _certificate(solver)
+    except Died:
+        ray = None
+    # HiGHS documents no sign for its rays; both are cheap to judge.
+    for candidate in () if ray is None else (ray, -ray):
+        if model.safe_infeasible(candidate):
+            return Solution(Status.infeasible, bound=np.inf, dual=candidate, bound_safe=np.inf)
+    return Solution(Status.infeasible, bound=np.inf)
+
+
+def _certificate(solver: highspy.Highs | Remote) -> np.ndarray | None:
+    """A ray, if need be of a second run without presolve. Raises `Died`."""
     ray = _ray(solver)
     if ray is None:
         for name, value in (("presolve", "off"), ("solver", "simplex")):
@@ -192,13 +205,9 @@ def _with_ray(model: LinearModel, solver: highspy.Highs) -> Solution:
         ray = _ray(solver)
         for name in ("presolve", "solver"):
             solver.setOptionValue(name, "choose")
-    # HiGHS documents no sign for its rays; both are cheap to judge.
-    for candidate in () if ray is None else (ray, -ray):
-        if model.safe_infeasible(candidate):
-            return Solution(Status.infeasible, bound=np.inf, dual=candidate, bound_safe=np.inf)
-    return Solution(Status.infeasible, bound=np.inf)
+    return ray
 
 
-def _ray(solver: highspy.Highs) -> np.ndarray | None:
+def _ray(solver: highspy.Highs | Remote) -> np.ndarray | None:
     exists, found = solver.getDualRay()[1:] if solver.getDualRayExist()[1] else (False, None)
     return np.asarray(found) if exists else None
