@@ -22,10 +22,12 @@ from search import Recorded
 import partita
 from partita.bab.observer import Observer
 from partita.kernels import arithmetic, memory
-from partita.kernels.arithmetic import PRODUCTS, SHORT, direct_convolution, full_products
+from partita.kernels.arithmetic import direct_convolution, full_products
 from partita.kernels.held import Disturbed, Held
 from partita.kernels.threads import MEDIUM, NARROW, threads_for
 
+PRODUCTS = (("cuda", "matmul"), ("mkldnn", "matmul"), ("mkldnn", "conv"), ("mkldnn", "rnn"))
+SHORT = ("tf32", "bf16")
 SWITCHES = (*PRODUCTS, ("mkldnn", "all"), ("cuda", "all"), ("generic", "all"), ("cuda", "conv"), ("cuda", "rnn"))
 switches = pytest.mark.skipif(arithmetic._switch is None, reason="this PyTorch has the older settings alone")
 
