@@ -33,6 +33,7 @@ from partita.bab.counting.tree import (
 from partita.bab.patterns import count
 from partita.problems.activation import LeakyReLU, ReLU
 from partita.problems.affine import Dense
+from partita.problems.errors import BadInput
 from partita.problems.graph import Activation, Affine, Graph, Input
 from partita.problems.property import Polytope
 
@@ -128,6 +129,20 @@ NETWORKS = {
     "large and fine": dense([[2.0**20, 2.0**-30]], [-(2.0**19)], ([[2.0**20]], [2.0**-30]), ([[3.0]], [2.0**-9])),
     "large bias": dense([[1.0, 2.0**-28]], [2.0**31], ([[2.0**-20]], [2.0**-30]), ([[1.0]], [-(2.0**-30)])),
     "thirds": dense([[3.0, 1.0], [1.0, 3.0]], [-1.0, -1.0], ([[1.0, 1.0]], [-0.5]), ([[1.0]], [-0.25])),
+    "leaky, large and fine": dense([[8191.0, 1.0]], [-8192.0], ([[1.0]], [0.25]), slope=0.1),
+    "residual": Graph(
+        (
+            Input(2),
+            Affine((0,), (Dense(torch.tensor([[1.0, 2.0**-14]]).double()),), torch.tensor([-0.5]).double()),
+            Activation((1,), ReLU(), 1),
+            Affine(
+                (2, 0), (Dense(torch.ones(1, 1).double()), Dense(torch.ones(1, 2).double())), torch.ones(1).double()
+            ),
+            Activation((3,), ReLU(), 1),
+        ),
+        (2,),
+        (1,),
+    ),
     "finer and finer": dense([[2.0**-14, 1.0]], [-0.5], ([[2.0**-14 + 1]], [0.5]), ([[2.0**-14 + 1]], [1.0])),
 }
 
@@ -158,17 +173,14 @@ def at(x: list[Fraction], graph: Graph) -> list[list[Fraction]]:
     """The values of all nodes at a point."""
     values = [x]
     for node in graph.nodes[1:]:
-        before = values[node.inputs[0]]
         if isinstance(node, Affine):
-            rows, bias = node.operators[0].weight.tolist(), node.bias.tolist()
-            values.append(
-                [
-                    sum((Fraction(a) * v for a, v in zip(w, before)), Fraction(b))
-                    for w, b in zip(rows, bias, strict=True)
-                ]
-            )
+            total = [Fraction(b) for b in node.bias.tolist()]
+            for j, operator in zip(node.inputs, node.operators, strict=True):
+                for k, row in enumerate(operator.weight.tolist()):
+                    total[k] += sum(Fraction(a) * v for a, v in zip(row, values[j], strict=True))
+            values.append(total)
         else:
-            values.append([v if v > 0 else Fraction(node.function.slope) * v for v in before])
+            values.append([v if v > 0 else Fraction(node.function.slope) * v for v in values[node.inputs[0]]])
     return values
 
 
@@ -262,6 +274,44 @@ def test_patterns_of_closed_and_open_sets(faces):
             assert result.low == result.high == number[faces]
 
 
+@pytest.mark.parametrize("place", [k / 8 for k in range(1, 8)])
+def test_a_point_on_a_neurons_hyperplane_is_on_neither_side(place):
+    """x - t and 2 t - 2 x: one of them is active."""
+    graph = dense([[1.0], [-2.0], [3.0]], [-place, 2 * place, -3 * place])
+    for rational in (False, True):
+        assert count(graph, unit(1), rational=rational).low == 2
+        assert count(graph, unit(1), cells="all", rational=rational).low == 3
+
+
+def test_exact_arithmetic_finds_the_same_patterns_each_at_a_point_inside():
+    """Dead neurons and constants, opposite twins, a half-space on a box whose bounds are no whole numbers."""
+    half = Polytope(np.full(2, 0.25), np.full(2, 1.5), np.array([[1.0, 1.0]]), np.array([1.75]))
+    for graph, polytope in (
+        (dense([[0.0, 0.0], [1.0, 0.0], [0.0, 0.0]], [0.0, -0.5, 1.0]), unit(2)),
+        (dense([[1.0, 0.5], [1.0, 0.5], [-1.0, -0.5]], [-0.5, -0.5, 0.5], ([[1.0, -1.0, 1.0]], [-0.25])), unit(2)),
+        (dense([[1.0, 1.0], [1.0, -1.0], [1.0, 1.0]], [-1.5, 0.25, -1.75]), half),
+    ):
+        by_tree, given = count(graph, polytope), []
+        by_fractions = count(graph, polytope, rational=True, emit=given.append)
+        assert set(map(bytes, by_tree.patterns)) == set(map(bytes, by_fractions.patterns))
+        for found in given:
+            for pattern, x in zip(found.patterns, found.points, strict=True):
+                assert (x > polytope.lower).all() and (x < polytope.upper).all()
+                assert (polytope.normals @ x < polytope.offsets).all()
+                z = at([Fraction(v) for v in x.tolist()], graph)
+                on = [v > 0 for i, node in enumerate(graph.nodes) if isinstance(node, Activation) for v in z[i - 1]]
+                assert np.packbits(on, bitorder="little").tolist() == pattern.tolist()
+
+
+@pytest.mark.parametrize("rational", [False, True])
+def test_half_spaces_that_leave_a_line_leave_nothing_open(rational):
+    graph = dense([[1.0, -1.0]], [0.0])
+    for normals, offsets in (([[1.0, 1.0], [-1.0, -1.0]], [1.0, -1.0]), ([[-1.0, -1.0]], [-2.0])):
+        polytope = Polytope(np.zeros(2), np.ones(2), np.array(normals), np.array(offsets))
+        with pytest.raises(BadInput, match="flat"):
+            count(graph, polytope, rational=rational)
+
+
 def test_leaks_have_their_slope():
     """x - 1/2 leaks a quarter: 1/16 + that is zero at x = 1/4."""
     graph = dense([[1.0]], [-0.5], ([[1.0]], [0.0625]), slope=0.25)
@@ -293,10 +343,10 @@ def test_fixed_inputs_are_taken_out_of_half_spaces():
     """y = 1/2 and x + y - z <= 1/4: x - z <= -1/4."""
     graph = dense([[1.0, 2.0, 3.0], [0.5, -1.0, 1.0]], [0.25, 0.5])
     whole = Polytope(
-        np.array([0.0, 0.5, 0.0]), np.array([1.0, 0.5, 2.0]), np.array([[1.0, 1.0, -1.0], [0.0, 4.0, 1.0]]), np.ones(2)
+        np.array([0.25, 0.5, 0.5]), np.array([1.0, 0.5, 2.0]), np.array([[1.0, 1.0, -1.0], [0.0, 4.0, 1.0]]), np.ones(2)
     )
     reduced, polytope = without_fixed(graph, whole)
-    assert polytope.lower.tolist() == [0.0, 0.0] and polytope.upper.tolist() == [1.0, 2.0]
+    assert polytope.lower.tolist() == [0.25, 0.5] and polytope.upper.tolist() == [1.0, 2.0]
     assert polytope.normals.tolist() == [[1.0, -1.0], [0.0, 1.0]] and polytope.offsets.tolist() == [0.5, -1.0]
     y = torch.tensor([[0.3, 0.7], [0.9, 1.8]], dtype=torch.float64)
     x = torch.tensor([[0.3, 0.5, 0.7], [0.9, 0.5, 1.8]], dtype=torch.float64)
@@ -310,7 +360,7 @@ def test_fixed_inputs_are_taken_out_of_half_spaces():
 
 def test_neurons_that_may_still_cut():
     """Intervals [0, 1], [-1, 0], [-1, 1], [1/2, 1] and [-1, -1/2]; what is never positive is decided."""
-    graph = dense([[1.0], [-1.0], [2.0], [0.5], [-0.5], [2.0]], [0.0, 0.0, -1.0, 0.5, -0.5, -1.0])
+    graph = dense([[1.0], [-3.0], [2.0], [0.5], [-0.5], [2.0]], [0.0, 0.0, -1.0, 0.5, -0.5, -1.0])
     made = plan(graph)
     assert undecided(made, unit(1)) == {2: [0, 2]}
     free = {2: [0, 2, 3], 4: [0, 1]}

@@ -95,6 +95,7 @@ def test_inside_is_inside_everything():
         assert not made.inside(none, np.array(x))
     assert not made.inside(half, np.array([0.5, 0.25])) and not made.inside(half, np.array([0.5, 0.5]))
     assert not made.inside(rows([[1.0, 1.0]], [-1.0], [2.0]), np.array([0.5, 1.5]))
+    assert not made.inside(rows([[0.0, 0.0]], [0.0], [0.0]), np.array([0.5, 1.5]))
     assert not made.inside(half + rows([[-1.0, 0.0]], [0.25], [0.0]), np.array([0.5, 1.5]))
 
 
@@ -111,7 +112,10 @@ def least(target: Rows, others: Rows, price, lower, upper) -> Fraction:
     return total
 
 
-@pytest.mark.parametrize("kind", ["plain", "doubt of the target", "doubt of a row", "cancelling", "far"])
+KINDS = ("plain", "doubt of the target", "doubt of a row", "cancelling", "far", "slopes", "constants", "their rows")
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_one_phase_is_proved_where_it_is_true(kind):
     """Constants are set a little above and below what makes the least value zero."""
     random = np.random.default_rng(len(kind))
@@ -124,12 +128,25 @@ def test_one_phase_is_proved_where_it_is_true(kind):
         price = random.exponential(size=k)
         if kind == "cancelling":
             others, price = rows(others.row * 1e12, others.constant * 1e12, others.doubt), price * 1e3
+        if kind == "slopes":  # they cancel on a box around one, all else is small
+            d, k, others, price = 3, 0, rows(np.zeros((0, 3)), [], []), np.zeros(0)
+            lower = random.uniform(1, 2, d)
+            upper = lower + 1e-12
+        elif kind == "constants":  # of the target and of one row
+            others, price = rows(random.normal(size=(1, d)), [1e9 * random.normal()], [0.0]), random.exponential(size=1)
+        elif kind == "their rows":
+            others = rows(np.zeros((3, d)), 1e9 * random.normal(size=3), np.zeros(3))
+            price = random.exponential(size=3)
+            others.constant[2] = -(price[:2] @ others.constant[:2]) / price[2]
         row = random.normal(size=d) + price @ others.row
+        if kind == "slopes":
+            row = 1e9 * row
+            row[2] = -(row[:2] @ lower[:2]) / lower[2]
         doubt = 0.1 * (kind == "doubt of the target")
         start = rows([row], [0.0], [doubt])
         zero = -least(start, others, price, lower, upper)
         made = counter(lower, upper)
-        for spare in (-1e-3, -1e-10, 0.0, 1e-10, 1e-3, 1.0, 1e6, 1e9):
+        for spare in (-1e-3, -1e-7, -1e-10, -1e-13, 0.0, 1e-10, 1e-3, 1.0, 1e6, 1e9):
             target = rows([row], [float(zero) + spare], [doubt])
             if made.proved(target, others, price):
                 assert least(target, others, price, lower, upper) > 0
@@ -260,6 +277,15 @@ def test_settled_neurons_have_their_phase_on_the_region():
     assert made.settled(np.array([False, False, True]), cut).tolist() == [False, False, False]
 
 
+def test_a_sign_that_rounding_decides_is_not_settled():
+    """0.30000000000000004 x - 0.15 beyond x = 1/2 is 3e-17 at least, which no float64 proof can tell from zero."""
+    made = counter([0.0], [1.0], dense([[1.0], [0.30000000000000004]], [-0.5, -0.15]))
+    on, cut = np.array([True, True]), np.array([True, False])
+    assert made.settled(on, cut).tolist() == [False, False]
+    made = counter([0.0], [1.0], dense([[1.0], [0.30000000000000004]], [-0.5, -0.14]))
+    assert made.settled(on, cut).tolist() == [False, True]
+
+
 def test_twins_have_the_first_ones_phase():
     """x - 1/4 twice, and its negative once: two cells."""
     graph = dense([[1.0, 0.5], [1.0, 0.5], [-1.0, -0.5]], [-0.25, -0.25, 0.25])
@@ -273,3 +299,13 @@ def test_what_time_does_not_suffice_for_waits():
     tally = search_by_programs(plan(graph), Polytope(np.zeros(2), np.ones(2)), 0.0)
     assert tally.reason and tally.certain == 0
     assert [tuple(w) for w in tally.waiting] == [(2, 0, True, True)]
+
+
+@pytest.mark.parametrize("sure", [True, False])
+@pytest.mark.parametrize("inside", [True, False])
+def test_what_waits_exists_where_its_point_is_inside(sure, inside, monkeypatch):
+    graph, root = dense([[1.0, 0.5], [0.5, -1.0]], [-0.25, -0.25]), ProgramCounter.root
+    points = np.array([[0.5, 0.5 if inside else 1.0]])
+    monkeypatch.setattr(ProgramCounter, "root", lambda self: replace(root(self), sure=sure, points=points))
+    tally = search_by_programs(plan(graph), Polytope(np.zeros(2), np.ones(2)), 0.0)
+    assert [tuple(w)[2:] for w in tally.waiting] == [(sure and inside, sure)]
