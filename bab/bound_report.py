@@ -5,24 +5,29 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from ..kernels.deadline import TimeUp, staged, until
+from ..problems.errors import BadInput
 from ..relaxations.api import BoundsReport, bound
-from . import api
+from . import api, clock
 from .config import Config
 
 
 def bound_report(network: Path, prop: Path, config: Config, as_json: bool) -> str:
     """What `partita bound` prints. `auto` is crown, in float64, on the CPU."""
     api.check_device(config)
-    problem = api.load(network, prop)
-    found = bound(
-        problem.graph,
-        problem.property,
-        "crown" if config.relaxation == "auto" else config.relaxation,
-        precision="float32" if config.precision == "float32" else "float64",
-        device="cuda" if config.device == "cuda" else "cpu",
-        backend=config.bounding.backend,
-        time_limit=config.timeout,
-    )
+    with until(clock.deadline(config.timeout)), staged() as stage:
+        try:
+            problem = api.load(network, prop, timeout=config.timeout)
+        except TimeUp:
+            raise BadInput(f"the time limit passed while {stage.text}: there are no bounds; allow more time") from None
+        found = bound(
+            problem.graph,
+            problem.property,
+            "crown" if config.relaxation == "auto" else config.relaxation,
+            precision="float32" if config.precision == "float32" else "float64",
+            device="cuda" if config.device == "cuda" else "cpu",
+            backend=config.bounding.backend,
+        )
     return _json(found) if as_json else _text(found)
 
 

@@ -96,7 +96,7 @@ SEARCH: Mapping[str, Place] = {
 
 # Of `partita bound`: the kinds of relaxation with which an option acts there.
 BOUND: Mapping[str, tuple[str, ...]] = {
-    "timeout": (*PROGRAMS, "exact"),  # of each program
+    "timeout": (*BATCHED, *PROGRAMS, "exact"),
     "device": BATCHED,
     "precision": BATCHED,
     "relaxation": (*BATCHED, *PROGRAMS, "exact"),

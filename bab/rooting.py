@@ -10,11 +10,12 @@ Heuristic in what it does when; every bound it hands on is sound.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import torch
 
+from ..kernels.deadline import TimeUp
 from ..relaxations.alpha import Alpha
 from ..relaxations.refine import refined
 from ..relaxations.strengthen import Strengthened, lean, strengthened
@@ -41,32 +42,54 @@ def rooted(
     """The tree over the best root that can be had; `words`: the relaxations that multi-neuron rows may come from.
 
     `refuted` is asked before the dearest stage, with the points (G, D) where bounds are reached: where a counterexample
-    turns up, the tree is given as it is. `told` hears the goals' bounds and which are closed, after each stage.
+    turns up, the tree is given as it is; so it is where time is up on the way to a better one. `told` hears the goals'
+    bounds and which are closed, after each stage.
     """
     tree = make(alpha, root, None)
+    try:
+        for better in _better(make, alpha, root, goals, deadline, words, refuted, told, tree):
+            tree = better
+    except TimeUp:
+        pass
+    return tree
+
+
+def _better(
+    make: Make,
+    alpha: Alpha,
+    root: Pieces,
+    goals: Goals,
+    deadline: float | None,
+    words: Sequence[str],
+    refuted: Callable[[torch.Tensor], bool],
+    told: Callable[[torch.Tensor, torch.Tensor], None],
+    tree: AbstractTree,
+) -> Iterator[AbstractTree]:
+    """Trees over better and better roots, as long as goals are open."""
     if not alpha.steps:
-        return tree
+        return
     bounded = tree.bound(tree.roots())
     told(bounded.records["bound"], bounded.closed)
     open_ = ~bounded.closed
     if not bool(open_.any()):
-        return tree
+        return
     optimising = replace(alpha, steps=STEPS, rate=RATE)
     root = refined(optimising, root, until(deadline), SPEAKERS if "m-1" in words else 0)
     tree = make(alpha, root, None)
+    yield tree
     if not words:
-        return tree
+        return
     bounded = tree.bound(tree.roots())
     told(bounded.records["bound"], bounded.closed)
     open_ = ~bounded.closed
     if not bool(open_.any()) or refuted(bounded.points[open_]):
-        return tree
+        return
     wanted = objectives(goals, open_)
     found = lean(alpha, strengthened(Alpha(alpha.linear, STEPS), root, wanted, until(deadline), words), MOST)
     if found.joint is None:
-        return tree
+        return
     alpha = replace(alpha, joint=found.joint)
-    return make(alpha, found.root, starts(alpha, found, open_))
+    yield make(alpha, found.root, starts(alpha, found, open_))
 
 
 def starts(alpha: Alpha, found: Strengthened, open_: torch.Tensor) -> Multipliers:

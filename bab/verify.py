@@ -69,7 +69,7 @@ def verify(
         return Outcome("unsat", "the input set is empty: some lower bound exceeds its upper bound")
     if not _goals(prop):
         return Outcome("unsat", "the property calls no output unsafe")
-    doing("preparing the network for the search")
+    doing("the network was prepared")
     strategy = choose(graph, config)
     working = graph.to(strategy.dtype, strategy.device)
     judge = Judge(graph, prop, confirm, config.judge)
@@ -107,7 +107,7 @@ def _searched(
 ) -> Outcome:
     """The outcome of a tree search; `start` is when the verification began."""
     begun = time.monotonic()
-    doing("bounding the root")
+    doing("the root was bounded")
     second = _SecondAttack(attack if config.attack == "on" else None, deadline, begun)
 
     def told(bounds: Tensor, closed: Tensor) -> None:
@@ -141,7 +141,7 @@ def _searched(
         memory(config, strategy.device),
         begun,
     )
-    doing("searching")
+    doing("the tree was searched")
     if log is not None and log.before is not None:
         from .logs.resume import take_up
 
@@ -288,7 +288,7 @@ def said(graph: Graph, word: str) -> list[str]:
 def _first_attack(attack: Attack, deadline: float | None) -> Witness | None:
     """One quick turn before anything else."""
     budget = next(attack.budgets())
-    doing("looking for a counterexample first")
+    doing("a counterexample was looked for")
     try:
         with torch.enable_grad(), until(share(FIRST)):
             return attack.search(restarts=budget.restarts, steps=budget.steps, deadline=deadline)

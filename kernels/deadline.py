@@ -31,9 +31,10 @@ class TimeUp(Exception):
 
 @dataclass(eq=False)
 class Stage:
-    """What a run is at, in words that go on 'the time limit passed while ...'; read from other threads."""
+    """What a run is at, in words that go on 'the time limit passed while ...': 'the root was bounded'. Read from other
+    threads too."""
 
-    text: str = "starting"
+    text: str = "the run began"
 
 
 _end: ContextVar[float] = ContextVar("end", default=math.inf)

@@ -21,6 +21,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ..kernels.deadline import check
 from .activation import AbstractActivation
 from .affine import AbstractLinear, Adjoint, Chain, Conv, Dense
 from .graph import Activation, Affine, Node
@@ -64,6 +65,7 @@ def judged(
     for i in which:
         if i in found:
             continue
+        check()
         node = nodes[i]
         arguments = [found[j] for j in node.inputs]
         own = precision[i] if isinstance(precision, dict) else precision
@@ -81,6 +83,7 @@ def evaluated(nodes: Sequence[Node], which: Iterable[int], known: dict[int, Judg
     """The values alone."""
     found = {i: x.value for i, x in known.items()}
     for i in which:
+        check()
         node = nodes[i]
         arguments = [found[j] for j in node.inputs]
         match node:

@@ -21,6 +21,7 @@ from fractions import Fraction
 
 import numpy as np
 
+from ..kernels.deadline import check
 from .bounds import Bound, Box, Side
 from .decimals import Rational, closest, nearest, outward, rational
 from .errors import BadInput
@@ -60,6 +61,7 @@ def to_property(
     output_clauses = [_split(clause, n_in, n_out) for clause in clauses(on_outputs)]
     groups: dict[tuple, tuple[_Cut, list[UnsafeSet]]] = {}
     for clause in clauses(on_inputs):
+        check()
         cut = _cut(plain.box, plain, clause)
         own = cut.key
         for extra, unsafe in output_clauses:
@@ -154,6 +156,7 @@ def _bound(coefficient: Rational, constant: Rational) -> Rational:
 
 def _polytope(cut: _Cut, where: str) -> Polytope:
     """The cut with a finite box around it, or `BadInput` that names an input without bounds."""
+    check()
     lower, upper = (
         side.tightened(changes) for side, changes in zip((cut.box.lower, cut.box.upper), cut.bounds, strict=True)
     )

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TypeVar
 
+from ..kernels.deadline import check
 from .decimals import Rational, checked, rational
 
 T = TypeVar("T")
@@ -234,6 +235,7 @@ def clauses(formula: Formula) -> list[Clause]:
     left = {id(atom): frozenset(atom.terms.items()) for atom in atoms_of(formula)}
     todo: list[tuple] = [(None, (formula, None))]
     while todo:
+        check()
         atoms, pending = todo.pop()
         while pending is not None:
             node, pending = pending

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..kernels.deadline import doing
 from .errors import BadInput
 from .original import Original, original_of
 
@@ -64,6 +65,7 @@ def load_problem(
     """
     from .graph import Graph
 
+    doing("the network was read")
     if isinstance(network, Graph):
         network.check_products()
         return network, load_property_for(network, property), Original(lambda x: _float64(network, x)), None
@@ -80,6 +82,7 @@ def load_problem(
         model, name = confirm.model, type(network).__name__
     reading = Reading(model, name)
     prop = load_property_for(reading.graph, property)
+    doing("the network as it was read was compared with the original")
     compare_on(confirm, (case.inputs for case in prop.cases), 1.0 if seconds is None else min(1.0, seconds))
     graph, compared = _on_the_box(reading, prop, seconds)
     return graph, prop, confirm, compared
@@ -118,6 +121,7 @@ def read_for(graph: Graph, original: Original, polytopes: Sequence[Polytope]) ->
 
 def load_property_for(graph: Graph, property: str | Path | Property) -> Property:
     """The property, read for this network; `BadInput` where the sizes do not match."""
+    doing("the property was read")
     if isinstance(property, str | Path):
         from .vnnlib import load_property
 

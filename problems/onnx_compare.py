@@ -27,6 +27,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..kernels.deadline import check, doing
 from .apriori import EXACT, Judged, Precision, evaluated, given, judged, rounded
 from .builder import Value
 from .errors import BadInput
@@ -65,6 +66,7 @@ class Comparison:
 
 def compare(reading: Reading, points: NDArray, seconds: float | None = None) -> Comparison:  # (P, n_in)
     """Raises `BadInput` where import and file differ at `points`, the most important ones first."""
+    doing("the network as it was read was compared with onnxruntime")
     whole, end = reading.imported, time.monotonic() + (SECONDS if seconds is None else seconds)
     size = sum(8 * prod(result.shape) for step in whole.steps for result in step.results)
     large = size > ROOM
@@ -83,6 +85,7 @@ def compare(reading: Reading, points: NDArray, seconds: float | None = None) -> 
         if large:
             _whole(reading, chunk, runs)
         for step in steps:
+            check()
             if judge(step, runs):
                 waiting.discard(id(step))
         if not large and done < TWICE:

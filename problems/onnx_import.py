@@ -16,12 +16,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ..kernels.deadline import TimeUp, abandonable, check, doing
 from .apriori import Precision, factor, given, judged
 from .builder import Box, Builder, Value, tensor
 from .errors import BadInput
@@ -32,7 +34,7 @@ from .onnx_exact import exactly, mark
 from .onnx_index import INDEX_OPERATORS
 from .onnx_linear import LINEAR_OPERATORS
 from .onnx_piecewise import PIECEWISE_OPERATORS
-from .session import static_shape
+from .session import LARGE, static_shape
 from .simplify import simplified
 
 if TYPE_CHECKING:
@@ -54,6 +56,7 @@ class Reading:
         self.data, self.name = data, name
         self._model = _parsed(data, name)
         self.imported = imported(self._model)
+        doing("the layers of the network were fused")
         self.graph, self.same = simplified(self.imported.graph)
 
     def on(self, lower: NDArray, upper: NDArray) -> Reading:
@@ -75,7 +78,10 @@ def _parsed(data: bytes, name: str) -> ModelProto:
     import onnx
 
     try:
-        model = onnx.load_model_from_string(data)
+        parse = partial(onnx.load_model_from_string, data)
+        model = abandonable(parse) if len(data) > LARGE else parse()
+    except TimeUp:
+        raise
     except Exception:  # protobuf's DecodeError differs between its implementations
         raise BadInput(f"{name} is not an ONNX file, or is truncated; export or fetch it again") from None
     if not model.graph.output or not model.graph.input:
@@ -113,6 +119,7 @@ def imported(model: ModelProto, box: Box | None = None) -> Imported:
     for t in proto.initializer:
         if t.data_location == 1:
             raise BadInput(f"tensor '{t.name}' lies in a separate file; save the network as a single file")
+        check()
         tensors[t.name] = to_array(t)
     builder = _network_input(proto, tensors, box)
     if len(proto.output) > 1:
@@ -177,6 +184,7 @@ def _import_node(node: NodeProto, builder: Builder, tensors: dict[str, Argument]
     """Compute the node, or append it to the graph, and enter its outputs into `tensors`."""
     from onnx.helper import get_attribute_value
 
+    check()
     kind = node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}::{node.op_type}"
     name = node.name or node.output[0]
     for read in node.input:

@@ -16,6 +16,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from ..kernels.deadline import check
 from .decimals import shortened
 from .errors import BadInput
 
@@ -59,7 +60,9 @@ def fold(text: str, combine: Callable[[list], Any], command: Callable[[list], No
     items: list | None = None
     read = 0
     try:
-        for read, token in enumerate(tokens(text)):  # noqa: B007 (errors are located by it)
+        for read, token in enumerate(tokens(text)):
+            if not read & 4095:
+                check()
             if token == "(":
                 if items is not None:
                     stack.append(items)

@@ -22,6 +22,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from ..kernels.deadline import check
 from .affine import AbstractLinear, Identity
 from .compose import compose, summing, tidy, total
 from .exact_fold import bias_folds_exactly, folds_exactly, sums_exactly
@@ -57,6 +58,7 @@ def simplified(graph: Graph) -> tuple[Graph, list[int]]:
         return len(nodes) - 1
 
     for old, node in enumerate(graph.nodes[1:], start=1):
+        check()
         inputs = tuple(position[i] for i in node.inputs)
         if isinstance(node, Affine):
             node = _fused(replace(node, inputs=inputs), nodes, single)

@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from ..kernels.deadline import TimeUp
 from ..kernels.polytope import box_minimiser, polytope_minimiser, polytope_minimum
 from ..problems.activation import LeakyReLU, Lines
 from ..problems.graph import Graph
@@ -66,7 +67,8 @@ class Alpha:
         node: int | None = None,
         ascent: Ascent | None = None,
     ) -> tuple[Result, list[Tensor], Form]:
-        """The best bounds met in `steps` steps; the last relaxed values and the form they belong to.
+        """The best bounds met in `steps` steps, or in fewer where time is up; the last relaxed values and the form they
+        belong to.
 
         `scales` are the pieces' own rounding vectors, where they have some; otherwise the root's serve. With `node`,
         the rows are functions of that node's value instead of the output. An `ascent` goes on where it stands.
@@ -81,10 +83,16 @@ class Alpha:
         best: Result | None = None
         scale: Tensor | None = None
         for step in range(steps + 1):
-            lines = self._lines(pieces, fixed, ascent.at.choice)
-            result, form = self._evaluate(pieces, rows, lines, ascent.at, joint, empty, scales, node)
+            try:
+                new = self._lines(pieces, fixed, ascent.at.choice)
+                result, reached = self._evaluate(pieces, rows, new, ascent.at, joint, empty, scales, node)
+                met = relaxed_values(self.linear.graph, new, reached.at, self._minimiser(pieces, result.forms))
+            except TimeUp:
+                if best is None:
+                    raise
+                break
             best = result if best is None else better(best, result)
-            values = relaxed_values(self.linear.graph, lines, form.at, self._minimiser(pieces, result.forms))
+            lines, form, values = new, reached, met
             if step == steps or (not self.patient and bool(rows.closed(best.lower).all())):
                 break
             slope, push = self._gradient(pieces, ascent.at.choice, form.at, values)

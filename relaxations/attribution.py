@@ -12,6 +12,9 @@ over the piece, which bisecting does not change for the worse child; mixing in w
 has to be tuned. Pieces on acasxu, best mix found against this rule: 1_1 p3 2,301 and 1,531; 4_5 p10 2,044 and 898;
 1_1 p5 4,390 and 3,686; 3_3 p9 8,642 and 5,746.
 
+Where the forms of all neurons are too many to hold (a convolutional network with many inputs), `width_blame` takes
+their place, which needs one pass back over absolute weights.
+
 Heuristic: nothing here closes a piece.
 """
 
@@ -23,9 +26,9 @@ import torch
 from torch import Tensor
 
 from ..problems.activation import LeakyReLU, Lines
-from ..problems.graph import Graph
-from .linear import part
-from .types import Pieces
+from ..problems.graph import Activation, Affine, Graph, Product
+from .linear import Linear, part
+from .types import Pieces, Rows
 
 
 def attribution(
@@ -70,3 +73,39 @@ def _loss(graph: Graph, position: int, lines: Lines, lower: Tensor, upper: Tenso
         below = above
     loss = coefficient.clamp(min=0) * below - coefficient.clamp(max=0) * above
     return torch.where(undecided, loss, 0.0)
+
+
+def width_blame(
+    linear: Linear, pieces: Pieces, rows: Rows, row: Tensor
+) -> tuple[Tensor, Tensor]:  # (B,) -> (B, D), (B, N)
+    """What each coordinate adds to the width of row `row`, and what deciding each neuron would take off it at
+    least: its weight times the shorter part of its interval. Heuristic."""
+    graph, width = linear.graph, pieces.upper - pieces.lower
+    scores = torch.zeros_like(pieces.pre_lower)
+    each = torch.arange(len(pieces), device=row.device)
+    pending = {graph.output: rows.coefficients[each, row].abs()}
+
+    def send(node: int, value: Tensor) -> None:
+        pending[node] = pending[node] + value if node in pending else value
+
+    for position in range(graph.output, 0, -1):
+        weight = pending.pop(position, None)
+        if weight is None:
+            continue
+        node = graph.nodes[position]
+        match node:
+            case Affine():
+                for source, operator in zip(node.inputs, linear.rounding.absolute[position], strict=True):
+                    send(source, operator.adjoint(weight))
+            case Activation():
+                where = slice(graph.offsets[position], graph.offsets[position] + node.size)
+                low, high = pieces.pre_lower[:, where], pieces.pre_upper[:, where]
+                steepest = torch.maximum(node.function.derivative(low), node.function.derivative(high))
+                if not isinstance(node.function, LeakyReLU):
+                    flat = node.function.derivative(torch.zeros_like(low))
+                    steepest = torch.where((low < 0) & (high > 0), flat, steepest)
+                scores[:, where] = weight * torch.minimum(-low, high).clamp(min=0)
+                send(node.inputs[0], weight * steepest)
+            case Product():  # what passes depends on the other factor: blame widths alone
+                return width, scores
+    return (pending[0] * width if 0 in pending else width), scores

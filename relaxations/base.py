@@ -15,11 +15,13 @@ import torch
 from torch import Tensor
 
 from .alpha import Alpha, better
-from .attribution import attribution
+from .attribution import attribution, width_blame
 from .clip import clip
 from .linear import Linear
 from .rounding import Scales
 from .types import Multipliers, Pieces, Result, Rows
+
+REACH = 1 << 28  # entries of all neurons' linear forms on a batch; beyond, widths say which coordinate to blame
 
 
 class AbstractRelaxation(ABC):
@@ -43,11 +45,15 @@ class Rebounding(AbstractRelaxation):
     steps: int = 0  # of optimised slopes, on the rows of pieces that are still open
 
     def bound(self, pieces: Pieces, rows: Rows, start: Multipliers | None = None) -> tuple[Result, Pieces]:
-        reach: dict[int, Tensor] = {}
+        entries = len(pieces) * self.linear.graph.neurons * pieces.lower.shape[1]
+        reach: dict[int, Tensor] | None = {} if entries <= REACH else None
         result, form = self.linear.bound(pieces, rows, record=True, reach=reach)
         pieces = pieces.with_pre(result.pre_lower, result.pre_upper)
         lines = self.linear.all_lines(pieces)
-        blame, scores = attribution(self.linear.graph, pieces, lines, form.at, reach, result.lower.argmax(1))
+        row = result.lower.argmax(1)
+        blame, scores = attribution(self.linear.graph, pieces, lines, form.at, reach or {}, row)
+        if reach is None:
+            blame, _ = width_blame(self.linear, pieces, rows, row)
         result = replace(result, blame=blame, scores=scores)
         if self.steps:
             result = self._optimised(pieces, rows, result, form.scales)

@@ -24,8 +24,8 @@ from torch import Tensor
 from ..kernels.dot import absolute_dot, depth
 from ..kernels.polytope import box_minimum, clip_box
 from ..kernels.rounding import gamma
-from ..problems.activation import LeakyReLU
-from ..problems.graph import Activation, Affine, Graph, Product
+from ..problems.graph import Affine, Graph
+from .attribution import width_blame
 from .base import AbstractRelaxation
 from .interval import interval_bounds
 from .linear import Linear
@@ -40,13 +40,20 @@ def interval_root(
     upper: Tensor,  # (D,)
 ) -> tuple[Ibp, Pieces]:
     """The relaxation to search with and the box as one piece, its pre-activations bounded by intervals."""
+    return interval_nodes(graph, lower, upper)[:2]
+
+
+def interval_nodes(
+    graph: Graph, lower: Tensor, upper: Tensor
+) -> tuple[Ibp, Pieces, list[tuple[Tensor, Tensor]]]:  # of each node (1, n), (1, n)
+    """`interval_root`, and the bounds of all nodes."""
     like = graph.nodes[-1].bias
     pieces = Pieces.boxes(*outward(lower[None], upper[None], like.dtype, like.device), graph.neurons)
     rounding = Rounding(graph)
     scales = rounding.local(torch.maximum(pieces.lower.abs(), pieces.upper.abs())[0], {})
     relaxation = Ibp(Linear(rounding, scales))
     bounds = relaxation.nodes(pieces)
-    return relaxation, pieces.with_pre(*pre_activations(graph, bounds, pieces))
+    return relaxation, pieces.with_pre(*pre_activations(graph, bounds, pieces)), bounds
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +84,7 @@ class Ibp(AbstractRelaxation):
         pieces = pieces.with_pre(pre_lower, torch.maximum(pre_lower, pre_upper))
         least, slack = rows_below(self.linear.rounding, self.linear.scales, bounds, rows)
         lower_bound = least - slack
-        blame, scores = self.blame(pieces, rows, least.argmax(1))
+        blame, scores = width_blame(self.linear, pieces, rows, least.argmax(1))
         result = Result(
             lower=lower_bound,
             forms=least.new_zeros(*least.shape, pieces.lower.shape[1]),
@@ -90,39 +97,6 @@ class Ibp(AbstractRelaxation):
             scores=scores,
         )
         return result, pieces
-
-    def blame(self, pieces: Pieces, rows: Rows, row: Tensor) -> tuple[Tensor, Tensor]:  # (B,) -> (B, D), (B, N)
-        """What each coordinate adds to the width of row `row`, and what deciding each neuron would take off it at
-        least: its weight times the shorter part of its interval. Heuristic."""
-        graph, width = self.graph, pieces.upper - pieces.lower
-        scores = torch.zeros_like(pieces.pre_lower)
-        each = torch.arange(len(pieces), device=row.device)
-        pending = {graph.output: rows.coefficients[each, row].abs()}
-
-        def send(node: int, value: Tensor) -> None:
-            pending[node] = pending[node] + value if node in pending else value
-
-        for position in range(graph.output, 0, -1):
-            weight = pending.pop(position, None)
-            if weight is None:
-                continue
-            node = graph.nodes[position]
-            match node:
-                case Affine():
-                    for source, operator in zip(node.inputs, self.linear.rounding.absolute[position], strict=True):
-                        send(source, operator.adjoint(weight))
-                case Activation():
-                    where = slice(graph.offsets[position], graph.offsets[position] + node.size)
-                    low, high = pieces.pre_lower[:, where], pieces.pre_upper[:, where]
-                    steepest = torch.maximum(node.function.derivative(low), node.function.derivative(high))
-                    if not isinstance(node.function, LeakyReLU):
-                        flat = node.function.derivative(torch.zeros_like(low))
-                        steepest = torch.where((low < 0) & (high > 0), flat, steepest)
-                    scores[:, where] = weight * torch.minimum(-low, high).clamp(min=0)
-                    send(node.inputs[0], weight * steepest)
-                case Product():  # what passes depends on the other factor: blame widths alone
-                    return width, scores
-        return (pending[0] * width if 0 in pending else width), scores
 
 
 def pre_activations(

@@ -21,6 +21,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from ..kernels.deadline import TimeUp
 from ..kernels.polytope import polytope_minimum
 from ..problems.activation import LeakyReLU, Lines
 from ..problems.affine import Dense
@@ -177,8 +178,11 @@ class Linear:
         lower: Tensor,
         upper: Tensor,
         reach: dict[int, Tensor] | None = None,
+        *,
+        partly: bool = False,
     ) -> tuple[Tensor, Tensor]:  # (B, n), (B, n)
-        """Bounds of the pre-activations of one activation node, where undecided; elsewhere the given ones."""
+        """Bounds of the pre-activations of one activation node, where undecided; elsewhere the given ones. `partly`:
+        where time is up, those found so far are returned, with the given ones for the other neurons."""
         graph, source = self.graph, self.graph.nodes[position].inputs[0]
         node = graph.nodes[source]
         from_input = isinstance(node, Affine) and set(node.inputs) == {0}
@@ -201,7 +205,13 @@ class Linear:
             own = {i: Lines(*(t[group] for t in chosen)) for i, chosen in lines.items()}
             space, vectors, at = pieces.space(group), scales.of(group), group[:, None]
             for some in index.split(max(1, CHUNK // (2 * len(group) * size)), dim=1):
-                new_lower[at, some], new_upper[at, some], spread = self._rows(space, vectors, own, source, some)
+                try:
+                    bounds = self._rows(space, vectors, own, source, some)
+                except TimeUp:
+                    if partly:
+                        return new_lower, new_upper
+                    raise
+                new_lower[at, some], new_upper[at, some], spread = bounds
                 if reach is not None and not from_input:
                     reach[position][at, some] = spread
         return new_lower, new_upper

@@ -28,6 +28,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from ..kernels.deadline import within
 from ..kernels.dyadic import Dyadic, Whole, dyadic
 from ..kernels.exact_program import Inequality, solution
 from ..problems.activation import LeakyReLU
@@ -117,7 +118,7 @@ class Rational:
         why = frame.too_large(self.graph, self._work, len(inputs.meaning.rows) + len(unsafe.rows))
         if why:
             return Decided(False, None, f"exact arithmetic was not tried: {why}")
-        limit = SECONDS if seconds is None else min(SECONDS, seconds)
+        limit = within(SECONDS if seconds is None else min(SECONDS, seconds))
         try:
             found = _Question(self, frame, unsafe, phases, time.monotonic() + limit).answer()
         except TimeoutError as error:

@@ -9,13 +9,13 @@ Soundness: outward rounded.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ..kernels.deadline import TimeUp, check, doing, share, until
 from ..problems.activation import Lines
 from ..problems.errors import InternalError
 from ..problems.graph import Graph
@@ -24,6 +24,8 @@ from .interval import affine_interval
 from .linear import Linear, part
 from .rounding import Rounding
 from .types import Pieces
+
+SHARE = 0.7  # of the time left that the layers may take
 
 
 def root(
@@ -36,8 +38,11 @@ def root(
 ) -> tuple[Linear, Pieces]:
     """The relaxation to search with, the box as one piece with its pre-activation bounds.
 
-    Layers whose turn comes after `deadline`, a value of `time.monotonic()`, keep their intervals.
+    Layers, and neurons of a layer, whose turn comes after `deadline`, a value of `time.monotonic()`, or when most of
+    the time left has passed, keep their intervals: what remains is for the rows that are asked for.
     """
+    moments = [moment for moment in (deadline, share(SHARE)) if moment is not None]
+    late = min(moments, default=None)
     like = working.nodes[-1].bias
     pieces = Pieces.boxes(*outward(lower[None], upper[None], like.dtype, like.device), graph.neurons)
     rounding = Rounding(working)
@@ -55,10 +60,15 @@ def root(
         low, high = part(graph, pieces, position)
         torch.fmax(low, ranges[source][0], out=low)
         torch.fmin(high, ranges[source][1], out=high)
-        if deadline is None or time.monotonic() < deadline:
-            new_low, new_high = linear.pre_activation(pieces, scales, lines, position, low, high)
+        doing(f"layer {graph.activations.index(position) + 1} of {len(graph.activations)} was bounded")
+        try:
+            with until(late):
+                check()
+                new_low, new_high = linear.pre_activation(pieces, scales, lines, position, low, high, partly=True)
             torch.fmax(low, new_low, out=low)
             torch.fmin(high, new_high, out=high)
+        except TimeUp:
+            pass  # where all time is up, whoever looks at the clock next will say so
         consistent(graph, position, low, high)
         torch.maximum(low, high, out=high)
         lines[position] = linear.lines(position, low, high)

@@ -26,6 +26,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..kernels.deadline import check
 from ..kernels.dot import absolute_dot, depth
 from ..kernels.rounding import gamma, unit_roundoff
 from ..problems.activation import LeakyReLU
@@ -75,6 +76,7 @@ class Rounding:
         self._flushed: dict[int, tuple[Tensor, Tensor]] = {}
         self._carried: dict[int, int] = {}  # affine node -> the ReLU above it, its only consumer
         for position, node in enumerate(graph.nodes):
+            check()
             match node:
                 case Affine():
                     self.absolute[position] = tuple(op.absolute() for op in node.operators)
@@ -175,6 +177,7 @@ class Rounding:
         scales = self.start(largest_input)
         known = {self.graph.nodes[i].inputs[0]: bounds for i, bounds in pre.items()}
         for position in range(1, len(self.graph.nodes)):
+            check()
             self.extend(scales, position, pre.get(position) or known.get(position))
         return scales
 

@@ -24,6 +24,7 @@ import torch
 from scipy.sparse import coo_array, csr_array
 from torch import Tensor
 
+from ..kernels.deadline import TimeUp
 from ..problems.activation import LeakyReLU
 from ..problems.errors import BadInput
 from ..problems.graph import Graph
@@ -142,7 +143,7 @@ def minima(
 ) -> Array:  # (R,)
     """Proved lower bounds of rows . value(node), the output without it; +inf where the program is proved empty.
 
-    Cuts found for one row stay for the others.
+    Cuts found for one row stay for the others. Rows whose turn does not come before time is up get -inf.
     """
     node = encoding.graph.output if node is None else node
     programs = Cutting(encoding, setting, cutters)
@@ -150,7 +151,10 @@ def minima(
     for r, row in enumerate(rows):
         cost = np.zeros(len(encoding.model.cost))
         cost[encoding.first[node] : encoding.first[node] + len(row)] = row
-        best[r] = programs.minimise(cost)
+        try:
+            best[r] = programs.minimise(cost)
+        except TimeUp:
+            break
     return best
 
 
@@ -169,7 +173,12 @@ class Cutting:
         """The proved minimum of one objective, after as many rounds of cuts as pay."""
         best, values = -np.inf, []
         for round_ in range(self.effort.rounds + 1):
-            answer = self.found.minimise(cost)
+            try:
+                answer = self.found.minimise(cost)
+            except TimeUp:
+                if not round_:
+                    raise
+                break
             best = max(best, answer.bound_safe)
             values.append(answer.value)
             if not self.cutters or answer.x is None or best == np.inf:

@@ -48,15 +48,15 @@ def test_a_search_has_full_products(setting, split):
 
 
 def test_bounds_have_full_products(setting, monkeypatch):
-    from partita.relaxations import api
+    from partita.relaxations import set_bounds
 
-    heard, search = [], api.root
+    heard, search = [], set_bounds.root
 
     def listening(*arguments, **options):
         heard.append(torch.get_float32_matmul_precision())
         return search(*arguments, **options)
 
-    monkeypatch.setattr(api, "root", listening)
+    monkeypatch.setattr(set_bounds, "root", listening)
     graph = random_graph(1, inputs=2, width=4)
     partita.bound(graph, random_property(1, graph).cases[0].inputs, relaxation="crown")
     assert heard and set(heard) == {"highest"}

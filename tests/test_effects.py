@@ -155,7 +155,7 @@ def test_auto_asks_for_nothing():
 
 def test_bound_hears_what_it_looks_at():
     for relaxation, acts in (
-        ("crown", {"relaxation", "precision", "device"}),
+        ("crown", {"relaxation", "precision", "device", "timeout"}),
         ("ibp+triangle", {"relaxation", "precision", "device", "timeout", "bounding.backend"}),
         ("m-1", {"relaxation", "timeout", "bounding.backend"}),
         ("exact", {"relaxation", "timeout", "bounding.backend"}),

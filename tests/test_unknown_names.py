@@ -16,7 +16,7 @@ from partita.problems.errors import BadInput
 from partita.problems.library import maximum, random_network
 from partita.problems.property import Polytope
 from partita.problems.specify import box_property
-from partita.relaxations import api, ladder, names
+from partita.relaxations import api, ladder, names, set_bounds
 from partita.relaxations.linear import Linear
 
 GRAPH, WIDE = maximum(3), random_network((30, 6, 1), seed=1)
@@ -31,7 +31,7 @@ def newly(request, monkeypatch):
     monkeypatch.setattr(names, "TABLE", {**names.TABLE, "novel": {}})
     if request.param != "TABLE":
         more = (*getattr(names, request.param), "novel")
-        for module in (names, api, ladder, strategy, measures):
+        for module in (names, api, set_bounds, ladder, strategy, measures):
             if hasattr(module, request.param):
                 monkeypatch.setattr(module, request.param, more)
     assert str(names.parse("novel")[0]) == "novel"

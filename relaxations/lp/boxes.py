@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...kernels.deadline import check
 from ...problems.errors import BadInput
 from ...problems.graph import Activation, Affine, Graph, Product
 from ...problems.property import Polytope
@@ -43,6 +44,7 @@ def node_boxes(graph: Graph, polytope: Polytope) -> list[Box]:
 
 def affine_box(node: Affine, arguments: list[Box]) -> Box:
     """Image of boxes under an affine node; outward rounded."""
+    check()
     centre, radius, scale = node.bias, torch.zeros_like(node.bias), node.bias.abs()
     terms = 4 + len(arguments)
     for operator, (lower, upper) in zip(node.operators, arguments, strict=True):

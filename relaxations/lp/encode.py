@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from scipy.sparse import block_array, csr_array, eye_array, vstack
 from torch import Tensor
 
+from ...kernels.deadline import check
 from ...problems.activation import LeakyReLU
 from ...problems.affine import AbstractLinear
 from ...problems.errors import BadInput
@@ -40,6 +41,7 @@ from .model import Array, LinearModel, Solution
 from .program import Index, Program
 
 Phases = Sequence[NDArray[np.int8]]  # one (n,) array an activation node, in order: +1 active, -1 inactive, 0 open
+ENTRIES = 1 << 25  # of a part of a matrix that is written out
 TANGENTS = (0.0, 0.25, 0.5, 0.75, 1.0)  # choices of the lines that relax a smooth activation
 
 
@@ -169,6 +171,7 @@ def encode(
         rows.add_matrix([block], np.full(len(polytope.offsets), -np.inf), polytope.offsets)
     binaries: list[Index] = []
     for i, node in enumerate(nodes[1:], 1):
+        check()
         match node:
             case Affine():
                 _affine_rows(building, node, i, _constant(building, i) if lean and phases is None else None)
@@ -224,7 +227,9 @@ def propagated(graph: Graph, boxes: Sequence[Box], start: int = 0) -> list[Box]:
 def sparse(operator: AbstractLinear, chunk: int = 512) -> csr_array:
     """The operator's matrix (n_out, n_in), exact for unfolded operators: one column per unit vector."""
     blocks = []
+    chunk = max(1, min(chunk, ENTRIES // max(operator.n_in, operator.n_out)))
     for start in range(0, operator.n_in, chunk):
+        check()
         size = min(chunk, operator.n_in - start)
         unit = torch.zeros(size, operator.n_in, dtype=torch.float64)
         unit[torch.arange(size), start + torch.arange(size)] = 1

@@ -36,6 +36,7 @@ import torch
 from torch import Tensor
 
 from ...kernels.blocks import Blocks
+from ...kernels.deadline import check, within
 from ...kernels.first_order import Answer, Scaled, Start
 from ...kernels.first_order import solve as iterate
 from ...kernels.weak_duality import Definitions, Programs
@@ -128,6 +129,8 @@ class FirstOrder:
         A program stops early once its bound reaches `target`. Rows that are equations in the model must be in every
         program. Raises `BadInput` for NaN and for shapes that do not fit.
         """
+        check()
+        time_limit = within(time_limit)
         m = self.model
         given = {"cost": cost, "lower": lower, "upper": upper, "row_lower": row_lower, "row_upper": row_upper}
         parts = [self._columns(name, value, getattr(m, name)) for name, value in given.items()]

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ...kernels.deadline import check, within
 from ...problems.errors import BadInput
 from .model import Array, LinearModel, Solution, Status
 
@@ -128,6 +129,8 @@ class _Loaded:
 
     def minimised(self, model: LinearModel, time_limit: float | None) -> Solution:
         """Of the model's objective; `model` is what was loaded and appended."""
+        check()
+        time_limit = within(time_limit)
         self.x.Obj = model.cost
         self.solver.ObjCon = model.offset
         self.solver.setParam("TimeLimit", np.inf if time_limit is None else float(time_limit))

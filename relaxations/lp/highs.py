@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import highspy
 import numpy as np
 
+from ...kernels.deadline import check, within
 from ...kernels.solving import door
 from ...kernels.solving.worker import Died
 from ...problems.errors import BadInput
@@ -137,6 +138,8 @@ def _started(model: LinearModel) -> highspy.Highs | Remote:
 
 
 def _run(model: LinearModel, solver: highspy.Highs | Remote, time_limit: float | None) -> Solution:
+    check()
+    time_limit = within(time_limit)
     # HiGHS holds its limit against the sum over all runs of a solver.
     solver.setOptionValue("time_limit", np.inf if time_limit is None else solver.getRunTime() + float(time_limit))
     try:

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...kernels.deadline import check, within
 from ...kernels.hush import hushed
 from ...problems.errors import BadInput
 from .model import LinearModel, Solution, Status
@@ -27,6 +28,8 @@ def solve(model: LinearModel, *, time_limit: float | None = None) -> Solution:
         raise BadInput("the backend 'layers' solves linear programs only; for integers use 'highs' or 'gurobi'")
     if model.empty:
         return Solution(Status.infeasible, bound_safe=np.inf, note="an interval of the model is empty")
+    check()
+    time_limit = within(time_limit)
     options = {} if time_limit is None else {"time_limit": float(time_limit)}
     sides = torch.as_tensor(model.row_lower), torch.as_tensor(model.row_upper)
     try:
