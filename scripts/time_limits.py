@@ -25,6 +25,7 @@ import sys
 import tempfile
 import time
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +116,7 @@ def module(name: str):  # -> torch.nn.Module, tuple[int, ...]
         return _resnet(), (1, 3, 64, 64)
     widths = {"wide": (784, 4096, 4096, 10), "deep": (784, *[256] * 6, 10), "acasxu": (5, *[50] * 6, 5)}[name]
     layers = []
-    for one, two in zip(widths, widths[1:], strict=False):
+    for one, two in pairwise(widths):
         layers += [nn.Linear(one, two), nn.ReLU()]
     return nn.Sequential(*layers[:-1]), (1, widths[0])
 
@@ -211,7 +212,7 @@ def _child(call: Call, folder: Path, bench: Path | None, to: Any) -> None:
 def run(number: int, call: Call, folder: Path, bench: Path | None, again: int) -> Row:
     """The call in a process of its own, again where it was late."""
     context = multiprocessing.get_context("spawn")
-    for runs in range(1, again + 2):
+    for runs in range(1, again + 2):  # noqa: B007 (told below)
         here, there = context.Pipe()
         child = context.Process(target=_child, args=(call, folder, bench, there))
         child.start()
