@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from ...kernels.deadline import TimeUp, staged, until
 from ...problems.errors import BadInput, InternalError, out_of_memory
 from .. import clock
 from ..config import Config, keys_of, load_config
@@ -83,7 +84,8 @@ def _decide(network: Path, prop: Path, config: Config, options: Any, given: list
 
         answer.known.stage.text = "reading the network and the property"
         api.check_device(config)
-        problem = api.load(network, prop, timeout=config.timeout)
+        with until(clock.deadline(config.timeout)), staged(answer.known.stage):
+            problem = api.load(network, prop, timeout=config.timeout)
         if problem.comparison is not None and not problem.comparison.operators:
             say(problem.comparison.sentence)
         _check_name(problem.property, options.network)
@@ -93,6 +95,8 @@ def _decide(network: Path, prop: Path, config: Config, options: Any, given: list
         answer.property = problem.property
         answer.log = log = api.log_of((network, prop), problem, config, options.log, options.resume)
         outcome = api.decide(problem, config, _observers(), clock.deadline(config.timeout), log, answer.known)
+    except TimeUp:
+        return answer.early("timeout", "the time limit passed")
     except KeyboardInterrupt:
         return answer.early("unknown", "interrupted") or 130
     except BadInput:
