@@ -355,6 +355,35 @@ def test_the_smallest_tree_over_tables(seed):
     assert unknown.finished == b.goal.closed(b.measure.bound([b.root])[0].values)
 
 
+def test_what_is_proved_empty_is_no_leaf():
+    """One neuron that is inactive nowhere: the judge, who would say otherwise, is not asked."""
+    b, _, _ = table(0, neurons=1)
+    bounds = {(): -1.0, ((0, -1),): np.inf, ((0, 1),): 0.0}
+
+    class Said(Table):
+        def bound(self, regions):
+            return [replace(k, values=np.array([bounds[r.phases]])) for r, k in zip(regions, super().bound(regions))]
+
+    made = replace(b, measure=Said(b.graph, 0, lambda phases: True))
+    tree, _ = smallest(made, SimpleNamespace(proper=lambda phases: True))
+    assert tree.proved == 1 and sorted(p.status for p in tree.pieces) == ["closed", "empty", "split"]
+
+
+def test_what_is_not_proper_is_cut_to_its_ends():
+    """Two neurons: below the first nothing is proper and nothing is closed, and its pieces end where none is left."""
+    b, _, _ = table(0, neurons=2)
+
+    class Said(Table):
+        def bound(self, regions):
+            ends = (0.0 if (0, 1) in r.phases else -1.0 for r in regions)
+            return [replace(k, values=np.array([end])) for end, k in zip(ends, super().bound(regions))]
+
+    made = replace(b, measure=Said(b.graph, 0, lambda phases: True))
+    tree, _ = smallest(made, SimpleNamespace(proper=lambda phases: (0, -1) not in phases))
+    checked(made, tree)
+    assert tree.proved == 1 and sorted(p.status for p in tree.pieces) == ["closed", "split", "split", "stuck", "stuck"]
+
+
 def test_strong_takes_the_cut_whose_worse_child_is_nearest():
     b, _, _ = table(0)
     gaps = {
