@@ -50,6 +50,7 @@ def verify(
     observers: Sequence[Any] = (),
     log: str | Path | None = None,
     resume: str | Path | None = None,
+    trust_log: bool = False,
     **overrides: Any,
 ) -> Outcome:
     """Whether some input of the property's input set has an unsafe output.
@@ -59,7 +60,8 @@ def verify(
     or a YAML file; `overrides` are options by name (`attack="off"`, `batch=256`), refused where they have no effect on
     this search; of those in a preset or a log that have none, the outcome's notes say so. `timeout` counts seconds from
     this call. `log` names a folder for the partition log, which must hold none yet; `resume` one that holds the log of
-    a run to go on with: the configuration is then the log's, and only limits may be given.
+    a run to go on with: the configuration is then the log's, and only limits may be given. What that log calls closed
+    is proved again before `unsat` is said, unless `trust_log` and the log's digests vouch for it.
 
     Returns an `Outcome`: `unsat` (the property holds), `sat` (with a witness that the original network confirms),
     `unknown` or `timeout`, with the reason. Raises `BadInput` for input that is refused.
@@ -67,6 +69,8 @@ def verify(
     start = time.monotonic()
     if timeout is not None:
         overrides["timeout"] = timeout
+    if trust_log and resume is None:
+        raise BadInput("trust_log has no effect here: it acts with resume, where a log's claims are believed")
     if resume is not None:
         from .logs.logged import resumed_config
 
@@ -81,7 +85,7 @@ def verify(
         with until(deadline), staged(known.stage):
             problem = load(network, property, example_input, settings.timeout)
             problem = heeded(problem, settings, given)
-            writer = log_of((network, property), problem, settings, log, resume)
+            writer = log_of((network, property), problem, settings, log, resume, trust_log)
     except TimeUp:
         return known.outcome(time.monotonic() - start)
     return decide(problem, settings, observers, deadline, writer, known)
@@ -166,14 +170,19 @@ def decide(
 
 
 def log_of(
-    given: tuple[Any, Any], problem: Problem, config: Config, log: str | Path | None, resume: str | Path | None
+    given: tuple[Any, Any],
+    problem: Problem,
+    config: Config,
+    log: str | Path | None,
+    resume: str | Path | None,
+    trust: bool = False,
 ) -> PartitionLog | None:
     """The log that this run writes, if any; see `logged.open_log`."""
     if log is None and resume is None:
         return None
     from .logs.logged import open_log
 
-    return open_log(given, problem.graph, problem.property, config, log, resume)
+    return open_log(given, problem.graph, problem.property, config, log, resume, trust)
 
 
 def check_device(config: Config) -> None:

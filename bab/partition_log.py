@@ -1,8 +1,8 @@
 """The partition log: an observer that writes every piece of a run to disk as the run goes on. See `logs.format`.
 
-Events come with whole batches of pieces, so the search pays a few copies a batch; columns are put together, compressed
-and written by a thread of their own, in which pyarrow does not hold the interpreter. A part is written when it is full
-or some seconds old (one at first, ten later), so that of a run that is killed at most these seconds are missing.
+Events come with whole batches of pieces, so the search pays a few copies a batch; a thread of its own writes them
+(`logs.writer`). A part is written when it is full or some seconds old (one at first, ten later), so that of a run that
+is killed at most these seconds are missing.
 
 A disk that fills up ends the log, not the run: what was written stays readable, the half-written part is removed, and
 `failure` says in a sentence what happened. The verdict never depends on the log.
@@ -12,10 +12,7 @@ Heuristic in nothing and sound in nothing: it records.
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import queue
 import threading
 import time
 from pathlib import Path
@@ -25,22 +22,12 @@ import numpy as np
 import torch
 
 from ..problems.errors import BadInput
-from .logs.format import (
-    CLOSED,
-    FOOTER,
-    HEADER,
-    LOCK,
-    OPEN,
-    PARTS,
-    SPLIT,
-    STUCK,
-    about_part,
-    encodings,
-    part_path,
-)
+from .logs.digests import Digests
+from .logs.format import CLOSED, FOOTER, FORMAT, HEADER, MOST_BYTES, OPEN, PARTS, SPLIT, STUCK, part_path
 from .logs.header import goals_of_header
-from .logs.table import joined, table_of
-from .logs.volumes import Volumes
+from .logs.lock import locked
+from .logs.volumes import WIDEST, Volumes
+from .logs.writer import Writer
 from .observer import Observer
 from .results import write_atomically
 from .splits import INPUT, NAMES, PHASE
@@ -52,48 +39,54 @@ if TYPE_CHECKING:
     from .outcome import Outcome
     from .state import State
 
-ROWS = 1 << 19  # of a part, at most
-FIRST, LONGEST = 1.0, 10.0  # seconds that rows wait at most, of the first part and later, twice as long each time
+ROWS = 1 << 19  # of a part, about; never more than `format.MOST_ROWS`, which is twice as many
 CLOSING = 0.5  # seconds before a deadline that are kept for the last part
-WIDEST = 64  # inputs up to which volumes are kept
 PLAIN = ("id", "parent", "depth", "goal", "bound")
-END = None  # what tells the writing thread to stop
 
 
 class PartitionLog(Observer):
-    """Writes to `folder`, where no log may be, or goes on with the log that was read as `before`."""
+    """Writes to `folder`, where no log may be. `lock`: of the folder, held (`logs.lock`); it is the log's from here on.
+    With `before` the log goes on that was read under this lock; `trust`: its verified claims are believed."""
 
-    def __init__(self, folder: Path, header: dict[str, Any], before: Partition | None = None) -> None:
-        self.folder, self.header, self.before = folder, header, before
+    def __init__(
+        self, folder: Path, header: dict[str, Any], lock: Any, before: Partition | None = None, trust: bool = False
+    ) -> None:
+        self.folder, self.header, self.before, self.trust, self.lock = folder, header, before, trust, lock
         self.failure = ""
-        self.rows = self.number = 0
         self.start = time.monotonic()
         self.names: list[str] = []
-        self.batches: list[dict[str, Any]] = []
-        self.waiting, self.since = 0, 0.0
         self.roots = 0
         self.volumes: Volumes | None = None
-        self.layers = np.array([layer["start"] for layer in header["layers"]], dtype=np.int64)
-        self.lock = _begin(folder, header, before is not None)
+        self.closing = threading.RLock()
+        self.closed_already = self.abandoned = False
+        self.digests = _begin(folder, header, before)
         if before is not None:
             self.names = list(before.names)
-            self.rows, self.number = before.rows, before.parts
             self.start -= before.elapsed
-        self.turn = threading.RLock()  # the search's thread adds rows, another one may end the log
-        self.abandoned = False
-        self.parts: queue.Queue = queue.Queue(2)
-        self.thread = threading.Thread(target=self._write, daemon=True)
-        self.thread.start()
+        number = 0 if before is None else before.parts
+        self.writer = Writer(folder, header, self.digests, self.names, self._fail, _rows(header), number)
+
+    @property
+    def rows(self) -> int:
+        """Rows in the folder."""
+        return self.writer.rows + (self.before.rows if self.before is not None else 0)
 
     def about(self, prop: Property) -> None:
-        """The property as it is searched: without input sets that were proved empty before the search."""
+        """The property as it is searched: without input sets that were proved empty before the search. Raises
+        `BadInput` where the log that goes on is of other goals."""
         said = goals_of_header(prop)
-        if said["goals"] != self.header["goals"]:
-            self.header |= said
-            try:
-                _write_header(self.folder, self.header)
-            except OSError as error:
-                self._fail(error)
+        if all(said[name] == self.header[name] for name in said):
+            return
+        if self.before is not None:
+            raise BadInput(
+                f"the log {self.folder} has other goals or input sets than the property: {HEADER} was edited, or "
+                "written by a version that read the property otherwise; start a new log"
+            )
+        self.header |= said
+        try:
+            _write_header(self.folder, self.header, self.digests)
+        except OSError as error:
+            self._fail(error)
 
     @staticmethod
     def before_closing(deadline: float | None) -> float | None:
@@ -140,55 +133,46 @@ class PartitionLog(Observer):
     def stuck(self, leaf: Record, reason: str) -> None:
         self._end(leaf, STUCK)
 
-    def progress(self, mark: str, state: State) -> None:
-        self._flush()
-
     def finished(self, outcome: Outcome, state: State | None) -> None:
-        self._flush(True)
         if state is not None and len(state.frontier):
             self._end(state.frontier.rows(PLAIN), OPEN)
 
     def close(self, outcome: Outcome | None = None) -> None:
-        """Ends the log, with the verdict where there is one; nothing that goes wrong here is raised."""
-        self._flush(True)
-        if self.thread.is_alive():
-            self.parts.put(END)
-            self.thread.join()
-        if outcome is not None:
-            outcome.stats["log"] = self.failure or f"{self.rows} rows in {self.folder}"
-        if outcome is not None and not self.failure:
-            footer = {
-                "verdict": outcome.verdict,
-                "reason": outcome.reason,
-                "pieces": outcome.pieces,
-                "seconds": round(time.monotonic() - self.start, 4),
-                "rows": self.rows,
-                "parts": self.number,
-                "stats": {name: _finite(value) for name, value in outcome.stats.items()},
-            }
-            try:
-                write_atomically(
-                    self.folder / FOOTER, json.dumps(footer, indent=1, default=str, allow_nan=False) + "\n"
-                )
-            except OSError as error:
-                self._fail(error)
-        if self.lock is not None:
-            self.lock.close()
-            self.lock = None
+        """Ends the log, with the verdict where there is one; nothing that goes wrong here is raised. May be called from
+        any thread, and more than once."""
+        with self.closing:
+            if self.closed_already:
+                return
+            self.closed_already = True
+            self.writer.end()
+            if outcome is not None:
+                outcome.stats["log"] = self.failure or f"{self.rows} rows in {self.folder}"
+                if not self.failure and not self.abandoned:
+                    self._write_footer(outcome)
+            if self.lock is not None:
+                self.lock.close()
+                self.lock = None
+
+    def _write_footer(self, outcome: Outcome) -> None:
+        footer = {
+            "verdict": outcome.verdict,
+            "reason": outcome.reason,
+            "pieces": outcome.pieces,
+            "seconds": round(time.monotonic() - self.start, 4),
+            "rows": self.rows,
+            "parts": self.writer.number,
+            "stats": {name: _finite(value) for name, value in outcome.stats.items()},
+        }
+        try:
+            write_atomically(self.folder / FOOTER, json.dumps(footer, indent=1, default=str, allow_nan=False) + "\n")
+        except OSError as error:
+            self._fail(error)
 
     def abandon(self, seconds: float) -> None:
         """From another thread than the search's, which goes on: what it has told so far is written, in so many seconds
         or not at all. Without a footer, as after a kill."""
-        if not self.turn.acquire(timeout=seconds):
-            return
         self.abandoned = True
-        try:
-            if self.batches and not self.failure:
-                self.parts.put((self.number, self.batches, list(self.names)), timeout=seconds)
-            self.parts.put(END, timeout=seconds)
-            self.thread.join(seconds)
-        except queue.Full:
-            pass
+        self.writer.end(seconds)
 
     # ---- batches to parts
 
@@ -208,63 +192,18 @@ class PartitionLog(Observer):
         self._add(batch)
 
     def _add(self, batch: dict[str, Any]) -> None:
-        with self.turn:
-            if self.failure or self.abandoned:
-                return
-            if not self.batches:
-                self.since = time.monotonic()
-            self.batches.append(batch)
-            self.waiting += len(batch["id"])
-            self._flush()
-
-    def _flush(self, now: bool = False) -> None:
-        """Hands the rows to the writing thread, if it is time."""
-        with self.turn:
-            limit = min(LONGEST, FIRST * 2.0 ** min(self.number, 16))
-            due = self.waiting >= ROWS or time.monotonic() - self.since > limit
-            if not self.batches or self.failure or self.abandoned or not (due or now):
-                return
-            part = self.number, self.batches, list(self.names)
-            self.number += 1
-            self.rows += self.waiting
-            self.batches, self.waiting = [], 0
-            try:
-                self.parts.put(part)
-            except BaseException:  # interrupted: rows are missing, so none may follow
-                self._fail(InterruptedError(0, "interrupted"))
-                raise
-
-    # ---- the writing thread
-
-    def _write(self) -> None:
-        while (part := self.parts.get()) is not END:
-            if self.failure:
-                continue
-            try:
-                self._write_part(*part)
-            except OSError as error:
-                self._fail(error)
-            except Exception as error:  # it must not take the run with it
-                self._fail(error)
-
-    def _write_part(self, number: int, batches: list[dict[str, Any]], names: list[str]) -> None:
-        import pyarrow.parquet as pq
-
-        about = json.dumps(about_part(self.header, number))
-        table = table_of(joined(batches), names, self.layers).replace_schema_metadata({"partita": about})
-        path = part_path(self.folder, number)
-        unfinished = path.with_suffix(".tmp")
-        try:
-            pq.write_table(table, unfinished, **encodings())
-            os.replace(unfinished, path)
-        except BaseException:
-            unfinished.unlink(missing_ok=True)
-            raise
+        if not self.failure and len(batch["id"]):
+            self.writer.add(batch)
 
     def _fail(self, error: Exception) -> None:
         said = error.strerror if isinstance(error, OSError) and error.strerror else f"{type(error).__name__}: {error}"
         self.failure = f"the log {self.folder} ends before the run does: {said}; what was written can be read"
-        self.batches, self.waiting = [], 0
+
+
+def _rows(header: dict[str, Any]) -> int:
+    """Rows of a part, about: less where a row may hold a normal with many entries."""
+    inputs = len(header["inputs"][0]["lower"]) if header["inputs"] else 0
+    return max(1, ROWS // max(1, inputs // 16)) if header["strategy"]["splits"] == "polyhedral" else ROWS
 
 
 def _finite(value: Any) -> Any:
@@ -278,48 +217,49 @@ def _array(value: torch.Tensor) -> np.ndarray:
     return array.copy() if value.device.type == "cpu" else array
 
 
-def _write_header(folder: Path, header: dict[str, Any]) -> None:
-    write_atomically(folder / HEADER, json.dumps(header, indent=1) + "\n")
+def _write_header(folder: Path, header: dict[str, Any], digests: Digests) -> None:
+    content = json.dumps(header, indent=1) + "\n"
+    if len(content) > MOST_BYTES:
+        raise BadInput(f"the log {folder} would have a header of {len(content)} bytes, where {MOST_BYTES} are the most")
+    digests.begin(folder, content.encode())
+    write_atomically(folder / HEADER, content)
 
 
-def _begin(folder: Path, header: dict[str, Any], again: bool) -> Any:
-    """Makes the folder and writes the header; the lock that keeps other runs out. `BadInput` where that cannot be.
-
-    The lock is a file of its own and comes first: headers are replaced, and what two runs find absent they both write.
-    """
-    lock = None
+def _begin(folder: Path, header: dict[str, Any], before: Partition | None) -> Digests:
+    """Writes the header, or makes room behind the parts of the log that goes on. `BadInput` where that cannot be."""
+    digests = Digests()
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = _locked(folder)
-        if not again:
+        if before is None:
             if (folder / HEADER).exists() or any(folder.glob(PARTS)):
                 raise BadInput(
                     f"{folder} holds a log already; go on with it by --resume {folder}, or name another folder"
                 )
-            _write_header(folder, header)
+            _write_header(folder, header, digests)
+        else:
+            if header["format"] != FORMAT:
+                raise BadInput(
+                    f"the log {folder} has format {header['format']}, which this version reads but does not write: it "
+                    f"can be checked, replayed and reported, not gone on with; start a new log (format {FORMAT})"
+                )
+            kept = {part_path(folder, number).name for number in range(before.parts)}
+            digests = (Digests.read(folder) or digests).kept(kept)
+            digests.write(folder)
         (folder / FOOTER).unlink(missing_ok=True)
         for unfinished in folder.glob("pieces-*.tmp"):
             unfinished.unlink()
-    except BaseException as error:
-        if lock is not None:
-            lock.close()
-        if isinstance(error, OSError):
-            raise BadInput(f"the log {folder} cannot be written: {error.strerror}") from None
-        raise
-    return lock
+    except OSError as error:
+        raise cannot_be_written(folder, error) from None
+    return digests
 
 
-def _locked(folder: Path) -> Any:
-    """The folder's lock file, held; `BadInput` where another run holds it."""
-    lock = open(folder / LOCK, "ab")  # noqa: SIM115
-    with contextlib.suppress(ImportError):
-        import fcntl
+def locked_folder(folder: Path) -> Any:
+    """The lock of a log's folder, which is made where it is not there; `BadInput` where that cannot be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return locked(folder)
+    except OSError as error:
+        raise cannot_be_written(folder, error) from None
 
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            lock.close()
-            raise BadInput(
-                f"another run is writing the log {folder}; wait for its end, or name another folder"
-            ) from None
-    return lock
+
+def cannot_be_written(folder: Path, error: OSError) -> BadInput:
+    return BadInput(f"the log {folder} cannot be written: {error.strerror or error}")

@@ -25,7 +25,7 @@ from ..relaxations.root import in_float64, root
 from ..relaxations.types import Multipliers, Pieces
 from .attack import Attack
 from .config import Config
-from .engine import Engine
+from .engine import HOLDS, Engine
 from .goals import goals_of
 from .known import progress
 from .observer import Observer
@@ -148,6 +148,11 @@ def _searched(
         take_up(engine, log.before)
     verdict = engine.run()
     state = engine.state
+    claims: dict[str, float | int | str] = {}  # of a log that this run goes on with
+    if verdict == HOLDS and log is not None and log.before is not None:
+        from .logs.believed import proved_again
+
+        verdict = proved_again(engine, log.before, log.trust, claims)
     stats = {
         "leaves": state.leaves,
         "depth": state.depth,
@@ -161,6 +166,7 @@ def _searched(
         **{f"by {way.name}": way.summary() for way in tree.ways()},
         **{f"note {number}": note for number, note in enumerate(tree.notes(), 1)},
     }
+    stats |= claims
     if log is not None and log.before is not None:
         stats["resumed"] = f"from {log.before.count} pieces, {len(log.before.unsettled)} of them not settled"
     seconds = time.monotonic() - start

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 from networks import random_graph, random_property, sample
 from search import Recorded
 
 import partita
 from partita.bab.config import load_config
+from partita.bab.logs.digests import Digests
+from partita.bab.logs.format import HEADER, PARTS, about_part, encodings
 from partita.bab.logs.read import Partition, read_log
 from partita.bab.outcome import Outcome
 from partita.problems.graph import Graph
@@ -38,3 +43,33 @@ def logged(
     config = None if config is None else load_config(None, config)  # options may have no effect, as in a preset
     outcome = partita.verify(graph, prop, observers=[record], log=folder, config=config, **options)
     return outcome, record, read_log(folder)
+
+
+def forge(folder: Path) -> None:
+    """Makes an edited log pass for what a run wrote, as anybody can: each part says what the header does, and the chain
+    of digests is computed anew."""
+    header = json.loads((folder / HEADER).read_text())
+    digests = Digests()
+    digests.begin(folder, (folder / HEADER).read_bytes())
+    for path in sorted(folder.glob(PARTS)):
+        table = pq.read_table(path)
+        number = json.loads(table.schema.metadata[b"partita"])["part"]
+        about = {"partita": json.dumps(about_part(header, number))}
+        pq.write_table(table.replace_schema_metadata(about), path, **encodings())
+        digests.add(folder, path.name, path.read_bytes())
+
+
+def flip(folder: Path, forged: bool) -> int:
+    """Calls every open leaf closed, in the log's files; how many there were."""
+    count = 0
+    for path in sorted(folder.glob(PARTS)):
+        table = pq.read_table(path)
+        state = ["closed" if said in ("open", "stuck") else said for said in table["state"].to_pylist()]
+        count += sum(a != b for a, b in zip(state, table["state"].to_pylist(), strict=True))
+        by = [b or ("crown" if s == "closed" else None) for s, b in zip(state, table["by"].to_pylist(), strict=True)]
+        for name, values in (("state", state), ("by", by)):
+            table = table.set_column(table.column_names.index(name), table.schema.field(name), pa.array(values))
+        pq.write_table(table, path, **encodings())
+    if forged:
+        forge(folder)
+    return count

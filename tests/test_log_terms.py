@@ -12,8 +12,9 @@ from search import engine
 
 from partita import replay
 from partita.bab.logs.check import check, leaves_of, sampled
+from partita.bab.logs.followed import Followed
 from partita.bab.logs.format import CLOSED, OPEN
-from partita.bab.logs.replay import Followed
+from partita.problems.errors import BadInput
 from partita.problems.property import Case, Property, UnsafeSet
 
 
@@ -131,9 +132,12 @@ def test_pieces_below_logged_leaves_are_searched_and_not_left_out(trees):
     assert report.leaves == 2 and report.good and report.further >= 1
     worse = prop.cases[0].unsafe[0]
     violated = Property((Case(prop.cases[0].inputs, (UnsafeSet(worse.rows, worse.constants - 0.5),)),), 3, 2)
-    from partita.bab.logs.header import config_of
+    from partita.bab.logs.header import config_of, goals_of_header
     from partita.bab.logs.replay import follow
 
     config = config_of(tree.header, {})
+    with pytest.raises(BadInput, match="other goals"):
+        follow(made, graph, violated, config, lambda x: graph(torch.from_numpy(x)).numpy())
+    made = replace(made, header=made.header | goals_of_header(violated))
     report = follow(made, graph, violated, config, lambda x: graph(torch.from_numpy(x)).numpy(), timeout=3)
     assert not report.good and report.open > 0

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from logs import barely, logged
+from logs import barely, forge, logged
 from networks import random_graph, random_property
 from search import Recorded
 
@@ -16,20 +16,27 @@ import partita
 from partita.bab.config import load_config
 from partita.bab.logs.boxes import box_levels
 from partita.bab.logs.check import check, leaves_of, sampled
-from partita.bab.logs.format import CLOSED, COLUMNS, SPLIT
+from partita.bab.logs.format import CLOSED, COLUMNS, OPEN, SPLIT
 from partita.bab.logs.header import graph_hash, header_of, property_hash
 from partita.bab.logs.read import read_log
 from partita.bab.logs.replay import replay
 from partita.bab.logs.table import columns_of, joined, table_of
 from partita.bab.logs.volumes import Volumes
 from partita.bab.observer import Observer
-from partita.bab.partition_log import PartitionLog
+from partita.bab.partition_log import PartitionLog, locked_folder
 from partita.bab.splits import HALF_SPACE, INPUT, PHASE
 from partita.bab.strategy import choose
 from partita.problems.errors import BadInput
 from partita.problems.property import Case, Polytope, Property, UnsafeSet
 
 SPLITS = ("auto", "input", "polyhedral", "activation")
+
+
+@pytest.fixture(autouse=True)
+def no_parts_by_time(monkeypatch):
+    """However busy the machine is, parts are written by rows alone."""
+    for name in ("FIRST", "LONGEST"):
+        monkeypatch.setattr(f"partita.bab.logs.writer.{name}", 1000.0)
 
 
 # ---- what is written
@@ -203,7 +210,7 @@ def test_many_pieces_cost_little(tmp_path):
     """Disk: less than 100 bytes a piece, which is 1 GB for ten million."""
     graph, prop = barely(1)
     header = header_of((graph, prop), graph, prop, load_config(), choose(graph, load_config()))
-    log = PartitionLog(tmp_path / "log", header)
+    log = PartitionLog(tmp_path / "log", header, locked_folder(tmp_path / "log"))
     random = torch.Generator().manual_seed(0)
     count, pieces = 4096, 0
     log.rooted({"id": torch.zeros(1, dtype=torch.int64)})
@@ -249,9 +256,16 @@ def test_the_check_finds_what_is_wrong(tmp_path):
     index[0] = 99
     assert "no cuts" in fault(tree, index=index)
     point[0] = 1e6
-    assert "outside the piece" in fault(tree, point=point)
+    assert "outside the piece" in fault(tree, point=point) and "field point" in fault(tree, point=point)
     volume[tree.leaves[0]] *= 1.01
     assert "volumes are not those" in fault(tree, volume=volume)
+    kind = tree.kind.copy()
+    kind[0] = HALF_SPACE
+    assert f"no cuts, the first that of piece 0 (pieces-00000.parquet, row {tree.row[0]})" in fault(tree, kind=kind)
+    assert "nothing vouches" in fault(tree, doubts=("nothing vouches",))
+    state = tree.state.copy()
+    state[tree.leaves[0]] = OPEN
+    assert "field verdict, says unsat, but 1 leaves are open" in fault(tree, state=state)
     depth = tree.depth.copy()
     depth[tree.leaves[-1]] += 1
     assert "not 1" in fault(tree, depth=depth)
@@ -352,7 +366,7 @@ def test_damage_is_refused_unless_a_kill_explains_it(tmp_path, monkeypatch):
     parts[1].unlink()
     with pytest.raises(BadInput, match=r"pieces-00001.parquet is missing"):
         read_log(folder)
-    for content, words in (("{", "not JSON"), ("[]", "not a JSON object"), ("{}", "does not say")):
+    for content, words in (("{", "not JSON"), ("[]", "not a JSON object"), ("{}", "no field verdict")):
         (folder / "footer.json").write_text(content)
         with pytest.raises(BadInput, match=words):
             read_log(folder)
@@ -379,13 +393,15 @@ def test_rows_that_contradict_each_other_are_refused(tmp_path):
     depth = table["depth"].to_numpy().copy()
     depth[-1] += 1
     changed("depth", depth)
-    with pytest.raises(BadInput, match="contradicts the row of its parent"):
+    with pytest.raises(
+        BadInput, match=rf"pieces-00000.parquet, row {len(depth) - 1}, field share: .* is not 2\^-depth"
+    ):
         read_log(tmp_path / "log")
     child = table["child"].to_pylist()
     cut = [i for i, c in enumerate(child) if c is not None]
     child[cut[-1]] = child[cut[-2]]
     changed("child", child)
-    with pytest.raises(BadInput, match="no parent"):
+    with pytest.raises(BadInput, match=rf"row {cut[-1]}, field child: .* is another piece's child already"):
         read_log(tmp_path / "log")
     pq.write_table(table.drop_columns(["bound"]), path)
     with pytest.raises(BadInput, match="cannot be read"):
@@ -413,10 +429,13 @@ def test_a_log_that_another_version_would_read_otherwise_is_refused(tmp_path):
     path = tmp_path / "log" / "header.json"
     header = json.loads(path.read_text())
     for change, words in (
-        ({"layers": header["layers"][::-1]}, "neurons"),
-        ({"strategy": {"tree": "phases"}}, "phases"),
+        ({"layers": [layer | {"kind": "Sigmoid"} for layer in header["layers"]]}, "neurons"),
+        ({"strategy": header["strategy"] | {"tree": "phases"}}, "phases"),
     ):
         path.write_text(json.dumps(header | change))
+        with pytest.raises(BadInput, match=r"header\.json is not what the run wrote"):
+            read_log(tmp_path / "log")
+        forge(tmp_path / "log")
         for act in (
             lambda: partita.verify(graph, prop, resume=tmp_path / "log"),
             lambda: replay(tmp_path / "log", graph, prop),

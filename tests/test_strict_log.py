@@ -152,12 +152,12 @@ def rewritten(folder: Path, **changes) -> None:
 def test_logs_of_an_earlier_format_are_refused_in_a_sentence(tmp_path):
     graph, prop = absolute(), strictly(F(-1))
     partita.verify(graph, prop, log=tmp_path / "log", attack="off")
-    assert read_log(tmp_path / "log").header["format"] == FORMAT == 2
+    assert read_log(tmp_path / "log").header["format"] == FORMAT == 3
     rewritten(tmp_path / "log", format=1)
     with pytest.raises(BadInput, match=r"has format 1, which did not tell < from <=; .* start a new log"):
         read_log(tmp_path / "log")
-    rewritten(tmp_path / "log", format=3)
-    with pytest.raises(BadInput, match="not a partition log of format 2"):
+    rewritten(tmp_path / "log", format=4)
+    with pytest.raises(BadInput, match="not a partition log of format 3"):
         read_log(tmp_path / "log")
 
 

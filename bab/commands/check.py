@@ -61,6 +61,8 @@ def _checked(options: argparse.Namespace) -> int:
         faults, facts = faults + more.faults, facts | more.facts
         if options.replay and not faults:
             facts |= _replayed(partition, network, prop, options.timeout, faults)
+    if not options.replay and len(partition.closed):
+        facts["not known"] = f"whether {len(partition.closed)} closed leaves are proved: --replay bounds them again"
     _say(options.json, faults, facts)
     return 1 if faults else 0
 

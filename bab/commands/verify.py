@@ -27,6 +27,9 @@ def run(argv: list[str], stops: Stops | None = None) -> int:
     parser.add_argument("--log", metavar="DIR", type=Path, help="write the partition: every piece, as Parquet")
     parser.add_argument("--resume", metavar="DIR", type=Path, help="go on with the run whose log this is")
     parser.add_argument(
+        "--trust-log", action="store_true", help="believe what the log calls closed, where its digests vouch for it"
+    )
+    parser.add_argument(
         "--unused",
         choices=("error", "say"),
         default="error",
@@ -39,6 +42,8 @@ def run(argv: list[str], stops: Stops | None = None) -> int:
     answer = Answer(options.results, options.summary)
     if stops is not None:
         stops.heed(answer.asked, lambda why, code: answer.and_exit("unknown", why, code))
+    if options.trust_log and options.resume is None:
+        raise BadInput("--trust-log has no effect here: it acts with --resume, where a log's claims are believed")
     config = _config(options, given)
     heeded = keys_of(given) if options.unused == "error" and options.resume is None else []
     exist(network, prop)
@@ -93,7 +98,7 @@ def _decide(network: Path, prop: Path, config: Config, options: Any, given: list
         for sentence in problem.unused:
             say(sentence)
         answer.property = problem.property
-        answer.log = log = api.log_of((network, prop), problem, config, options.log, options.resume)
+        answer.log = log = api.log_of((network, prop), problem, config, options.log, options.resume, options.trust_log)
         outcome = api.decide(problem, config, _observers(), clock.deadline(config.timeout), log, answer.known)
     except TimeUp:
         return answer.early("timeout", "the time limit passed")

@@ -7,8 +7,12 @@ every piece cover it and meet on cuts alone. What is checked is every premise, p
 - each split piece has two children of its own, each piece but the roots has one parent (`logs.read` refuses logs
   where this fails), and every cut is one: a coordinate, neuron or normal that exists, not zero, at a finite point;
 - the shares 2^-depth of each root's leaves add up to 1, in exact integer arithmetic;
-- where all pieces under a root are boxes, each cut lies inside its box, the volumes in the log are those of the boxes
-  that the cuts make, and the leaves' volumes add up to the root's to within rounding.
+- each cut of an input lies inside its piece, and of the kinds that the run's tree makes;
+- where all pieces under a root are boxes, the volumes in the log are those of the boxes that the cuts make, and the
+  leaves' volumes add up to the root's to within rounding;
+- the parts are what was written, by the digests; the footer says nothing that the leaves contradict.
+
+What a log cannot show by itself is whether its closed leaves are proved: that is said among the facts.
 
 `sampled` asks points: each of many random points of the input set must lie in exactly one leaf (for neurons' cuts the
 network is evaluated; a point within 1e-9 of a cut belongs to both sides and is not asked), and where that leaf is
@@ -26,10 +30,12 @@ from ...problems.exact import rationals
 from ...problems.graph import Graph
 from ...problems.property import Polytope, Property, UnsafeSet
 from ...relaxations.rational import Rational
-from ..splits import HALF_SPACE, INPUT, PHASE
+from ..splits import HALF_SPACE, INPUT, NAMES, PHASE
 from .boxes import box_levels
-from .format import CLOSED
+from .format import CLOSED, FOOTER
+from .header import searched
 from .read import Ints, Partition
+from .rows import Shape
 from .volumes import volume
 
 CLOSE = 1e-9  # relative, of volumes and of points to cuts
@@ -51,6 +57,14 @@ def check(partition: Partition) -> CheckReport:
     """The premises above, from the log alone."""
     report = CheckReport(facts={"pieces": partition.count, "leaves": len(partition.leaves), "goals": partition.roots})
     report.facts |= {f"leaves, {name}": count for name, count in partition.by_name().items()}
+    report.faults += partition.doubts
+    footer = partition.footer
+    if footer is not None and footer["verdict"] == "unsat" and partition.rows and len(partition.unsettled):
+        first = partition.place(int(partition.unsettled[0]))
+        report.faults.append(
+            f"{FOOTER}, field verdict, says unsat, but {len(partition.unsettled)} leaves are open or stuck, the first "
+            f"in {first}"
+        )
     _cuts(partition, report)
     _shares(partition, report)
     if not report.faults:
@@ -66,12 +80,18 @@ def _cuts(partition: Partition, report: CheckReport) -> None:
     limit = np.where(kind == INPUT, inputs, np.where(kind == PHASE, neurons, np.iinfo(np.int64).max))
     normals = np.ones(len(cut), dtype=bool)
     half = kind == HALF_SPACE
+    normals[half] = False
+    half = half & (partition.normal_of[cut] >= 0)
     if half.any():
         rows = partition.normal[partition.normal_of[cut[half]]]
         normals[half] = (rows != 0).any(1) & np.isfinite(rows).all(1) & (rows.shape[1] == inputs)
-    bad = (kind < 0) | (index < 0) | (index >= limit) | ~np.isfinite(point) | ~normals
+    allowed = [NAMES.index(name) for name in Shape.of(partition.header).kinds]
+    bad = ~np.isin(kind, allowed) | (index < 0) | (index >= limit) | ~np.isfinite(point) | ~normals
     if bad.any():
-        report.faults.append(f"{int(bad.sum())} splits are no cuts, the first that of piece {cut[bad.argmax()]}")
+        first = int(cut[bad.argmax()])
+        report.faults.append(
+            f"{int(bad.sum())} splits are no cuts, the first that of piece {first} ({partition.place(first)})"
+        )
     report.facts |= {
         f"{name} splits": int((kind == code).sum()) for code, name in enumerate(("input", "half-space", "phase"))
     }
@@ -79,34 +99,45 @@ def _cuts(partition: Partition, report: CheckReport) -> None:
 
 def _shares(partition: Partition, report: CheckReport) -> None:
     leaves = partition.leaves
-    goal, depth = partition.goal[leaves], partition.depth[leaves]
-    deepest = int(depth.max(initial=0))
-    for root in range(partition.roots):
-        counts = np.bincount(depth[goal == root], minlength=deepest + 1)
-        whole = sum(int(n) << (deepest - d) for d, n in enumerate(counts))
-        if whole != 1 << deepest:
-            report.faults.append(f"the leaves under root {root} make up {whole / (1 << deepest):g} of it, not 1")
+    deepest = int(partition.depth[leaves].max(initial=0))
+    both, counts = np.unique(
+        partition.goal[leaves].astype(np.int64) * (deepest + 1) + partition.depth[leaves], return_counts=True
+    )
+    whole = [0] * partition.roots
+    for code, count in zip(both.tolist(), counts.tolist(), strict=True):
+        root, depth = divmod(code, deepest + 1)
+        whole[root] += count << (deepest - depth)
+    for root, sum_ in enumerate(whole):
+        if sum_ != 1 << deepest:
+            report.faults.append(f"the leaves under root {root} make up {sum_ / (1 << deepest):g} of it, not 1")
     report.facts["depth"] = deepest
 
 
 def _volumes(partition: Partition, report: CheckReport) -> None:
-    """Boxes made again from the cuts, against the volumes in the log."""
+    """Boxes made again from the cuts: cuts lie inside, and volumes are those in the log."""
     inputs = [partition.header["inputs"][goal["input"]] for goal in partition.header["goals"]]
-    if not inputs or np.isnan(partition.volume[: partition.roots]).all():
+    if not inputs or not (partition.kind == INPUT).any():
         return
     lower, upper = (np.array([one[side] for one in inputs], dtype=np.float64) for side in ("lower", "upper"))
     free, found = upper > lower, np.full(partition.count, np.nan)
-    outside = 0
+    outside = []
     for ids, low, high, boxes in box_levels(partition, lower, upper):
         found[ids[boxes]] = volume(low[boxes], high[boxes], free[partition.goal[ids[boxes]]])
-        outside += int((low[boxes] > high[boxes]).any(1).sum())
-    if outside:
-        report.faults.append(f"{outside} boxes are empty: a cut lies outside the piece it cuts")
+        outside.append(partition.parent[ids[(low > high).any(1)]])
+    beyond = np.unique(np.concatenate(outside))
+    if len(beyond):
+        report.faults.append(
+            f"{len(beyond)} cuts lie outside the piece they cut or below such a cut, the first in "
+            f"{partition.place(int(beyond[0]))}, field point"
+        )
+    if np.isnan(partition.volume[: partition.roots]).all():
+        return
     both = np.isfinite(found) & np.isfinite(partition.volume)
     off = both & (np.abs(found - partition.volume) > CLOSE * found)
     if off.any():
         report.faults.append(
-            f"{int(off.sum())} volumes are not those of the boxes, the first that of piece {off.argmax()}"
+            f"{int(off.sum())} volumes are not those of the boxes, the first in {partition.place(int(off.argmax()))}, "
+            "field volume"
         )
     leaves = partition.leaves
     whole = np.bincount(partition.goal[leaves], weights=np.nan_to_num(found[leaves]), minlength=partition.roots)
@@ -123,7 +154,8 @@ def sampled(partition: Partition, graph: Graph, prop: Property, count: int = 100
     `count` points in all, about."""
     report = CheckReport()
     random, rational = np.random.default_rng(seed), Rational(graph)
-    goals = [(case.inputs, unsafe) for case in prop.cases if not case.inputs.empty for unsafe in case.unsafe]
+    cases = searched(partition.header, prop).cases
+    goals = [(case.inputs, unsafe) for case in cases if not case.inputs.empty for unsafe in case.unsafe]
     asked = shut = 0
     for root, (inputs, unsafe) in enumerate(goals[: partition.roots]):
         points = _points(inputs, max(8, count // partition.roots), random)

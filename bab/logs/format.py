@@ -4,6 +4,7 @@ A log is a folder:
 
     header.json              what was verified and how: written once, before the search
     pieces-00000.parquet ... the pieces, in the order in which they ended, some hundred thousand rows a file
+    digests.txt              a line for the header and each part: a chain, see `digests`
     footer.json              the verdict; absent while the run goes on, and after it was killed
     lock                     empty; held by the run that writes, so that no second one does
 
@@ -31,9 +32,14 @@ from ...problems.errors import BadInput
 if TYPE_CHECKING:
     import pyarrow
 
-FORMAT = 2  # since 2: strict rows and bounds, exact numbers
-HEADER, FOOTER, LOCK = "header.json", "footer.json", "lock"
+FORMAT = 3  # since 2: strict rows and bounds, exact numbers; since 3: digests
+READABLE = (2, 3)  # formats that are read; only logs of the last one are gone on with
+HEADER, FOOTER, LOCK, DIGESTS = "header.json", "footer.json", "lock", "digests.txt"
 PARTS = "pieces-*.parquet"
+MOST_PARTS = 1_000_000
+MOST_ROWS = 1 << 20  # of a part
+MOST_BYTES = 1 << 28  # of a header or a footer
+MOST_PART = 1 << 30  # bytes of a part
 STATES = ("split", "closed", "stuck", "open")
 SPLIT, CLOSED, STUCK, OPEN = range(4)
 
@@ -97,14 +103,32 @@ def about_part(header: dict[str, Any], number: int) -> dict[str, Any]:
     return {key: value for key, value in header.items() if key != "inputs"} | {"part": number}
 
 
-def read_json(path: Path, what: str) -> dict[str, Any]:
-    """A header or a footer; `BadInput` where it cannot be read."""
+def read_bytes(path: Path, what: str, most: int) -> bytes:
+    """The content of a plain file of at most so many bytes; `BadInput` where it is another, or cannot be read."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        if not path.is_file():
+            raise BadInput(f"the {what} {path} is no plain file" if path.exists() else f"the {what} {path} is missing")
+        size = path.stat().st_size
+        if size > most:
+            raise BadInput(f"the {what} {path} is damaged: it has {size} bytes, where {most} are the most")
+        return path.read_bytes()
     except OSError as error:
         raise BadInput(f"the {what} {path} cannot be read: {error.strerror}") from None
+
+
+def read_json(path: Path, what: str) -> dict[str, Any]:
+    """A header or a footer; `BadInput` where it cannot be read."""
+    return parsed(read_bytes(path, what, MOST_BYTES), path, what)
+
+
+def parsed(content: bytes, path: Path, what: str) -> dict[str, Any]:
+    """The JSON object in a file's content; `BadInput` where it is none."""
+    try:
+        value = json.loads(content.decode("utf-8"))
     except ValueError:
         raise BadInput(f"the {what} {path} is damaged: it is not JSON") from None
-    if not isinstance(content, dict):
+    except RecursionError:
+        raise BadInput(f"the {what} {path} is damaged: it is nested too deeply") from None
+    if not isinstance(value, dict):
         raise BadInput(f"the {what} {path} is damaged: it is not a JSON object")
-    return content
+    return value

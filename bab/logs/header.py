@@ -12,7 +12,7 @@ import hashlib
 import platform
 import secrets
 from collections.abc import Mapping
-from dataclasses import asdict, fields, is_dataclass
+from dataclasses import asdict, fields, is_dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,7 @@ import numpy as np
 
 from ...problems.errors import BadInput
 from ..config import Config, load_config
-from .format import FORMAT
+from .format import FORMAT, HEADER
 from .meaning import goal_texts, input_in_header, property_hash
 
 if TYPE_CHECKING:
@@ -98,7 +98,19 @@ def config_of(header: Mapping[str, Any], limits: Mapping[str, Any]) -> Config:
                 f"a resumed run takes its configuration from the log, but '{key}' was given; "
                 f"only limits may be new: {', '.join(LIMITS)}"
             )
-    return load_config(load_config(None, flat), limits)
+    try:
+        logged = load_config(None, flat)
+    except BadInput as error:
+        raise BadInput(f"the log's {HEADER}, field config, is none of this version: {error}") from None
+    return load_config(logged, limits)
+
+
+def same_config(header: Mapping[str, Any], folder: str | Path, config: Config) -> None:
+    """Raises `BadInput` where the configuration was taken from another header than this one, limits apart."""
+    mine = {name: value for name, value in _flat(asdict(config)) if name.rsplit(".", 1)[-1] not in LIMITS}
+    logged = dict(_flat(asdict(config_of(header, {}))))
+    if any(logged[name] != value for name, value in mine.items()):
+        raise BadInput(f"the log {folder} was replaced by another while it was read; try again")
 
 
 def same_search(header: Mapping[str, Any], folder: str | Path, strategy: Strategy) -> None:
@@ -151,6 +163,21 @@ def matching(header: Mapping[str, Any], folder: str | Path, network: Any, graph:
         raise BadInput(
             f"the log {folder} was written for another property ({header['property']['name']}): the hashes differ"
         )
+    said = goals_of_header(searched(header, prop))
+    for name in said:
+        if said[name] != header[name]:
+            raise BadInput(f"the log {folder} is damaged: {HEADER}, field {name}, is not what the property says")
+
+
+def searched(header: Mapping[str, Any], prop: Property) -> Property:
+    """The property with the cases alone that the header speaks of: others were proved empty before the search.
+    The property itself where the header speaks of another."""
+    left, cases = [*header["inputs"]], []
+    for case in prop.cases:
+        if left and input_in_header(case.inputs) == left[0]:
+            cases.append(case)
+            del left[0]
+    return prop if left else replace(prop, cases=tuple(cases))
 
 
 def file_hash(network: Any) -> str | None:

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..config import Config
-from ..partition_log import PartitionLog
+from ..partition_log import PartitionLog, locked_folder
 from ..strategy import choose
-from .header import config_of, header_of, matching, paths_of, same_search
+from .header import config_of, header_of, matching, paths_of, same_config, same_search
 from .read import read_ends, read_log
 
 if TYPE_CHECKING:
@@ -37,15 +37,28 @@ def open_log(
     config: Config,
     log: str | Path | None,
     resume: str | Path | None,
+    trust: bool = False,
 ) -> PartitionLog | None:
     """The log to write, where one was asked for. Raises `BadInput` where the folder holds a log that must not be
-    overwritten, or the one to go on with is damaged or of another network or property."""
-    if resume is not None:
-        header, _ = read_ends(Path(resume))
-        matching(header, resume, given[0], graph, prop)
-        same_search(header, resume, choose(graph, config))
-        before = read_log(resume)
-        return PartitionLog(Path(resume), before.header, before)
-    if log is not None:
-        return PartitionLog(Path(log), header_of(given, graph, prop, config, choose(graph, config)))
-    return None
+    overwritten, where another run writes there, or where the log to go on with is damaged or of another network or
+    property. The lock comes first: what is read of a log is read under it."""
+    if log is None and resume is None:
+        return None
+    folder = Path(log if resume is None else resume)
+    if resume is None:
+        header, lock = header_of(given, graph, prop, config, choose(graph, config)), locked_folder(folder)
+    else:
+        read_ends(folder)  # no folder is made where there is no log
+        header, lock = {}, locked_folder(folder)
+    try:
+        if resume is None:
+            return PartitionLog(folder, header, lock)
+        header, _ = read_ends(folder)
+        same_config(header, folder, config)
+        matching(header, folder, given[0], graph, prop)
+        same_search(header, folder, choose(graph, config))
+        before = read_log(folder)
+        return PartitionLog(folder, before.header, lock, before, trust)
+    except BaseException:
+        lock.close()
+        raise

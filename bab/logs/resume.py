@@ -4,8 +4,8 @@ The roots are those of the same configuration; every cut on the way to an open p
 depth at a time, all pieces of that depth at once. What the first run knew of a piece beyond its cuts (clipped boxes,
 optimised multipliers) is not in the log and is found again when the piece is bounded. Stuck pieces are tried again.
 
-Soundness: exact as the first run was. The pieces that the log calls closed are believed, as the same program wrote it;
-`replay` proves them again. The cuts cover their pieces whatever their numbers are, so a log that lies about a cut loses
+Soundness: exact as the first run was. Of the pieces that the log calls closed nothing is said here (see
+`believed`). The cuts cover their pieces whatever their numbers are, so a log that lies about a cut loses
 nothing but time.
 """
 

@@ -46,6 +46,17 @@ def joined(batches: list[dict[str, Any]]) -> Columns:
     return columns
 
 
+def rows_of(batch: dict[str, Any], start: int, stop: int) -> dict[str, Any]:
+    """Some rows of a batch."""
+    count = len(batch["id"])
+    kind = batch.get("kind")
+    at = [0, 0] if kind is None else [int((kind[:end] == HALF_SPACE).sum()) for end in (start, stop)]
+    some = {
+        name: value[start:stop] if np.ndim(value) and len(value) == count else value for name, value in batch.items()
+    }
+    return some | ({"normal": batch["normal"][at[0] : at[1]]} if "normal" in batch else {})
+
+
 def table_of(columns: Columns, names: list[str], layers: NDArray[np.int64]) -> Any:
     """An Arrow table. `names`: what `by` counts; `layers`: the first neuron of each activation layer."""
     import pyarrow as pa

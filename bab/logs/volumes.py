@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 Ints = NDArray[np.int64]
 GONE = -1
+WIDEST = 64  # inputs up to which volumes are kept
 
 
 def volume(lower: Array, upper: Array, free: NDArray[np.bool_]) -> Array:  # (B, D) each -> (B,)
