@@ -153,20 +153,7 @@ def _searched(
         from .logs.believed import proved_again
 
         verdict = proved_again(engine, log.before, log.trust, claims)
-    stats = {
-        "leaves": state.leaves,
-        "depth": state.depth,
-        "open": state.open,
-        "worst": state.frontier.worst,
-        "float64": state.confirmed,
-        "linear programs": state.settled,
-        **({"exact arithmetic": state.exact} if state.exact else {}),
-        **{f"{what} s": round(seconds, 4) for what, seconds in state.seconds.items()},
-        "strategy": strategy.sentence(graph, tree.describe()),
-        **{f"by {way.name}": way.summary() for way in tree.ways()},
-        **{f"note {number}": note for number, note in enumerate(tree.notes(), 1)},
-    }
-    stats |= claims
+    stats = _stats(engine, strategy.sentence(graph, tree.describe())) | claims
     if log is not None and log.before is not None:
         stats["resumed"] = f"from {log.before.count} pieces, {len(log.before.unsettled)} of them not settled"
     seconds = time.monotonic() - start
@@ -177,6 +164,24 @@ def _searched(
     for observer in observers:
         observer.finished(outcome, state)
     return outcome
+
+
+def _stats(engine: Engine, sentence: str) -> dict[str, float | int | str]:
+    """What a search came to, by name."""
+    state = engine.state
+    return {
+        "leaves": state.leaves,
+        "depth": state.depth,
+        "open": state.open,
+        "worst": state.frontier.worst,
+        "float64": state.confirmed,
+        "linear programs": state.settled,
+        **({"exact arithmetic": state.exact} if state.exact else {}),
+        **{f"{what} s": round(seconds, 4) for what, seconds in state.seconds.items()},
+        "strategy": sentence,
+        **{f"by {way.name}": way.summary() for way in engine.tree.ways()},
+        **{f"note {number}": note for number, note in enumerate(engine.tree.notes(), 1)},
+    }
 
 
 def _goals(prop: Property) -> int:
