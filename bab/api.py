@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..kernels.deadline import TimeUp, staged, until
+from ..problems.device import present
 from ..problems.errors import BadInput, out_of_memory
 from ..problems.load import load_problem
 from .config import Config, keys_of, load_config
@@ -187,8 +188,5 @@ def log_of(
 
 def check_device(config: Config) -> None:
     """Raises `BadInput` where the configuration asks for a device that is not here."""
-    if config.device == "cuda":
-        import torch
-
-        if not torch.cuda.is_available():
-            raise BadInput("device 'cuda' was asked for, but PyTorch finds no CUDA device here; use cpu or auto")
+    if config.device.startswith("cuda"):
+        present(config.device, "cpu or auto")

@@ -25,7 +25,7 @@ def bound_report(network: Path, prop: Path, config: Config, as_json: bool) -> st
             problem.property,
             "crown" if config.relaxation == "auto" else config.relaxation,
             precision="float32" if config.precision == "float32" else "float64",
-            device="cuda" if config.device == "cuda" else "cpu",
+            device="cpu" if config.device == "auto" else config.device,
             backend=config.bounding.backend,
         )
     return _json(found) if as_json else _text(found)

@@ -22,6 +22,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from ..problems.device import NAMES, device_name
 from ..problems.errors import BadInput
 from ..relaxations.names import parse
 
@@ -29,7 +30,7 @@ PRESETS = Path(__file__).resolve().parents[1] / "configs"
 
 NO_EFFECT = "has no effect here"  # see `effects`
 
-Device = Literal["auto", "cpu", "cuda"]
+DEVICES = f"auto, {NAMES}"
 Precision = Literal["auto", "float32", "float64"]
 Split = Literal["auto", "input", "polyhedral", "activation"]
 Relaxation = Literal[  # by name alone; see `relaxations.names` for numbers and options
@@ -92,7 +93,7 @@ class Config(Checked):
     """Everything that can be chosen for one verification."""
 
     timeout: float | None = _at_least(0.0, None)  # seconds of wall time, the process's start included
-    device: Device = "auto"
+    device: str = "auto"  # or what `problems.device` reads: cpu, cuda, cuda:1
     precision: Precision = "auto"
     seed: int = _at_least(0, 0)
     split: Split = "auto"
@@ -220,7 +221,7 @@ def _value(value: Any, hint: Any, minimum: float | None, key: str, where: str) -
         return None
     (kind,) = (k for k in kinds if k is not NoneType)
     if kind is str:
-        return _relaxation(value, key, where)
+        return _device(value, key, where) if key == "device" else _relaxation(value, key, where)
     if get_origin(kind) is Literal:
         choices = get_args(kind)
         if isinstance(value, bool) and kind is Switch:
@@ -240,6 +241,14 @@ def _value(value: Any, hint: Any, minimum: float | None, key: str, where: str) -
     if minimum is not None and number < minimum:
         raise BadInput(f"'{key}' {where} must be at least {minimum:g}, not {value!r}")
     return number
+
+
+def _device(value: Any, key: str, where: str) -> str:
+    """The name of a device; whether it is there is asked when it is used."""
+    name = "auto" if value == "auto" else device_name(value)
+    if name is None:
+        raise BadInput(f"'{key}' {where} must be one of {DEVICES}, not {value!r}")
+    return name
 
 
 def _relaxation(value: Any, key: str, where: str) -> str:

@@ -56,13 +56,13 @@ class Strategy:
         """What is done and why, in one line."""
         size = f"{graph.input_size} inputs, {graph.neurons} neurons"
         precision = str(self.dtype).removeprefix("torch.")
-        return f"{size}: {words}; {self.relaxation} in {precision} on {self.device.type}"
+        return f"{size}: {words}; {self.relaxation} in {precision} on {self.device}"
 
 
 def choose(graph: Graph, config: Config) -> Strategy:
     """The strategy for a network, with the user's overrides; `BadInput` where `exact` is asked of a smooth network."""
     graph.check_products()
-    device = torch.device("cuda" if config.device == "cuda" else "cpu")
+    device = torch.device("cpu" if config.device == "auto" else config.device)
     if config.device == "auto" and torch.cuda.is_available() and graph.neurons > 20_000:
         device = torch.device("cuda")
     dtype = {"float32": torch.float32, "float64": torch.float64}.get(config.precision, natural_precision(device))

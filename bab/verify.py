@@ -235,7 +235,7 @@ def build(
     precise = in_float64(graph, linear, pieces)
     sizes = [linear.scales.size[i].double().cpu() * 1.001 for i in (0, -1)]
     goals = goals_of(prop, strategy.dtype, strategy.device, *sizes)
-    precise_goals = goals_of(prop, torch.float64, "cpu", *sizes)
+    precise_goals = goals_of(prop, torch.float64, strategy.device, *sizes)
 
     twins = rows_of_goals(graph, working, prop, goals)
 

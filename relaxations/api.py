@@ -95,7 +95,7 @@ def bound(
     *,
     example_input: Tensor | None = None,
     precision: str = "float64",
-    device: str = "cpu",
+    device: str | torch.device = "cpu",
     steps: int = 50,
     backend: str = "highs",
     time_limit: float | None = None,

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ..kernels.polytope import clip_box
+from ..problems.device import device_name, present
 from ..problems.errors import BadInput
 from ..problems.graph import Graph
 from ..problems.input_set import InputSet, polytopes_of
@@ -30,7 +31,7 @@ def check(
     graph: Graph,
     names: Sequence[Name],
     precision: str,
-    device: str,
+    device: str | torch.device,
     steps: int = 0,
     backend: str = "highs",
     time_limit: float | None = None,
@@ -45,23 +46,14 @@ def check(
         raise BadInput(f"steps must be a whole number of at least 0, not {steps!r}")
     if time_limit is not None and not (_is_number(time_limit) and time_limit > 0):
         raise BadInput(f"time_limit must be a positive number of seconds, or None, not {time_limit!r}")
-    if _device(device).type == "cuda" and not torch.cuda.is_available():
-        raise BadInput("device 'cuda' was asked for, but PyTorch finds no CUDA device here; use cpu")
+    name = device_name(device)
+    if name is None:
+        raise BadInput(f"device must be cpu or cuda, not {device!r}")
+    present(name, "cpu")
     if any(name.kind == "exact" for name in names):
         from .exact import check_piecewise
 
         check_piecewise(graph)
-
-
-def _device(device: str) -> torch.device:
-    """What PyTorch makes of the name; `BadInput` for what is none, or neither a CPU nor a CUDA device."""
-    try:
-        found = torch.device(device)
-    except (RuntimeError, TypeError):
-        found = None
-    if found is None or found.type not in ("cpu", "cuda"):
-        raise BadInput(f"device must be cpu or cuda, not {device!r}")
-    return found
 
 
 def _is_number(value: object) -> bool:

@@ -94,9 +94,9 @@ def consistent(graph: Graph, position: int, lower: Tensor, upper: Tensor) -> Non
 
 
 def in_float64(graph: Graph, linear: Linear, root: Pieces) -> Linear:
-    """The same relaxation in float64 on the CPU, on the root's proved bounds; `graph` in float64."""
-    rounding = Rounding(graph)
-    wide = lambda t: t[0].double().cpu()  # noqa: E731
+    """The same relaxation in float64 on the device of `root`, on its proved bounds; `graph` in float64 anywhere."""
+    rounding = Rounding(graph.to(torch.float64, root.lower.device))
+    wide = lambda t: t[0].double()  # noqa: E731
     pre = {i: tuple(map(wide, part(graph, root, i))) for i in graph.activations}
     largest = torch.maximum(wide(root.lower).abs(), wide(root.upper).abs())
     return Linear(rounding, rounding.local(largest, pre), linear.rule)

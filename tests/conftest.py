@@ -32,6 +32,23 @@ def bench() -> Path:
     return BENCH
 
 
+@pytest.fixture(autouse=True)
+def device_for_gpu_tests(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Tests marked `gpu` run on the CUDA device where there is one, else on one that pretends (`pretend`)."""
+    if request.node.get_closest_marker("gpu") is None:
+        yield
+        return
+    import torch
+
+    if torch.cuda.is_available():
+        yield
+        return
+    import pretend
+
+    with pretend.cuda():
+        yield
+
+
 @contextmanager
 def limited(what: str) -> Iterator[None]:
     """Within it a test that takes too long fails."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NoReturn, get_args
 
 from ...problems.errors import BadInput
-from ..config import Device, Precision, Relaxation, Split
+from ..config import DEVICES, Precision, Relaxation, Split
 
 INTERNAL = 70  # exit code: EX_SOFTWARE of sysexits.h
 CHOICES = ("device", "precision", "split", "relaxation", "seed")
@@ -42,7 +42,7 @@ def fault(error: BaseException) -> str:
 
 def add_choices(parser: argparse.ArgumentParser) -> None:
     """The options of a search that have names of their own (`CHOICES`), and the configuration file."""
-    parser.add_argument("--device", metavar="|".join(get_args(Device)))
+    parser.add_argument("--device", metavar=DEVICES.replace(", ", "|"))
     parser.add_argument("--precision", metavar="|".join(get_args(Precision)))
     parser.add_argument("--config", metavar="FILE", help="a YAML file, or the name of a preset")
     parser.add_argument("--split", metavar="|".join(get_args(Split)))

@@ -43,7 +43,7 @@ def header_of(
     import torch
 
     chosen = asdict(config)
-    chosen["device"], chosen["precision"] = strategy.device.type, str(strategy.dtype).removeprefix("torch.")
+    chosen["device"], chosen["precision"] = str(strategy.device), str(strategy.dtype).removeprefix("torch.")
     network, paths = given[0], [str(Path(one).resolve()) if isinstance(one, str | Path) else None for one in given]
     named = str(network) if paths[0] else type(network).__name__
     return {
@@ -55,7 +55,7 @@ def header_of(
         "layers": layers_of(graph),
         "config": chosen,
         "seed": config.seed,
-        "device": strategy.device.type,
+        "device": str(strategy.device),
         "precision": chosen["precision"],
         "strategy": {"tree": strategy.tree, "splits": strategy.splits, "relaxation": strategy.relaxation},
         "versions": {"partita": _version(), "torch": torch.__version__, "python": platform.python_version()},
