@@ -134,7 +134,7 @@ def test_rules_do_not_fall_through(monkeypatch):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"device": "auto"}, "device must be cpu or cuda, not 'auto'"),
+        ({"device": "cuda:"}, "device must be cpu or cuda, not 'cuda:'"),
         ({"device": "gpu"}, "device must be cpu or cuda, not 'gpu'"),
         ({"device": None}, "device must be cpu or cuda, not None"),
         ({"device": "meta"}, "device must be cpu or cuda, not 'meta'"),
