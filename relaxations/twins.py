@@ -129,7 +129,10 @@ class Twins:
         bias = [[side[index].item() for side in self.graph.nodes[node].bias_sides()] for node, index in pair]
         if not bias[0][0] == bias[0][1] == bias[1][0] == bias[1][1]:  # biases in doubt may differ
             return None
-        (ones, loose), (others, loose_too) = self._terms(pair[0]), self._terms(pair[1])
+        terms = self._terms(pair[0]), self._terms(pair[1])
+        if terms[0] is None or terms[1] is None:
+            return None
+        (ones, loose), (others, loose_too) = terms
         if len(ones) != len(others):
             return None
         common = set(ones) & set(others)
@@ -139,16 +142,15 @@ class Twins:
             return None
         return Twin([(below, weight) for below, weight in found], loose + loose_too)
 
-    def _terms(self, entry: Entry) -> tuple[list[tuple[Entry, float]], list[tuple[Entry, float]]]:
-        """The inputs of an affine entry with their weights, and those whose weight is not exact with its error."""
+    def _terms(self, entry: Entry) -> tuple[list[tuple[Entry, float]], list[tuple[Entry, float]]] | None:
+        """The inputs of an affine entry with their weights, and those whose weight is not exact with its error; None
+        where an input has several weights, the sum of which nothing here knows."""
         terms, loose = [], []
         for source, weights, errors in self.rows(entry[0]):
             row, error = weights[entry[1]], errors[entry[1]]
             terms += [((source, int(j)), float(row[j])) for j in np.flatnonzero(row)]
             loose += [((source, int(j)), float(error[j])) for j in np.flatnonzero(error)]
-        if len({entry for entry, _ in terms}) < len(terms):  # a node read twice: no term is one input's weight
-            return [((-1, entry[0]), float(entry[1]))], []
-        return terms, loose
+        return None if len({entry for entry, _ in terms}) < len(terms) else (terms, loose)
 
     def rows(self, node: int) -> list[tuple[int, np.ndarray, np.ndarray]]:
         """For each input of an affine node its matrix, and how far its entries may be from the exact ones."""
