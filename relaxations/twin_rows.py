@@ -98,7 +98,8 @@ class TwinRows:
         values = interval_bounds(self.rounding, lower, upper, pieces.pre_lower, pieces.pre_upper)
         found = self.differences.bounds(pieces, values)
         parts: list[Interval] = [values[node] for node in self.nodes] + [found[key] for key in self.keys]
-        low, high = (torch.cat([part[side] for part in parts], 1) for side in (0, 1))
+        none = lower[:, :0]  # a row of which nothing is left but its constant has no parts
+        low, high = (torch.cat([none, *(part[side] for part in parts)], 1) for side in (0, 1))
         more, less = self.weights[goal].below(low, high, _own)
         constant = self.constant[goal]
         more, less = more + constant.clamp(min=0), less + (-constant).clamp(min=0)

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import pytest
 import torch
 from conformance import Conformance, points, problem
 from networks import KINDS
 
+from partita.problems.activation import Lines, ReLU
+from partita.problems.affine import Dense, Identity
+from partita.problems.graph import Activation, Affine, Graph, Input
 from partita.relaxations.base import Rebounding
+from partita.relaxations.between import Between, activation_between, affine_between, ranges
 from partita.relaxations.forward import Forward, forward_bounds
 from partita.relaxations.ibp import Ibp
+from partita.relaxations.root import root
+from partita.relaxations.rounding import Rounding
 from partita.relaxations.types import Pieces
 
 
@@ -81,3 +89,151 @@ def test_large_cancelling_weights_are_paid_for():
         rows = Rows(torch.ones(1, 1, 1, dtype=dtype), torch.zeros(1, 1, dtype=dtype))
         for relaxation in (Forward(linear), Ibp(linear)):
             assert relaxation.bound(unknown(pieces), rows)[0].lower.item() <= -0.25 + 1e-6
+
+
+DTYPES = (torch.float32, torch.float64)
+
+
+def one_node(weights: list[torch.Tensor], bias: torch.Tensor) -> Graph:
+    """A ReLU network whose first node is the sum of these matrices of the input, read one after another."""
+    size = weights[0].shape[1]
+    node = Affine((0,) * len(weights), tuple(Dense(w) for w in weights), bias)
+    last = Affine((2,), (Identity(len(bias)),), torch.zeros_like(bias))
+    return Graph((Input(size), node, Activation((1,), ReLU(), len(bias)), last), (1, size), (1, len(bias)))
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("which", ("middle", "radius", "bias", "stored"))
+def test_an_affine_step_pays_for_each_of_its_terms(dtype, which):
+    """What is given up is at least the error of an inner product as long as this one, of each part by itself."""
+    draw = torch.Generator().manual_seed(0)
+    n, count, d = 64, 2, 3
+    weight = torch.rand(5, n, generator=draw, dtype=torch.float64).float().double() + 1
+    bias = torch.zeros(5, dtype=torch.float64) + (1e6 if which == "bias" else 0.0)
+    rounding = Rounding(one_node([weight], bias).to(dtype))
+    x = torch.rand(count, d, generator=draw, dtype=dtype) + 1
+    weights = torch.cat([x, torch.ones(count, 1, dtype=dtype)], 1)
+    middle = torch.rand(count, d + 1, n, generator=draw, dtype=dtype) * (1e3 if which == "middle" else 1e-12)
+    radius = torch.rand(count, d + 1, n, generator=draw, dtype=dtype) * (1e3 if which == "radius" else 1e-12)
+    scales = rounding.start(torch.full((count, n), 1e-12, dtype=dtype))
+    rounding.extend(scales, 1)
+    scales.affine[1] = torch.full((count, 5), 7.0 if which == "stored" else 0.0, dtype=dtype)
+    found = affine_between(rounding, scales, 1, [Between(middle - radius, middle + radius)], weights)
+    low, high = middle - radius, middle + radius
+    m, r = ((low + high) / 2).double(), ((high - low) / 2).double()
+    unit = torch.finfo(dtype).eps / 2
+    size = torch.einsum("jn,bdn,bd->bj", weight, m.abs() + r.abs(), weights.double()) + bias.abs()
+    owed = n * unit * size + (7.0 if which == "stored" else 0.0)
+    exact = (
+        torch.einsum("jn,bn->bj", weight, (m - r)[:, -1]) + bias,
+        torch.einsum("jn,bn->bj", weight, (m + r)[:, -1]) + bias,
+    )
+    room = 40 * unit * (exact[0].abs() + exact[1].abs())  # of the sums themselves
+    assert (exact[0] - found.lower[:, -1].double() >= 0.7 * owed - room).all()
+    assert (found.upper[:, -1].double() - exact[1] >= 0.7 * owed - room).all()
+
+
+def test_an_affine_step_adds_up_what_it_reads():
+    """Two operators: both middles and both radii, exactly where numbers are small and whole."""
+    draw = torch.Generator().manual_seed(1)
+    whole = lambda *shape: torch.randint(-4, 5, shape, generator=draw).double()  # noqa: E731
+    weights, bias = [whole(3, 4), whole(3, 4)], whole(3)
+    rounding = Rounding(one_node(weights, bias))
+    scales = rounding.start(torch.ones(1, 4, dtype=torch.float64))
+    rounding.extend(scales, 1)
+    scales.affine[1] = torch.zeros(1, 3, dtype=torch.float64)
+    sides = [(whole(1, 3, 4), whole(1, 3, 4).abs()) for _ in weights]
+    found = affine_between(
+        rounding, scales, 1, [Between(m - r, m + r) for m, r in sides], torch.ones(1, 3, dtype=torch.float64)
+    )
+    low, high = (
+        sum(m @ w.mT + sign * r @ w.abs().mT for w, (m, r) in zip(weights, sides, strict=True)) for sign in (-1, 1)
+    )
+    low[:, -1], high[:, -1] = low[:, -1] + bias, high[:, -1] + bias
+    torch.testing.assert_close(found.lower, low, atol=1e-10, rtol=0)
+    torch.testing.assert_close(found.upper, high, atol=1e-10, rtol=0)
+    assert (found.lower <= low).all() and (found.upper >= high).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("slope", (0.5, -0.5))
+def test_an_activation_step_pays_and_keeps_its_sides(dtype, slope):
+    """Lines that fall turn the sides around; what is given up covers slopes, coefficients and bias."""
+    for large in ("form", "bias"):
+        lower = torch.full((1, 3, 2), -2.0 if large == "form" else 0.0, dtype=dtype)
+        upper = torch.full((1, 3, 2), 3.0 if large == "form" else 0.0, dtype=dtype)
+        value = torch.full((1, 2), slope, dtype=dtype)
+        bias = torch.full((1, 2), 1024.0 if large == "bias" else 0.0, dtype=dtype)
+        weights = torch.tensor([[4.0, 8.0, 1.0]], dtype=dtype)
+        found = activation_between(Between(lower, upper), Lines(value, bias, value, bias), weights)
+        near, far = (lower, upper) if slope > 0 else (upper, lower)
+        unit = torch.finfo(dtype).eps / 2
+        for side, form, sign in ((found.lower, near, -1), (found.upper, far, 1)):
+            assert torch.equal(side[:, :-1], slope * form[:, :-1])
+            owed = 8 * unit * (13 * abs(slope) * form[0, 0, 0].abs().item() + bias[0, 0].item())
+            given = sign * (side[:, -1].double() - (slope * form[:, -1] + bias).double())
+            assert (given >= 0.5 * owed).all() and owed > 0 and (given < 100 * owed).all()
+
+
+def test_ranges_are_rounded_outwards():
+    """The least value of a form at the corner that it is taken at, in fractions."""
+    draw = torch.Generator().manual_seed(0)
+    for dtype in DTYPES:
+        step = root_step(dtype)
+        for _ in range(40):
+            form, other = (torch.randn(1, 3, 5, generator=draw, dtype=dtype) for _ in range(2))
+            ends = torch.randn(2, 1, 2, generator=draw, dtype=dtype).sort(0).values
+            pieces = Pieces.boxes(*ends, 0)
+            low, high = ranges(pieces, Between(form, other), step, 2)
+            for j in range(5):
+                for value, side, better in ((form, low, min), (other, high, max)):
+                    terms = [Fraction(value[0, 2, j].item())]
+                    for k in range(2):
+                        a = Fraction(value[0, k, j].item())
+                        terms.append(better(a * Fraction(ends[i, 0, k].item()) for i in (0, 1)))
+                    assert (
+                        Fraction(side[0, j].item()) <= sum(terms)
+                        if better is min
+                        else (Fraction(side[0, j].item()) >= sum(terms))
+                    )
+                    assert abs(side[0, j].item() - float(sum(terms))) < 1e-4
+
+
+def root_step(dtype: torch.dtype) -> float:
+    """The step of rounding that the root of a network of two inputs has."""
+    graph = one_node([torch.eye(2, dtype=torch.float64)], torch.zeros(2, dtype=torch.float64))
+    ends = torch.zeros(2, dtype=torch.float64)
+    return root(graph, graph.to(dtype), ends, ends + 1)[0].scales.step
+
+
+def test_contradictions_and_constants_of_single_layers():
+    """A neuron of the first layer that is known to be elsewhere empties its piece; one that is constant does not."""
+    p = problem("mlp", 1, torch.float64)
+    for neuron, sign in ((0, 1), (p.graph.neurons - 1, 1), (0, -1)):
+        pieces = unknown(p.pieces)
+        (pieces.pre_lower if sign > 0 else pieces.pre_upper)[1, neuron] = sign * 1e3
+        assert forward_bounds(p.linear, pieces)[1].tolist() == [b == 1 for b in range(len(pieces))]
+        for relaxation in (Forward(p.linear), Forward(p.linear, clipping=False)):
+            assert bool(relaxation.bound(pieces, p.rows)[0].empty[1])
+    weight = torch.tensor([[1.0, 1.0], [0.0, 0.0]], dtype=torch.float64)
+    graph = one_node([weight], torch.zeros(2, dtype=torch.float64))
+    ends = torch.zeros(2, dtype=torch.float64)
+    linear, pieces = root(graph, graph, ends - 1, ends + 1)[:2]
+    pieces = pieces.with_pre(torch.tensor([[-2.0, 0.0]]).double(), torch.tensor([[2.0, 0.0]]).double())
+    assert not forward_bounds(linear, pieces)[1].any()
+
+
+def test_constants_of_forms_are_charged_on_the_way():
+    """A form without coefficients: what is left of a large bias is rounding, in which the second layer cancels."""
+    for dtype in DTYPES:
+        first = Affine((0,), (Dense(torch.zeros(64, 1).double()),), torch.full((64,), 0.1, dtype=torch.float64))
+        signs = torch.tensor([[1.0, -1.0] * 32], dtype=torch.float64)
+        second = Affine((2,), (Dense(signs),), torch.zeros(1, dtype=torch.float64))
+        nodes = (Input(1), first, Activation((1,), ReLU(), 64), second, Activation((3,), ReLU(), 1))
+        last = Affine((4,), (Identity(1),), torch.zeros(1, dtype=torch.float64))
+        graph = Graph((*nodes, last), (1, 1), (1, 1))
+        ends = torch.zeros(1, dtype=torch.float64)
+        linear, pieces = root(graph, graph.to(dtype), ends - 1, ends + 1)[:2]
+        found = forward_bounds(linear, unknown(pieces))[0]
+        unit = torch.finfo(dtype).eps / 2
+        assert found.pre_lower[0, -1] <= -64 * unit * 6.4 and found.pre_upper[0, -1] >= 64 * unit * 6.4

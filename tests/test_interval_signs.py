@@ -326,3 +326,15 @@ def test_rows_hold_in_fractions(kind):
                         f = sum(a * Fraction(entries[k][j]) for k, a in enumerate(c))
                         total += min(f * Fraction(l), f * Fraction(u))
                 assert Fraction(float(least[0, s] - slack[0, s])) <= total
+
+
+def test_entries_within_their_rounding_have_no_sign():
+    """Off by as many roundings as their sums have terms; and sums that are too long to be counted have no signs."""
+    unit = 2.0**-53
+    scale = torch.ones(1, 4, dtype=F64)
+    operator = Dense(torch.tensor([[3 * unit, 5 * unit, -3 * unit, -5 * unit]], dtype=F64), 1, scale)
+    assert operator.terms == 4
+    signs = signs_of(operator)
+    assert signs.sign.weight.tolist() == [[0, 1, 0, -1]] and signs.some.weight.tolist() == [[1, 1, 1, 1]]
+    assert signs_of(Dense(torch.ones(1, 1 << 20, dtype=torch.float32))) is not None
+    assert signs_of(Dense(torch.ones(1, (1 << 20) + 1, dtype=torch.float32))) is None
