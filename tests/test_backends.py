@@ -16,8 +16,8 @@ from partita.problems.errors import BadInput
 from partita.relaxations.lp import gurobi, highs
 from partita.relaxations.lp.encode import encode
 from partita.relaxations.lp.highs import HighsMany
-from partita.relaxations.lp.model import LinearModel, Status
-from partita.relaxations.lp.session import session
+from partita.relaxations.lp.model import LinearModel, Solution, Status
+from partita.relaxations.lp.session import OneByOne, least, session
 
 needs_gurobi = pytest.mark.skipif(
     importlib.util.find_spec("gurobipy") is None, reason="gurobipy is not installed; the extra 'gurobi' brings it"
@@ -200,3 +200,41 @@ def test_whatever_stops_gurobi_highs_goes_on(monkeypatch, code, said):
         assert said in found.note and "HiGHS solved" in found.note and found.note.count(".") == 1
     with pytest.raises(BadInput, match=said):
         gurobi.GurobiMany(m, strict=True).minimise(m.cost)
+
+
+# Sessions.
+
+
+def test_sessions_without_memory_and_least_values(monkeypatch):
+    """Each program afresh, over the bounds and rows that are there now; least values believe proofs alone."""
+    m = triangle(4, width=4)
+    cost = np.random.default_rng(4).normal(size=len(m.cost))
+    middle = highs.solve(m.with_objective(cost, 0.0)).x
+    one, other = OneByOne(m, "highs", None), session(m, "highs")
+    row = np.random.default_rng(5).normal(size=(1, len(m.cost)))
+    for change in (
+        lambda s: None,
+        lambda s: s.set_bounds(np.maximum(m.lower, middle + 1e-3), m.upper),
+        lambda s: s.add_rows(csr_array(row), row @ middle + 1e-3, np.array([np.inf])),
+    ):
+        for some in (one, other):
+            change(some)
+        assert one.minimise(cost, 0.25).value == pytest.approx(other.minimise(cost, 0.25).value, abs=1e-7)
+    fresh = session(m, "highs")
+    for column in (0, 2, len(m.cost) - 1):
+        for sign in (1.0, -1.0):
+            unit = np.zeros(len(m.cost))
+            unit[column] = sign
+            exact = highs.solve(m.with_objective(unit, 0.0)).value
+            assert exact - 1e-6 < least(fresh, column, sign) <= exact + 1e-12
+
+    class Lying:
+        model = m
+
+        def minimise(self, cost, offset=0.0):
+            return Solution(Status.optimal, 7.0, bound_safe=self.proved)
+
+    lying = Lying()
+    for proved, wanted in ((np.nan, -np.inf), (-3.0, -3.0), (np.inf, np.inf)):
+        lying.proved = proved
+        assert least(lying, 0) == wanted

@@ -15,6 +15,8 @@ from partita.bab import cli
 from partita.problems.errors import BadInput
 from partita.problems.property import Case, Polytope, Property, UnsafeSet
 from partita.relaxations.api import RELAXATIONS, bound
+from partita.relaxations.ibp import interval_root
+from partita.relaxations.set_bounds import _both_bounds, _both_sides
 
 LADDER = (("ibp", "deeppoly-0"), ("ibp", "deeppoly-1"), ("ibp", "crown"), ("crown", "alpha-crown"), ("crown", "exact"))
 
@@ -198,3 +200,90 @@ def test_the_command_line_says_the_same(relaxation, tmp_path, capsys):
     assert cli.run(["bound", *files]) == 0
     text = capsys.readouterr().out
     assert f"{report.lower[0]:.5f}"[:5] in text and "<= Y_2 <=" in text and "neurons unstable" in text
+
+
+def test_what_rounding_of_rows_costs_is_the_sum_of_its_terms():
+    """Coefficients and constants that float32 cannot hold, of either sign: both sides are charged for both."""
+    graph = network("mlp")
+    lower, upper = torch.full((4,), -1.0).double(), torch.full((4,), 1.0).double()
+    intervals, _ = interval_root(graph.to(torch.float32), lower, upper)
+    largest = intervals.linear.scales.size[-1].double()
+    c, d = torch.tensor([[0.1, -0.3, 0.7], [1.0, 2.0, 0.5]]).double() / 3, torch.tensor([1e3, 0.1]).double() / 3
+    rows, lost = _both_sides(c, d, intervals, 2)
+    assert rows.coefficients.shape == (2, 4, 3) and rows.constants.shape == (2, 4)
+    for k, sign in ((0, 1), (1, 1), (2, -1), (3, -1)):
+        row, constant = sign * c[k % 2], sign * d[k % 2]
+        off = (rows.coefficients[1, k].double() - row).abs() @ largest
+        other = (rows.constants[1, k].double() - constant).abs()
+        assert off > 0 and other > 0 and off + other <= lost[k] <= 1.01 * (off + other)
+        assert (rows.coefficients[0, k].double() - row).abs().max() < 1e-6 and abs(other) < 1e-3
+    low, high = _both_bounds(torch.tensor([[1.0, -2.0]]), torch.tensor([1e-20, 1e-20]).double())
+    assert low.item() < 1 and high.item() > 2
+    low, high = _both_bounds(torch.tensor([[1.0, -2.0]]), torch.zeros(2).double())
+    assert low.item() == 1 and high.item() == 2
+
+
+def test_batches_in_parts_say_the_same(monkeypatch):
+    """Pieces and rows that are bounded a few at a time, each of them counted."""
+    graph = network("mlp", 2)
+    polytopes = [random_box(s, 4, 0.2) for s in (1, 0, 2)]
+    rows = np.random.default_rng(0).normal(size=(5, 3))
+    for relaxation in ("ibp", "crown"):
+        whole = bound(graph, polytopes, relaxation, rows)
+        with monkeypatch.context() as patch:
+            patch.setattr("partita.relaxations.set_bounds.ELEMENTS", 1)
+            parts = bound(graph, polytopes, relaxation, rows)
+        np.testing.assert_allclose(parts.lower, whole.lower, atol=1e-9)
+        np.testing.assert_allclose(parts.upper, whole.upper, atol=1e-9)
+        for one, two in zip(parts.layers, whole.layers, strict=True):
+            np.testing.assert_allclose(one.lower, two.lower, atol=0.05)  # pieces alike share their work
+            np.testing.assert_allclose(one.upper, two.upper, atol=0.05)
+
+
+def test_layers_of_several_polytopes_hold():
+    graph = network("mlp", 2)
+    polytopes = [random_box(s, 4, 0.2) for s in (1, 0, 2)]
+    for relaxation in ("ibp", "crown", "triangle"):
+        report = bound(graph, polytopes, relaxation)
+        for polytope in polytopes:
+            check(report, graph, polytope, np.eye(3), 0.0)
+
+
+def test_several_polytopes_are_bounded_by_programs():
+    """The least and the greatest over all of them, whatever their order; constants move both."""
+    graph = network("mlp", 2)
+    polytopes = [random_box(s, 4, 0.2) for s in (1, 0, 2)]
+    rows, constants = np.random.default_rng(0).normal(size=(2, 3)), np.array([1.5, -2.5])
+    for relaxation in ("triangle", "exact"):
+        for some in (polytopes, polytopes[::-1]):
+            report = bound(graph, some, relaxation, rows, constants)
+            for polytope in some:
+                y = graph(torch.as_tensor(sample(polytope, 1000))).numpy() @ rows.T + constants
+                assert (report.lower <= y + 1e-9).all() and (y <= report.upper + 1e-9).all()
+
+
+def test_constants_move_bounds_of_every_kind():
+    graph, polytope = network("mlp"), random_box(0, 4, 0.2)
+    for relaxation in ("ibp", "crown", "triangle", "exact"):
+        plain = bound(graph, polytope, relaxation, np.eye(3))
+        moved = bound(graph, polytope, relaxation, np.eye(3), np.array([10.0, -10.0, 0.0]))
+        np.testing.assert_allclose(moved.lower - plain.lower, [10, -10, 0], atol=1e-5)
+        np.testing.assert_allclose(moved.upper - plain.upper, [10, -10, 0], atol=1e-5)
+
+
+def test_empty_members_of_a_union_do_not_count():
+    graph, box = network("mlp"), random_box(0, 4, 0.2)
+    crossed = Polytope(np.ones(4) * 50, np.ones(4) * 49)
+    far = Polytope(np.ones(4) * 50, np.ones(4) * 51, np.ones((1, 4)), np.array([-1.0]))
+    best = bound(graph, box)
+    for empty in (crossed, far):
+        np.testing.assert_array_equal(bound(graph, [box, empty]).lower, best.lower)
+        np.testing.assert_array_equal(bound(graph, [empty, box]).upper, best.upper)
+    for bad in (np.nan, np.inf):
+        with pytest.raises(BadInput, match="finite"):
+            bound(graph, box, rows=np.eye(3), constants=np.array([0.0, bad, 0.0]))
+        for side in ("lower", "upper"):
+            ends = {"lower": np.zeros(4), "upper": np.ones(4)}
+            ends[side] = np.full(4, -bad if side == "lower" else bad)
+            with pytest.raises(BadInput, match="finite"):
+                bound(graph, (ends["lower"], ends["upper"]))

@@ -7,9 +7,15 @@ from math import comb
 
 import pytest
 import torch
+from networks import random_box, random_graph, sample
 
+from partita.kernels.octahedron import octahedron
 from partita.problems.errors import BadInput
+from partita.relaxations.alpha import Alpha
+from partita.relaxations.group_rows import group_rows, limits
 from partita.relaxations.groups import all_subsets, by_score, disjoint, excess, overlapping, scored
+from partita.relaxations.linear import part
+from partita.relaxations.root import root
 
 NEURONS = torch.tensor([3, 5, 8, 9, 14, 20, 21, 33, 34, 40, 41, 42])
 
@@ -129,3 +135,39 @@ def test_what_is_refused_is_named():
         overlapping(NEURONS, 3, overlap=3)
     with pytest.raises(BadInput, match="share 0 to 1"):
         scored(NEURONS, 2, 3, torch.ones(50), overlap=2)
+
+
+@pytest.mark.parametrize("dtype", (torch.float32, torch.float64), ids=str)
+@pytest.mark.parametrize("kind", ("mlp", "leaky"))
+def test_limits_of_groups_hold_at_points(kind, dtype):
+    """Every direction of every group is bounded where it must be, those of one neuron by what is known of it, the
+    others no looser than that; and the rows made of them hold."""
+    for seed in range(1 if kind == "leaky" else 2):
+        graph, box = random_graph(seed, kind, inputs=4, width=6, depth=2), random_box(seed, 4, 0.5)
+        linear, whole = root(graph, graph.to(dtype), *(torch.as_tensor(s) for s in (box.lower, box.upper)))[:2]
+        alpha, values = Alpha(linear, 2), graph.values(torch.as_tensor(sample(box, 3000)))
+        for position in graph.activations:
+            z, y = values[graph.nodes[position].inputs[0]], values[position]
+            low, high = (side[0].double() for side in part(graph, whole, position))
+            for size in (2, 3):
+                groups, template = all_subsets(torch.arange(5), size), octahedron(size)
+                found = limits(alpha, whole, position, groups, template).double()
+                normals = template.normals.double()
+                assert (z[:, groups] @ normals.T <= found + 1e-12).all()
+                ends = torch.where(normals > 0, high[groups][:, None], -low[groups][:, None])
+                known = torch.where(normals != 0, ends, 0.0).sum(-1)
+                assert (found <= known + 1e-5).all() and (found < known - 1e-3).any()
+                rows = group_rows(alpha, whole, position, groups)
+                if rows is not None:
+                    assert (
+                        rows.violation(z.to(dtype), y.to(dtype)) <= (1e-4 if dtype is torch.float32 else 1e-11)
+                    ).all()
+    smooth = random_graph(0, "tanh", inputs=3, width=4)
+    ends = torch.zeros(3, dtype=torch.float64)
+    linear, whole = root(smooth, smooth, ends, ends + 1)[:2]
+    assert group_rows(Alpha(linear, 1), whole, smooth.activations[0], torch.tensor([[0, 1]])) is None
+
+
+def test_excess_of_leaky_neurons_is_above_their_own_function():
+    z, y = torch.tensor([-2.0, -2.0, 3.0, 3.0]), torch.tensor([-0.5, -0.1, 3.0, 4.0])
+    torch.testing.assert_close(excess(z, y, 0.25), torch.tensor([0.0, 0.4, 0.0, 1.0]))

@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from partita.kernels.hull import relu_hulls
+from partita.kernels.hull import Hulls, relu_hulls
 from partita.kernels.octahedron import closed, corners, octahedron
 from partita.problems.activation import LeakyReLU
 from partita.problems.errors import BadInput
-from partita.relaxations.hull import exact_hull, exact_hulls, layer_facets
+from partita.relaxations.hull import _bases, _box, _offsets, _proved_empty, exact_hull, exact_hulls, layer_facets
+from partita.relaxations.lp import highs
+from partita.relaxations.lp.model import Solution, Status
 
 LEAKY = LeakyReLU(0.1).slope
 
@@ -373,3 +375,71 @@ def test_hulls_on_a_cuda_device(dtype):
     hulls = relu_hulls(octahedron(3).to("cuda"), up(limits, dtype).cuda())
     here = type(hulls)(*(part.cpu() for part in hulls))
     assert excess(here, z, 0.0) <= 1e-13
+
+
+def test_each_charge_of_an_offset_counts():
+    """Rows beside fractions where one unit in the last place tells: limits far out, coefficients that cancel, orthants
+    that no corner lies in; unbounded polytopes are found out."""
+    draw = np.random.default_rng(0)
+    for size in (1, 2):
+        template = octahedron(size)
+        normals = template.normals.numpy()
+        for _ in range(6):
+            z = draw.normal(size=(3, size)) * 10.0 ** draw.integers(-2, 6)
+            limits = (normals @ z.T).max(1)
+            for slope in (0.0, LEAKY, 0.75):
+                on_post, on_pre, offset = exact_hull(normals, limits, slope)
+                parts = (torch.from_numpy(part) for part in (on_post, on_pre))
+                best = exact_maximum(template, torch.from_numpy(limits), slope, *parts)
+                assert best is None or all(Fraction(o) >= b for o, b in zip(offset.tolist(), best, strict=True))
+    with pytest.raises(BadInput, match="unbounded"):
+        exact_hull(np.array([[1.0, 0.0], [0.0, 1.0], [0.0, -1.0]]), np.ones(3))
+
+
+def test_offsets_pay_for_every_rounding():
+    """One neuron, z in [l, u], and the row y + b z: the exact largest value of the float64 row is never missed, at
+    ends and coefficients drawn so that every product rounds."""
+    draw = np.random.default_rng(1)
+    missed = 0
+    for _ in range(300):
+        ends = np.sort(draw.normal(size=2) * 10.0 ** draw.integers(-3, 4))
+        normals, limits = np.array([[1 / 3], [-1 / 7]]), np.array([ends[1], -ends[0]])
+        bases = _bases(normals, limits)
+        if not len(bases.z):
+            continue
+        on_post, on_pre = draw.normal(size=(4, 1)), draw.normal(size=(4, 1))
+        low, high = _box(normals, limits, bases)
+        exact = [Fraction(limits[1]) / Fraction(-1 / 7), Fraction(limits[0]) / Fraction(1 / 3)]
+        assert Fraction(low[0]) <= exact[0] and exact[1] <= Fraction(high[0])
+        assert high[0] - float(exact[1]) <= 1e-12 * abs(high[0]) + 1e-300
+        found = _offsets(normals, limits, 0.0, bases, low, high, on_post, on_pre)
+        for a, b, offset in zip(on_post[:, 0].tolist(), on_pre[:, 0].tolist(), found.tolist(), strict=True):
+            at = [z for z in (*exact, Fraction(0)) if exact[0] <= z <= exact[1]]
+            best = max(Fraction(a) * max(z, 0) + Fraction(b) * z for z in at)
+            size = (abs(a) + abs(b)) * max(abs(float(z)) for z in exact)
+            assert Fraction(offset) >= best and offset - float(best) <= 1e-13 * size
+            missed += offset - float(best) < 4e-16 * size
+    assert missed < 300  # a bound without charges would be this near
+
+
+def test_a_lying_solver_empties_nothing(monkeypatch):
+    """What a solver calls infeasible without a proof is a polytope like any other."""
+    monkeypatch.setattr(highs, "solve", lambda model, **options: Solution(Status.infeasible, bound_safe=-np.inf))
+    normals = octahedron(2).normals.numpy()
+    assert not _proved_empty(normals, np.ones(len(normals)), -np.ones(2), np.ones(2))
+    limits, z = images(2, 4, "stable", 3)
+    for g in range(4):
+        rows = exact_hull(normals, limits[g].numpy())
+        assert excess(Hulls(*(torch.from_numpy(part)[None] for part in rows)), z[g : g + 1], 0.0) <= 1e-12
+
+
+def test_exact_hulls_in_float32_hold():
+    """Coefficients that float32 rounds move a row by as much as the neurons are large: offsets pay for it."""
+    template = octahedron(2)
+    for seed in range(6):
+        limits, _ = images(2, 3, "general", seed)
+        limits = up(limits * 1000.0 ** (seed % 3), torch.float32)
+        hulls = exact_hulls(template, limits, LEAKY)
+        for g in range(3):
+            best = exact_maximum(template, limits[g], LEAKY, hulls.on_post[g], hulls.on_pre[g])
+            assert all(Fraction(o) >= b for o, b in zip(hulls.offset[g].tolist(), best, strict=True))

@@ -18,7 +18,7 @@ from partita.kernels.separation import separate
 from partita.problems.property import Polytope
 from partita.relaxations.alpha import Alpha
 from partita.relaxations.base import AbstractRelaxation, Optimising
-from partita.relaxations.cutting import cut, layers_read
+from partita.relaxations.cutting import _better, cut, layers_read
 from partita.relaxations.exact import Exact
 from partita.relaxations.facets import Facets, joined
 from partita.relaxations.group_rows import chosen_groups, group_rows
@@ -29,8 +29,9 @@ from partita.relaxations.lp import highs
 from partita.relaxations.lp.encode import encode
 from partita.relaxations.refine import refined
 from partita.relaxations.root import root
-from partita.relaxations.strengthen import lean, strengthened
-from partita.relaxations.types import Multipliers, Pieces, Rows
+from partita.relaxations.separation import broken_rows, reads
+from partita.relaxations.strengthen import Strengthened, lean, strengthened
+from partita.relaxations.types import Multipliers, Pieces, Result, Rows
 
 DTYPES = (torch.float32, torch.float64)
 RELU = ("mlp", "conv", "residual", "leaky")
@@ -326,3 +327,113 @@ def test_groups_are_chosen_where_the_objectives_lose():
         assert groups.shape[1] == 2 and len(groups) <= 5
         low, high = (side[0] for side in part(p.graph, whole, i))
         assert ((low < 0) & (high > 0))[groups].all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("kind", ("mlp", "leaky"))
+def test_rows_of_layers_hold_at_points(kind, dtype):
+    """Rows that relaxed values break are broken by no value of the network; they are made for undecided neurons."""
+    seen = 0
+    for seed in range(4):
+        graph, box = random_graph(seed, kind, inputs=5, width=8, depth=2), random_box(seed, 5, 0.6)
+        linear, whole = root(graph, graph.to(dtype), *(torch.as_tensor(s) for s in (box.lower, box.upper)))[:2]
+        alpha = Alpha(linear, 3, patient=True)
+        count = graph.output_size
+        rows = Rows(torch.eye(count, dtype=dtype)[None], torch.zeros(1, count, dtype=dtype))
+        relaxed = [v[0] for v in alpha.bound(whole, rows)[1]]
+        at = graph.values(torch.as_tensor(sample(box, 2000)))
+        for layer in layers_read(alpha, whole):
+            low, high = (side[0] for side in part(graph, whole, layer.position))
+            assert ((low < 0) & (high > 0))[layer.neurons].all() and len(layer.neurons) == (
+                (low < 0) & (high > 0)
+            ).sum()
+            found = broken_rows(layer, relaxed)
+            if found is None:
+                continue
+            seen += len(found)
+            z, y, x = (at[n] for n in (layer.below, layer.position, layer.source))
+            on_post, on_pre = found.dense(z.shape[1])
+            left = y @ on_post.double().T + z @ on_pre.double().T
+            if found.source_index is None:
+                left = left + x @ found.on_source.double().T
+            else:
+                left = left + (x[:, found.source_index] * found.on_source.double()).sum(-1)
+            assert (left <= found.offset.double() + (1e-9 if dtype is torch.float64 else 1e-5)).all()
+        first = graph.activations[0]
+        assert [layer.position for layer in layers_read(alpha, whole, graph.activations[1])] == [first]
+    assert seen > 10
+
+
+def test_what_weights_and_biases_are_off_by_is_charged():
+    """Beside fractions: a float32 copy of float64 weights at a far corner, a bias in doubt, ends of either sign."""
+    graph = random_graph(0, "mlp", inputs=3, width=4, depth=1)
+    first = graph.nodes[1]
+    for lower, upper in ((-1000.0, 1.0), (-1.0, 1000.0)):
+        ends = torch.full((3,), lower).double(), torch.full((3,), upper).double()
+        linear, whole = root(graph, graph.to(torch.float32), *ends)[:2]
+        layer = reads(linear.graph, whole, 2)
+        size = first.operators[0].weight.abs().sum(1)[layer.neurons] * 1000
+        assert (layer.doubt.double() >= 0.9 * 2.0**-24 * size).all() and (
+            layer.doubt.double() <= 1e-5 * size + 1e-5
+        ).all()
+        nodes = list(linear.graph.nodes)
+        nodes[1] = replace(nodes[1], doubt=torch.full((4,), 0.125))
+        assert (reads(replace(linear.graph, nodes=tuple(nodes)), whole, 2).doubt >= layer.doubt + 0.125).all()
+    twice = list(graph.nodes)
+    twice[1] = replace(first, inputs=(0, 0), operators=2 * first.operators)
+    assert reads(replace(graph, nodes=tuple(twice)), whole_in(graph, whole), 2) is None
+
+
+def test_carried_multipliers_keep_their_rows():
+    """Multipliers go where their rows went, and are nothing for new ones; bounds of a node take rows below it."""
+    result = lambda lower, joint: Result(  # noqa: E731
+        torch.tensor([lower]),
+        *(torch.zeros(1, 2, 1), torch.zeros(1, 2), torch.zeros(1, 2), torch.zeros(1, 1), torch.zeros(1, 1)),
+        torch.zeros(1, dtype=torch.bool),
+        multipliers=Multipliers(torch.zeros(1, 2, 2, 1), torch.zeros(1, 2, 0), torch.tensor([joint])),
+    )
+    old = result([1.0, 1.0], [[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])
+    new = result([0.0, 2.0], [[7.0, 7.0, 7.0], [8.0, 8.0, 8.0]])
+    found = _better(old, new, torch.tensor([2, -1, 0])).multipliers.joint
+    assert found.tolist() == [[[3.0, 0.0, 1.0], [8.0, 8.0, 8.0]]]
+    p = rows_of(problem("mlp", 3, torch.float64), slice(0, 1))
+    alpha, whole = Alpha(p.linear, 5, patient=True), root_of(p.linear, p.pieces)
+    first, second = p.graph.activations
+    rows = []
+    for position in (first, second):
+        facets = group_rows(alpha, whole, position, all_subsets(torch.arange(4), 2))
+        rows += [] if facets is None else [facets]
+    joint = Joint.of(p.graph, p.linear.scales, rows)
+    source = p.graph.nodes[second].inputs[0]
+    wanted = Rows(
+        torch.eye(p.graph.nodes[source].size).double()[None], torch.zeros(1, p.graph.nodes[source].size).double()
+    )
+    found = cut(replace(alpha, joint=joint), whole, wanted, [], math.inf, rounds=0, node=source)
+    assert found.joint is None or all(layer.facets.position < source for layer in found.joint.layers)
+
+
+def test_rows_that_are_left_keep_their_multipliers():
+    """`lean` keeps the rows that move the objectives most, each with its own multipliers."""
+    p = rows_of(problem("mlp", 3, torch.float64), slice(0, 1))
+    alpha, whole = Alpha(p.linear, 20, patient=True), root_of(p.linear, p.pieces)
+    facets = [f for i in p.graph.activations if (f := group_rows(alpha, whole, i, all_subsets(torch.arange(5), 2)))]
+    joint = Joint.of(p.graph, p.linear.scales, facets)
+    found = cut(replace(alpha, joint=joint), whole, first(p.rows), [], math.inf, rounds=0)
+    price = torch.rand(found.result.multipliers.joint.shape, generator=torch.Generator().manual_seed(0)).double()
+    marked = replace(found.result, multipliers=replace(found.result.multipliers, joint=price))
+    few = lean(alpha, Strengthened(whole, joint, marked), 3)
+    assert len(few.joint) == 3
+    before = torch.cat([layer.facets.offset for layer in joint.layers])
+    after = torch.cat([layer.facets.offset for layer in few.joint.layers])
+    for k, offset in enumerate(after.tolist()):
+        at = [i for i, one in enumerate(before.tolist()) if one == offset]
+        assert any(torch.equal(few.result.multipliers.joint[..., k], price[..., i]) for i in at)
+
+
+def test_hulls_of_every_layer_are_used():
+    graph, box = random_graph(1, inputs=6, width=12, depth=3), random_box(1, 6, 0.5)
+    linear, whole = root(graph, graph, *(torch.as_tensor(s) for s in (box.lower, box.upper)))[:2]
+    count = graph.output_size
+    rows = Rows(torch.eye(count).double()[None], torch.full((1, count), -5.0).double())
+    found = strengthened(Alpha(linear, 3), whole, rows, -math.inf, ("k-relu",))
+    assert {layer.facets.position for layer in found.joint.layers} >= set(graph.activations[1:])

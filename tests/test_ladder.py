@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +14,20 @@ from networks import graph_to_onnx, random_box, random_graph, sample
 from small_files import UNSAT, save_property
 
 from partita.bab import cli
+from partita.problems.activation import ReLU
 from partita.problems.affine import Dense
 from partita.problems.errors import BadInput
-from partita.problems.graph import Affine, Graph, Input
+from partita.problems.graph import Activation, Affine, Graph, Input
 from partita.problems.library import barrier, maximum
 from partita.problems.property import Polytope
 from partita.relaxations.api import bound
+from partita.relaxations.ladder import least, linear_bounds
+from partita.relaxations.lp.encode import Building
+from partita.relaxations.lp.model import Solution, Status
+from partita.relaxations.lp.program import Program
+from partita.relaxations.multi_neuron import _least
+from partita.relaxations.names import parse
+from partita.relaxations.triangle import Setting
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 
@@ -236,3 +245,77 @@ def test_the_command_line_takes_names_with_options(tmp_path, capsys):
     assert cli.run(["bound", *files, "--relaxation", "k-relu:size=3"]) == 2
     said = capsys.readouterr().err
     assert "has no option 'size'" in said and said.count("\n") == 1
+
+
+# ---- terms of single parts
+
+
+@pytest.mark.parametrize("name", ("k-relu:by=cuts", "prima:by=cuts", "k-relu:directions=lp", "k-relu"))
+@pytest.mark.parametrize("kind", ("mlp", "leaky"))
+def test_cutting_planes_hold_and_cut(kind, name):
+    """Groups of a layer whose neurons move together, as in y_0 - y_1 of nearly equal sums: what the hull is for."""
+    gained = 0.0
+    for seed in range(2):
+        graph = random_graph(seed, kind, inputs=2, width=6, depth=2, outputs=2)
+        polytope = random_box(seed, 2, 1.0)
+        report, loose = bound(graph, polytope, name), bound(graph, polytope, "triangle")
+        y = graph(torch.as_tensor(sample(polytope, 4000))).numpy()
+        assert (report.lower <= y).all() and (y <= report.upper).all()
+        assert (report.lower >= loose.lower - 1e-6).all() and (report.upper <= loose.upper + 1e-6).all()
+        gained += float((loose.upper - loose.lower - report.upper + report.lower).sum())
+    assert gained > 1e-3, gained
+
+
+def test_a_lying_solver_gives_no_direction(monkeypatch):
+    """Directions of groups believe what a dual vector proves, not the value that a solver states."""
+    graph, polytope = random_graph(0, "mlp", inputs=2, width=4, depth=1), random_box(0, 2, 0.5)
+    building = Building(graph, Program(), {}, [])
+
+    class Lying:
+        def minimise(self, cost, offset=0.0):
+            return Solution(Status.optimal, 7.0, bound_safe=-3.0)
+
+    monkeypatch.setattr(Setting, "session", lambda self, model: Lying())
+    building.program.append(-np.ones(2), np.ones(2))
+    monkeypatch.setattr(type(building), "columns", lambda self, node: np.arange(2))
+    found = _least(Setting(), building, 0, np.eye(2), "lp")
+    assert polytope.size == 2 and found.tolist() == [-3, -3]
+
+
+def test_sums_of_a_program_are_rounded_outwards():
+    """Constants beside which what the program proves is lost: bounds lie outside, from both sides and one alone."""
+    weight = torch.tensor([[1.0, 0.0], [0.0, 1.0]], dtype=torch.float64)
+    graph = Graph((Input(2), Affine((0,), (Dense(weight),), torch.zeros(2, dtype=torch.float64))), (2,), (2,))
+    box = Polytope(np.full(2, -0.3), np.full(2, 0.7))
+    boxes = [(torch.as_tensor(box.lower), torch.as_tensor(box.upper))] * 2
+    rows, constants = np.array([[1.0, 0.0], [0.0, -1.0]]), np.array([2.0**52 + 1, -(2.0**51) - 3])
+    names = parse("triangle")
+    found = linear_bounds(names, graph, box, boxes, rows, constants, Setting())
+    ends = ((Fraction(-0.3), Fraction(0.7)), (-Fraction(0.7), -Fraction(-0.3)))
+    for r, (low, high) in enumerate(ends):
+        assert Fraction(found.lower[r]) <= low + Fraction(constants[r])
+        assert Fraction(found.upper[r]) >= high + Fraction(constants[r])
+        assert found.upper[r] - found.lower[r] < 20
+    on_input = np.array([[0.0, 0.0], [0.0, 1.0]])
+    one = least(names, graph, box, boxes, rows, constants, Setting(), on_input)
+    assert Fraction(one[0]) <= ends[0][0] + Fraction(constants[0]) and one[0] > constants[0] - 9
+    assert Fraction(one[1]) <= Fraction(constants[1]) and one[1] > constants[1] - 9
+    small = least(names, graph, box, boxes, rows, np.zeros(2), Setting(), on_input)
+    assert small[0] == pytest.approx(-0.3, abs=1e-6) and small[1] == pytest.approx(0.0, abs=1e-6)
+
+
+def test_a_window_with_one_open_layer_is_a_hull():
+    """The first layer is decided, the second not: the window of both is still taken, and is exact."""
+    one = np.array([[1.0, 1.0], [1.0, -1.0]])
+    nodes = (
+        Input(2),
+        Affine((0,), (Dense(torch.tensor(one)),), torch.full((2,), 5.0, dtype=torch.float64)),
+        Activation((1,), ReLU(), 2),
+        Affine((2,), (Dense(torch.eye(2).double()),), torch.full((2,), -5.0, dtype=torch.float64)),
+        Activation((3,), ReLU(), 2),
+        Affine((4,), (Dense(torch.ones(1, 2).double()),), torch.zeros(1, dtype=torch.float64)),
+    )
+    graph = Graph(nodes, (2,), (1,))
+    box = (-np.ones(2), np.ones(2))
+    assert bound(graph, box, "p-2").upper[0] == pytest.approx(2.0, abs=1e-6)
+    assert bound(graph, box, "triangle").upper[0] > 2.1

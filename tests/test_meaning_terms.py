@@ -8,11 +8,14 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+import torch
 
+from partita.problems.affine import Dense
 from partita.problems.decimals import closest, nearest, nearest_of, outward
 from partita.problems.enclosure import enclose
 from partita.problems.errors import BadInput
 from partita.problems.exact import ExactSet, Numbers, Row, distance
+from partita.problems.graph import Affine, Graph, Input
 from partita.problems.property import Polytope, Property, UnsafeSet, robustness_property
 from partita.problems.vnnlib import parse_property
 
@@ -280,3 +283,45 @@ def test_boxes_around_half_spaces_hold_their_corners():
                 for v, low, high in zip(x, found.lower.tolist(), found.upper.tolist(), strict=True):
                     assert Fraction(low) <= v <= Fraction(high)
     assert met > 10
+
+
+def test_version_2_is_row_major_and_linear():
+    """Indices, sums, differences and products of every kind, beside their fractions; inputs are no outputs."""
+    pytest.importorskip("vnnlib")
+    head = "(vnnlib-version <2.0>)\n(declare-network f (declare-input In Real [1,2,3]) (declare-output Out Real [2]))\n"
+    head += "".join(
+        f"(assert (and (>= In[0,{i},{j}] 0.0) (<= In[0,{i},{j}] 1.0)))\n" for i in range(2) for j in range(3)
+    )
+    x = [Fraction(k, 10) for k in range(1, 7)]
+    for text, value in (
+        ("(<= (- Out[0] Out[1] In[0,1,0] 0.5) 0.0)", lambda y: y[0] - y[1] - x[3] - Fraction(1, 2)),
+        ("(<= (* 2.0 3.0 Out[0]) 1.0)", lambda y: 6 * y[0] - 1),
+        ("(<= (* Out[0] 2.0 3.0) In[0,0,2])", lambda y: 6 * y[0] - x[2]),
+        ("(<= (- Out[1]) (+ In[0,1,2] Out[0] 1.0))", lambda y: -y[1] - x[5] - y[0] - 1),
+        ("(>= (* 0.5 (- Out[0] In[0,0,1])) Out[1])", lambda y: y[1] - (y[0] - x[1]) / 2),
+    ):
+        found = parse_property(head + f"(assert {text})\n", 6, 2)
+        for a in range(-4, 5):
+            for b in range(-4, 5):
+                y = Fraction(a, 3), Fraction(b, 3)
+                assert counterexample(found, tuple(x), y) is (value(y) <= 0)
+    different = parse_property(head + "(assert (!= Out[0] Out[1]))\n", 6, 2)
+    assert counterexample(different, tuple(x), (Fraction(1), Fraction(2)))
+    assert not counterexample(different, tuple(x), (Fraction(1), Fraction(1)))
+    deep = "(- " * 1200 + "Out[0]" + ")" * 1200
+    with pytest.raises(BadInput, match="deep"):
+        parse_property(head + f"(assert (<= {deep} 0.0))\n", 6, 2)
+
+
+@pytest.mark.parametrize(("declared", "shape", "kind"), (("[2,3]", (3, 2), "float32"), ("[2,3]", (2, 3), "float64")))
+def test_version_2_declares_what_the_network_has(declared, shape, kind):
+    pytest.importorskip("vnnlib")
+    text = f"(vnnlib-version <2.0>)\n(declare-network f (declare-input In float32 {declared}) "
+    text += "(declare-output Out Real [1]))\n"
+    text += "".join(f"(assert (and (>= In[{i},{j}] 0.0) (<= In[{i},{j}] 1.0)))\n" for i in range(2) for j in range(3))
+    text += "(assert (<= Out[0] 0.0))\n"
+    nodes = (Input(6), Affine((0,), (Dense(torch.ones(1, 6).double()),), torch.zeros(1).double()))
+    same = parse_property(text, 6, 1, "text", Graph(nodes, (1, 2, 3), (1, 1), "float32"))
+    assert same.n_in == 6
+    with pytest.raises(BadInput, match=r"shape|float64"):
+        parse_property(text, 6, 1, "text", Graph(nodes, shape, (1, 1), kind))

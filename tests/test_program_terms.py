@@ -459,3 +459,26 @@ def test_products_with_the_ends_of_variables_in_no_row_are_in_doubt():
         met += true < 0
         assert Fraction(model.safe_bound(np.zeros(0))) <= true
     assert met > 20
+
+
+def test_programs_hold_what_was_added():
+    """Variables, rows of one or several entries and of matrices, sides and integers, where they were put; what is made
+    of a program does not change with it."""
+    program = Program()
+    first, second = program.append(np.array([0.0, 1.0]), np.array([2.0, 3.0])), program.append(np.zeros(3), np.ones(3))
+    assert first.tolist() == [0, 1] and second.tolist() == [2, 3, 4]
+    program.add([second[:2], first], [2.0, np.array([3.0, -4.0])], -1.0, np.array([5.0, 6.0]))
+    block = csr_array(np.array([[1.0, 0.0, 7.0], [0.0, 8.0, 0.0], [9.0, 0.0, 0.0]]))
+    program.add_matrix(
+        [(block, second), (csr_array(np.eye(3)[:, :2]), first)], np.full(3, -2.0), np.array([1.0, 2.0, 3.0])
+    )
+    model = program.model(np.array([1, 4]))
+    wanted = np.array([[3.0, 0, 2, 0, 0], [0, -4.0, 0, 2, 0], [1, 0, 1, 0, 7], [0, 1, 0, 8, 0], [0, 0, 9, 0, 0]])
+    np.testing.assert_array_equal(model.matrix.toarray(), wanted)
+    assert model.row_lower.tolist() == [-1, -1, -2, -2, -2] and model.row_upper.tolist() == [5, 6, 1, 2, 3]
+    assert model.integer.tolist() == [False, True, False, False, True]
+    program.lower[0], program.upper[4] = 1.0, 0.5
+    program.add([first], [1.0], 0.0, 1.0)
+    assert model.lower.tolist() == [0, 1, 0, 0, 0] and model.upper.tolist() == [2, 3, 1, 1, 1]
+    assert len(model.row_lower) == 5 and program.model().matrix.shape == (7, 5)
+    assert program.model().lower[0] == 1 and program.rows == 7 and program.model().integer is None
