@@ -18,7 +18,7 @@ from networks import random_box, random_graph
 from scipy.sparse import csr_array
 from test_backends import triangle
 
-from partita.kernels.solving import door, scaling
+from partita.kernels.solving import door, scaling, server
 from partita.kernels.solving import worker as processes
 from partita.kernels.solving.worker import Died, Worker
 from partita.problems.property import Polytope
@@ -374,6 +374,49 @@ os.kill(os.getpid(), signal.SIGKILL)
     lines = done.stdout.split()
     assert lines[0] == "main" and len(lines) == 2 and done.returncode == -signal.SIGKILL
     assert gone(int(lines[1]))
+
+
+@needs_posix
+def test_a_worker_that_is_solving_ends_with_its_parent():
+    """Its input is held open by a child of the parent, so that only the parent's absence tells."""
+    code = """
+import os, signal, time
+door.RATIO = 0.0
+highs.solve(m)
+print(worker().process, flush=True)
+if not os.fork():
+    for stream in (1, 2):
+        os.close(stream)
+    time.sleep(15)
+    os._exit(0)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    done = run(code)
+    assert done.returncode == -signal.SIGKILL and gone(int(done.stdout))
+
+
+@needs_posix
+def test_an_alarm_ends_a_solver_that_overruns_whatever_it_does(monkeypatch):
+    """In the worker's code: the alarm keeps its default action, which needs no interpreter."""
+    seen = []
+    monkeypatch.setattr(server.signal, "alarm", seen.append)
+    one = server.Server()
+    one.alarm(3.7)
+    one.alarm(None)
+    assert seen == [3 + server.GRACE, 0]
+
+
+def test_an_answer_of_another_process_is_not_taken(remote):
+    m = triangle(0)
+    many = HighsMany(m)
+    many.minimise(np.ones(len(m.cost)))
+    solver = many._solver
+    killed(remote)
+    highs.solve(m)
+    assert not solver.standing
+    with pytest.raises(Died, match="restarted since"):
+        solver.run()
+    assert remote.deaths == 1
 
 
 @needs_posix

@@ -1,6 +1,7 @@
 """How often random linear programs kill HiGHS, by how many orders of magnitude their coefficients span.
 
-    python scripts/measure/solver_deaths.py [--programs 4000] [--most 16] [--seed 0] [--scaled] [--results FILE.json]
+    python scripts/measure/solver_deaths.py [--programs 4000] [--seconds 600] [--most 16] [--seed 0] [--scaled]
+                                            [--results FILE.json]
 
 Each program is the triangle program of a random ReLU network, with cuts of several neurons whose entries differ as the
 neurons' bounds do, and has eight objectives, one after another from the last basis, each solved once more unscaled as
@@ -15,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import time
 from collections import Counter, defaultdict
 from pathlib import Path
 
@@ -35,7 +37,10 @@ def main() -> int:
     processes.DEATHS = 10**9
     workers: defaultdict[int, Worker] = defaultdict(Worker)
     programs, late = Counter(), Counter()
+    end = time.monotonic() + options.seconds
     for seed in range(options.seed, options.seed + options.programs):
+        if time.monotonic() > end:
+            break
         random = np.random.default_rng(seed)
         parts = program(random.uniform(2, options.most), random)
         size = np.abs(parts["value"][parts["value"] != 0])
@@ -142,6 +147,7 @@ def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--most", type=float, default=16.0, help="orders of magnitude at most")
     parser.add_argument("--programs", type=int, default=4000)
+    parser.add_argument("--seconds", type=float, default=600.0, help="after which no program is begun")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--scaled", action="store_true")
     parser.add_argument("--results", type=Path)
