@@ -6,7 +6,8 @@ largest entry of their row of the tableau, and where it has dropped the only one
 or long afterwards. It takes rows whose entries span nine orders of magnitude, and runs that start from a basis on the
 program as it stands, without scaling, meet it first. So programs whose nonzero coefficients span more than `RATIO`, or
 reach `LARGE`, are equilibrated by powers of two and solved in the worker process (`worker`), and all others as ever.
-What `RATIO` is worth is measured by `scripts/measure/solver_deaths.py`.
+Of random programs with eight objectives each, none of 1,817 below 1e10 died, and 13 of 2,183 above, the first at 1e11;
+equilibrated, 3 of 1,401 (`scripts/measure/solver_deaths.py`, `docs/measured/2026-11-29-solver-deaths.json`).
 
 Soundness: none is claimed of solvers here; see `relaxations.lp.model`.
 """
