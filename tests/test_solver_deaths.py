@@ -217,7 +217,8 @@ def test_a_death_costs_one_bound_and_the_next_is_solved_again(remote):
     assert truth.status is Status.optimal
     killed(remote)
     assert many.minimise(cost).value == pytest.approx(truth.value)  # its program is handed over again
-    many._solver._calls.append(("abort_", ()))  # a call that fails without killing
+    many = HighsMany(m)
+    many._solver._calls.insert(0, ("abort_", ()))  # a call that fails without killing, before the program is taken
     failed = many.minimise(cost)
     assert failed.status is Status.failed and failed.bound_safe == -np.inf and "AttributeError" in failed.note
     assert many.minimise(cost).value == pytest.approx(truth.value)
@@ -281,6 +282,7 @@ def test_an_interrupt_does_not_shift_the_answers(remote, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         highs.solve(m.with_objective(-np.ones(len(m.cost))))
     monkeypatch.setattr(processes, "_bytes", read)
+    assert remote.process is None  # an answer that was on its way would be the next one's
     assert highs.solve(m.with_objective(np.ones(len(m.cost)))).value == pytest.approx(truth)
     assert remote.deaths == 0
 
