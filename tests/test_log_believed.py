@@ -241,10 +241,10 @@ def test_of_two_runs_on_one_folder_one_is_refused(tmp_path):
     script = Path(__file__).with_name("two_runs.py")
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [sys.executable, script, tmp_path, "25", "1"], env=environment, capture_output=True, text=True, check=False
+        [sys.executable, script, tmp_path, "8", "2"], env=environment, capture_output=True, text=True, check=False
     )
     rounds = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
-    assert len(rounds) == 25, done.stderr[-2000:]
+    assert len(rounds) == 8, done.stderr[-2000:]
     refused = 0
     for one in rounds:
         assert one["good"] and "Traceback" not in "".join(one["said"]), one
@@ -253,4 +253,4 @@ def test_of_two_runs_on_one_folder_one_is_refused(tmp_path):
             if code == 2:
                 assert "another run is writing the log" in said or "holds a log already" in said, said
                 refused += "another run is writing the log" in said
-    assert refused >= 3
+    assert refused >= 2
