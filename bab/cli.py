@@ -67,7 +67,8 @@ def main() -> NoReturn:
 def run(argv: list[str], stops: Stops | None = None) -> int:
     """Runs one command line and returns its exit code. `stops`: the signals of a process that runs nothing else."""
     try:
-        return _run(argv, stops)
+        code = _run(argv, stops)
+        return stops.code if code == 130 and stops is not None and stops.number else code
     except BadInput as error:
         say(str(error))
         return 2
@@ -94,6 +95,7 @@ def run(argv: list[str], stops: Stops | None = None) -> int:
 
 
 def _run(argv: list[str], stops: Stops | None) -> int:
+    """The command itself; it returns 130 for any signal that it ended early for."""
     if not argv or argv[0] in ("-h", "--help", "help"):
         print(USAGE)
         return 0 if argv else 2

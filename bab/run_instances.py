@@ -21,6 +21,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -86,25 +87,29 @@ def _run_all(
 ) -> int:
     """Runs the waiting instances, `jobs` at a time, filling `done`; 130 where Ctrl-C stopped it."""
     children: dict[int, subprocess.Popen] = {}
+    ended = threading.Event()
     with ThreadPoolExecutor(jobs) as pool:
         queue = iter(waiting)
         running: set[Future[Row]] = set()
         try:
             while True:
                 while len(running) < jobs and (instance := next(queue, None)) is not None:
-                    running.add(pool.submit(_run_one, instance, folder, store, jobs, choices, children))
+                    running.add(pool.submit(_run_one, instance, folder, store, jobs, choices, children, ended))
                 if not running:
                     return 0
-                ended, running = wait(running, return_when=FIRST_COMPLETED)
-                for future in ended:
+                finished, running = wait(running, return_when=FIRST_COMPLETED)
+                for future in finished:
                     row = future.result()
                     store.append(row)
                     done[row.number] = row
                     show(row)
-        except KeyboardInterrupt:
+        except BaseException as error:  # interrupted, or the results cannot be written any more
+            ended.set()
             for child in list(children.values()):
                 _kill(child)
-            return 130
+            if isinstance(error, KeyboardInterrupt):
+                return 130
+            raise
 
 
 def _run_one(
@@ -114,6 +119,7 @@ def _run_one(
     jobs: int,
     choices: Sequence[str],
     children: dict[int, subprocess.Popen],
+    ended: threading.Event,
 ) -> Row:
     """One `partita verify`, from start to exit."""
     name, out = f"{instance.number:04d}", store.folder
@@ -153,6 +159,8 @@ def _run_one(
             start_new_session=True,
         )
         children[instance.number] = child
+        if ended.is_set():  # it was started after the others were killed
+            _kill(child)
         try:
             output, _ = child.communicate(timeout=limit)
         except subprocess.TimeoutExpired:

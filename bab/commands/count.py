@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ...problems.errors import BadInput
 from ..clock import deadline
+from ..streams import LOST
 from .arguments import Parser, exist, say
 
 PERIOD = 5.0  # seconds between two lines on long work
@@ -38,11 +39,12 @@ def run(argv: list[str]) -> int:
     graph, _ = load_network(network)
     polytopes = polytopes_of(graph, prop)
     with ExitStack() as stack:
-        emit = None
+        emit = cells = None
         if options.out is not None:
             from ..counting.cells import CellWriter
 
-            emit = stack.enter_context(CellWriter(options.out)).write
+            cells = stack.enter_context(CellWriter(options.out))
+            emit = cells.write
         result = count_union(
             graph,
             polytopes,
@@ -54,6 +56,9 @@ def run(argv: list[str]) -> int:
         )
     print(_json(result) if options.json else result, flush=True)
     _report(result)
+    if cells is not None and cells.failure:
+        say(cells.failure)
+        return LOST
     return 130 if result.reason == "interrupted" else 0
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..results import check_writable, write_atomically
+from ..streams import of_descriptor
 from .arguments import Parser
 
 
@@ -19,5 +20,6 @@ def run(argv: list[str]) -> int:
     text = report(options.folder)
     check_writable(target)
     write_atomically(target, text)
-    print(target)
+    if of_descriptor(target) is None:
+        print(target)
     return 0

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...problems.errors import BadInput
+from ..results import write_atomically
 from .arguments import Parser, say
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def _all(package: ModuleType, known: list[str], options: Namespace) -> int:
             if any(found.figures.values()) or not found.figures:
                 document.data(found, options.out / "theory")
             command = f"partita study all --out {options.out}" + (f" --seed {options.seed}" if options.seed else "")
-            (options.out / "theory.md").write_text(document.document(finished, command), encoding="utf-8")
+            write_atomically(options.out / "theory.md", document.document(finished, command))
         _show(found, options.json)
     if failed:
         say(f"{len(failed)} of {len(known)} studies ended with an error: {'; '.join(failed)}")

@@ -198,8 +198,10 @@ def save(figure: Figure, path: Path) -> None:
     """Writes an SVG without a date, the same bytes for the same figure."""
     import matplotlib
 
-    with matplotlib.rc_context({"svg.hashsalt": path.name, "svg.fonttype": "none"}):
-        figure.savefig(path, metadata={"Date": None})
+    from ..results import whole
+
+    with matplotlib.rc_context({"svg.hashsalt": path.name, "svg.fonttype": "none"}), whole(path) as beside:
+        figure.savefig(beside, metadata={"Date": None})
 
 
 def figures(found: Comparison) -> dict[str, Figure]:

@@ -39,6 +39,7 @@ class CellWriter:
         self.unfinished = self.path.with_suffix(".parquet.part")
         self.writer: Any = None
         self.polytopes: list[object] = []
+        self.failure = ""  # why there is no file: the count goes on without
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self.unfinished.open("wb").close()
@@ -49,14 +50,28 @@ class CellWriter:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.writer is not None:
-            self.writer.close()
-            self.unfinished.replace(self.path)
-        else:
-            self.unfinished.unlink()
+        try:
+            if self.writer is not None:
+                self.writer.close()
+                self.unfinished.replace(self.path)
+        except OSError as error:
+            self._fail(error)
+        self.unfinished.unlink(missing_ok=True)
+
+    def _fail(self, error: OSError) -> None:
+        self.failure = f"the cells could not be written to {self.path}: {error.strerror or error}"
+        self.writer = None
 
     def write(self, found: Found) -> None:
-        """One batch of finished cells."""
+        """One batch of finished cells; where the disk takes no more, there is no file in the end."""
+        if self.failure:
+            return
+        try:
+            self._write(found)
+        except OSError as error:
+            self._fail(error)
+
+    def _write(self, found: Found) -> None:
         import pyarrow as pa
         import pyarrow.parquet as pq
 

@@ -16,6 +16,8 @@ from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 
+from partita.bab.results import write_atomically
+
 from .table import Study
 
 ORDER = ("barrier", "padding", "smooth_barrier", "copied_inputs", "maximum", "complexity", "encodings")
@@ -48,14 +50,14 @@ def ordered(names: Sequence[str]) -> list[str]:
 def save(study: Study, folder: Path, figures: str = ".") -> None:
     """One study's JSON, Markdown section and pictures."""
     data(study, folder)
-    (folder / f"{study.name}.md").write_text(study.markdown(figures), encoding="utf-8")
+    write_atomically(folder / f"{study.name}.md", study.markdown(figures))
 
 
 def data(study: Study, folder: Path) -> None:
     """One study's JSON and pictures."""
     study.save_figures(folder)
     text = json.dumps(study.data(), indent=1, ensure_ascii=False, allow_nan=False)
-    (folder / f"{study.name}.json").write_text(text + "\n", encoding="utf-8")
+    write_atomically(folder / f"{study.name}.json", text + "\n")
 
 
 def kept(name: str, folder: Path) -> Study | None:

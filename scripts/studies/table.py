@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from partita.bab.pages.cells import shown
+from partita.bab.results import whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -139,9 +140,10 @@ class Study:
         folder.mkdir(parents=True, exist_ok=True)
         paths = []
         for name, figure in self.figures.items():
-            with matplotlib.rc_context({"svg.hashsalt": name, "svg.fonttype": "none"}):
+            settings = {"svg.hashsalt": name, "svg.fonttype": "none"}
+            with matplotlib.rc_context(settings), whole(folder / name) as beside:
                 # without a date, so that nothing changes when nothing changed
-                figure.savefig(folder / name, metadata={"Date": None} if name.endswith(".svg") else None)
+                figure.savefig(beside, metadata={"Date": None} if name.endswith(".svg") else None)
             paths.append(folder / name)
         return paths
 

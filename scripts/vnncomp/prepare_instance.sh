@@ -12,8 +12,10 @@ if [ $# -lt 4 ]; then
 fi
 
 exec "$PYTHON" - "$3" "$4" <<'END'
+import signal
 import sys
 
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # an interrupt ends it without a traceback
 from partita.bab.api import load
 from partita.problems.errors import BadInput
 
