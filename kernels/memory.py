@@ -11,6 +11,7 @@ nothing is done.
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 import sys
 
@@ -62,3 +63,17 @@ def _take() -> Found:
 
 
 pages_kept = Held("the C library's allocator", _take, lambda found: _set(usual(dict(os.environ))) and None)
+
+
+def room() -> float:
+    """Bytes that the limit on this process's address space (`ulimit -v`) leaves it; infinite without one."""
+    try:
+        import resource
+
+        limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+        if limit == resource.RLIM_INFINITY:
+            return math.inf
+        with open("/proc/self/statm", encoding="ascii") as file:
+            return limit - int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    except (ImportError, OSError, ValueError, AttributeError):
+        return math.inf

@@ -9,6 +9,7 @@ then is what the command line is. Kinds: `KINDS`. Checked of every run:
 - it ends within its limit, with an exit code that is promised, and says one verdict, or none where it is refused or
   killed; a verdict of sat or unsat is the right one; nobody sees a traceback;
 - a results file holds what standard output got, or nothing; a summary is whole;
+- under a limit on memory a library may die, and the process with it (`died`, counted apart: there is no verdict);
 - the log it leaves is taken up, and the run then ends with the right verdict, where nobody has tampered with it (then
   also with `unknown`, or refused in a sentence).
 
@@ -39,6 +40,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 LIMIT, HANGS = 60, 90  # seconds that a run may take, and after which it is called hanging
 OPEN = ["unknown", "timeout"]
+DIED, DEATHS = "died", (-signal.SIGSEGV, -signal.SIGABRT, -signal.SIGBUS)  # of a library, for want of memory
 HEAVY = ("highspy", "onnx", "onnxruntime", "pyarrow.parquet", "scipy.optimize", "scipy.sparse", "torch")
 OURS = ("api", "verify", "partition_log", "report", "effects", "logs.logged", "logs.read", "logs.resume", "oracle")
 INSTANCES = (  # network, property, right verdict, options: half a second each, so that there is something to break
@@ -302,10 +304,10 @@ def no_memory(drawn: Drawn) -> list[str]:
         resource.setrlimit(resource.RLIMIT_AS, (taken + room, taken + room))
 
     run = launch(drawn.arguments(log=drawn.random.random() < 0.5), bounded).ended()
-    found = complaints(run, drawn.right, codes=(0,))
-    return [f"{one}, with {room >> 20} MiB" for one in found + of_files(run, drawn.folder)] + taken_up(
-        drawn.folder, drawn.right
-    )
+    if run.code in DEATHS:
+        return [f"{DIED} with signal {-run.code}, with {room >> 20} MiB", *taken_up(drawn.folder, drawn.right)]
+    found = complaints(run, drawn.right) + of_files(run, drawn.folder)
+    return [f"{one}, with {room >> 20} MiB" for one in found] + taken_up(drawn.folder, drawn.right)
 
 
 def gone(drawn: Drawn) -> list[str]:
@@ -390,12 +392,18 @@ def warm() -> None:
         import_module(name)
 
 
+def _cpu() -> float:
+    """Processor seconds of the runs so far."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def one(seed: int, number: int, spans: dict[str, float], kind: str | None = None) -> dict:
     """Fault `number`; kinds take turns. `spans`: seconds by property, filled here."""
     chance = random.Random(f"{seed} {number}")
     kind = kind or list(KINDS)[number % len(KINDS)]
     network, prop, right, options = chance.choice(INSTANCES)
-    begun = time.monotonic()
+    begun, used = time.monotonic(), _cpu()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         if prop not in spans:
             inner = Path(folder) / "whole"
@@ -409,12 +417,15 @@ def one(seed: int, number: int, spans: dict[str, float], kind: str | None = None
             found = KINDS[kind](drawn)
         except OSError as error:
             found = [f"the run left no {error.filename}: {error.strerror}"]
+    died = [one for one in found if one.startswith(DIED)]
     return {
         "number": number,
         "kind": kind,
         "property": prop,
+        "died": died,
         "seconds": round(time.monotonic() - begun, 2),
-        "found": found,
+        "cpu": round(_cpu() - used, 2),
+        "found": [one for one in found if one not in died],
     }
 
 
@@ -441,8 +452,9 @@ def main() -> int:
             continue
         row = one(options.seed, number, spans, options.kind)
         report["rows"].append(row)
-        if row["found"]:
-            print(f"{number} {row['kind']} {row['property']}: {'; '.join(row['found'])}", flush=True)
+        if row["found"] + row["died"]:
+            said = "; ".join(row["found"] + row["died"])
+            print(f"{number} {row['kind']} {row['property']}: {said}", flush=True)
         if options.out is not None:
             report |= {"commit": machine.commit(), "hardware": machine.hardware(), "at": machine.now()}
             beside = options.out.with_suffix(".tmp")
@@ -450,8 +462,9 @@ def main() -> int:
             os.replace(beside, options.out)
     broken = Counter(row["kind"] for row in report["rows"])
     faults = Counter(row["kind"] for row in report["rows"] if row["found"])
+    died = Counter(row["kind"] for row in report["rows"] if row["died"])
     for kind, count in broken.items():
-        print(f"{kind:16} {count:4} faults, {faults[kind]:3} complaints")
+        print(f"{kind:16} {count:4} faults, {faults[kind]:3} complaints, {died[kind]:3} died in a library")
     return 1 if faults else 0
 
 

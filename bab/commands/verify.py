@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ...kernels.deadline import TimeUp, staged, until
+from ...kernels.memory import room
 from ...problems.errors import BadInput, InternalError, out_of_memory
 from .. import clock
 from ..config import Config, keys_of, load_config
@@ -14,6 +15,8 @@ from ..results import check_writable
 from ..stopping import Stops
 from .answer import Answer
 from .arguments import CHOICES, INTERNAL, Parser, add_choices, exist, fault, files, overrides, say
+
+LEAST = 64 << 20  # bytes of address space below which nothing is begun: libraries die of such a lack, and say nothing
 
 
 def run(argv: list[str], stops: Stops | None = None) -> int:
@@ -87,6 +90,8 @@ def _decide(network: Path, prop: Path, config: Config, options: Any, given: list
         answer.known.stage.text = "loading the libraries"
         from .. import api
 
+        if room() < LEAST:
+            raise MemoryError
         answer.known.stage.text = "reading the network and the property"
         api.check_device(config)
         with until(clock.deadline(config.timeout)), staged(answer.known.stage):
