@@ -32,18 +32,18 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
-from importlib import import_module
 from pathlib import Path
+
+from measure import machine
+from measure.forked import Run, launch, warm
 
 ROOT = Path(__file__).resolve().parents[1]
 AT_ONCE = 0.1  # seconds after a fork in which a busy machine may not have come to the arguments
-LIMIT, HANGS = 60, 90  # seconds that a run may take, and after which it is called hanging
+LIMIT = 60  # seconds that a run may take
 OPEN = ["unknown", "timeout"]
 DIED, DEATHS = "died", (-signal.SIGSEGV, -signal.SIGABRT, -signal.SIGBUS)  # of a library, for want of memory
-HEAVY = ("highspy", "onnx", "onnxruntime", "pyarrow.parquet", "scipy.optimize", "scipy.sparse", "torch")
-OURS = ("api", "verify", "partition_log", "report", "effects", "oracle", "commands.verify", "logs.logged")
 INSTANCES = (  # network, property, right verdict, options: half a second each, so that there is something to break
     ("digits_relu", "digits_relu_256_0.14", "unsat", ()),
     ("digits_relu", "digits_relu_1067_0.10", "unsat", ("attack=off",)),
@@ -51,82 +51,6 @@ INSTANCES = (  # network, property, right verdict, options: half a second each, 
     ("digits_sigmoid", "digits_sigmoid_256_0.06", "unsat", ()),
     ("digits_conv", "digits_conv_256_0.07", "unsat", ("attack=off",)),
 )
-
-
-@dataclass(eq=False)
-class Run:
-    """One process of `partita`, and what it said."""
-
-    arguments: list[str]
-    pid: int
-    streams: dict[int, int]  # descriptor -> reading end
-    begun: float
-    code: int = 0
-    said: dict[int, str] = field(default_factory=dict)
-
-    def ended(self, seconds: float = HANGS) -> Run:
-        """Waits; a run that hangs is killed, and its code is -1."""
-        while True:
-            pid, status = os.waitpid(self.pid, os.WNOHANG)
-            if pid:
-                self.code = os.waitstatus_to_exitcode(status)
-                break
-            if time.monotonic() - self.begun > seconds:
-                os.kill(self.pid, signal.SIGKILL)
-                os.waitpid(self.pid, 0)
-                self.code = -1
-                break
-            time.sleep(0.005)
-        for number, end in self.streams.items():
-            with os.fdopen(end, "rb") as file:
-                self.said[number] = file.read().decode("utf-8", "replace")
-        self.streams = {}
-        return self
-
-    @property
-    def verdict(self) -> str:
-        return self.said.get(1, "").partition("\n")[0]
-
-
-def launch(arguments: list[str], prepare: Callable[[], None] = lambda: None, lost: tuple[int, ...] = ()) -> Run:
-    """Starts `partita` with these arguments. `prepare` is called in the process first; of the streams `lost` nobody
-    holds the reading end."""
-    pipes = {number: os.pipe() for number in (1, 2)}
-    sys.stdout.flush()
-    sys.stderr.flush()
-    pid = os.fork()
-    if pid == 0:
-        try:
-            _become(arguments, prepare, pipes)
-        finally:
-            os._exit(99)
-    reading = {}
-    for number, (there, here) in pipes.items():
-        os.close(here)
-        if number in lost:
-            os.close(there)
-        else:
-            reading[number] = there
-    return Run(arguments, pid, reading, time.monotonic())
-
-
-def _become(arguments: list[str], prepare: Callable[[], None], pipes: dict[int, tuple[int, int]]) -> None:
-    """The forked process is `partita` now."""
-    for number, (there, here) in pipes.items():
-        os.close(there)
-        os.dup2(here, number)
-        os.close(here)
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    signal.setitimer(signal.ITIMER_REAL, 0)
-    for number, name in ((1, "stdout"), (2, "stderr")):
-        setattr(sys, name, open(number, "w", encoding="utf-8", closefd=False))  # noqa: SIM115
-    prepare()
-    sys.argv = ["partita", *arguments]
-    from partita.bab.cli import main
-
-    main()
 
 
 # ---- what is checked
@@ -385,14 +309,6 @@ KINDS: dict[str, Callable[[Drawn], list[str]]] = {
 }
 
 
-def warm() -> None:
-    """Loads what a run loads; runs nothing, so that no thread is there to be lost in a fork."""
-    sys.path.insert(0, str(ROOT.parent))
-    os.environ["OMP_NUM_THREADS"] = "1"
-    for name in (*HEAVY, *(f"partita.bab.{one}" for one in OURS)):
-        import_module(name)
-
-
 def _cpu() -> float:
     """Processor seconds of the runs so far."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -439,8 +355,6 @@ def main() -> int:
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     warm()
-    from partita.scripts.measure import machine
-
     report = {"seed": options.seed, "rows": []}
     if options.out is not None and options.out.exists():
         kept = json.loads(options.out.read_text())
