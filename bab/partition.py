@@ -27,6 +27,7 @@ import numpy as np
 import torch
 
 from ..kernels.arithmetic import full_products
+from ..kernels.deadline import TimeUp, moment, staged, until
 from ..kernels.threads import threads_for
 from ..problems.activation import LeakyReLU
 from ..problems.errors import BadInput
@@ -48,6 +49,8 @@ if TYPE_CHECKING:
     from .comparing.polyhedral import Checked, PolyhedralPartition
     from .patterns import PatternCount
 
+GROWING = 0.8  # share of its time that a tree grows; then its leaves are judged
+GRACE = 0.5  # seconds beyond the limit, of all trees, to say something of each
 PIECES = ("activation", "input", "polyhedral")
 INTERVALS = ("tight", "crown")
 CELLS = ("open", "all")
@@ -96,12 +99,16 @@ def partition(
     Raises `BadInput` for networks that are not piecewise linear, unknown names, and goals that cannot be reached.
     """
     start = time.perf_counter()
-    graph, original = load_network(network, example_input)
+    end = None if timeout is None else start + float(timeout)
+    with until(moment(end)), staged() as stage:
+        try:
+            graph, original = load_network(network, example_input)
+        except TimeUp:
+            raise TimeoutError(f"the time limit passed while {stage.text}: nothing is measured yet") from None
     _check(graph, relaxations, exactness, threshold, pieces, branching, intervals, tolerance, cells, backend)
     inputs, unsafe = _problem(graph, input_set, case)
     compare_on(original, [inputs])
     graph = graph.to(torch.float64)
-    end = None if timeout is None else start + float(timeout)
     exact = goal_for(graph, inputs, rows_of(graph, unsafe, outputs), exactness, threshold, tolerance, backend, end)
     rules = SIMPLE[pieces] if branching == "all" else (branching,)
     found, notes, jobs = [], [], len(relaxations) * len(rules)
@@ -114,9 +121,14 @@ def partition(
     try:
         with threads_for(graph.widest):
             for name in relaxations:
-                bounder = _bounder(graph, exact, inputs, name, pieces, intervals == "tight", backend)
+                try:
+                    with until(moment(end)):
+                        bounder = _bounder(graph, exact, inputs, name, pieces, intervals == "tight", backend)
+                except TimeUp:
+                    notes.append(f"{name}: the time limit passed before a tree was begun")
+                    continue
                 for rule in rules:
-                    found.append(_measured(bounder, judge, name, rule, _deadline(end, jobs - len(found))))
+                    found.append(_measured(bounder, judge, name, rule, _deadline(end, jobs - len(found)), GRACE / jobs))
                     tell(f"{name}, {rule}: {found[-1].shown} proper leaves ({found[-1].seconds:.2f} s)")
                 notes += [f"{name}: {note}" for note in getattr(bounder.measure, "notes", ())]
     except KeyboardInterrupt:
@@ -124,6 +136,7 @@ def partition(
     conventions = _conventions(exactness, threshold, tolerance, pieces, branching, intervals, cells, relaxations)
     conventions = (("rows", ", ".join(exact.rows)), *conventions)
     lemma = pieces != "input"
+    judge.deadline = judge.deadline if end is None else end
     sides = () if patterns is None else tuple(compared(m, patterns.low, patterns.high, lemma) for m in found)
     measured = (patterns, tuple(found), sides, tuple(notes))
     closed = judge.closed_patterns() if lemma else None
@@ -164,12 +177,16 @@ def _bounder(
     return Bounder(graph, exact.goal, measure, measure.linear, Region(inputs), pieces)  # type: ignore[arg-type]
 
 
-def _measured(bounder: Bounder, judge: Judge, name: str, rule: str, deadline: float | None) -> Measurement:
+def _measured(
+    bounder: Bounder, judge: Judge, name: str, rule: str, deadline: float | None, grace: float
+) -> Measurement:
     start = time.perf_counter()
-    judge.deadline = deadline
-    tree = smallest(bounder, judge, deadline)[0] if rule == "optimal" else grow(bounder, rule, deadline)
     # Leaves are judged in time of their own: a tree that fills its time is still worth a word on what it has.
-    judge.deadline = time.perf_counter() + (PATIENCE if deadline is None else max(1.0, (deadline - start) / 4))
+    grown = None if deadline is None else start + GROWING * (deadline - start)
+    judge.deadline = grown
+    with until(moment(grown)):
+        tree = smallest(bounder, judge, grown)[0] if rule == "optimal" else grow(bounder, rule, grown)
+    judge.deadline = time.perf_counter() + PATIENCE if deadline is None else max(deadline, time.perf_counter() + grace)
     tree = judged(tree, judge)
     return Measurement(
         relaxation=name,

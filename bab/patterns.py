@@ -18,6 +18,7 @@ Otherwise `low` patterns were found and confirmed each at a point, and `high` is
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -27,6 +28,7 @@ import torch
 from numpy.typing import NDArray
 
 from ..kernels.arithmetic import full_products
+from ..kernels.deadline import TimeUp, staged, until
 from ..kernels.threads import threads_for
 from ..problems.errors import BadInput
 from ..problems.graph import Graph
@@ -85,13 +87,18 @@ def count_patterns(
     `cells`: `open` or `all`, see the module. `timeout`: seconds from this call, after which an interval is returned.
     `rational`: count in exact arithmetic alone. `out`: a folder that gets `cells.parquet`.
 
-    Raises `BadInput` for networks without patterns and input sets that are unbounded, empty or (for `open`) flat.
+    Raises `BadInput` for networks without patterns and input sets that are unbounded, empty or (for `open`) flat, and
+    `TimeoutError` where the network is not even read by the timeout.
     """
     start = time.monotonic()
-    graph, original = load_network(network, example_input)
     deadline = None if timeout is None else start + timeout
-    polytopes = polytopes_of(graph, input_set)
-    compare_on(original, polytopes)
+    with until(deadline), staged() as stage:
+        try:
+            graph, original = load_network(network, example_input)
+            polytopes = polytopes_of(graph, input_set)
+            compare_on(original, polytopes)
+        except TimeUp:
+            raise TimeoutError(f"the time limit passed while {stage.text}: nothing is counted yet") from None
     if out is None:
         return count_union(graph, polytopes, cells=cells, deadline=deadline, rational=rational)
     from .counting.cells import CellWriter
@@ -167,13 +174,18 @@ def count(
         *(np.asarray(a, np.float64) for a in (polytope.lower, polytope.upper, polytope.normals, polytope.offsets))
     )
     faces = cells == "all"
-    made = plan(graph, faces)  # refuses networks without patterns, before the input set is looked at
-    check_input(graph, polytope, cells)
-    whole = polytope
-    reduced, polytope = without_fixed(graph, polytope)
+    try:
+        with until(deadline):
+            made = plan(graph, faces)  # refuses networks without patterns, before the input set is looked at
+            check_input(graph, polytope, cells)
+            whole = polytope
+            reduced, polytope = without_fixed(graph, polytope)
+            made = made if reduced is graph else plan(reduced, faces)
+    except TimeUp:
+        seconds, why = time.monotonic() - start, "the time limit was reached before the first cell"
+        return PatternCount(0, 2**graph.neurons, False, seconds, why, cells, 0, 0)
     if emit is not None and reduced is not graph:
         emit = lifted(emit, whole)
-    made = made if reduced is graph else plan(reduced, faces)
     with torch.inference_mode(), threads_for(graph.widest):
         if rational:
             tally = _rational(made, polytope, faces, deadline, emit, progress)
@@ -257,7 +269,8 @@ def _recount(
         for on, cut, exists in zip(unsure.active, unsure.cutting, unsure.exists, strict=True):
             found = None
             if tally.reason != "interrupted" and (deadline is None or time.monotonic() < deadline):
-                found = counter.recount(on, cut, programs.settled(on, cut), deadline)
+                with suppress(TimeUp), until(deadline):
+                    found = counter.recount(on, cut, programs.settled(on, cut), deadline)
             if found is None:
                 left.append(bool(exists))
             else:

@@ -90,6 +90,11 @@ def share(fraction: float, most: float = math.inf) -> float | None:
     return None if seconds == math.inf else time.monotonic() + seconds
 
 
+def moment(performance: float | None) -> float | None:
+    """A value of `time.perf_counter()` as one of `time.monotonic()`."""
+    return None if performance is None else time.monotonic() + performance - time.perf_counter()
+
+
 @contextmanager
 def staged(stage: Stage | None = None) -> Iterator[Stage]:
     """Within it `doing` writes to this stage; to the surrounding one where none is given and there is one."""

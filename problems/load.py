@@ -38,6 +38,7 @@ def load_network(
     """
     from .graph import Graph
 
+    doing("the network was read")
     if isinstance(network, Graph):
         network.check_products()
         return network, Original(lambda x: _float64(network, x))

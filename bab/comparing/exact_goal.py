@@ -28,6 +28,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from ...kernels.deadline import TimeUp, moment, until
 from ...problems.errors import BadInput
 from ...problems.graph import Graph
 from ...problems.property import Polytope, UnsafeSet
@@ -134,6 +135,26 @@ def goal_for(
 ) -> Exact:
     """The goal of a notion. Raises `BadInput` for one that cannot be reached, and for an exact value that is not found
     before `deadline` (of `time.perf_counter`)."""
+    try:
+        with until(moment(deadline)):
+            return _goal(graph, inputs, measured, exactness, threshold, tolerance, backend, deadline)
+    except TimeUp:
+        raise BadInput(
+            "the exact values were not found before the time limit; take more time, a smaller input set, or "
+            "exactness=threshold"
+        ) from None
+
+
+def _goal(
+    graph: Graph,
+    inputs: Polytope,
+    measured: Measured,
+    exactness: str,
+    threshold: float | None,
+    tolerance: float,
+    backend: str,
+    deadline: float | None,
+) -> Exact:
     _, pieces = root(graph, graph, torch.from_numpy(inputs.lower), torch.from_numpy(inputs.upper))
     oracle = _Oracle(graph, inputs, measured, backend, deadline, boxes_from(graph, inputs, pieces, 0))
     if exactness == "threshold" and threshold is None:
@@ -186,7 +207,7 @@ class _Oracle:
 
     def margin(self, unsafe: UnsafeSet, most: float | None = None) -> ExactResult:
         """The least margin of an unsafe set, in half of the time that is left and no more than `most` seconds."""
-        left = None if self.deadline is None else max(1.0, (self.deadline - time.perf_counter()) / 2)
+        left = None if self.deadline is None else max(0.1, (self.deadline - time.perf_counter()) / 2)
         limit = min((s for s in (left, most) if s is not None), default=None)
         options = {"backend": self.backend, "time_limit": limit, "bounds": list(self.boxes)}
         found = feasible_unsafe(self.graph, self.inputs, unsafe, **options)

@@ -27,6 +27,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from ...kernels.deadline import TimeUp
 from ...problems.graph import Graph
 from ...relaxations.linear import Linear
 from .measured import Cut, Goal, Known, Piece, Pieces, Region, Tree, affine_on, children_of
@@ -128,24 +129,33 @@ def grow(bounder: Bounder, rule: str, deadline: float | None = None, most: int =
     it has `most` pieces. What is open then stays in the tree with its status."""
     choose, pieces = RULES[rule], []
     open_: list[tuple[int, int, int, Region]] = [(-1, 0, 0, bounder.root)]  # parent, side, depth
+    late = False  # time was up in the middle of a piece, which is open still
     while open_:
-        if len(pieces) >= most or (deadline is not None and time.perf_counter() > deadline):
+        if late or len(pieces) >= most or (deadline is not None and time.perf_counter() > deadline):
             for parent, side, depth, region in open_:
                 region = replace(region, boxes=None)
                 pieces.append(Piece(len(pieces), parent, depth, "open", np.inf, None, side, region))
             return Tree(pieces, False)
         level, open_ = open_[: bounder.measure.batch], open_[bounder.measure.batch :]
-        found = bounder.bound([region for *_, region in level])
-        for (parent, side, depth, region), known in zip(level, found, strict=True):
+        try:
+            found = bounder.bound([region for *_, region in level])
+        except TimeUp:
+            late, open_ = True, level + open_
+            continue
+        for k, ((parent, side, depth, region), known) in enumerate(zip(level, found, strict=True)):
             gap, number = bounder.goal.gap(known.values), len(pieces)
-            cuts = [] if known.empty or bounder.goal.closed(known.values) else bounder.cuts(region, known)
-            if not cuts:
+            try:
+                cuts = [] if known.empty or bounder.goal.closed(known.values) else bounder.cuts(region, known)
+                cut = choose(bounder, region, known, cuts) if cuts else None
+                below, above = bounder.children(region, known, cut) if cut is not None else (region, region)
+            except TimeUp:
+                late, open_ = True, level[k:] + open_
+                break
+            if cut is None:
                 status = "empty" if known.empty else "closed" if bounder.goal.closed(known.values) else "stuck"
                 kept = replace(region, boxes=None)
                 pieces.append(Piece(number, parent, depth, status, gap, None, side, kept))
                 continue
-            cut = choose(bounder, region, known, cuts)
             pieces.append(Piece(number, parent, depth, "split", gap, cut, side))
-            below, above = bounder.children(region, known, cut)
             open_ += [(number, -1, depth + 1, below), (number, 1, depth + 1, above)]
     return Tree(pieces, True)

@@ -99,6 +99,8 @@ class Judge:
         total, active = 0, torch.from_numpy(self.patterns)
         reach = np.maximum(np.abs(self.inputs.lower), np.abs(self.inputs.upper))
         for k in range(len(self.patterns)):
+            if self._late():
+                return None
             forms = pattern_forms(self.graph, active[k : k + 1], torch.from_numpy(reach)[None] + 1e-3)
             doubtful = (forms.row[0].abs().amax(1) <= forms.slope_error[0]).numpy() & ~self.patterns[k]
             zeros = 0

@@ -21,7 +21,9 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field, replace
+from math import inf
 
+from ...kernels.deadline import TimeUp
 from ...problems.errors import BadInput
 from .branches import TooSlow
 from .grow import Bounder
@@ -100,7 +102,10 @@ def smallest(bounder: Bounder, judge: Judge, deadline: float | None = None) -> t
     """
     if bounder.pieces == "input":
         raise BadInput("the smallest tree is searched over decided neurons; with pieces=input there is no end to cuts")
-    known = bounder.bound([bounder.root])[0]
+    try:
+        known = bounder.bound([bounder.root])[0]
+    except TimeUp:
+        return Tree([Piece(0, -1, 0, "open", inf, region=replace(bounder.root, boxes=None))], False), 0
     count = 0 if known.empty else len(known.undecided)
     if count > MOST and not bounder.goal.closed(known.values):
         raise BadInput(
@@ -111,10 +116,10 @@ def smallest(bounder: Bounder, judge: Judge, deadline: float | None = None) -> t
     try:
         while (fewest := search.fewest(bounder.root, most)) > most:
             most = fewest
-    except TooSlow:
+        return Tree(list(_written(search)), True, fewest), len(search.found)
+    except (TooSlow, TimeUp):
         pieces = [Piece(0, -1, 0, "open", bounder.goal.gap(known.values), region=replace(bounder.root, boxes=None))]
         return Tree(pieces, False, most), len(search.found)
-    return Tree(list(_written(search)), True, fewest), len(search.found)
 
 
 def _written(search: _Search):  # type: ignore[no-untyped-def]

@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ...kernels.deadline import TimeUp, until
 from ...kernels.rounding import gamma
 from ...kernels.solving import door
 from ...kernels.solving.worker import Died
@@ -313,15 +314,23 @@ def search_by_programs(
     if not plan.graph.activations:
         remember(tally, np.zeros((1, 0), dtype=np.uint8))
         return tally
-    counter, front = ProgramCounter(plan, polytope), _Front()
-    front.put([counter.root()])
+    front = _Front()
+    try:
+        with until(deadline):
+            counter = ProgramCounter(plan, polytope)
+            front.put([counter.root()])
+    except TimeUp:
+        tally.reason = "the time limit was reached"
+        tally.waiting.append(Waiting(plan.graph.activations[0], 0, False, False))
+        return tally
     cell: Cell | None = None
     try:
-        while cell := front.take(counter):
+        while cell := _taken(front, counter, deadline):
             if deadline is not None and time.monotonic() > deadline:
                 tally.reason = "the time limit was reached"
                 break
-            parts = counter.step(cell)
+            with until(deadline):
+                parts = counter.step(cell)
             through = sum(part.layer is None for part in parts)
             tally.layers[cell.node] = tally.layers.get(cell.node, 0) + through
             _keep(counter, polytope, [part for part in parts if part.node > plan.last], tally, emit)
@@ -329,12 +338,19 @@ def search_by_programs(
             cell = None
             if progress is not None:
                 progress(tally.certain, len(front), time.monotonic() - begin)
+    except TimeUp:
+        tally.reason = "the time limit was reached"
     except KeyboardInterrupt:
         tally.reason = "interrupted"
     for left in [*front.cells(), *([] if cell is None else [cell])]:
         exists = counter.inside(left.rows, left.points[0])
         tally.waiting.append(Waiting(left.node, left.neuron, exists and left.sure, left.sure))
     return tally
+
+
+def _taken(front: _Front, counter: ProgramCounter, deadline: float | None) -> Cell | None:
+    with until(deadline):
+        return front.take(counter)
 
 
 class _Front:

@@ -30,6 +30,7 @@ import numpy as np
 import torch
 
 from ...kernels import bits
+from ...kernels.deadline import check
 from ...kernels.double_description import UNITS, Crowded, Floats, Polytopes, cut
 from ...kernels.ragged import Flags, Ints
 from ...problems.activation import LeakyReLU
@@ -105,7 +106,10 @@ def _grid(node: Affine | Activation) -> float | None:
         return _finest(np.array([node.function.slope]))
     if node.doubt is not None or any(roundings(a) > 1 for a in node.operators):
         return None  # folded numbers stand for others that are near them
-    grids = [_finest(numbers.numpy()) for numbers in (node.bias, *map(matrix, node.operators))]
+    grids = []
+    for numbers in (node.bias, *map(matrix, node.operators)):
+        check()
+        grids.append(_finest(numbers.numpy()))
     return None if None in grids else max(grids)
 
 
@@ -122,6 +126,7 @@ def _finest(numbers: Floats) -> float | None:
 
 
 def _twins(graph: Graph, i: int, faces: bool) -> Twins:
+    check()
     source = graph.nodes[graph.nodes[i].inputs[0]]
     size = graph.nodes[i].size
     if not isinstance(source, Affine) or any(roundings(a) > 1 for a in source.operators):
