@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Outcome", "verify"]
 FIRST = 0.25  # share of the time left that the first attack may take
+TWINS = 0.2  # and the search for twin neurons
 PROGRAMS = "one mixed-integer program for each unsafe set"
 
 
@@ -237,7 +239,9 @@ def build(
     goals = goals_of(prop, strategy.dtype, strategy.device, *sizes)
     precise_goals = goals_of(prop, torch.float64, strategy.device, *sizes)
 
-    twins = rows_of_goals(graph, working, prop, goals)
+    twins = None
+    with suppress(TimeUp), until(share(TWINS)):
+        twins = rows_of_goals(graph, working, prop, goals)
 
     def looked(tree: AbstractTree) -> AbstractTree:
         return tree if twins is None else Twinned(tree, twins, graph)

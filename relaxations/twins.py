@@ -21,17 +21,20 @@ not be the exact one (see `problems.matrix`) may differ by what is returned with
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ..kernels.deadline import check
 from ..kernels.rounding import unit_roundoff
 from ..problems.graph import Activation, Affine, Graph, Input
 from ..problems.matrix import matrix
 from .rounding import folded
 
+PART = 1 << 20  # entries of a matrix that are hashed at a time
 ENTRIES = 1 << 25  # of all matrices together; nobody writes larger ones out
 PAIRS = 1 << 13  # pairs of one network
 LAYERS = 150  # nodes; the search for pairs is recursive
@@ -179,7 +182,9 @@ class Twins:
                     if isinstance(self.graph.nodes[node], Affine):
                         for source, weight, _ in self.rows(node):
                             if source == 0:
-                                told += _hashed(weight, colours[:, None]).sum(0, dtype=np.uint64)
+                                for part in _parts(weight):
+                                    hashed = _hashed(weight[part], colours[part, None])
+                                    told += hashed.sum(0, dtype=np.uint64)
                 apart = self._upwards(_mix(told))
             self._colours = alike, apart
         return self._colours
@@ -191,7 +196,8 @@ class Twins:
                 case Affine():
                     total = _hashed(node.bias.numpy()[:, None], np.zeros(1, dtype=np.uint64))[:, 0]
                     for source, weight, _ in self.rows(position):
-                        total = total + _hashed(weight, found[source]).sum(1, dtype=np.uint64)
+                        sums = [_hashed(weight[k], found[source]).sum(1, dtype=np.uint64) for k in _parts(weight)]
+                        total = total + np.concatenate(sums)
                     found.append(_mix(total))
                 case Activation():
                     if node.function not in functions:
@@ -214,6 +220,14 @@ def _hashed(weight: np.ndarray, colour: np.ndarray) -> np.ndarray:  # (m, n), (n
     """A hash of each weight with the colour it goes to; 0 where there is no weight."""
     bits = np.ascontiguousarray(weight, dtype=np.float64).view(np.uint64)
     return np.where(weight != 0, _mix(_mix(bits) + colour), np.uint64(0))
+
+
+def _parts(weight: np.ndarray) -> Iterator[slice]:
+    """The rows of a matrix in parts that are worked on between two looks at the clock."""
+    size = max(1, PART // max(1, weight.shape[1]))
+    for start in range(0, max(1, len(weight)), size):
+        check()
+        yield slice(start, start + size)
 
 
 def groups(twins: Twins) -> dict[tuple[int, int], list[Pair]]:

@@ -47,9 +47,10 @@ def wild(coefficients: Array) -> bool:
     return largest > RATIO * smallest
 
 
-def solver(coefficients: Array) -> highspy.Highs | Remote:
-    """An empty solver for programs with these coefficients; both kinds take the calls of `Remote`."""
-    if wild(coefficients):
+def solver(coefficients: Array, apart: bool = False) -> highspy.Highs | Remote:
+    """An empty solver for programs with these coefficients, in the worker where `apart`; both kinds take the calls of
+    `Remote`."""
+    if apart or wild(coefficients):
         return Remote(worker())
     import highspy
 

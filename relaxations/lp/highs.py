@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING
 import highspy
 import numpy as np
 
-from ...kernels.deadline import check, within
+from ...kernels.deadline import check, left, within
 from ...kernels.solving import door
-from ...kernels.solving.worker import Died
+from ...kernels.solving.worker import PATIENCE, Died
 from ...problems.errors import BadInput
 from .model import Array, LinearModel, Solution, Status
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from ...kernels.solving.door import Remote
 
 TOLERANCE = 1e-9
+LARGE = 50_000  # coefficients of a mixed-integer program that HiGHS may not end in time; the worker does
 LOST = 1e-7  # what a dual vector may prove less than the optimum, relative beyond one, before it is polished
 
 _STATUS = {
@@ -124,7 +125,7 @@ class HighsMany:
 
 def _started(model: LinearModel) -> highspy.Highs | Remote:
     """A solver that holds the model."""
-    solver = door.solver(model.matrix.data)
+    solver = door.solver(model.matrix.data, model.discrete and model.matrix.nnz > LARGE and left() < PATIENCE)
     options = {"output_flag": False, "threads": 1, "random_seed": 0}
     options |= {"primal_feasibility_tolerance": TOLERANCE, "dual_feasibility_tolerance": TOLERANCE}
     options |= {"mip_feasibility_tolerance": TOLERANCE, "mip_rel_gap": 0.0, "mip_abs_gap": TOLERANCE}
