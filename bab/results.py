@@ -81,7 +81,11 @@ def write_atomically(path: Path, text: str) -> None:
         return
     path = _target(path)
     if path.exists() and not path.is_file():
-        path.write_text(text, encoding="utf-8")
+        try:
+            path.write_text(text, encoding="utf-8")
+        except OSError as error:
+            error.filename = str(path)
+            raise
         return
     with whole(path) as beside, open(beside, "w", encoding="utf-8") as file:
         file.write(text)
@@ -98,7 +102,9 @@ def whole(path: Path) -> Iterator[Path]:
         yield Path(name)
         os.chmod(name, 0o666 & ~_umask())
         os.replace(name, path)
-    except BaseException:
+    except BaseException as error:
+        if isinstance(error, OSError):
+            error.filename = str(path)  # what the user knows it by
         with contextlib.suppress(OSError):  # gone with its folder
             os.unlink(name)
         raise

@@ -180,6 +180,9 @@ def test_files_are_whole_or_absent(tmp_path):
     with pytest.raises(OSError, match="gone"), whole(target) as beside:
         beside.write_text("half")
         raise OSError("gone")
+    with pytest.raises(OSError, match="No space") as full:
+        write_atomically(Path("/dev/full"), "text")
+    assert full.value.filename == "/dev/full"
     assert target.read_text() == "old" and list(tmp_path.iterdir()) == [target]
     link = tmp_path / "link"
     link.symlink_to(target)
