@@ -103,7 +103,7 @@ def whole(path: Path) -> Iterator[Path]:
         os.chmod(name, 0o666 & ~_umask())
         os.replace(name, path)
     except BaseException as error:
-        if isinstance(error, OSError):
+        if isinstance(error, OSError) and error.errno is not None:
             error.filename = str(path)  # what the user knows it by
         with contextlib.suppress(OSError):  # gone with its folder
             os.unlink(name)
