@@ -42,6 +42,7 @@ SAMPLES = 8  # points evaluated for each one kept
 ABSENT = -1e30  # the value of a row that is only there to fill the table
 LARGE = 40  # powers of two that a row may be as large or small as
 NUMBERS = 1 << 22  # how many activations one batch may hold
+ROOM = 1 << 26  # and how many it never exceeds but for a single point
 QUICK = 2e7  # multiplications for one evaluation of all points of the first budget
 VARIANTS = 24  # how many points at least start from few given ones
 CANDIDATES = 4  # how many points of one step are put before the judge
@@ -222,12 +223,18 @@ class Attack:
     def _evaluated_at_once(self, table: _Table | None = None) -> int:
         """How many points one evaluation may hold, of the network and of all goals of `table`."""
         values = table.constants.numel() if table else 1
-        return max(16, NUMBERS // max(self.graph.neurons, self.graph.input_size, values))
+        return self._points(values)
 
     def _descended_at_once(self, table: _Table) -> int:
         """How many points may descend together, each with the rows of its goal."""
         rows = table.rows[0].numel() + (0 if table.on_input is None else table.on_input[0].numel())
-        return max(16, NUMBERS // max(self.graph.neurons, self.graph.input_size, rows))
+        return self._points(rows)
+
+    def _points(self, numbers: int) -> int:
+        """How many points of so many numbers go together; some at least, but for networks of which one point fills the
+        memory."""
+        size = max(self.graph.neurons, self.graph.input_size, numbers)
+        return max(1, min(16, ROOM // size), NUMBERS // size)
 
     def _margins(self, table: _Table, x: Tensor) -> Tensor:  # (K, D) -> (K, G)
         """The largest row of every goal at every point; infinite where the point lies outside the goal's box."""
