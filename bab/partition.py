@@ -100,11 +100,7 @@ def partition(
     """
     start = time.perf_counter()
     end = None if timeout is None else start + float(timeout)
-    with until(moment(end)), staged() as stage:
-        try:
-            graph, original = load_network(network, example_input)
-        except TimeUp:
-            raise TimeoutError(f"the time limit passed while {stage.text}: nothing is measured yet") from None
+    graph, original = _loaded(network, example_input, end)
     _check(graph, relaxations, exactness, threshold, pieces, branching, intervals, tolerance, cells, backend)
     inputs, unsafe = _problem(graph, input_set, case)
     compare_on(original, [inputs])
@@ -143,6 +139,15 @@ def partition(
     return Comparison(
         conventions, exact.values, *measured, graph, inputs, time.perf_counter() - start, pieces_5_3, closed
     )
+
+
+def _loaded(network: Any, example_input: torch.Tensor | None, end: float | None) -> tuple[Graph, Any]:
+    """The network and what it was made of, read under the limit."""
+    with until(moment(end)), staged() as stage:
+        try:
+            return load_network(network, example_input)
+        except TimeUp:
+            raise TimeoutError(f"the time limit passed while {stage.text}: nothing is measured yet") from None
 
 
 def _counted(graph: Graph, inputs: Polytope, cells: str, deadline: float | None) -> PatternCount:
