@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 import torch
 
+from ..kernels.deadline import doing
 from ..problems.graph import Graph
 from ..problems.property import Polytope
 from ..relaxations.exact import ExactResult, boxes_from, feasible_unsafe
@@ -44,6 +45,7 @@ def ask(
     deadline: float | None = None,  # of `time.monotonic()`
 ) -> Answer:
     """Decides the judge's property, of a small network with piecewise-linear activations (see `check_piecewise`)."""
+    doing("mixed-integer programs were solved")
     rational = Rational(graph)
     solved, exact, open_, margin = 0, 0, "", 0.0
     for c, case in enumerate(judge.prop.cases):

@@ -30,6 +30,8 @@ def in_parts(work: Callable[[Tensor], Tensor], x: Tensor, each: float) -> Tensor
     weight = DOUBLE if x.dtype is torch.float64 else 1.0
     size = len(x) if x.is_cuda else parts(len(x), weight * each)
     if size >= len(x):
+        if weight * len(x) * each > MOST / 16:  # many calls that are not long may follow each other
+            check()
         return work(x)
     found = []
     for part in x.split(size):

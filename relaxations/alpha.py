@@ -90,7 +90,7 @@ class Alpha:
             except TimeUp:
                 if best is None:
                     raise
-                break
+                return replace(best, scores=torch.zeros_like(pieces.pre_lower)), values, form
             best = result if best is None else better(best, result)
             lines, form, values = new, reached, met
             if step == steps or (not self.patient and bool(rows.closed(best.lower).all())):

@@ -101,3 +101,12 @@ def test_what_cannot_be_stopped_is_left_behind():
             abandonable(lambda: {}["x"])
     with until(past()), pytest.raises(TimeUp):
         abandonable(lambda: pytest.fail("late work is not begun"))
+
+
+def test_calls_that_follow_each_other_look_at_the_clock_too(monkeypatch):
+    monkeypatch.setattr(work, "MOST", 1600.0)
+    same = lambda part: part  # noqa: E731
+    with until(past()):
+        assert len(work.in_parts(same, torch.zeros(1, 2), 99.0)) == 1  # not worth a look
+        with pytest.raises(TimeUp):
+            work.in_parts(same, torch.zeros(1, 2), 101.0)
