@@ -81,6 +81,7 @@ class Alpha:
         fixed = self.linear.all_lines(pieces)
         empty = torch.zeros(len(pieces), dtype=torch.bool, device=pieces.lower.device)
         best: Result | None = None
+        last: tuple[list[Tensor], Form] | None = None
         scale: Tensor | None = None
         for step in range(steps + 1):
             try:
@@ -88,11 +89,12 @@ class Alpha:
                 result, reached = self._evaluate(pieces, rows, new, ascent.at, joint, empty, scales, node)
                 met = relaxed_values(self.linear.graph, new, reached.at, self._minimiser(pieces, result.forms))
             except TimeUp:
-                if best is None:
+                if best is None or last is None:
                     raise
-                return replace(best, scores=torch.zeros_like(pieces.pre_lower)), values, form
+                return replace(best, scores=torch.zeros_like(pieces.pre_lower)), *last
             best = result if best is None else better(best, result)
             lines, form, values = new, reached, met
+            last = values, form
             if step == steps or (not self.patient and bool(rows.closed(best.lower).all())):
                 break
             slope, push = self._gradient(pieces, ascent.at.choice, form.at, values)

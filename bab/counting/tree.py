@@ -38,6 +38,7 @@ from ...problems.errors import BadInput
 from ...problems.graph import Activation, Affine, Graph, Input
 from ...problems.matrix import matrix, roundings
 
+PART = 1 << 20  # weights that are looked at between two looks at the clock
 TOLERANCE = 1e-10
 ENTRIES, NUMBERS = 1_000_000, 8_000_000  # vertices of all cells, and numbers of the pool, in one chunk
 FINEST = 30  # weights that are multiples of 2^-FINEST may be free of rounding
@@ -108,8 +109,9 @@ def _grid(node: Affine | Activation) -> float | None:
         return None  # folded numbers stand for others that are near them
     grids = []
     for numbers in (node.bias, *map(matrix, node.operators)):
-        check()
-        grids.append(_finest(numbers.numpy()))
+        for part in numbers.reshape(-1).split(PART):
+            check()
+            grids.append(_finest(part.numpy()))
     return None if None in grids else max(grids)
 
 
