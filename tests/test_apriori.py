@@ -202,3 +202,46 @@ def test_what_is_known_otherwise_narrows_and_an_overflow_says_nothing() -> None:
     assert -2.000001 < low <= -2 and 4 <= high < 4.000001
     low, high = interval(affine([[1e300, -1e300]], [0.0]), [1e200, 1e200], [1e200, 1e200])
     assert not (low > 0).any() and not (high < 0).any()
+
+
+def test_intervals_of_products_hold_all_four_corners() -> None:
+    source = np.random.default_rng(2)
+    nodes = [Input(2), Affine((0,), (Select(torch.tensor([0]), 2),), torch.zeros(1).double())]
+    nodes += [Affine((0,), (Select(torch.tensor([1]), 2),), torch.zeros(1).double()), Product((1, 2), 1)]
+    for _ in range(200):
+        ends = np.sort(source.normal(size=(2, 2)), 0)
+        ranges = Ranges(torch.from_numpy(ends[0]), torch.from_numpy(ends[1]))
+        low, high = (side.item() for side in ranges.of(nodes, 3))
+        known = [[Fraction(side[0].item()) for side in ranges.of(nodes, i)] for i in (1, 2)]
+        corners = [a * b for a in known[0] for b in known[1]]
+        assert Fraction(low) <= min(corners) and max(corners) <= Fraction(high)
+
+
+def test_neighbouring_ends_and_long_sums_are_charged() -> None:
+    """The middle of two neighbours is one of them; a sum of many terms may lose as many roundings."""
+    source = np.random.default_rng(3)
+    for _ in range(100):
+        x = source.normal(size=2)
+        y = np.nextafter(x, np.inf)
+        low, high = interval(affine([[2.0**40, -(2.0**40)]], [0.0]), x, y)
+        least = Fraction(2) ** 40 * (Fraction(x[0]) - Fraction(y[1]))
+        most = Fraction(2) ** 40 * (Fraction(y[0]) - Fraction(x[1]))
+        assert Fraction(low[0]) <= least and most <= Fraction(high[0])
+        one = Ranges(torch.tensor(x[:1]), torch.tensor(y[:1]))
+        zero = one.of([Input(1), affine([[0.0]], [0.0])], 1)
+        assert zero[0] <= 0 <= zero[1]
+    low, high = interval(affine([[1.0, -1.0] * 1000], [0.0]), np.ones(2000), np.ones(2000))
+    assert high[0] >= 2000 * 2.0**-53 * 2000 and low[0] <= -2000 * 2.0**-53 * 2000
+
+
+def test_float64_is_never_taken_for_exact_and_every_operator_moves() -> None:
+    assert factor(100, EXACT) >= 106 * 2.0**-53 and factor(2, DOUBLE) >= 2 * 8 * 2.0**-53
+    identity = (Identity(1), Identity(1))
+    node = Affine((0, 1), identity, torch.zeros(1, dtype=torch.float64))
+    doubt = given(column(1.0))._replace(error=column(0.25))
+    found = judged([Input(1), Input(1), node], [2], {0: doubt, 1: doubt}, EXACT)[2]
+    assert 0.5 <= float(found.error) < 0.5001
+    negative = Affine((0,), (Diagonal(-torch.ones(1).double()),), torch.zeros(1, dtype=torch.float64))
+    assert float(judged([Input(1), negative], [1], {0: given(column(-3.0))}, EXACT)[1].size) == 3
+    mixed = affine([[1.0, -1.0]], [0.0])
+    assert float(judged([Input(2), mixed], [1], {0: given(column(2.0, 2.0))}, EXACT)[1].size) == 4

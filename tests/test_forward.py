@@ -128,7 +128,7 @@ def test_an_affine_step_pays_for_each_of_its_terms(dtype, which):
         torch.einsum("jn,bn->bj", weight, (m - r)[:, -1]) + bias,
         torch.einsum("jn,bn->bj", weight, (m + r)[:, -1]) + bias,
     )
-    room = 40 * unit * (exact[0].abs() + exact[1].abs())  # of the sums themselves
+    room = 8 * unit * (exact[0].abs() + exact[1].abs())  # of the sums themselves
     assert (exact[0] - found.lower[:, -1].double() >= 0.7 * owed - room).all()
     assert (found.upper[:, -1].double() - exact[1] >= 0.7 * owed - room).all()
 
@@ -237,3 +237,24 @@ def test_constants_of_forms_are_charged_on_the_way():
         found = forward_bounds(linear, unknown(pieces))[0]
         unit = torch.finfo(dtype).eps / 2
         assert found.pre_lower[0, -1] <= -64 * unit * 6.4 and found.pre_upper[0, -1] >= 64 * unit * 6.4
+
+
+def test_sizes_on_the_way_are_those_of_the_pieces(monkeypatch):
+    """What rounding is counted against: the largest inputs, 1 for constants, and no less than the pre-activations."""
+    p = problem("mlp", 2, torch.float32)
+    asked = []
+
+    def spied(rounding, scales, position, sources, weights):
+        asked.append(weights)
+        return affine_between(rounding, scales, position, sources, weights)
+
+    monkeypatch.setattr("partita.relaxations.forward.affine_between", spied)
+    found, _, scales = forward_bounds(p.linear, unknown(p.pieces))
+    largest = torch.maximum(p.pieces.lower.abs(), p.pieces.upper.abs())
+    assert asked
+    for weights in asked:
+        assert torch.equal(weights[:, :-1], largest) and (weights[:, -1] == 1).all()
+    for position in p.graph.activations:
+        where = slice(p.graph.offsets[position], p.graph.offsets[position] + p.graph.nodes[position].size)
+        size = torch.maximum(found.pre_lower[:, where].abs(), found.pre_upper[:, where].abs())
+        assert (scales.size[p.graph.nodes[position].inputs[0]] >= size).all()

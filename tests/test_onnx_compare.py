@@ -16,6 +16,7 @@ from partita.bab import api
 from partita.bab.cli import run
 from partita.problems import onnx_compare, onnx_import
 from partita.problems.affine import Identity
+from partita.problems.apriori import Judged
 from partita.problems.builder import Value
 from partita.problems.errors import BadInput
 from partita.problems.graph import Affine, Graph
@@ -342,3 +343,67 @@ def test_concat_is_compared(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(onnx_import.OPERATORS, "Concat", off_by(1e-3)(right))
     with pytest.raises(BadInput, match=DIFFERS):
         read_onnx(made.SerializeToString())
+
+
+# --- single terms
+
+
+def judge_of(made: ModelProto) -> tuple:
+    """The judge of a model's operators, and the call of its last one."""
+    reading = Reading(made.SerializeToString())
+    return onnx_compare._Operators(reading.imported, "net.onnx", "x"), reading.imported.steps[-1].call
+
+
+def test_each_entry_has_its_own_bound_and_nothing_excuses_what_is_no_number() -> None:
+    judge, call = judge_of(single("Relu", (1, 2)))
+    column = lambda *values: torch.tensor([values], dtype=torch.float64)  # noqa: E731
+    ours = Judged(column(1.0, 1e9), column(1e-6, 1e3), column(1.0, 1e9))
+    calm, overflow = torch.tensor([False]), torch.tensor([True])
+    judge._near(call, "y", ours, column(1.0, 1e9 + 500), calm, (1, 2))
+    judge._near(call, "y", ours, column(np.inf, np.nan), overflow, (1, 2))
+    for theirs in (column(1.01, 1e9), column(np.nan, 1e9), column(np.inf, 1e9), column(1.0, -np.inf)):
+        with pytest.raises(BadInput, match=DIFFERS):
+            judge._near(call, "y", ours, theirs, calm, (1, 2))
+    with pytest.raises(BadInput, match=DIFFERS):
+        judge._near(call, "y", ours, column(1.01, 1e9), overflow, (1, 2))
+
+
+def test_operators_that_copy_may_not_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = single("Relu", (1, 2))
+    monkeypatch.setitem(onnx_import.OPERATORS, "Relu", off_by(1e-9)(onnx_import.OPERATORS["Relu"]))
+    with pytest.raises(BadInput, match=DIFFERS):
+        read_onnx(made.SerializeToString())
+
+
+def test_constants_that_differ_by_too_much_are_refused() -> None:
+    judge, call = judge_of(single("Mul", (1, 2), floats(2.0, 3.0)))
+    (name,) = (n for n, a in zip(call.names, call.arguments, strict=True) if not isinstance(a, Value))
+    value = np.asarray(floats(2.0, 3.0), np.float32)
+    assert judge._doubt(call, {name: value}) == 0
+    assert 8 <= judge._doubt(call, {name: value * np.float32(1 + 5e-7)}) <= 20
+    with pytest.raises(BadInput, match="computes otherwise"):
+        judge._doubt(call, {name: value * np.float32(1.001)})
+
+
+def test_the_simplified_network_is_compared_as_a_whole_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onnx_compare, "ROOM", 8)
+    reading = deep()
+    compare(reading, general_points(3))
+    nodes = list(reading.graph.nodes)
+    last = nodes[-1]
+    nodes[-1] = Affine(last.inputs, last.operators, last.bias + torch.tensor([1e4, 0, 0]).double(), last.name)
+    reading.graph = Graph(tuple(nodes), reading.graph.input_shape, reading.graph.output_shape)
+    with pytest.raises(BadInput, match="other outputs"):
+        compare(reading, general_points(3))
+
+
+def test_boxes_around_several_cases_and_without_ends() -> None:
+    rows = (UnsafeSet(np.ones((1, 1)), np.zeros(1)),)
+    two = [Polytope(np.array([a, -5.0]), np.array([a + 1.0, -4.0 + abs(a)])) for a in (3.0, -2.0)]
+    lower, upper = box_of(Property(tuple(Case(box, rows) for box in two), 2, 1))
+    assert lower.tolist() == [-2, -5] and upper.tolist() == [4, -1]
+    half = Polytope(np.array([0.0, -np.inf]), np.ones(2))
+    assert box_of(Property((Case(half, rows),), 2, 1)) is None
+    points = property_points(Property(tuple(Case(box, rows) for box in two), 2, 1))
+    inner = points[[0, *range(7, 10)]]
+    assert not any(np.isin(p, [*two[0].lower, *two[0].upper, *two[1].lower, *two[1].upper]).any() for p in inner)
