@@ -258,3 +258,21 @@ def test_sizes_on_the_way_are_those_of_the_pieces(monkeypatch):
         where = slice(p.graph.offsets[position], p.graph.offsets[position] + p.graph.nodes[position].size)
         size = torch.maximum(found.pre_lower[:, where].abs(), found.pre_upper[:, where].abs())
         assert (scales.size[p.graph.nodes[position].inputs[0]] >= size).all()
+
+
+def test_nodes_that_are_read_late_are_kept():
+    """A skip over a layer into another one: the functions of the first are needed until then."""
+    draw = torch.Generator().manual_seed(3)
+    dense = lambda: Dense(torch.randn(3, 3, generator=draw, dtype=torch.float64))  # noqa: E731
+    zero = torch.zeros(3, dtype=torch.float64)
+    nodes = (
+        *(Input(3), Affine((0,), (dense(),), zero), Activation((1,), ReLU(), 3), Affine((2,), (dense(),), zero)),
+        *(Activation((3,), ReLU(), 3), Affine((4, 2), (dense(), dense()), zero), Activation((5,), ReLU(), 3)),
+        Affine((6,), (dense(),), zero),
+    )
+    graph = Graph(nodes, (1, 3), (1, 3))
+    linear, pieces = root(graph, graph, zero - 1, zero + 1)[:2]
+    found = forward_bounds(linear, unknown(pieces))[0]
+    values = graph.values(torch.rand(500, 3, generator=draw, dtype=torch.float64) * 2 - 1)
+    pre = torch.cat([values[i] for i in (1, 3, 5)], 1)
+    assert (found.pre_lower <= pre + 1e-12).all() and (pre <= found.pre_upper + 1e-12).all()

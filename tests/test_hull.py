@@ -13,7 +13,16 @@ from partita.kernels.hull import Hulls, relu_hulls
 from partita.kernels.octahedron import closed, corners, octahedron
 from partita.problems.activation import LeakyReLU
 from partita.problems.errors import BadInput
-from partita.relaxations.hull import _bases, _box, _offsets, _proved_empty, exact_hull, exact_hulls, layer_facets
+from partita.relaxations.hull import (
+    _Bases,
+    _bases,
+    _box,
+    _offsets,
+    _proved_empty,
+    exact_hull,
+    exact_hulls,
+    layer_facets,
+)
 from partita.relaxations.lp import highs
 from partita.relaxations.lp.model import Solution, Status
 
@@ -443,3 +452,13 @@ def test_exact_hulls_in_float32_hold():
         for g in range(3):
             best = exact_maximum(template, limits[g], LEAKY, hulls.on_post[g], hulls.on_pre[g])
             assert all(Fraction(o) >= b for o, b in zip(hulls.offset[g].tolist(), best, strict=True))
+
+
+def test_an_orthant_without_a_corner_is_left_out_only_where_it_is_proved_empty():
+    """Corners that were missed, all of those with z < 0: rows must hold there nevertheless."""
+    normals, limits = np.array([[1.0], [-1.0]]), np.ones(2)
+    bases = _bases(normals, limits)
+    some = _Bases(*(part[bases.z[:, 0] > 0.5] for part in vars(bases).values()))
+    assert 0 < len(some.z) < len(bases.z)
+    found = _offsets(normals, limits, 0.0, some, -np.ones(1), np.ones(1), np.zeros((1, 1)), -np.ones((1, 1)))
+    assert found[0] >= 1
