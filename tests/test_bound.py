@@ -16,7 +16,7 @@ from partita.problems.errors import BadInput
 from partita.problems.property import Case, Polytope, Property, UnsafeSet
 from partita.relaxations.api import RELAXATIONS, bound
 from partita.relaxations.ibp import interval_root
-from partita.relaxations.set_bounds import _both_bounds, _both_sides
+from partita.relaxations.set_bounds import _both_bounds, _both_sides, _rows_by_intervals
 
 LADDER = (("ibp", "deeppoly-0"), ("ibp", "deeppoly-1"), ("ibp", "crown"), ("crown", "alpha-crown"), ("crown", "exact"))
 
@@ -287,3 +287,12 @@ def test_empty_members_of_a_union_do_not_count():
             ends[side] = np.full(4, -bad if side == "lower" else bad)
             with pytest.raises(BadInput, match="finite"):
                 bound(graph, (ends["lower"], ends["upper"]))
+
+
+def test_rounding_of_intervals_is_taken_off_rows(monkeypatch):
+    graph = network("mlp")
+    intervals, _ = interval_root(graph, -torch.ones(4).double(), torch.ones(4).double())
+    said = torch.tensor([[1.0, 2.0]]).double(), torch.tensor([[0.25, 0.5]]).double()
+    monkeypatch.setattr("partita.relaxations.set_bounds.rows_below", lambda *arguments: said)
+    found, lost = _rows_by_intervals(torch.eye(3).double()[:1], torch.zeros(1).double(), intervals, [], 1)
+    assert found.tolist() == [[0.75, 1.5]] and lost.tolist() == [0, 0]

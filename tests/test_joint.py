@@ -15,6 +15,9 @@ from scipy.optimize import linprog
 from scipy.sparse import csr_array, vstack
 
 from partita.kernels.separation import separate
+from partita.problems.activation import LeakyReLU
+from partita.problems.affine import Dense
+from partita.problems.graph import Activation, Affine, Graph, Input
 from partita.problems.property import Polytope
 from partita.relaxations.alpha import Alpha
 from partita.relaxations.base import AbstractRelaxation, Optimising
@@ -140,8 +143,6 @@ def test_rows_hold_for_weights_that_float32_cannot_store():
     """The network's own weights decide, not what float32 keeps of them: in a narrow box little else is left."""
     random = torch.Generator().manual_seed(4)
     from partita.problems.activation import ReLU
-    from partita.problems.affine import Dense
-    from partita.problems.graph import Activation, Affine, Graph, Input
 
     met = 0
     for _ in range(40):
@@ -437,3 +438,20 @@ def test_hulls_of_every_layer_are_used():
     rows = Rows(torch.eye(count).double()[None], torch.full((1, count), -5.0).double())
     found = strengthened(Alpha(linear, 3), whole, rows, -math.inf, ("k-relu",))
     assert {layer.facets.position for layer in found.joint.layers} >= set(graph.activations[1:])
+
+
+def test_sparse_and_dense_layers_are_read_alike():
+    """Weights and biases of leaky neurons are (1 - a) times the layer's, however few inputs each reads."""
+    weight = torch.zeros(3, 8, dtype=torch.float64)
+    weight[torch.arange(3), torch.arange(3)], weight[torch.arange(3), torch.arange(3) + 4] = 2.0, -3.0
+    bias, ends = torch.full((3,), 0.25, dtype=torch.float64), torch.ones(8, dtype=torch.float64)
+    for matrix in (weight, weight + 1):
+        nodes = (Input(8), Affine((0,), (Dense(matrix),), bias), Activation((1,), LeakyReLU(0.5), 3))
+        graph = Graph((*nodes, Affine((2,), (Dense(torch.eye(3).double()),), 0 * bias)), (1, 8), (1, 3))
+        linear, whole = root(graph, graph, -ends, ends)[:2]
+        layer = reads(linear.graph, whole, 2)
+        assert (layer.index is None) == (matrix is not weight) and torch.equal(layer.bias, 0.5 * bias)
+        full = layer.weight
+        if layer.index is not None:
+            full = torch.zeros(3, 8, dtype=torch.float64).scatter_add(1, layer.index, layer.weight)
+        assert torch.equal(full, 0.5 * matrix)
