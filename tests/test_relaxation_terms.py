@@ -597,3 +597,12 @@ def test_boxes_of_all_nodes_hold_their_values():
     values = graph.values(torch.from_numpy(sample(polytope, 3000)))
     for (low, high), value in zip(node_boxes(graph, polytope), values, strict=True):
         assert (low <= value).all() and (value <= high).all()
+
+
+def test_pieces_are_alike_only_where_everything_is():
+    one = Pieces.boxes(torch.zeros(3, 2), torch.ones(3, 2), 4)
+    assert one.alike()
+    for name in ("lower", "upper", "pre_lower", "pre_upper"):
+        value = getattr(one, name).clone()
+        value[2, 1] = 0.5
+        assert not replace(one, **{name: value}).alike()
