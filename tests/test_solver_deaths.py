@@ -54,6 +54,7 @@ def test_programs_beyond_the_ratio_or_the_magnitude_go_to_the_worker():
     assert here() and here(0.0, 0.0) and here(1.0, -0.9 * door.RATIO) and here(0.0, -1.0, 2.0)
     assert here(100.0, 90.0 * door.RATIO) and not here(0.01, 0.02 * door.RATIO)
     assert not here(1.0, -1.1 * door.RATIO) and not here(-1.0, 0.0, 1.1 * door.RATIO)
+    assert here(1e-15, 1.0, door.RATIO / 2) and not here(1e-15, 2e-9, 4.0)
     assert not here(door.LARGE, door.LARGE) and not here(np.nan, 1.0) and not here(np.inf) and not here(-np.inf, 1.0)
 
 
