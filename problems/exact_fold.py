@@ -76,11 +76,16 @@ def moves(operator: AbstractLinear) -> bool:
 def _exact(outer: AbstractLinear, inner: AbstractLinear, product: AbstractLinear) -> bool:
     if moves(inner) and inner.terms == 1:
         return True
-    if not (summing(outer) and summing(inner)):
+    if not (summing(outer) and (summing(inner) or _repeats(inner))):
         numbers = (*_weights(outer), *_weights(inner))
         if len(numbers) <= 2 and short(*numbers):  # a product of two float32 numbers an entry, and no sum
             return True
     return _small(outer, inner.n_in) and _equal(outer, whole(inner), product)
+
+
+def _repeats(operator: AbstractLinear) -> bool:
+    """Whether an operator that does not sum gives some entry more than once; what sums after it adds these up."""
+    return any(part.terms > 1 for part in _parts(operator))
 
 
 def _small(outer: AbstractLinear, columns: int) -> bool:
@@ -90,13 +95,10 @@ def _small(outer: AbstractLinear, columns: int) -> bool:
 def _equal(outer: AbstractLinear, inner: Dyadic, product: AbstractLinear | Tensor) -> bool:
     """Whether outer @ inner is the product, in whole numbers."""
     a = whole(outer)
-    if isinstance(product, AbstractLinear):
-        if _rounds(product):
-            return False
-        product = matrix(product)
-    if not torch.isfinite(product).all():
+    numbers = product.weights() if isinstance(product, AbstractLinear) else [product]
+    if not all(bool(torch.isfinite(v).all()) for v in numbers):
         return False
-    c = dyadic(product.numpy())
+    c = whole(product) if isinstance(product, AbstractLinear) else dyadic(product.numpy())
     shift = a.shift + inner.shift
     most = max(shift, c.shift)
     return bool(np.array_equal((a.whole @ inner.whole) << (most - shift), c.whole << (most - c.shift)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -9,10 +10,14 @@ import pytest
 import torch
 from onnx_models import agrees, floats, ints, model, node, normal, single
 
-from partita.problems.affine import AbstractLinear, Dense, Diagonal
+from partita.problems.activation import LeakyReLU
+from partita.problems.affine import AbstractLinear, Adjoint, Chain, Conv, Dense, Diagonal, Select
 from partita.problems.compose import compose, total
+from partita.problems.exact_fold import bias_folds_exactly, folds_exactly, sums_exactly, whole
+from partita.problems.graph import Activation, Affine, Graph, Input
 from partita.problems.matrix import exact_sum, matrix, roundings, short
 from partita.problems.onnx import read_onnx
+from partita.problems.simplify import simplify
 
 UNIT = Fraction(2) ** -53
 
@@ -174,3 +179,150 @@ def test_a_node_with_two_readers_stays_what_it_is():
         node("MatMul", "s u", "y"),
     ]
     agrees(model(nodes, (1, 4), {"w": normal(4, 5), "v": normal(5, 5), "u": normal(5, 2)}))
+
+
+# ---- numbers that stand for others, half a unit in the last place away
+
+
+def near_one(*shape: int) -> torch.Tensor:
+    """No float32 numbers; each stands for what is 2^-53 larger, which is one rounding away."""
+    return 1 + 2.0**-52 * (1 + torch.arange(int(np.prod(shape))) % 7).double().reshape(shape)
+
+
+def meant(operator: AbstractLinear) -> list[list[Fraction]]:
+    """The matrix that the operator stands for."""
+    moved = isinstance(operator, Select)
+    return [[Fraction(v) + (UNIT if v and not moved else 0) for v in row] for row in matrix(operator).tolist()]
+
+
+def line(channels: int, length: int, weight: torch.Tensor, pads: tuple[int, int] = (0, 0)) -> Conv:
+    return Conv(weight, (channels, length), (1,), (pads,), (1,))
+
+
+PAIRS = {
+    "two scalings": (Diagonal(near_one(3)), Diagonal(near_one(5)[2:])),
+    "rows": (Diagonal(near_one(2).repeat(2)), Dense(near_one(2, 1), 2)),
+    "columns": (Dense(near_one(1, 3)), Diagonal(near_one(3))),
+    "channels out": (Diagonal(near_one(2).repeat_interleave(3)), line(1, 3, near_one(2, 1, 1))),
+    "channels in": (line(2, 3, near_one(1, 2, 2)), Diagonal(near_one(2).repeat_interleave(3))),
+    "rows picked": (Select(torch.tensor([1, -1, 0]), 2), Dense(near_one(2, 3))),
+    "columns added": (Dense(near_one(1, 2) * torch.tensor([1.0, -1.0])), Select(torch.tensor([0, 0]), 1)),
+}
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_products_of_numbers_that_are_off_say_what_they_lose(name):
+    outer, inner = PAIRS[name]
+    rows, columns = meant(outer), list(zip(*meant(inner), strict=True))
+    found = compose(outer, inner)
+    within(found, [[sum(a * b for a, b in zip(row, column)) for column in columns] for row in rows])
+
+
+def test_sums_of_scalings_that_are_off_say_what_they_lose():
+    one, two = near_one(3), -near_one(5)[2:]
+    exact = [Fraction(a) + Fraction(b) + 2 * UNIT for a, b in zip(one.tolist(), two.tolist())]
+    within(total(Diagonal(one), Diagonal(two)), [[v * (i == j) for j in range(3)] for i, v in enumerate(exact)])
+
+
+def test_a_scale_that_differs_where_factors_do_not_is_kept():
+    """The last entry stands for anything from -8 to 10 roundings of 1."""
+    diagonal = Diagonal(torch.ones(4).double(), torch.tensor([1.0, 1.0, 1.0, 9.0]).double())
+    for dense in (Dense(near_one(2, 2), 2), line(1, 4, near_one(1, 1, 1))):
+        for both in (compose(diagonal, dense), compose(dense, diagonal)):
+            assert matrix(both.magnitude()).max() >= 9
+
+
+def test_a_move_that_is_no_padding_stays_a_move():
+    conv = line(1, 4, wide(2, 1, 3))
+    for index in ([-1, 1, 0, -1], [-1, 0, 1, -1], [0, 1, -1, 0], [-1, 0, 0, -1]):
+        move = Select(torch.tensor(index), 2)
+        torch.testing.assert_close(matrix(compose(conv, move)), matrix(conv) @ matrix(move), rtol=1e-15, atol=0)
+
+
+# ---- whether folding rounded
+
+
+def scaling(*factors: float) -> Diagonal:
+    return Diagonal(torch.tensor(factors, dtype=torch.float64))
+
+
+def exactly_folded(outer: AbstractLinear, *pairs: tuple[AbstractLinear, AbstractLinear]) -> bool:
+    """Whether the second of each pair is what `outer` makes of the first; there is no bias."""
+    inner = Affine((0,) * len(pairs), tuple(a for a, _ in pairs), torch.zeros(pairs[0][0].n_out).double())
+    none = torch.zeros(outer.n_out).double()
+    return folds_exactly(outer, inner, [product for _, product in pairs], none, none)
+
+
+def test_every_product_has_to_be_exact():
+    third, tenth = scaling(3.0), scaling(0.1)
+    assert exactly_folded(third, (scaling(0.5), scaling(1.5)))
+    assert not exactly_folded(third, (scaling(0.5), scaling(1.5)), (tenth, scaling(0.1 * 3.0)))
+    assert not exactly_folded(tenth, (tenth, scaling(0.1 * 0.1)))
+    twice = Select(torch.tensor([0, 0]), 1)  # a move, and yet its columns are added up
+    assert not exactly_folded(
+        Dense(torch.tensor([[1.0, 2.0**-60]]).double()), (twice, Dense(torch.ones(1, 1).double()))
+    )
+    assert exactly_folded(Dense(wide(2, 2)), (Select(torch.tensor([1, 0]), 2), Dense(wide(2, 2).flip(1))))
+
+
+def test_factors_whose_product_is_rounded_are_no_exact_product():
+    """0.1 times 0.1 is written out as 0.1 * 0.1, and stands for more than that."""
+    one, both = Dense(torch.ones(1, 1).double()), Chain((scaling(0.1), scaling(0.1)))
+    assert not exactly_folded(scaling(0.1 * 0.1), (one, both))
+    assert exactly_folded(scaling(0.1 * 0.1), (one, scaling(0.1 * 0.1)))
+    assert not sums_exactly(both, scaling(0.0)) and sums_exactly(scaling(0.1), scaling(0.0))
+    found = whole(Chain((scaling(0.25), scaling(0.5))))
+    assert Fraction(int(found.whole[0, 0]), 1 << found.shift) == Fraction(1, 8)
+
+
+def test_weights_that_are_off_are_known_inside_others():
+    off = Dense(torch.ones(1, 1).double(), 1, torch.ones(1, 1).double())
+    inner = Affine((0,), (scaling(1.0),), torch.ones(1).double())
+    for outer in (off, Adjoint(off), Chain((Select(torch.tensor([0]), 1), off)), Chain((scaling(1.0), Adjoint(off)))):
+        assert not bias_folds_exactly(outer, inner, torch.zeros(1).double(), torch.ones(1).double())
+    assert bias_folds_exactly(Adjoint(Dense(off.weight)), inner, torch.zeros(1).double(), torch.ones(1).double())
+
+
+def folded(*nodes: Affine) -> Affine:
+    """What comes of affine nodes in a row."""
+    graph = simplify(Graph((Input(nodes[0].operators[0].n_in), *nodes), (1,), (1,)))
+    assert len(graph.nodes) == 2
+    return graph.nodes[1]
+
+
+def test_a_node_that_was_rounded_stays_so_and_puts_what_it_swallows_in_doubt():
+    inner = Affine((0,), (scaling(1.0),), torch.ones(1).double())
+    outer = Affine((1,), (scaling(0.5),), torch.zeros(1).double())
+    assert folded(inner, outer).doubt is None and not folded(inner, outer).rounded
+    node_ = folded(inner, replace(outer, rounded=True))
+    assert node_.rounded and node_.doubt.item() >= 2.0**-54  # 0.5 stands for a number half a unit away
+    assert folded(replace(inner, rounded=True), outer).rounded
+
+
+def test_a_long_sum_in_a_folded_bias_is_in_doubt_by_its_length():
+    """Each 1 that is added to 2^53 is lost."""
+    bias = torch.ones(4096).double()
+    bias[0] = 2.0**53
+    found = folded(
+        Affine((0,), (Dense(torch.ones(4096, 1).double()),), bias),
+        Affine((1,), (Dense(torch.ones(1, 4096).double()),), torch.zeros(1).double()),
+    )
+    assert abs(Fraction(found.bias.item()) - (2**53 + 4095)) <= Fraction(found.doubt.item())
+    assert found.doubt.item() >= 4096
+
+
+def test_all_that_cancels_in_a_folded_bias_is_counted():
+    """Three biases of which each pair is small enough to be folded; the three together leave too little."""
+    large = 2.0**17 / 8  # terms + 4 roundings of so many times the bias are what may be in doubt
+    nodes, sources = [Input(1)], []
+    for value in (large, -large, large, 1 - large):
+        nodes.append(Affine((0,), (scaling(1.0),), torch.tensor([value], dtype=torch.float64)))
+        nodes.append(Activation((len(nodes) - 1,), LeakyReLU(0.0), 1))
+        nodes.append(Affine((len(nodes) - 1,), (scaling(1.0),), torch.tensor([value], dtype=torch.float64)))
+        sources.append(len(nodes) - 1)
+    nodes.append(Affine(tuple(sources), (scaling(1.0),) * 4, torch.zeros(1).double()))
+    graph = simplify(Graph(tuple(nodes), (1,), (1,)))
+    last = graph.nodes[-1]
+    size = sum(abs(v) for v in (large, -large, large, 1 - large))
+    assert 5 * size * 2.0**-53 > 2.0**-36 and len(last.inputs) == 4
+    assert any(isinstance(graph.nodes[i], Affine) for i in last.inputs)  # one is left apart
