@@ -10,6 +10,7 @@ import pytest
 import torch
 from onnx_models import agrees, floats, ints, model, node, normal, single
 
+import partita
 from partita.problems.activation import LeakyReLU
 from partita.problems.affine import AbstractLinear, Adjoint, Chain, Conv, Dense, Diagonal, Select
 from partita.problems.compose import compose, total
@@ -263,6 +264,18 @@ def test_every_product_has_to_be_exact():
         Dense(torch.tensor([[1.0, 2.0**-60]]).double()), (twice, Dense(torch.ones(1, 1).double()))
     )
     assert exactly_folded(Dense(wide(2, 2)), (Select(torch.tensor([1, 0]), 2), Dense(wide(2, 2).flip(1))))
+
+
+def test_a_gathered_entry_whose_weights_are_added_up_is_not_called_exact(tmp_path):
+    """y = x + 2^-60 x > x on [1, 2]; the folded weight is 1."""
+    nodes = [node("Gather", "x i", "g", axis=1), node("MatMul", "g w", "y")]
+    made = model(nodes, (1, 1), {"i": ints(0, 0), "w": np.array([[1.0], [2.0**-60]], np.float32)})
+    (_, last) = read_onnx(made.SerializeToString(), check=False).nodes
+    assert last.rounded
+    (tmp_path / "n.onnx").write_bytes(made.SerializeToString())
+    lines = ("(declare-const X_0 Real)", "(declare-const Y_0 Real)", "(assert (and (<= 1 X_0) (<= X_0 2) (> Y_0 X_0)))")
+    (tmp_path / "p.vnnlib").write_text("\n".join(lines))
+    assert partita.verify(tmp_path / "n.onnx", tmp_path / "p.vnnlib", timeout=10).verdict != "unsat"
 
 
 def test_factors_whose_product_is_rounded_are_no_exact_product():
