@@ -107,8 +107,12 @@ def nearest_of(texts: list[str]) -> tuple[NDArray[np.float64], NDArray[np.int8]]
     if digits:
         integers = np.fromstring(digits.replace(".", ""), dtype=np.int64, sep="\n")
         side[chosen] = _side(near[chosen], integers, _TENS[decimals[chosen]])
+    known: dict[str, int] = {}  # pixels repeat
     for i in np.flatnonzero(~easy).tolist():
-        side[i] = nearest(Decimal(texts[i]))[1]
+        text = texts[i]
+        if text not in known:
+            known[text] = nearest(Decimal(text))[1]
+        side[i] = known[text]
     return near, side
 
 

@@ -82,7 +82,13 @@ class _Reader:
 
     def _take_declarations(self, text: str) -> str:
         pieces = _DECLARATION.split(text)
-        for kind, index in zip(pieces[1::3], pieces[2::3], strict=True):
+        kinds, indices = pieces[1::3], pieces[2::3]
+        start = {"X": 0, "Y": self.n_in}
+        fresh = {f"{kind}_{i}": int(i) + start[kind] for kind, i in zip(kinds, indices, strict=True)}
+        if len(fresh) == len(kinds) and fresh.keys().isdisjoint(self.variables):
+            self.variables |= fresh
+            return _MARK.join(pieces[0::3])
+        for kind, index in zip(kinds, indices, strict=True):  # says what is wrong
             self.declare(f"{kind}_{index}", kind, index)
         return _MARK.join(pieces[0::3])
 
