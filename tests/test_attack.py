@@ -156,6 +156,46 @@ def test_goals_choose_case_and_set():
     assert attack.polish(torch.tensor([[0.95]]), steps=20).goal == (0, 0)
 
 
+def test_margins_are_the_largest_rows_of_each_goal():
+    """Goals of one to three rows, half-spaces and inputs in rows; outside the box of a goal's case it is infinite."""
+    random = np.random.default_rng(0)
+    weight = random.normal(size=(2, 3))
+    cases = []
+    for lower, cuts, sizes in ((-1.0, 2, (1, 3)), (-0.5, 0, (2,)), (0.0, 1, (1,))):
+        box = Polytope(np.full(3, lower), np.ones(3), random.normal(size=(cuts, 3)), random.normal(size=cuts))
+        cases.append(
+            Case(
+                box,
+                tuple(
+                    UnsafeSet(random.normal(size=(n, 2)), random.normal(size=n) - 9, random.normal(size=(n, 3)))
+                    for n in sizes
+                ),
+            )
+        )
+    attack = attack_on(linear_graph(weight), Property(tuple(cases), 3, 2))
+    table, x = attack.everything, random.uniform(-1, 1, size=(40, 3))
+    assert table.goals == ((0, 0), (0, 1), (1, 0), (2, 0))
+    found, y = attack._margins(table, torch.as_tensor(x, dtype=torch.float32)).numpy(), x @ weight.T
+    for g, (c, u) in enumerate(table.goals):
+        inputs, unsafe = cases[c].inputs, cases[c].unsafe[u]
+        rows = y @ unsafe.rows.T + x @ unsafe.on_input.T + unsafe.constants
+        rows = np.concatenate([rows, x @ inputs.normals.T - inputs.offsets], 1).max(1)
+        inside = (x >= inputs.lower).all(1)
+        np.testing.assert_allclose(found[inside, g], rows[inside], atol=1e-4)
+        assert np.isposinf(found[~inside, g]).all() and inside.any()
+    attack.judge = lambda *_: None
+    _, (points, owner, _, _) = attack._starts(table, torch.arange(4), 10)
+    assert owner.bincount().tolist() == [10] * 4
+    assert (points[owner == 3] >= 0).all() and (points[owner == 0] < 0).any()
+
+
+def test_a_witness_is_of_the_goal_whose_rows_it_breaks():
+    graph = linear_graph([[1.0]])
+    sets = tuple(UnsafeSet(np.array([[sign]]), np.array([gap])) for sign, gap in ((1.0, 5.0), (-1.0, 0.2)))
+    attack = attack_on(graph, Property((Case(Polytope(-np.ones(1), np.ones(1)), sets),), 1, 1))
+    assert attack.search(restarts=4, steps=4).goal == (0, 1) and attack.check(torch.ones(1, 1)).goal == (0, 1)
+
+
 def test_same_seed_same_witness():
     graph = random_graph(3, inputs=4)
     prop = next(p for s in range(50) if violated(p := random_property(s, graph, rows=2), graph))

@@ -12,7 +12,10 @@ from small_files import UNSAT, save_network, save_property
 
 import partita
 from partita.bab import cli
+from partita.problems.activation import ReLU
+from partita.problems.affine import Dense
 from partita.problems.errors import BadInput
+from partita.problems.graph import Activation, Affine, Graph, Input
 from partita.problems.property import Case, Polytope, Property, UnsafeSet
 from partita.relaxations.api import RELAXATIONS, bound
 from partita.relaxations.ibp import interval_root
@@ -164,7 +167,7 @@ def test_bad_input_is_refused_in_one_sentence():
         ((graph, box, "crwon"), "no relaxation 'crwon'"),
         ((graph, (np.zeros(3), np.ones(3))), "4 inputs"),
         ((graph, (np.ones(4), np.zeros(4))), "empty"),
-        ((graph, far), "empty"),
+        ((graph, far), "half-spaces leave nothing of its box"),
         ((graph, (np.full(4, -np.inf), np.ones(4))), "finite"),
         ((graph, (np.full(4, np.nan), np.ones(4))), "finite"),
         ((graph, 7), "input set"),
@@ -269,6 +272,20 @@ def test_constants_move_bounds_of_every_kind():
         moved = bound(graph, polytope, relaxation, np.eye(3), np.array([10.0, -10.0, 0.0]))
         np.testing.assert_allclose(moved.lower - plain.lower, [10, -10, 0], atol=1e-5)
         np.testing.assert_allclose(moved.upper - plain.upper, [10, -10, 0], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("relaxation", "wanted"), (("deeppoly-0", (-1.0, -0.5)), ("deeppoly-1", (-0.5, -1.0)), ("crown", (-0.5, -0.5)))
+)
+def test_each_rule_has_its_own_lower_line(relaxation, wanted):
+    """relu(x) - x/2 on [-1, 2] and [-2, 1]: by the line of slope 0 at least -x/2, by that of slope 1 at least x/2."""
+    unit = lambda a: Dense(torch.tensor([[a]], dtype=torch.float64))  # noqa: E731
+    zero = torch.zeros(1, dtype=torch.float64)
+    nodes = (Input(1), Affine((0,), (unit(1.0),), zero), Activation((1,), ReLU(), 1))
+    apart = unit(1.0), unit(9.5), unit(-10.0)  # intervals do not see that two parts nearly cancel
+    graph = Graph((*nodes, Affine((2, 0, 0), apart, zero)), (1,), (1,))
+    for (low, high), least in zip(((-1.0, 2.0), (-2.0, 1.0)), wanted, strict=True):
+        assert bound(graph, ([low], [high]), relaxation).lower[0] == pytest.approx(least, abs=1e-6)
 
 
 def test_empty_members_of_a_union_do_not_count():

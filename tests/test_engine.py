@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -435,6 +436,24 @@ def test_between_two_turns_of_the_attack_the_search_takes_a_step():
 def test_what_is_split_follows_from_the_structure(inputs, width, tree):
     graph = random_graph(0, "mlp", inputs=inputs, width=width, depth=2)
     assert choose(graph, load_config(None, {})).tree == tree
+
+
+def test_precision_splits_and_rows_follow_from_network_and_names():
+    """Weights that float32 may overflow on, neurons that are never decided, several names and one in batch."""
+    config, few = load_config(None, {"device": "cpu"}), {"inputs": 2, "width": 2, "depth": 1}
+    relu, smooth = random_graph(0, "mlp", **few), random_graph(0, "tanh", **few)
+    assert (choose(relu, config).splits, choose(smooth, config).splits) == ("activation", "auto")
+    first = relu.nodes[1]
+    for size, dtype in ((1e25, torch.float32), (1e33, torch.float64)):
+        large = replace(first, bias=torch.full_like(first.bias, size))
+        graph = Graph((relu.nodes[0], large, *relu.nodes[2:]), relu.input_shape, relu.output_shape)
+        assert choose(graph, config).dtype is dtype
+    wide = random_graph(0, "mlp", inputs=30, width=40, depth=2)
+    asked = (("prima", ("prima",), ""), ("triangle+m-2", (), "triangle m-2"), ("auto", ("m-1",), ""))
+    for word, rows, programs in asked:
+        found = choose(wide, load_config(None, {"relaxation": word}))
+        assert found.rows == rows and " ".join(map(str, found.programs)) == programs
+        assert found.relaxation == "alpha-crown"
 
 
 def test_before_much_is_spent_on_a_root_the_attack_has_another_turn(monkeypatch):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 import torch
@@ -12,6 +14,8 @@ from test_precision import network
 from partita.bab.bases import shared_depth
 from partita.bab.frontier import Frontier
 from partita.bab.logs.resume import pieces_of
+from partita.bab.schedule import Schedule
+from partita.bab.state import State
 from partita.bab.tree import Settled
 from partita.problems.property import Case, Polytope, Property, UnsafeSet
 
@@ -281,3 +285,21 @@ def test_a_batch_agrees_in_one_field(best):
         assert len(set(part["goal"].tolist())) == 1 and 0 < len(part["goal"]) <= 4
         seen += part["neuron"][:, 0].tolist()
     assert sorted(seen) == list(range(20))
+
+
+def test_limits_are_kept_to_the_piece_and_what_waits_is_open():
+    state = State(filled(3), 1, 4, waiting=2, pieces=6)
+    assert state.open == 5 and state.left == np.inf
+    schedule = Schedule(False, 7)
+    assert not schedule.exhausted(state) and schedule.tightening(state)
+    state.pieces = 7
+    assert schedule.exhausted(state) and "7 pieces" in schedule.reason
+    state.pieces = 0
+    assert schedule.exhausted(state)  # a search that has a reason to end does not go on
+    state.deadline = time.monotonic() + 60
+    schedule = Schedule(False, None, derivation=20.0)
+    assert 50 < state.left <= 60 and schedule.tightening(state) and not schedule.exhausted(state)
+    schedule.derivation = 40.0
+    assert not schedule.tightening(state)
+    state.deadline = time.monotonic()
+    assert schedule.exhausted(state) and schedule.reason == "timeout"

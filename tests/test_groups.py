@@ -16,6 +16,7 @@ from partita.relaxations.group_rows import group_rows, limits
 from partita.relaxations.groups import all_subsets, by_score, disjoint, excess, overlapping, scored
 from partita.relaxations.linear import part
 from partita.relaxations.root import root
+from partita.relaxations.types import Result
 
 NEURONS = torch.tensor([3, 5, 8, 9, 14, 20, 21, 33, 34, 40, 41, 42])
 
@@ -135,6 +136,9 @@ def test_what_is_refused_is_named():
         overlapping(NEURONS, 3, overlap=3)
     with pytest.raises(BadInput, match="share 0 to 1"):
         scored(NEURONS, 2, 3, torch.ones(50), overlap=2)
+    with pytest.raises(BadInput, match="66 groups of 2, more than 65"):
+        all_subsets(NEURONS, 2, 65)
+    assert len(all_subsets(NEURONS, 2, 66)) == 66
 
 
 @pytest.mark.parametrize("dtype", (torch.float32, torch.float64), ids=str)
@@ -166,6 +170,20 @@ def test_limits_of_groups_hold_at_points(kind, dtype):
     ends = torch.zeros(3, dtype=torch.float64)
     linear, whole = root(smooth, smooth, ends, ends + 1)[:2]
     assert group_rows(Alpha(linear, 1), whole, smooth.activations[0], torch.tensor([[0, 1]])) is None
+
+
+def test_sums_of_known_bounds_are_rounded_outwards(monkeypatch):
+    """Where backward bounds say nothing, a direction's bound is the sum of its neurons', and no less in any digit."""
+    nothing = lambda self, root, rows, node: [Result(*[torch.full(rows.constants.shape, -torch.inf)] * 7)]  # noqa: E731
+    monkeypatch.setattr(Alpha, "bound", nothing)
+    graph, box = random_graph(0, "mlp", inputs=4, width=8, depth=2), random_box(0, 4, 0.5)
+    linear, whole = root(graph, graph.to(torch.float32), *(torch.as_tensor(s) for s in (box.lower, box.upper)))[:2]
+    position, groups, template = graph.activations[1], all_subsets(torch.arange(8), 3), octahedron(3)
+    found = limits(Alpha(linear, 2), whole, position, groups, template)
+    low, high = (side[0].double()[groups][:, None] for side in part(graph, whole, position))
+    normals = template.normals.double()
+    exact = torch.where(normals > 0, high, torch.where(normals < 0, -low, 0.0)).sum(-1)  # float32 numbers, in float64
+    assert (found.double() >= exact).all() and (found.double() <= exact + 1e-4).all()
 
 
 def test_excess_of_leaky_neurons_is_above_their_own_function():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from fractions import Fraction
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +15,13 @@ from networks import graph_to_onnx, random_box, random_graph, sample
 from small_files import UNSAT, save_property
 
 from partita.bab import cli
-from partita.problems.activation import ReLU
+from partita.problems.activation import LeakyReLU, ReLU
 from partita.problems.affine import Dense
 from partita.problems.errors import BadInput
 from partita.problems.graph import Activation, Affine, Graph, Input
 from partita.problems.library import barrier, maximum
 from partita.problems.property import Polytope
+from partita.relaxations import ladder
 from partita.relaxations.api import bound
 from partita.relaxations.ladder import least, linear_bounds
 from partita.relaxations.lp.encode import Building
@@ -266,6 +268,32 @@ def test_cutting_planes_hold_and_cut(kind, name):
     assert gained > 1e-3, gained
 
 
+@pytest.mark.parametrize("name", ("k-relu:directions=lp", "k-relu:directions=lp,by=cuts"))
+@pytest.mark.parametrize("slope", (0.0, 0.3, 0.9))
+def test_groups_are_exact_where_their_octahedron_is(slope, name):
+    """Pre-activations that range over an octahedron: the hull of a group says all, for any slope and any output."""
+    weight, bias = np.array([[1.0, 1.0], [1.0, -1.0]]), np.array([0.5, -0.25])
+    outputs = np.array([[1.0, 1.0], [1.0, -1.0], [0.3, -2.0], [-1.0, -0.4]])
+    double = lambda a: torch.as_tensor(a, dtype=torch.float64)  # noqa: E731
+    nodes = (
+        Input(2),
+        Affine((0,), (Dense(double(weight)),), double(bias)),
+        Activation((1,), LeakyReLU(slope) if slope else ReLU(), 2),
+        Affine((2,), (Dense(double(outputs)),), double(np.zeros(4))),
+    )
+    graph = Graph(nodes, (2,), (4,))
+    lines = np.array([[1.0, 0, 1], [1, 0, -1], [0, 1, 1], [0, 1, -1], [*weight[0], -bias[0]], [*weight[1], -bias[1]]])
+    corners = []  # of the four pieces of the box on which the function is linear
+    for a, b in combinations(lines, 2):
+        if abs(np.linalg.det([a[:2], b[:2]])) > 1e-9:
+            corner = np.linalg.solve([a[:2], b[:2]], [a[2], b[2]])
+            corners += [corner] if (abs(corner) <= 1 + 1e-9).all() else []
+    y = graph(double(np.array(corners))).numpy()
+    found = bound(graph, (-np.ones(2), np.ones(2)), name)
+    assert found.lower == pytest.approx(y.min(0), abs=1e-5) and found.upper == pytest.approx(y.max(0), abs=1e-5)
+    assert (found.lower <= y.min(0)).all() and (y.max(0) <= found.upper).all()
+
+
 def test_a_lying_solver_gives_no_direction(monkeypatch):
     """Directions of groups believe what a dual vector proves, not the value that a solver states."""
     graph, polytope = random_graph(0, "mlp", inputs=2, width=4, depth=1), random_box(0, 2, 0.5)
@@ -296,12 +324,26 @@ def test_sums_of_a_program_are_rounded_outwards():
         assert Fraction(found.lower[r]) <= low + Fraction(constants[r])
         assert Fraction(found.upper[r]) >= high + Fraction(constants[r])
         assert found.upper[r] - found.lower[r] < 20
+    turned = linear_bounds(names, graph, box, boxes, -rows, -constants, Setting())
+    for r, (low, high) in enumerate(ends):
+        assert Fraction(turned.lower[r]) <= -high - Fraction(constants[r])
+        assert Fraction(turned.upper[r]) >= -low - Fraction(constants[r])
     on_input = np.array([[0.0, 0.0], [0.0, 1.0]])
     one = least(names, graph, box, boxes, rows, constants, Setting(), on_input)
     assert Fraction(one[0]) <= ends[0][0] + Fraction(constants[0]) and one[0] > constants[0] - 9
     assert Fraction(one[1]) <= Fraction(constants[1]) and one[1] > constants[1] - 9
     small = least(names, graph, box, boxes, rows, np.zeros(2), Setting(), on_input)
     assert small[0] == pytest.approx(-0.3, abs=1e-6) and small[1] == pytest.approx(0.0, abs=1e-6)
+
+
+def test_a_polytope_that_one_row_shows_empty_has_no_bounds_in_any(monkeypatch):
+    """All rows are minimised over the same points: where there are none, none has a bound that counts in a union."""
+    graph, box = random_graph(0, "mlp", inputs=2, width=3, depth=1, outputs=2), random_box(0, 2, 0.5)
+    boxes = [(torch.as_tensor(box.lower), torch.as_tensor(box.upper))]
+    boxes += [(-torch.ones(n.size).double(), torch.ones(n.size).double()) for n in graph.nodes[1:]]
+    monkeypatch.setattr(ladder, "minima", lambda *_: np.array([-1.0, np.inf, -2.0, -np.inf]))
+    found = linear_bounds(parse("triangle"), graph, box, boxes, np.eye(2), np.zeros(2), Setting())
+    assert np.isposinf(found.lower).all() and np.isneginf(found.upper).all()
 
 
 def test_a_window_with_one_open_layer_is_a_hull():

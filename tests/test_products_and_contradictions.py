@@ -20,11 +20,11 @@ from partita.problems.library import maximum
 from partita.problems.load import load_network
 from partita.problems.property import Polytope
 from partita.problems.specify import box_property
-from partita.relaxations import api, root
+from partita.relaxations import api, question, root
 from partita.relaxations.chord import chords
 from partita.relaxations.ibp import interval_root
 from partita.relaxations.lp.encode import encode
-from partita.relaxations.names import LADDER
+from partita.relaxations.names import LADDER, parse
 
 EYE = Dense(torch.eye(2, dtype=torch.float64))
 BOX = (np.zeros(2), np.ones(2))
@@ -56,6 +56,7 @@ def test_a_product_is_refused_by_name_at_every_entry(name):
         lambda: partita.count_patterns(graph, BOX),
         lambda: partita.partition(graph, BOX, ["triangle"]),
         lambda: choose(graph, Config()),
+        lambda: question.check(graph, parse("crown"), "float64", "cpu"),
         lambda: interval_root(graph, low, high),
         lambda: root.root(graph, graph, low, high),
         lambda: encode(graph, Polytope(*BOX)),
@@ -98,13 +99,13 @@ def test_a_contradiction_at_the_root_names_its_layer(monkeypatch):
 
 
 def test_a_contradiction_of_the_outputs_names_the_layer(monkeypatch):
-    honest = api.batched
+    honest = api._batched
 
     def wrong(*arguments):
         found = honest(*arguments)
         return found._replace(lower=found.upper + 1)
 
-    monkeypatch.setattr(api, "batched", wrong)
+    monkeypatch.setattr(api, "_batched", wrong)
     box = Polytope(np.zeros(3), np.ones(3))
     with pytest.raises(InternalError, match=r"internal error: output 0 of layer '.*' is proved to be at least 2.9"):
         partita.bound(maximum(3), box, "crown")

@@ -111,6 +111,16 @@ def test_a_coefficient_below_float64_is_charged():
     assert goals.coefficients.eq(0).all() and goals.constants.item() < 0
 
 
+def test_each_row_is_lowered_by_what_it_lost_itself():
+    """The first row is a float64 row; what the second lost is charged to it, and a repeated row is the first again."""
+    whole, third = Row({0: Fraction(1)}, Fraction(0)), Row({1: Fraction(1, 3)}, Fraction(0))
+    prop = case([unsafe_of([whole, third], 2), unsafe_of([third], 2)])
+    goals = goals_of(prop, torch.float64, "cpu", torch.ones(2).double(), torch.full((2,), 2.0**40).double())
+    stored = [[Fraction(c) for c in row] for row in goals.constants.tolist()]
+    lost = Fraction(2) ** 40 * abs(Fraction(1, 3) - Fraction(1 / 3))
+    assert stored[0][0] == 0 and all(-2 * lost < c <= -lost for c in (stored[0][1], *stored[1]))
+
+
 @dataclass(frozen=True, eq=False)
 class FixedRegions:
     """A relaxation that says what it is told to."""

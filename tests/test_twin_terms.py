@@ -352,3 +352,20 @@ def test_another_look_is_for_each_piece_and_its_goal():
     assert inner.bound(inner.roots()).closed.tolist()[2] is False
     tree = Twinned(inner, rows_of_goals(graph, graph, prop, tree.goals), graph)
     assert tree.bound(tree.roots()).closed.tolist() == [False, True, False, True]
+
+
+def test_a_difference_of_exactly_zero_closes_strict_rows_alone():
+    """Copies in order: their difference is known to be at least 0, which is unsafe where the row is not strict."""
+    made = twin_network(1, "branches", "relu", widths=(5, 4), monotone=True)
+    graph, terms = made.graph, compared(made.graph)
+    array = np.array([[float(terms.get(k, 0)) for k in range(graph.output_size)]])
+    sets = tuple(
+        UnsafeSet(array, np.zeros(1), None, (below_row(graph, terms, strict=strict),)) for strict in (True, False)
+    )
+    prop = Property((Case(ordered(made), sets),), graph.input_size, graph.output_size)
+    config = load_config(None, {"attack": "off", "precision": "float64", "split": "input"})
+    tree = build(graph, graph, prop, config, choose(graph, config))
+    inner, rows = getattr(tree, "inner", tree), rows_of_goals(graph, graph, prop, tree.goals)
+    tree = Twinned(inner, rows, graph)
+    assert rows.below(tree.pieces(tree.roots()), torch.tensor([0, 1])).tolist() == [[0], [0]]
+    assert tree.bound(tree.roots()).closed.tolist() == [True, False]

@@ -15,6 +15,8 @@ from networks import KINDS, graph_to_onnx, random_graph, random_property
 
 import partita
 from partita.bab.config import load_config
+from partita.bab.disputed import Disputed
+from partita.bab.moving import moved_inside, snapped
 from partita.bab.outcome import Outcome
 from partita.bab.placing import Places
 from partita.bab.results import result_text
@@ -437,6 +439,37 @@ def test_a_witness_lies_strictly_inside_where_it_can():
     prop = box_property(-np.ones(2), np.ones(2), np.ones((1, 1)), [1.0])
     witness = Judge(graph, prop, single(lambda x: np.array([x[0] - x[1]])))(np.array([-1.0, 0.0]), GOAL)
     assert (np.abs(witness.x) < 1).all() and witness.y[0] < -1.0
+
+
+def test_points_are_moved_down_and_off_the_borders():
+    """To the corner of the box that is shrunk by 1e-4 of its width, the last and least point of the way."""
+    inputs, rows = Polytope(-np.ones(2), np.ones(2)), UnsafeSet(np.ones((1, 1)), np.zeros(1))
+    moved = moved_inside(linear([[1.0, -1.0]]), np.array([-0.9, 0.9]), inputs, rows, far=True)
+    assert moved == pytest.approx([-1 + 2e-4, 1 - 2e-4], abs=1e-12)
+    tied = replace(rows, on_input=np.array([[-3.0, 0.0]]))  # y - 3 x_0 falls where y = x_0 rises
+    moved = moved_inside(linear([[1.0, 0.0]]), np.zeros(2), inputs, tied, far=True)
+    assert moved[0] > 0.1 and moved[1] == 0
+    cut = Polytope(-np.ones(2), np.ones(2), np.array([[1.0, 0.0]]), np.array([0.05]))
+    moved = moved_inside(linear([[0.0, 1.0]]), np.array([0.1, 0.0]), cut, UnsafeSet(np.ones((1, 1)), -np.ones(1)))
+    assert -0.1 < moved[0] < 0.05
+    assert snapped(np.array([-1 + 1e-9, 1 - 1e-9]), inputs).tolist() == [-1, 1]
+    assert snapped(np.array([-1 + 1e-3, 1 - 1e-3]), inputs).tolist() == [-1 + 1e-3, 1 - 1e-3]
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_a_disputed_point_is_told_with_all_that_was_said(strict):
+    """Its decimals in full, the row that the real numbers name, each judge's value of it, and the worst of all."""
+    x = [Fraction(1, 10**30) + 1]
+    rows = (Row({0: Fraction(1)}, Fraction(-1), strict), Row({0: Fraction(2)}, Fraction(-4), strict))
+    unsafe = UnsafeSet(np.array([[1.0], [2.0]]), np.array([-1.0, -4.0]), exact=rows)
+    said = [("onnxruntime", np.array([2.5])), ("the module", np.array([1.5]))]
+    answer = Answer(False, 1, -0.25, 0.75)
+    found = Disputed.of(x, GOAL, unsafe, answer, said)
+    assert found.decimals == ("1.000000000000000000000000000001",)
+    assert found.row == 1 and dict(found.values)["onnxruntime"] == "1" and dict(found.values)["the module"] == "-1"
+    assert found.excess == 1.5  # of row 0 by onnxruntime
+    assert ("unsafe below 0, is" in found.sentence()) == strict != ("unsafe from 0 down, is" in found.sentence())
+    assert Disputed.of(x, GOAL, unsafe, Answer(False, 1, -0.25, 7.0), said).excess == 7
 
 
 # ---- what is shown
