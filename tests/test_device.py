@@ -97,8 +97,10 @@ def test_searches_of_every_kind_of_network(kind, inputs, precision):
     assert verdicts["cpu"] == verdicts["cuda"]
 
 
-@pytest.mark.parametrize("relaxation", ("triangle", "m-1", "k-relu", "p-1", "k-relu:k=2+m-1"))
-@pytest.mark.parametrize("inputs", (3, 13))
+PROGRAMS = ("triangle", "m-1", "k-relu", "k-relu:k=2+m-1")
+
+
+@pytest.mark.parametrize("inputs, relaxation", [*((n, name) for n in (3, 13) for name in PROGRAMS), (3, "p-1")])
 def test_searches_with_programs_and_groups(inputs, relaxation):
     graph = random_graph(1, "mlp", inputs=inputs, width=5, depth=2)
     prop = random_property(1, graph, radius=0.5, halfspaces=1, margin=0.2)
