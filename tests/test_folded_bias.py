@@ -211,3 +211,10 @@ def test_signs_of_biases_in_doubt_are_unknown():
     known = replace(node, doubt=None)
     low, _ = node_boxes(replace(graph, nodes=(Input(1), known)), Polytope(np.array([0.0]), np.array([1.0])))[1]
     assert low.item() == 0
+
+
+def test_doubt_in_another_precision_is_rounded_upwards():
+    doubt = real([0.7, 1e-50, 0.0, 2.0**-149 * 1.4, 1e-45])
+    node = Affine((0,), (Dense(real([[1.0]] * 5)),), real([0.0] * 5), doubt=doubt)
+    moved = Graph((Input(1), node), (1,), (5,)).to(torch.float32).nodes[1].doubt
+    assert moved.dtype == torch.float32 and (moved.double() >= doubt).all() and moved[2] == 0

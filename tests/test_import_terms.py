@@ -12,7 +12,7 @@ from onnx_models import agrees, floats, ints, model, node, normal, single
 
 import partita
 from partita.problems.activation import LeakyReLU
-from partita.problems.affine import AbstractLinear, Adjoint, Chain, Conv, Dense, Diagonal, Select
+from partita.problems.affine import AbstractLinear, Adjoint, Chain, Conv, Dense, Diagonal, Identity, Select
 from partita.problems.compose import compose, total
 from partita.problems.exact_fold import bias_folds_exactly, folds_exactly, sums_exactly, whole
 from partita.problems.graph import Activation, Affine, Graph, Input
@@ -263,6 +263,10 @@ def test_every_product_has_to_be_exact():
     assert not exactly_folded(
         Dense(torch.tensor([[1.0, 2.0**-60]]).double()), (twice, Dense(torch.ones(1, 1).double()))
     )
+    longer = Chain((twice, scaling(1.0, 1.0)))
+    assert not exactly_folded(
+        Dense(torch.tensor([[1.0, 2.0**-60]]).double()), (longer, Dense(torch.ones(1, 1).double()))
+    )
     assert exactly_folded(Dense(wide(2, 2)), (Select(torch.tensor([1, 0]), 2), Dense(wide(2, 2).flip(1))))
 
 
@@ -324,18 +328,37 @@ def test_a_long_sum_in_a_folded_bias_is_in_doubt_by_its_length():
     assert found.doubt.item() >= 4096
 
 
-def test_all_that_cancels_in_a_folded_bias_is_counted():
-    """Three biases of which each pair is small enough to be folded; the three together leave too little."""
-    large = 2.0**17 / 8  # terms + 4 roundings of so many times the bias are what may be in doubt
+def parallel(*biases: float) -> Graph:
+    """The sum of x + b, passed through a ReLU each, and the same b once more: y = sum of relu(x + b) + b."""
     nodes, sources = [Input(1)], []
-    for value in (large, -large, large, 1 - large):
-        nodes.append(Affine((0,), (scaling(1.0),), torch.tensor([value], dtype=torch.float64)))
-        nodes.append(Activation((len(nodes) - 1,), LeakyReLU(0.0), 1))
-        nodes.append(Affine((len(nodes) - 1,), (scaling(1.0),), torch.tensor([value], dtype=torch.float64)))
+    for value in biases:
+        for source in (0, -1):
+            if source:
+                nodes.append(Activation((len(nodes) - 1,), LeakyReLU(0.0), 1))
+            bias = torch.tensor([value], dtype=torch.float64)
+            nodes.append(Affine((len(nodes) - 1 if source else 0,), (scaling(1.0),), bias))
         sources.append(len(nodes) - 1)
-    nodes.append(Affine(tuple(sources), (scaling(1.0),) * 4, torch.zeros(1).double()))
-    graph = simplify(Graph(tuple(nodes), (1,), (1,)))
-    last = graph.nodes[-1]
-    size = sum(abs(v) for v in (large, -large, large, 1 - large))
-    assert 5 * size * 2.0**-53 > 2.0**-36 and len(last.inputs) == 4
-    assert any(isinstance(graph.nodes[i], Affine) for i in last.inputs)  # one is left apart
+    nodes.append(Affine(tuple(sources), (scaling(1.0),) * len(biases), torch.zeros(1).double()))
+    return simplify(Graph(tuple(nodes), (1,), (1,)))
+
+
+def test_all_that_cancels_in_a_folded_bias_is_counted():
+    """Each bias alone is small enough beside what is left of their sum; both together are not."""
+    one, two = 20000.0, 19999.0
+    assert 5 * two * 2.0**-53 < 2.0**-36 * (one - two) < 5 * (one + two) * 2.0**-53
+    for other, apart in ((-two, 1), (two, 0)):
+        graph = parallel(one, other)
+        assert sum(isinstance(graph.nodes[i], Affine) for i in graph.nodes[-1].inputs) == apart
+
+
+def test_a_node_that_is_read_twice_is_not_swallowed_by_way_of_a_copy():
+    """h, and a layer that hands h on: what reads the latter reads h, which others do as well."""
+    nodes = (
+        Input(2),
+        Affine((0,), (Dense(wide(2, 2)),), torch.zeros(2).double()),
+        Activation((1,), LeakyReLU(0.0), 2),
+        Affine((1,), (Identity(2),), torch.zeros(2).double()),
+        Affine((2, 3), (Dense(wide(1, 2)), Dense(wide(2, 1).mT)), torch.zeros(1).double()),
+    )
+    graph = simplify(Graph(nodes, (2,), (1,)))
+    assert graph.nodes[-1].inputs == (2, 1)
