@@ -226,6 +226,27 @@ def test_strings_hold_no_comments_and_comments_no_strings():
     assert counterexample(found, (0, 0), (999, 0)) and not counterexample(found, (0, 0), (1001, 0))
 
 
+@pytest.mark.parametrize("end", ["\n", "\r", "\r\n"])
+@pytest.mark.parametrize("quoted", ["", '(set-info :source "s")'])
+def test_a_comment_ends_with_its_line(end, quoted):
+    """Whatever ends a line: what follows is said."""
+    found = parse(BOX + ANY + f"; said to be small{end}(assert (<= Y_1 3)){quoted}")
+    assert counterexample(found, (0, 0), (0, 3)) and not counterexample(found, (0, 0), (0, 4))
+
+
+def test_version_2_may_not_be_deeper_than_its_parser():
+    pytest.importorskip("vnnlib")
+    head = "(vnnlib-version <2.0>)\n(declare-network f (declare-input In Real [1]) (declare-output Out Real [1]))\n"
+    head += "(assert (and (>= In[0] 0.0) (<= In[0] 1.0)))\n"
+    for depth, deep in ((900, False), (1001, True)):
+        text = head + "(assert " + "(and (>= Out[0] 0.0) " * depth + "(<= Out[0] 1.0)" + ")" * depth + ")"
+        if deep:
+            with pytest.raises(BadInput, match="1,003 deep"):
+                parse_property(text, 1, 1)
+        else:
+            assert parse_property(text, 1, 1).cases
+
+
 @pytest.mark.parametrize(
     ("text", "inside"),
     [

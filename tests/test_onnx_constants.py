@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from onnx import TensorProto
+from onnx import TensorProto, helper
 from onnx_models import agrees, floats, ints, model, node, single
 
 from partita.problems.builder import Builder
@@ -12,6 +12,7 @@ from partita.problems.errors import BadInput
 from partita.problems.onnx import read_onnx
 from partita.problems.onnx_call import Call
 from partita.problems.onnx_constant import folded_size
+from partita.problems.onnx_import import refolded
 
 ADDED = [node("Cast", "c", "f", to=TensorProto.FLOAT), node("Add", "x f", "y")]
 
@@ -99,3 +100,22 @@ def test_dropout_is_read_where_it_does_nothing():
     agrees(single("Dropout", (1, 3), floats(0.5)[0], np.array(False)))
     with pytest.raises(BadInput, match="training mode"):
         read_onnx(single("Dropout", (1, 3), floats(0.5)[0], np.array(True)).SerializeToString())
+
+
+def test_a_layer_of_constants_keeps_their_precision():
+    made = [node("LeakyRelu", "c", "f", alpha=0.5), node("Add", "x f", "y")]
+    graph = read_onnx(model(made, (1, 1), {"c": np.array([0.1])}, element=TensorProto.DOUBLE).SerializeToString())
+    assert graph.nodes[-1].bias.item() == 0.1 and graph.element_type == "float64"
+
+
+def test_a_large_entry_excuses_nothing_in_the_entry_beside_it():
+    arguments = (floats(1e9, 1), floats(1, 1))
+    ((y, off),) = refolded(Call(Builder((1,)), "Add", "n", 13, arguments, ("a", "b"), {}, 1), arguments)
+    assert y[1] == 2 and 0 < off[1] < 1e-5 and off[0] > 32
+
+
+def test_versions_of_other_domains_say_nothing_about_operators():
+    made = model([node("Relu", "x", "y")], (1, 2), opset=6)
+    made.opset_import.append(helper.make_opsetid("com.example", 13))
+    with pytest.raises(BadInput, match="opset 6"):
+        read_onnx(made.SerializeToString())

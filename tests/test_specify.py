@@ -114,6 +114,7 @@ BAD = [
     (([Decimal("0.1")], 0.1, 0, 2), {}, "center must be an array of numbers"),
     (([[1.0], [1.0, 2.0]], 0.1, 0, 2), {}, "center must be an array of numbers"),
     (([2**53 + 1], 0.1, 0, 2), {}, "beyond 2.53"),
+    (([-(2**53) - 1, 0], 0.1, 0, 2), {}, "beyond 2.53"),
     (([0.5], -0.1, 0, 2), {}, "radius must not be negative, and is -0.1"),
     (([0.5], -0.0001, 0, 2), {"clip": (0, 1)}, "radius must not be negative"),
     (([0.5], NAN, 0, 2), {}, "radius must be finite"),
