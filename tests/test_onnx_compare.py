@@ -407,3 +407,36 @@ def test_boxes_around_several_cases_and_without_ends() -> None:
     points = property_points(Property(tuple(Case(box, rows) for box in two), 2, 1))
     inner = points[[0, *range(7, 10)]]
     assert not any(np.isin(p, [*two[0].lower, *two[0].upper, *two[1].lower, *two[1].upper]).any() for p in inner)
+
+
+def test_errors_of_layers_before_excuse_nothing() -> None:
+    """The first layer cancels, and what rounding may do there is large; the second starts from its value."""
+    nodes = [node("MatMul", "x w", "a"), node("Relu", "a", "b"), node("MatMul", "b v", "c"), node("Add", "c d", "y")]
+    constants = {"w": floats(1e12, -1e12).reshape(2, 1), "v": floats(1).reshape(1, 1), "d": floats(1)}
+    reading = Reading(model(nodes, (1, 2), constants).SerializeToString())
+    points = np.array([[1.0, 1.0], [2.0, 2.0]])
+    compare(reading, points)
+    *before, last = reading.graph.nodes
+    changed = Affine(last.inputs, last.operators, last.bias + 1e-9, last.name)
+    reading.graph = Graph((*before, changed), reading.graph.input_shape, reading.graph.output_shape)
+    with pytest.raises(AssertionError, match="simplification changed"):
+        compare(reading, points)
+
+
+def test_outputs_that_are_fewer_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onnx_compare, "ROOM", 0)
+    fewer = lambda call: call.builder.select(call.variable(0), np.zeros((1, 1), np.int64), call.name)  # noqa: E731
+    monkeypatch.setitem(onnx_import.OPERATORS, "Relu", fewer)
+    reading = Reading(single("Relu", (1, 3)).SerializeToString())
+    with pytest.raises(BadInput, match="was read with 1 outputs where onnxruntime has 3"):
+        compare(reading, np.ones((1, 3)))
+
+
+def test_an_operator_that_only_ever_read_infinity_has_not_been_compared() -> None:
+    """The output is finite, and so is the input; what the last operator reads is not."""
+    nodes = [node("Mul", "x k", "a"), node("Mul", "a k", "b"), node("Clip", "b low high", "y")]
+    constants = {"k": floats(3e38), "low": floats(0)[0], "high": floats(1)[0]}
+    reading = Reading(model(nodes, (1, 1), constants).SerializeToString())
+    with pytest.raises(BadInput, match="NaN or infinity in onnxruntime"):
+        compare(reading, np.ones((1, 1)))
+    compare(reading, np.array([[1.0], [0.0]]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -270,3 +271,52 @@ def test_a_witness_is_judged_by_the_module_as_well() -> None:
     assert original.model is not None
     with pytest.raises(BadInput, match="cannot be run"):
         load_network(module(lambda m, x: m.linear(x) if x.abs().sum() < np.inf else 1 / 0), EXAMPLE * np.inf)
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
+def test_what_is_no_number_is_a_difference(value: float) -> None:
+    def lies(m: Around, x: torch.Tensor) -> torch.Tensor:
+        y = m.linear(x)
+        return y if torch.compiler.is_exporting() else y + torch.tensor([0.0, value])
+
+    with pytest.raises(BadInput, match="output 1 is"):
+        load_network(module(lies), EXAMPLE)
+
+
+def remembers(first: torch.Tensor, then: torch.Tensor) -> tuple:
+    """A module that lies at `then` once it has seen `first`, and what it has seen."""
+    seen: list[bool] = []
+
+    def hidden(m: Around, x: torch.Tensor) -> torch.Tensor:
+        if torch.compiler.is_exporting():
+            return m.linear(x)
+        lie = bool(seen) and bool((x == then).all())
+        if bool((x == first).all()):
+            seen.append(True)
+        return m.linear(x) + (0.25 if lie else 0.0)
+
+    return module(hidden), seen
+
+
+def test_the_first_point_is_asked_for_again() -> None:
+    subject, seen = remembers(torch.zeros(1, 2), EXAMPLE)
+    with pytest.raises(BadInput, match="at the example input, asked again"):
+        load_network(subject, EXAMPLE)
+    subject, seen = remembers(torch.full((1, 2), 0.75), torch.full((1, 2), 0.5))
+    _, original = load_network(subject, EXAMPLE)
+    assert not seen
+    with pytest.raises(BadInput, match="at the centre of the input set, asked again"):
+        compare_on(original, [Polytope(np.full(2, 0.25), np.full(2, 0.75))], 60.0)
+
+
+def test_some_points_are_compared_however_long_they_take_and_outputs_are_counted() -> None:
+    _, original = load_network(module(GOOD["linear"]), EXAMPLE)
+    comparison = original.comparison
+    asked: list[np.ndarray] = []
+    counted = replace(comparison, module=lambda x: asked.append(x) or comparison.module(x))
+    counted.on_box(np.zeros(2), np.ones(2), seconds=-1.0)
+    assert len(asked) == 3
+    for cut in (1, 3):
+        short = replace(comparison, module=lambda x, cut=cut: np.resize(comparison.module(x), cut))
+        with pytest.raises(BadInput, match=f"the module has {cut} outputs"):
+            short.at_load()
