@@ -45,6 +45,9 @@ def test_a_registered_name_without_code_is_an_error_at_every_entry(newly):
         for graph, prop in ((GRAPH, PROP), (WIDE, WIDE_PROP)):
             with pytest.raises(BadInput, match="novel"):
                 partita.verify(graph, prop, relaxation=relaxation, attack="off")
+            if newly == "TABLE":  # before anything is computed
+                with pytest.raises(BadInput, match="novel"):
+                    strategy.choose(graph, load_config(None, {"relaxation": relaxation}))
         with pytest.raises(BadInput, match="novel"):
             partita.partition(GRAPH, BOX, [relaxation], count=False)
 
