@@ -234,6 +234,13 @@ def test_neighbouring_ends_and_long_sums_are_charged() -> None:
     assert high[0] >= 2000 * 2.0**-53 * 2000 and low[0] <= -2000 * 2.0**-53 * 2000
 
 
+def test_the_longer_half_of_an_interval_counts() -> None:
+    """Half of the smallest number is none, so the middle of it and twice it lies at the lower end."""
+    least, factor_ = 2.0**-1074, 2.0**1000
+    low, high = interval(affine([[factor_]], [0.0]), [least], [2 * least])
+    assert low[0] <= factor_ * least and factor_ * (2 * least) <= high[0]
+
+
 def test_float64_is_never_taken_for_exact_and_every_operator_moves() -> None:
     assert factor(100, EXACT) >= 106 * 2.0**-53 and factor(2, DOUBLE) >= 2 * 8 * 2.0**-53
     identity = (Identity(1), Identity(1))
