@@ -207,3 +207,9 @@ def test_input_sets_that_are_no_numbers(given):
 def test_a_property_is_a_property():
     with pytest.raises(BadInput, match="a property is a VNN-LIB file or a Property, not a int"):
         partita.verify(GRAPH, 3)
+
+
+def test_a_property_has_as_many_inputs_and_outputs_as_the_network():
+    for lower, row in ((np.zeros(2), [-1.0]), (np.zeros(4), [-1.0]), (np.zeros(3), [-1.0, 0.0])):
+        with pytest.raises(BadInput, match=f"speaks of {len(lower)} inputs and {len(row)} outputs"):
+            partita.verify(GRAPH, box_property(lower, lower + 1, [row], [0.0]))
