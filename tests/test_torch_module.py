@@ -320,3 +320,14 @@ def test_some_points_are_compared_however_long_they_take_and_outputs_are_counted
         short = replace(comparison, module=lambda x, cut=cut: np.resize(comparison.module(x), cut))
         with pytest.raises(BadInput, match=f"the module has {cut} outputs"):
             short.at_load()
+
+
+def test_a_module_in_double_precision_is_held_to_it() -> None:
+    """What only float64 sees of a difference between a module and its export is seen; float32's rounding is none."""
+
+    def lies(m: Around, x: torch.Tensor) -> torch.Tensor:
+        return x * (1.0 + 1e-10 if torch.compiler.is_exporting() else 1.0)
+
+    load_network(module(lies), EXAMPLE)
+    with pytest.raises(BadInput, match="output 0 is"):
+        load_network(module(lies).double(), EXAMPLE.double())

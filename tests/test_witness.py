@@ -26,8 +26,10 @@ from partita.problems.affine import Dense
 from partita.problems.elements import decimal_between, decimal_text, is_decimal, nearest
 from partita.problems.exact import ExactSet, Numbers, Row
 from partita.problems.graph import Affine, Graph, Input
+from partita.problems.load import load_network
 from partita.problems.original import Original, original_of
 from partita.problems.property import Case, Polytope, Property, UnsafeSet, box_property
+from partita.problems.simplify import simplify
 from partita.problems.witness_text import witness_text
 from partita.relaxations.over_reals import Answer
 
@@ -551,3 +553,22 @@ def test_a_hand_made_graph_is_fed_float64():
     said = partita.verify(linear([[1.0]]), prop)
     assert said.verdict == "sat" and said.witness[0] == 0.1 and not said.outside
     assert reread(said.decimals[0]) == Fraction(0.1)
+
+
+def test_a_hand_made_graph_is_its_own_original_in_float64():
+    """Its outputs are not rounded to float32 on the way."""
+    graph, original = load_network(linear([[1.0 + 2.0**-40]], 2.0**-50))
+    x = np.array([1.0 + 2.0**-45])
+    assert float(original(x)[0]) == graph(torch.from_numpy(x)).item() > 1.0 + 2.0**-41
+    assert original.element() is np.float64
+
+
+def test_the_original_of_a_file_says_what_it_is_fed_and_how_it_was_written():
+    """float32 numbers; and the layers as they stand in the file, two affine maps that the search fuses into one."""
+    graph = roundabout()
+    original = original_of(graph_to_onnx(graph))
+    assert original.element() is np.float32
+    written, fused = original.written(), simplify(graph)
+    assert len(written.nodes) > len(fused.nodes)
+    x = torch.tensor([0.375], dtype=torch.float64)
+    assert written(x).item() == fused(x).item() == 0.375
