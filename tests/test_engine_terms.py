@@ -17,6 +17,7 @@ from partita.bab.logs.resume import pieces_of
 from partita.bab.schedule import Schedule
 from partita.bab.state import State
 from partita.bab.tree import Settled
+from partita.kernels.deadline import TimeUp
 from partita.problems.property import Case, Polytope, Property, UnsafeSet
 
 
@@ -223,6 +224,17 @@ def test_what_a_limit_leaves_is_open(limit):
     assert verdict == "unsat" or made.state.open > 0
     ids = made.state.frontier.pop(10**6)["id"].tolist() if len(made.state.frontier) else []
     assert len(ids) == len(set(ids)) and not set(ids) & set(record.leaves)
+
+
+def test_time_that_is_up_ends_the_search():
+    """Whoever looked at the clock: the reason is kept where there is one already, and the batch is as it was."""
+    graph, prop = held(4)
+    for before, after in (("", "timeout"), ("interrupted", "interrupted")):
+        made = engine(graph, prop, blind=True)
+        batch, made.schedule.reason = made.state.batch, before
+        made.shrink(TimeUp("the time limit has passed"), 3)
+        assert made.schedule.reason == after and made.state.batch == batch
+        assert made.schedule.exhausted(made.state)
 
 
 def test_parts_that_did_not_fit_are_bounded_later():

@@ -176,3 +176,33 @@ def test_programs_are_given_no_more_time_than_there_is():
     unsafe = UnsafeSet(np.eye(1, graph.output_size), np.zeros(1))
     with deadline.until(time.monotonic() - 1), pytest.raises(deadline.TimeUp):
         feasible_unsafe(graph, polytope, unsafe)
+
+
+def test_each_program_is_told_what_is_left(monkeypatch):
+    """Linear programs: none is begun when time is up, and the solver's own limit is no later than the end."""
+    from scipy.sparse import csr_array
+
+    from partita.kernels.solving import door
+    from partita.relaxations.lp import highs
+    from partita.relaxations.lp.model import LinearModel
+
+    model = LinearModel(np.ones(2), np.zeros(2), np.ones(2), csr_array(np.ones((1, 2))), np.ones(1), np.full(1, np.inf))
+    told, plain = [], door.solver
+
+    def listening(*given):
+        solver = plain(*given)
+        inner = solver.setOptionValue
+        solver = SimpleNamespace(
+            **{name: getattr(solver, name) for name in dir(solver) if not name.startswith("_")}
+            | {"setOptionValue": lambda name, value: (told.append((name, value)), inner(name, value))[1]}
+        )
+        return solver
+
+    monkeypatch.setattr(door, "solver", listening)
+    monkeypatch.setattr(door, "load", lambda solver, *parts: None)
+    with deadline.until(time.monotonic() - 1), pytest.raises(deadline.TimeUp):
+        highs.solve(model, time_limit=9.0)
+    assert not [value for name, value in told if name == "time_limit"]
+    with deadline.until(time.monotonic() + 5):
+        highs.solve(model, time_limit=9.0)
+    assert [0 < value <= 5.5 for name, value in told if name == "time_limit"] == [True]
