@@ -39,6 +39,7 @@ from partita.bab.comparing.measured import (
 from partita.bab.comparing.measures import AbstractMeasure
 from partita.bab.comparing.proper import Judge, judged
 from partita.bab.comparing.smallest import smallest
+from partita.kernels.deadline import TimeUp
 from partita.problems.activation import LeakyReLU, ReLU
 from partita.problems.affine import Dense
 from partita.problems.errors import BadInput
@@ -328,6 +329,24 @@ def test_trees_grown_over_tables(rule, seed):
         checked(b, part)
         assert part.finished == (not part.number("open")) and (part.finished or most < len(tree.pieces))
         assert not part.finished or most > 1 or len(tree.pieces) == 1
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_tree_that_is_cut_short_in_the_middle_of_a_piece_keeps_it_open(seed, monkeypatch):
+    b, _, _ = table(seed)
+    for late in range(1, 7):
+        calls = []
+
+        def rule(bounder, region, known, cuts, calls=calls, late=late):
+            calls.append(region)
+            if len(calls) == late:
+                raise TimeUp("the time limit has passed")
+            return cuts[-1]
+
+        monkeypatch.setitem(growing.RULES, "late", rule)
+        tree = grow(b, "late")
+        checked(b, tree)
+        assert tree.finished == (len(calls) < late) and tree.finished != bool(tree.number("open"))
 
 
 @pytest.mark.parametrize("seed", range(12))

@@ -332,6 +332,7 @@ def test_judges_are_fed_numbers_of_the_element_type():
     prop = Property((Case(box_of([(tenth, tenth, False, False)]), unsafe),), 1, 1)
     found = Judge(linear([[1.0]], -1.0), prop, single(run, module=run))(np.array([0.1]), GOAL)
     assert found.decimals == ("0.1",) and found.outside == (0,)
+    assert found.x.tolist() == [0.1] and found.fed.tolist() == [float(SINGLE(0.1))]
     assert len(seen) >= 2 and all(x.tolist() == [float(SINGLE(0.1))] for x in seen)
 
 
