@@ -20,6 +20,7 @@ import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 import pytest
 import torch
@@ -95,7 +96,7 @@ def of(module: torch.nn.Module | None) -> dict:
 def process() -> dict:
     """What there is once in a process, or once in the calling thread."""
     loggers = [logging.getLogger(), *map(logging.getLogger, LOGGERS)]
-    found = {
+    return {
         "random": random.getstate(),
         "numpy": str(np.random.get_state()),
         "torch": torch.random.get_rng_state().tolist(),
@@ -128,12 +129,8 @@ def process() -> dict:
         "numpy errors": (np.geterr(), np.geterrcall(), np.get_printoptions()),
         "locale": locale.setlocale(locale.LC_ALL),
         "running": sorted(t.name for t in threading.enumerate() if not t.daemon),
+        "matplotlib": (matplotlib.get_backend(auto_select=False), dict(matplotlib.rcParams)),
     }
-    if "matplotlib" in sys.modules:
-        import matplotlib
-
-        found["matplotlib"] = (matplotlib.get_backend(auto_select=False), dict(matplotlib.rcParams))
-    return found
 
 
 def elsewhere(function):

@@ -432,7 +432,7 @@ def test_every_entry_computes_on_one_thread(four_threads, monkeypatch, tmp_path)
     """The first attack, the search, its replay, bounds, counts and trees of a partition, of a small network."""
     from partita.bab import attack, partition, patterns
     from partita.bab.logs import replay
-    from partita.relaxations import api
+    from partita.relaxations import set_bounds
 
     heard = {}
 
@@ -448,7 +448,7 @@ def test_every_entry_computes_on_one_thread(four_threads, monkeypatch, tmp_path)
     graph, inputs = values()
     prop, watching = random_property(4, graph), Threads()
     listening(attack.Attack, "_random_points")
-    listening(api, "root")
+    listening(set_bounds, "root")
     listening(patterns, "search")
     listening(partition, "grow")
     listening(replay, "follow")

@@ -99,13 +99,13 @@ def test_a_contradiction_at_the_root_names_its_layer(monkeypatch):
 
 
 def test_a_contradiction_of_the_outputs_names_the_layer(monkeypatch):
-    honest = api._batched
+    honest = api.batched
 
     def wrong(*arguments):
         found = honest(*arguments)
         return found._replace(lower=found.upper + 1)
 
-    monkeypatch.setattr(api, "_batched", wrong)
+    monkeypatch.setattr(api, "batched", wrong)
     box = Polytope(np.zeros(3), np.ones(3))
     with pytest.raises(InternalError, match=r"internal error: output 0 of layer '.*' is proved to be at least 2.9"):
         partita.bound(maximum(3), box, "crown")
