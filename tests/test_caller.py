@@ -129,7 +129,7 @@ def process() -> dict:
         "numpy errors": (np.geterr(), np.geterrcall(), np.get_printoptions()),
         "locale": locale.setlocale(locale.LC_ALL),
         "running": sorted(t.name for t in threading.enumerate() if not t.daemon),
-        "matplotlib": (matplotlib.get_backend(auto_select=False), dict(matplotlib.rcParams)),
+        "matplotlib": {k: dict.__getitem__(matplotlib.rcParams, k) for k in matplotlib.rcParams},  # asks for no backend
     }
 
 
