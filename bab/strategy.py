@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import torch
 
+from ..problems.device import automatic
 from ..problems.errors import BadInput
 from ..problems.graph import Graph
 from ..relaxations.names import BATCHED, PROGRAMS, Name, parse, unknown
@@ -62,9 +63,7 @@ class Strategy:
 def choose(graph: Graph, config: Config) -> Strategy:
     """The strategy for a network, with the user's overrides; `BadInput` where `exact` is asked of a smooth network."""
     graph.check_products()
-    device = torch.device("cpu" if config.device == "auto" else config.device)
-    if config.device == "auto" and torch.cuda.is_available() and graph.neurons > 20_000:
-        device = torch.device("cuda")
+    device = torch.device(automatic(graph.neurons) if config.device == "auto" else config.device)
     dtype = {"float32": torch.float32, "float64": torch.float64}.get(config.precision, natural_precision(device))
     if config.precision == "auto" and dtype is torch.float32 and graph.largest > LARGE:
         dtype = torch.float64

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 NAME = re.compile(r"(cpu)(?::0)?|(cuda(?::(?:0|[1-9]\d{0,3}))?)")
 NAMES = "cpu, cuda, cuda:N"
+LARGE = 20_000  # neurons of a network that `auto` puts on a GPU
 
 
 def device_name(value: object) -> str | None:
@@ -40,3 +41,10 @@ def present(name: str, otherwise: str) -> torch.device:
         there = "cuda:0 alone" if count == 1 else f"cuda:0 to cuda:{count - 1}"
         raise BadInput(f"device '{name}' was asked for, but PyTorch finds {there} here; use that or {otherwise}")
     return found
+
+
+def automatic(neurons: int) -> str:
+    """The device that `auto` means for a network of so many neurons."""
+    import torch
+
+    return "cuda" if neurons > LARGE and torch.cuda.is_available() else "cpu"

@@ -44,6 +44,7 @@ from torch import Tensor
 from ..kernels.arithmetic import full_products
 from ..kernels.deadline import TimeUp, doing, passed, share, staged, until
 from ..kernels.threads import threads_for
+from ..problems.device import automatic
 from ..problems.errors import BadInput, InternalError
 from ..problems.graph import Graph
 from ..problems.input_set import InputSet
@@ -60,7 +61,6 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
 RELAXATIONS = (*BATCHED, "exact")
-LARGE = 20_000  # neurons of a network that `auto` puts on a GPU
 FIRST = 0.4  # share of the time that CROWN may take where programs follow
 
 
@@ -121,7 +121,7 @@ def bound(
             graph, original = load_network(network, example_input)
             names = parse(relaxation)
             if device == "auto":  # as a search chooses
-                device = "cuda" if torch.cuda.is_available() and graph.neurons > LARGE else "cpu"
+                device = automatic(graph.neurons)
             check_question(graph, names, precision, device, steps, backend, time_limit)
             polytopes = bounded_polytopes(graph, input_set)
             graph = read_for(graph, original, polytopes)

@@ -208,3 +208,13 @@ def graph_to_onnx(graph: Graph) -> bytes:
     )
     checker.check_model(model)
     return model.SerializeToString()
+
+
+def dense(weight: list, bias: list, *more: tuple[list, list], slope: float = 0.0) -> Graph:
+    """Layers of neurons of the given weights and biases, one after the other; the last neurons are the outputs."""
+    nodes: list = [Input(len(weight[0]))]
+    for w, b in ((weight, bias), *more):
+        matrix, shift = (torch.tensor(numbers, dtype=torch.float64) for numbers in (w, b))
+        nodes.append(Affine((len(nodes) - 1,), (Dense(matrix),), shift))
+        nodes.append(Activation((len(nodes) - 1,), LeakyReLU(slope) if slope else ReLU(), len(b)))
+    return Graph(tuple(nodes), (len(weight[0]),), (len(bias),))

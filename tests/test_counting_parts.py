@@ -12,6 +12,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
+from networks import dense
 
 from partita.bab.counting.bound import remaining, undecided
 from partita.bab.counting.inputs import lifted, vertices_of, without_fixed
@@ -36,16 +37,6 @@ from partita.problems.affine import Dense
 from partita.problems.errors import BadInput
 from partita.problems.graph import Activation, Affine, Graph, Input
 from partita.problems.property import Polytope
-
-
-def dense(weight: list, bias: list, *more: tuple[list, list], slope: float = 0.0) -> Graph:
-    """Layers of neurons, one after the other."""
-    nodes: list = [Input(len(weight[0]))]
-    for w, b in ((weight, bias), *more):
-        matrix, shift = (torch.tensor(numbers, dtype=torch.float64) for numbers in (w, b))
-        nodes.append(Affine((len(nodes) - 1,), (Dense(matrix),), shift))
-        nodes.append(Activation((len(nodes) - 1,), LeakyReLU(slope) if slope else ReLU(), len(b)))
-    return Graph(tuple(nodes), (len(weight[0]),), (len(bias),))
 
 
 def unit(d: int) -> Polytope:

@@ -11,15 +11,14 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
+from networks import dense
 
 from partita.bab.counting.inputs import vertices_of
 from partita.bab.counting.proof import _closed, _distance, _Planes, _planes, proved, witnessed
 from partita.bab.counting.search import confirm
 from partita.bab.counting.tree import advance, finished, plan, root
 from partita.kernels.double_description import box
-from partita.problems.activation import LeakyReLU, ReLU
-from partita.problems.affine import Dense
-from partita.problems.graph import Activation, Affine, Graph, Input
+from partita.problems.graph import Affine, Graph
 from partita.problems.property import Polytope
 
 ORDERS = list(itertools.permutations(range(3)))
@@ -43,16 +42,6 @@ def solved(rows: list[list[Fraction]], right: list[Fraction]) -> list[Fraction] 
                 factor = row[k] / table[k][k]
                 table[i] = [a - factor * b for a, b in zip(row, table[k], strict=True)]
     return [row[-1] / row[k] for k, row in enumerate(table)]
-
-
-def dense(weight: list, bias: list, *more: tuple[list, list], slope: float = 0.0) -> Graph:
-    """Layers of neurons, one after the other."""
-    nodes: list = [Input(len(weight[0]))]
-    for w, b in ((weight, bias), *more):
-        matrix, shift = (torch.tensor(numbers, dtype=torch.float64) for numbers in (w, b))
-        nodes.append(Affine((len(nodes) - 1,), (Dense(matrix),), shift))
-        nodes.append(Activation((len(nodes) - 1,), LeakyReLU(slope) if slope else ReLU(), len(b)))
-    return Graph(tuple(nodes), (len(weight[0]),), (len(bias),))
 
 
 def planes(row, constant, error, steep) -> _Planes:
