@@ -1,13 +1,14 @@
 """Two versions of Partita on the same instances, one right after the other: the same verdicts, in no more time?
 
-    python scripts/bench_versions.py --bench DIR --before DIR --after DIR [--families acasxu,mnist_fc]
+    python scripts/bench_versions.py --bench DIR --before DIR [--between DIR] --after DIR [--families acasxu,mnist_fc]
                                      [--solved results.json] [--timeout 60] [--short 5] [--repeat 3] [--out FILE.json]
     python scripts/bench_versions.py --read FILE.json [FILE.json ...]
 
-`--before` and `--after` are folders that hold a folder `partita`, a checkout of either version. Every instance is run
-with both in turn, as whole processes, so that a machine that drifts drifts for both; instances that take less than
-`--short` seconds `--repeat` times, the order of the two changing each time. `--solved` is a results file of
-`scripts/bench.py`: only what it solved within the limit is run. Exit code 1 where a verdict is lost or wrong.
+`--before` and `--after` are folders that hold a folder `partita`, a checkout of either version; `--between` is a third
+version, with which the newest is compared as well. Every instance is run with all of them in turn, as whole processes,
+so that a machine that drifts drifts for all; instances that take less than `--short` seconds `--repeat` times, the
+order changing each time. `--solved` is a results file of `scripts/bench.py`: only what it solved within the limit is
+run. Exit code 1 where a verdict is lost or wrong.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from statistics import median
 from measure import instances, machine, table
 from measure.process import Run, verify
 
+SIDES = ("before", "between", "after")
 SHARE, SPARE = 1.10, 0.3  # what a family may take longer in total: ten per cent, and 0.3 s
 
 
@@ -29,7 +31,7 @@ def main() -> int:
     options = parsed(sys.argv[1:])
     if options.read:
         rows = [row for path in options.read for row in json.loads(path.read_text(encoding="utf-8"))["rows"]]
-        print(summary(rows))
+        print(summaries(rows))
         return int(any(lost(row) for row in rows))
     report = {"date": machine.now(), "commit": machine.commit(), "hardware": machine.hardware()}
     report |= {"load": round(machine.busy(), 2), "timeout": options.timeout, "options": options.options, "rows": []}
@@ -39,9 +41,9 @@ def main() -> int:
         if options.out:
             options.out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
         name = f"{row['family']} {Path(row['onnx']).stem} {Path(row['vnnlib']).stem}"
-        sides = ", ".join(f"{side} {row[side]['verdict']} {row[side]['wall']:.2f} s" for side in ("before", "after"))
+        sides = ", ".join(f"{side} {row[side]['verdict']} {row[side]['wall']:.2f} s" for side in SIDES if side in row)
         print(f"{name}: {sides}{'  LOST' if lost(row) else ''}", file=sys.stderr, flush=True)
-    print(summary(report["rows"]))
+    print(summaries(report["rows"]))
     return int(any(lost(row) for row in report["rows"]))
 
 
@@ -50,6 +52,7 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("options", nargs="*", metavar="KEY=VALUE", help="options for `partita verify`")
     parser.add_argument("--bench", type=Path, help="a folder with one folder a family")
     parser.add_argument("--before", type=Path, help="a folder that holds the older version as `partita`")
+    parser.add_argument("--between", type=Path, help="a folder that holds a third version as `partita`")
     parser.add_argument("--after", type=Path, help="a folder that holds the newer version as `partita`")
     parser.add_argument("--families", default="", help="comma-separated; by default all that --solved names")
     parser.add_argument("--solved", type=Path, help="a results file: run only what it solved within the limit")
@@ -84,11 +87,11 @@ def wanted(options: argparse.Namespace) -> list[instances.Instance]:
 
 
 def compared(options: argparse.Namespace, instance: instances.Instance) -> dict:
-    """One instance with both versions."""
-    runs: dict[str, list[Run]] = {"before": [], "after": []}
+    """One instance with every version."""
+    sides = [side for side in SIDES if getattr(options, side)]
+    runs: dict[str, list[Run]] = {side: [] for side in sides}
     for turn in range(options.repeat):
-        order = ("before", "after") if turn % 2 == 0 else ("after", "before")
-        for side in order:
+        for side in sides if turn % 2 == 0 else reversed(sides):
             runs[side].append(run(options, side, instance))
         if max(found[0].wall for found in runs.values()) >= options.short:
             break
@@ -111,23 +114,27 @@ def run(options: argparse.Namespace, side: str, instance: instances.Instance) ->
     return verify(base / instance.onnx, base / instance.vnnlib, instance.limit, options.options)
 
 
-def lost(row: dict) -> bool:
-    """The newer version is wrong, or leaves open what the older one settled."""
-    before, after = row["before"]["verdict"], row["after"]["verdict"]
+def lost(row: dict, side: str = "before") -> bool:
+    """The newest version is wrong, or leaves open what the older one, `side`, settled."""
+    before, after = row[side]["verdict"], row["after"]["verdict"]
     wrong = table.wrong({**row, **row["after"]})
     return wrong or (before in table.SOLVED and after != before)
 
 
-def summary(rows: list[dict]) -> str:
+def summaries(rows: list[dict]) -> str:
+    return "\n\n".join(summary(rows, side) for side in SIDES[:2] if rows and all(side in row for row in rows))
+
+
+def summary(rows: list[dict], side: str) -> str:
     """A line a family: how many were run, verdicts lost, seconds of both over what both settle, and their ratio."""
-    lines = ["| family | instances | lost | before s | after s | ratio | allowed s |"]
+    lines = [f"| family | instances | lost | {side} s | after s | ratio | allowed s |"]
     lines.append("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
     for family in [*dict.fromkeys(row["family"] for row in rows), "all"]:
         own = [row for row in rows if family in (row["family"], "all")]
-        both = [row for row in own if all(row[side]["verdict"] in table.SOLVED for side in ("before", "after"))]
-        before, after = (sum(row[side]["wall"] for row in both) for side in ("before", "after"))
+        both = [row for row in own if all(row[version]["verdict"] in table.SOLVED for version in (side, "after"))]
+        before, after = (sum(row[version]["wall"] for row in both) for version in (side, "after"))
         lines.append(
-            f"| {family} | {len(own)} | {sum(map(lost, own))} | {before:.1f} | {after:.1f} "
+            f"| {family} | {len(own)} | {sum(lost(row, side) for row in own)} | {before:.1f} | {after:.1f} "
             f"| {after / before if before else float('nan'):.2f} | {before * SHARE + SPARE:.1f} |"
         )
     return "\n".join(lines)
