@@ -12,21 +12,21 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .bab.api import verify
+    from .bab.comparing.partition import partition
+    from .bab.counting.patterns import count_patterns
     from .bab.logs.read import read_log
-    from .bab.logs.replay import replay
-    from .bab.partition import partition
-    from .bab.patterns import count_patterns
-    from .relaxations.api import bound
+    from .bab.replay import replay
+    from .relaxations.bound import bound
 
 __all__ = ["bound", "count_patterns", "partition", "read_log", "replay", "verify"]
 __version__ = "0.1.0"
 
 HOMES = {
-    "bound": ".relaxations.api",
-    "count_patterns": ".bab.patterns",
-    "partition": ".bab.partition",
+    "bound": ".relaxations.bound",
+    "count_patterns": ".bab.counting.patterns",
+    "partition": ".bab.comparing.partition",
     "read_log": ".bab.logs.read",
-    "replay": ".bab.logs.replay",
+    "replay": ".bab.replay",
     "verify": ".bab.api",
 }
 

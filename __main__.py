@@ -1,5 +1,5 @@
 """`python -m partita`."""
 
-from .bab.cli import main
+from .bab.commands.main import main
 
 main()

@@ -1,5 +1,5 @@
 """`python -m partita.bab`, the same as `python -m partita`."""
 
-from .cli import main
+from .commands.main import main
 
 main()

@@ -13,16 +13,16 @@ from ..problems.device import present
 from ..problems.errors import BadInput, out_of_memory
 from ..problems.load import load_problem
 from .config import Config, keys_of, load_config
-from .known import Known
+from .search.known import Known
 
 if TYPE_CHECKING:
     import torch
 
-    from ..problems.graph import Graph
-    from ..problems.onnx_compare import Comparison
-    from ..problems.original import Original
-    from ..problems.property import Property
-    from .partition_log import PartitionLog
+    from ..problems.network.graph import Graph
+    from ..problems.onnx.compare import Comparison
+    from ..problems.originals.original import Original
+    from ..problems.properties.property import Property
+    from .logs.observer import PartitionLog
     from .verify import Outcome
 
 
@@ -135,8 +135,8 @@ def decide(
     from ..kernels.arithmetic import full_products
     from ..kernels.memory import pages_kept
     from ..kernels.threads import threads_for
+    from .search.waking import Waking
     from .verify import verify as engine
-    from .waking import Waking
 
     outcome, known, start = None, known or Known(), time.monotonic()
     if log is not None:

@@ -20,7 +20,7 @@ from .config import NO_EFFECT, Config, options
 from .strategy import Strategy, choose
 
 if TYPE_CHECKING:
-    from ..problems.graph import Graph
+    from ..problems.network.graph import Graph
 
 Holds = Callable[[Config, Strategy, "Graph"], bool]
 

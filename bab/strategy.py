@@ -17,7 +17,7 @@ import torch
 
 from ..problems.device import automatic
 from ..problems.errors import BadInput
-from ..problems.graph import Graph
+from ..problems.network.graph import Graph
 from ..relaxations.names import BATCHED, PROGRAMS, Name, parse, unknown
 from .config import Config
 
@@ -79,7 +79,7 @@ def choose(graph: Graph, config: Config) -> Strategy:
     if splits == "auto" and low and tiny:
         splits = "activation"
     if relaxation == "exact":
-        from ..relaxations.exact import check_piecewise
+        from ..relaxations.ladder.exact import check_piecewise
 
         check_piecewise(graph)
         return Strategy("oracle", splits, rule, relaxation, torch.float64, torch.device("cpu"))

@@ -16,33 +16,33 @@ from torch import Tensor
 
 from ..kernels.deadline import TimeUp, doing, share, until
 from ..problems.errors import BadInput
-from ..problems.graph import Graph
-from ..problems.property import Array, Property
-from ..relaxations.alpha import Alpha
-from ..relaxations.base import Rebounding
-from ..relaxations.ibp import Ibp, interval_root
+from ..problems.network.graph import Graph
+from ..problems.properties.property import Array, Property
+from ..relaxations.linear.alpha import Alpha
+from ..relaxations.linear.ibp import Ibp, interval_root
+from ..relaxations.linear.rebounding import Rebounding
+from ..relaxations.linear.root import in_float64, root
 from ..relaxations.names import lines_of
-from ..relaxations.root import in_float64, root
 from ..relaxations.types import Multipliers, Pieces
-from .attack import Attack
+from .attack.descent import Attack
+from .attack.witness import Judge, Witness, remarks
 from .config import Config
-from .engine import HOLDS, Engine
-from .goals import goals_of
-from .known import progress
-from .observer import Observer
-from .outcome import Outcome
-from .phases import Phases
-from .regions import Regions
-from .rooting import rooted
-from .rowless import answered
-from .schedule import Schedule
+from .search.engine import HOLDS, Engine
+from .search.known import progress
+from .search.observer import Observer
+from .search.outcome import Outcome
+from .search.schedule import Schedule
 from .strategy import Strategy, candidates, choose, memory
-from .tree import AbstractTree
-from .twinned import Twinned, rows_of_goals
-from .witness import Judge, Witness, remarks
+from .trees.goals import goals_of
+from .trees.phases import Phases
+from .trees.regions import Regions
+from .trees.root import rooted
+from .trees.tree import AbstractTree
+from .trees.twinned import Twinned, rows_of_goals
+from .trees.without_rows import answered
 
 if TYPE_CHECKING:
-    from .partition_log import PartitionLog
+    from .logs.observer import PartitionLog
 
 __all__ = ["Outcome", "verify"]
 FIRST = 0.25  # share of the time left that the first attack may take
@@ -200,7 +200,7 @@ def _asked(
     sentence: str,
 ) -> Outcome:
     """The outcome of the exact relaxation."""
-    from .oracle import ask
+    from .mip import ask
 
     start = time.monotonic()
     for observer in observers:
@@ -249,8 +249,8 @@ def build(
     def programmed(tree: AbstractTree) -> AbstractTree:
         if not strategy.programs:
             return tree
-        from ..relaxations.triangle import Setting
-        from .programs import Programs
+        from ..relaxations.ladder.triangle import Setting
+        from .trees.programs import Programs
 
         strict = any(name.options.get("strict") == "on" for name in strategy.programs)
         limit = None if deadline is None else max(1.0, deadline - time.monotonic())
@@ -292,7 +292,7 @@ def build(
 def said(graph: Graph, word: str) -> list[str]:
     """What rows of a relaxation that was asked for cannot treat; `BadInput` where that must not be."""
     from ..relaxations.names import parse
-    from ..relaxations.strengthen import untreated
+    from ..relaxations.rows.strengthen import untreated
 
     found = untreated(graph, word)
     if found and any(name.options.get("strict") == "on" for name in parse(word)):

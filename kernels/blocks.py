@@ -15,7 +15,6 @@ unknown order, with some zeros among them (see `rounding.gamma`; the number of t
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -35,9 +34,6 @@ class Block(NamedTuple):
     row: int
     column: int
     values: Tensor  # (m, n)
-
-
-Change = Callable[[Tensor, Tensor, Tensor], Tensor]  # of values, with their rows and columns
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,10 +76,7 @@ class Blocks:
     @property
     def like(self) -> Tensor:
         """Some entries: their dtype and device are the matrix's."""
-        if self.dense:
-            return self.dense[0].values
-        assert self.rest is not None, "`of` makes no matrix without parts"
-        return self.rest.values()
+        return self.dense[0].values if self.dense else self.rest.values()
 
     def times(self, x: Tensor) -> Tensor:  # (V, B) -> (R, B)
         """A X."""
@@ -130,7 +123,7 @@ class Blocks:
         self._with(gather)
         return out
 
-    def _with(self, change: Change, device: torch.device | str | None = None) -> Blocks:
+    def _with(self, change, device: torch.device | str | None = None) -> Blocks:  # type: ignore[no-untyped-def]
         """The matrix with each part's values through `change(values, rows, columns)`, indices broadcast to values."""
         dense = []
         for row, column, values in self.dense:
@@ -142,20 +135,22 @@ class Blocks:
         start, columns = self.rest.crow_indices(), self.rest.col_indices()
         rows = torch.repeat_interleave(torch.arange(self.shape[0], device=start.device), start.diff())
         values = change(self.rest.values(), rows, columns)
-        i, j, entries = (t.cpu().numpy() for t in (rows, columns, values))
+        parts = (t.cpu().numpy() for t in (rows, columns, values))
+        rows, columns, values = parts
+        both = (
+            _compressed(rows, columns, values, self.shape),
+            _compressed(columns, rows, values, (self.shape[1], self.shape[0])),
+        )
         where = start.device if device is None else device
-        by_rows = _compressed(i, j, entries, self.shape).to(where)
-        by_columns = _compressed(j, i, entries, (self.shape[1], self.shape[0])).to(where)
-        return Blocks(self.shape, tuple(dense), by_rows, by_columns)
+        return Blocks(self.shape, tuple(dense), *(t.to(where) for t in both))
 
 
 def _stretches(start: np.ndarray, column: np.ndarray) -> list[tuple[int, int, int, int]]:
     """Candidates (top, bottom, first, end): consecutive rows with nearly the same stretch of columns."""
-    found: list[tuple[int, int, int, int]] = []
-    open_: list[tuple[int, int, int]] = []  # (top, first, end) of rows up to the last one
+    found, open_ = [], []  # an open one: [top, first, end] of rows up to the last one
     for r in range(len(start) - 1):
         mine = np.sort(column[start[r] : start[r + 1]])
-        kept: list[tuple[int, int, int]] = []
+        kept = []
         if len(mine) >= SHORTEST:
             breaks = np.flatnonzero(np.diff(mine) > GAP)
             heads, tails = np.append(0, breaks + 1), np.append(breaks, len(mine) - 1)
@@ -163,10 +158,10 @@ def _stretches(start: np.ndarray, column: np.ndarray) -> list[tuple[int, int, in
             for first, end in zip(mine[heads[long]], mine[tails[long]] + 1, strict=True):
                 match = next((o for o in open_ if abs(o[1] - first) <= GAP and abs(o[2] - end) <= GAP), None)
                 if match is None:
-                    kept.append((r, first, end))
+                    kept.append([r, first, end])
                 else:
                     open_ = [o for o in open_ if o is not match]
-                    kept.append((match[0], min(match[1], first), max(match[2], end)))
+                    kept.append([match[0], min(match[1], first), max(match[2], end)])
         found += [(top, r, first, end) for top, first, end in open_ if r - top >= SHORTEST]
         open_ = kept
     rows = len(start) - 1

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from .errors import BadInput
-from .graph import Graph
 from .load import load_property_for
-from .property import Polytope, Property
+from .network.graph import Graph
+from .properties.property import Polytope, Property
 
 InputSet = Polytope | Property | Sequence[Polytope] | tuple[Any, Any] | str | Path
 

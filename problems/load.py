@@ -14,16 +14,16 @@ import numpy as np
 
 from ..kernels.deadline import doing
 from .errors import BadInput
-from .original import Original, original_of
+from .originals.original import Original, original_of
 
 if TYPE_CHECKING:
     import torch
     from torch.export import ExportedProgram
 
-    from .graph import Graph
-    from .onnx_compare import Comparison
-    from .onnx_import import Reading
-    from .property import Array, Polytope, Property, UnsafeSet
+    from .network.graph import Graph
+    from .onnx.compare import Comparison
+    from .onnx.importing import Reading
+    from .properties.property import Array, Polytope, Property, UnsafeSet
 
 BOXES, POINTS = 4, 16  # of a property at which a module is compared with its export
 
@@ -36,18 +36,18 @@ def load_network(
     A module needs an `example_input` with its batch dimension, of size 1; an exported program brings its own. Raises
     `BadInput` for what is refused.
     """
-    from .graph import Graph
+    from .network.graph import Graph
 
     doing("the network was read")
     if isinstance(network, Graph):
         network.check_products()
         return network, Original(lambda x: _float64(network, x))
     if not isinstance(network, str | Path):
-        from .torch_module import load_module
+        from .torch.module import load_module
 
         return load_module(network, example_input)
-    from .onnx import read_onnx
-    from .session import model_bytes
+    from .onnx.file import read_onnx
+    from .onnx.runtime import model_bytes
 
     model = model_bytes(network)
     return read_onnx(model, str(network)), original_of(model)
@@ -64,20 +64,20 @@ def load_problem(
     What no input of the box reaches (sides of a Clip) is left out, and the network is compared with onnxruntime there,
     which takes about `seconds`. The last of the four says what was compared, and is None for a `Graph`.
     """
-    from .graph import Graph
+    from .network.graph import Graph
 
     doing("the network was read")
     if isinstance(network, Graph):
         network.check_products()
         return network, load_property_for(network, property), Original(lambda x: _float64(network, x)), None
-    from .onnx_import import Reading
-    from .session import model_bytes
+    from .onnx.importing import Reading
+    from .onnx.runtime import model_bytes
 
     if isinstance(network, str | Path):
         model, name = model_bytes(network), str(network)
         confirm = original_of(model)
     else:
-        from .torch_module import load_module
+        from .torch.module import load_module
 
         _, confirm = load_module(network, example_input, check=False)  # the file is compared below
         model, name = confirm.model, type(network).__name__
@@ -91,8 +91,8 @@ def load_problem(
 
 def _on_the_box(reading: Reading, prop: Property, seconds: float | None) -> tuple[Graph, Comparison]:
     """The network for the property's box, compared there and in general."""
-    from .onnx_compare import SECONDS, compare
-    from .points import box_of, general_points, property_points
+    from .onnx.compare import SECONDS, compare
+    from .onnx.points import box_of, general_points, property_points
 
     seconds = SECONDS if seconds is None else min(SECONDS, seconds)
     box, points = box_of(prop), property_points(prop)
@@ -109,8 +109,8 @@ def read_for(graph: Graph, original: Original, polytopes: Sequence[Polytope]) ->
     compare_on(original, polytopes)
     if original.model is None or not any(kind in original.model for kind in (b"Clip", b"Min", b"Max")):
         return graph
-    from .onnx_import import Reading
-    from .property import Case, Property
+    from .onnx.importing import Reading
+    from .properties.property import Case, Property
 
     reading = Reading(original.model)
     if not reading.imported.asked:
@@ -124,7 +124,7 @@ def load_property_for(graph: Graph, property: str | Path | Property) -> Property
     """The property, read for this network; `BadInput` where the sizes do not match."""
     doing("the property was read")
     if isinstance(property, str | Path):
-        from .vnnlib import load_property
+        from .properties.vnnlib import load_property
 
         return load_property(property, graph.input_size, graph.output_size, graph)
     if not hasattr(property, "cases"):

@@ -17,9 +17,9 @@ from torch import Tensor
 from ..kernels.polytope import clip_box
 from ..problems.device import device_name, present
 from ..problems.errors import BadInput
-from ..problems.graph import Graph
 from ..problems.input_set import InputSet, polytopes_of
-from ..problems.property import Polytope
+from ..problems.network.graph import Graph
+from ..problems.properties.property import Polytope
 from .lp.backends import NAMES as BACKENDS
 from .names import Name
 
@@ -51,7 +51,7 @@ def check(
         raise BadInput(f"device must be cpu or cuda, not {device!r}")
     present(name, "cpu")
     if any(name.kind == "exact" for name in names):
-        from .exact import check_piecewise
+        from .ladder.exact import check_piecewise
 
         check_piecewise(graph)
 

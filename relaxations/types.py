@@ -108,7 +108,7 @@ class Rows:
 class Multipliers:
     """Free parameters of a linear bound; any value in range gives a sound bound.
 
-    choice: for every neuron the choices of its lower and upper line, in [0, 1] (see `problems.activation`).
+    choice: for every neuron the choices of its lower and upper line, in [0, 1] (see `network.activation`).
     split: the multiplier >= 0 of each decided neuron; joint: of each multi-neuron row (see `joint`).
     """
 

@@ -31,14 +31,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from partita.bab.patterns import count
-from partita.problems.activation import ReLU
-from partita.problems.affine import Dense
-from partita.problems.graph import Activation, Affine, Graph, Input
+from partita.bab.counting.patterns import count
 from partita.problems.input_set import polytopes_of
-from partita.problems.library import maximum, pairwise_differences
 from partita.problems.load import load_network
-from partita.problems.property import Polytope
+from partita.problems.network.activation import ReLU
+from partita.problems.network.affine import Dense
+from partita.problems.network.graph import Activation, Affine, Graph, Input
+from partita.problems.network.library import maximum, pairwise_differences
+from partita.problems.properties.property import Polytope
 
 WIDTHS = (
     (2, 10, 5, 1),

@@ -23,14 +23,14 @@ import numpy as np
 import torch
 
 from partita.problems.load import load_network, load_property_for
-from partita.relaxations.api import bound
+from partita.relaxations.bound import bound
+from partita.relaxations.linear.root import root
 from partita.relaxations.lp.boxes import node_boxes
 from partita.relaxations.lp.encode import encode
 from partita.relaxations.lp.first_order import FirstOrder
 from partita.relaxations.lp.highs import HighsMany
 from partita.relaxations.lp.highs import solve as highs
 from partita.relaxations.lp.model import LinearModel
-from partita.relaxations.root import root
 
 DECIDED = 10
 

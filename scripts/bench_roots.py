@@ -144,7 +144,7 @@ def one(net: Path, prop: Path, way: str, seconds: float, exact: float) -> dict:
 
     from partita.kernels.memory import keep_pages
     from partita.problems.load import load_network, load_property_for
-    from partita.relaxations.alpha import only_relu
+    from partita.relaxations.linear.alpha import only_relu
     from partita.relaxations.types import Rows
 
     keep_pages()
@@ -170,10 +170,10 @@ def rows_and_slopes(graph, inputs, rows, way, seconds, exact) -> dict:  # type: 
     """Layers optimised, with rows where `way` has some; then the objectives, by programs where it asks for them."""
     import torch
 
-    from partita.relaxations.alpha import Alpha
-    from partita.relaxations.refine import refined
-    from partita.relaxations.root import root
-    from partita.relaxations.strengthen import strengthened
+    from partita.relaxations.linear.alpha import Alpha
+    from partita.relaxations.linear.root import root
+    from partita.relaxations.rows.refine import refined
+    from partita.relaxations.rows.strengthen import strengthened
 
     deadline = time.monotonic() + seconds
     sides = (torch.as_tensor(side) for side in (inputs.lower, inputs.upper))
@@ -194,7 +194,7 @@ def rows_and_slopes(graph, inputs, rows, way, seconds, exact) -> dict:  # type: 
 
 def smooth(graph, inputs, rows, way, seconds, exact) -> dict:  # type: ignore[no-untyped-def]
     """alpha-crown's bounds where there is no ReLU to have rows for."""
-    from partita.relaxations.api import bound
+    from partita.relaxations.bound import bound
 
     if way != "alpha-crown":
         return {"error": "rows are for ReLU layers"}
@@ -207,7 +207,7 @@ def integer(graph, inputs, piece, rows, lower, seconds) -> dict:  # type: ignore
     """One mixed-integer program an objective, on the layers of `piece`; bounds never below `lower`."""
     import torch
 
-    from partita.relaxations.exact import boxes_from, minimum
+    from partita.relaxations.ladder.exact import boxes_from, minimum
 
     exact = graph.to(torch.float64)
     boxes = boxes_from(exact, inputs, piece, 0)
@@ -225,10 +225,10 @@ def program(graph, inputs, piece, rows):  # type: ignore[no-untyped-def]
     import numpy as np
     import torch
 
-    from partita.relaxations.exact import boxes_from
-    from partita.relaxations.ladder import least
+    from partita.relaxations.ladder.exact import boxes_from
+    from partita.relaxations.ladder.ladder import least
+    from partita.relaxations.ladder.triangle import Setting
     from partita.relaxations.names import parse
-    from partita.relaxations.triangle import Setting
 
     exact = graph.to(torch.float64)
     sides = [t[0].double().numpy() for t in (rows.coefficients, rows.constants)]

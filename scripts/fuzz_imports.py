@@ -6,7 +6,7 @@ Model k is made from seed k alone (`import_models.py`), so a run may be stopped 
 file has already is not done again. An import that the reader accepts is held against onnxruntime at points that the
 reader's own comparison does not use:
 
-    operators   each fed onnxruntime's own inputs, as in `problems/onnx_compare.py`, at ten points of several scales
+    operators   each fed onnxruntime's own inputs, as in `problems/onnx/compare.py`, at ten points of several scales
     carried     every tensor of the file, from the input on, with the error bounds carried along
     box         the network read for a small box, at its corners and inside, the same two comparisons
     simplified  the simplified graph beside the other, node by node
@@ -32,13 +32,13 @@ from import_draft import draft, mask
 from import_models import extend
 from onnx import ModelProto
 
-from partita.problems.apriori import EXACT, Precision, given, judged
-from partita.problems.builder import Value
 from partita.problems.errors import BadInput
-from partita.problems.onnx_compare import LARGE, ROUNDING, compare
-from partita.problems.onnx_import import Reading, imported
-from partita.problems.points import general_points
-from partita.problems.session import ExposedModel
+from partita.problems.network.apriori import EXACT, Precision, given, judged
+from partita.problems.network.builder import Value
+from partita.problems.onnx.compare import LARGE, ROUNDING, compare
+from partita.problems.onnx.importing import Reading, imported
+from partita.problems.onnx.points import general_points
+from partita.problems.onnx.runtime import ExposedModel
 
 DOUBT = 64  # unit roundoffs: constants that the file computes may be a few off
 SCALES = (1.0, 1.0, 10.0, 300.0, 1e-3, 1e-6, 1e-30, 1e6, 1e20, 1e120)

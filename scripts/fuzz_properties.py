@@ -32,9 +32,9 @@ from property_meaning import Malformed, Meaning, Values, points
 from property_texts import Draft, draft, mutated
 
 from partita.problems.errors import BadInput
-from partita.problems.exact import Row
-from partita.problems.property import Case, Property, UnsafeSet
-from partita.problems.vnnlib import parse_property
+from partita.problems.properties.property import Case, Property, UnsafeSet
+from partita.problems.properties.rational import Row
+from partita.problems.properties.vnnlib import parse_property
 
 POINTS = 12
 CHUNK = 500  # files a process

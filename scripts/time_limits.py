@@ -157,7 +157,7 @@ def _timed(call: Call, folder: Path, bench: Path | None) -> tuple[float, str]:
 
     import partita
     from partita.problems.input_set import polytopes_of  # noqa: F401 (what is imported before the clock starts)
-    from partita.problems.specify import robustness_property
+    from partita.problems.properties.specify import robustness_property
 
     if call.network in NETWORKS:
         network = made(call.network, folder)
@@ -174,7 +174,7 @@ def _timed(call: Call, folder: Path, bench: Path | None) -> tuple[float, str]:
         network, prop = (bench / part for part in call.network.split())
         prop = network.parent.parent / call.network.split()[1]
     import partita.bab.verify
-    import partita.relaxations.api
+    import partita.relaxations.bound
 
     begun = time.monotonic()
     try:

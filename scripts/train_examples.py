@@ -5,7 +5,7 @@ digits for some seconds; everything is seeded, on one thread; the answers take a
 network classifies correctly it writes "no image within r, pixel by pixel, is scored as high for another digit" twice:
 for the largest radius of a grid at which that is known to hold, and for the smallest at which it does not (and once a
 network for an easy radius). `sat` stands on a counterexample that onnxruntime confirms or on mixed-integer programming
-(`relaxations.exact`), `unsat` on CROWN bounds or on that program. For the sigmoid network, which the program cannot
+(`ladder.exact`), `unsat` on CROWN bounds or on that program. For the sigmoid network, which the program cannot
 express, radii at which neither attack nor bounds succeed are left out.
 
 Two more for the ReLU network's first image: the violated radius again, but cut by two half-spaces that keep the mean
@@ -25,14 +25,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from partita.bab.attack import Attack
-from partita.bab.witness import Judge
-from partita.problems.graph import Graph
-from partita.problems.original import original_of
-from partita.problems.property import Case, Polytope, Property, UnsafeSet
-from partita.problems.torch_module import from_torch
-from partita.relaxations.exact import feasible_unsafe
-from partita.relaxations.root import root
+from partita.bab.attack.descent import Attack
+from partita.bab.attack.witness import Judge
+from partita.problems.network.graph import Graph
+from partita.problems.originals.original import original_of
+from partita.problems.properties.property import Case, Polytope, Property, UnsafeSet
+from partita.problems.torch.module import from_torch
+from partita.relaxations.ladder.exact import feasible_unsafe
+from partita.relaxations.linear.root import root
 from partita.relaxations.types import Rows
 
 SEED, CLASSES, PIXELS = 0, 10, 64

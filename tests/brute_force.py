@@ -11,10 +11,10 @@ from __future__ import annotations
 import highspy
 import numpy as np
 
-from partita.problems.activation import LeakyReLU
-from partita.problems.graph import Activation, Affine, Graph
-from partita.problems.matrix import matrix
-from partita.problems.property import Polytope
+from partita.problems.network.activation import LeakyReLU
+from partita.problems.network.graph import Activation, Affine, Graph
+from partita.problems.network.matrix import matrix
+from partita.problems.properties.property import Polytope
 
 SLACK = 1e-5  # rows are scaled to length 1; HiGHS allows each 1e-7
 

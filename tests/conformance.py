@@ -15,12 +15,12 @@ import torch
 from networks import KINDS, PIECEWISE, random_box, random_graph
 from torch import Tensor
 
-from partita.problems.graph import Graph
-from partita.problems.property import Polytope
-from partita.relaxations.base import AbstractRelaxation
-from partita.relaxations.exact import Exact
-from partita.relaxations.linear import Linear, undecided_neurons
-from partita.relaxations.root import outward, root
+from partita.problems.network.graph import Graph
+from partita.problems.properties.property import Polytope
+from partita.relaxations.ladder.exact import Exact
+from partita.relaxations.linear.linear import Linear, undecided_neurons
+from partita.relaxations.linear.rebounding import AbstractRelaxation
+from partita.relaxations.linear.root import outward, root
 from partita.relaxations.types import Pieces, Result, Rows
 
 DTYPES = (torch.float32, torch.float64)

@@ -10,10 +10,10 @@ import pytest
 from networks import random_graph, random_property
 from search import engine
 
-from partita.bab.phases import Phases
-from partita.bab.regions import Regions
-from partita.problems.graph import Graph
-from partita.problems.property import Case, Property, UnsafeSet
+from partita.bab.trees.phases import Phases
+from partita.bab.trees.regions import Regions
+from partita.problems.network.graph import Graph
+from partita.problems.properties.property import Case, Property, UnsafeSet
 
 KINDS = ("mlp", "residual", "conv", "maxpool", "sigmoid")
 

@@ -28,10 +28,10 @@ import numpy as np
 import torch
 
 from partita.kernels.exact_program import Inequality, solution
-from partita.problems.activation import LeakyReLU
-from partita.problems.affine import Dense
-from partita.problems.graph import Activation, Affine, Graph, Input
-from partita.problems.property import Case, Polytope, Property, UnsafeSet
+from partita.problems.network.activation import LeakyReLU
+from partita.problems.network.affine import Dense
+from partita.problems.network.graph import Activation, Affine, Graph, Input
+from partita.problems.properties.property import Case, Polytope, Property, UnsafeSet
 
 TRACES = Path(__file__).with_name("traces")
 PATIENCE = 100  # pieces for each activation pattern that could exist
@@ -171,7 +171,7 @@ def _random_goal(random: Random, draw, graph: Graph) -> Goal:
 
 def truth(trial: Trial) -> tuple[float, float]:
     """Bounds of the least margin of any unsafe set over its input set; infinite where that is empty."""
-    from partita.relaxations.exact import feasible_unsafe
+    from partita.relaxations.ladder.exact import feasible_unsafe
 
     graph = trial.graph
     found = [feasible_unsafe(graph, c.inputs, u) for c in trial.property.cases for u in c.unsafe]

@@ -242,7 +242,7 @@ def added_tensors(device: str) -> None:
 
 def bounds(linear, pieces, wanted):
     """CROWN's, and with slopes optimised."""
-    from partita.relaxations.alpha import Alpha
+    from partita.relaxations.linear.alpha import Alpha
 
     tight = linear.bound(pieces, wanted)[0]
     inner = pieces.with_pre(tight.pre_lower, tight.pre_upper)
@@ -253,7 +253,7 @@ def whole_bounds(device: str) -> None:
     """CROWN and optimised slopes with every kernel fused: the reference's bounds, and below what the network does."""
     from networks import random_box, random_graph
 
-    from partita.relaxations.root import root
+    from partita.relaxations.linear.root import root
     from partita.relaxations.types import Rows
 
     for kind in ("mlp", "residual", "sigmoid"):

@@ -17,9 +17,9 @@ from partita.bab.config import load_config
 from partita.bab.logs.digests import Digests
 from partita.bab.logs.format import HEADER, PARTS, about_part, encodings
 from partita.bab.logs.read import Partition, read_log
-from partita.bab.outcome import Outcome
-from partita.problems.graph import Graph
-from partita.problems.property import Case, Property, UnsafeSet
+from partita.bab.search.outcome import Outcome
+from partita.problems.network.graph import Graph
+from partita.problems.properties.property import Case, Property, UnsafeSet
 
 
 def barely(seed: int, inputs: int = 3, halfspaces: int = 0, sets: int = 1) -> tuple[Graph, Property]:

@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from partita.problems.activation import LeakyReLU, ReLU
-from partita.problems.affine import AbstractLinear, Conv, Dense, Diagonal, Identity, Select
-from partita.problems.graph import Activation, Affine, Graph, Input
-from partita.problems.property import Case, Polytope, Property, UnsafeSet
-from partita.problems.smooth import Sigmoid, Tanh
+from partita.problems.network.activation import LeakyReLU, ReLU
+from partita.problems.network.affine import AbstractLinear, Conv, Dense, Diagonal, Identity, Select
+from partita.problems.network.graph import Activation, Affine, Graph, Input
+from partita.problems.network.smooth import Sigmoid, Tanh
+from partita.problems.properties.property import Case, Polytope, Property, UnsafeSet
 
 KINDS = ("mlp", "leaky", "residual", "conv", "maxpool", "sigmoid", "tanh")
 PIECEWISE = KINDS[:5]

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from partita.problems.graph import Activation, Affine, Graph
-from partita.problems.onnx import read_onnx
-from partita.problems.session import OnnxModel
+from partita.problems.network.graph import Activation, Affine, Graph
+from partita.problems.onnx.file import read_onnx
+from partita.problems.onnx.runtime import OnnxModel
 
 RANDOM = np.random.default_rng(0)
 

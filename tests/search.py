@@ -9,20 +9,20 @@ import torch
 from torch import Tensor
 
 import partita
-from partita.bab.attack import Attack, Budget
+from partita.bab.attack.descent import Attack, Budget
+from partita.bab.attack.witness import Judge
 from partita.bab.config import load_config
-from partita.bab.engine import Engine
-from partita.bab.frontier import Record
-from partita.bab.observer import Observer
-from partita.bab.outcome import Outcome
-from partita.bab.schedule import Schedule
-from partita.bab.splits import HALF_SPACE, INPUT, PHASE
+from partita.bab.search.engine import Engine
+from partita.bab.search.observer import Observer
+from partita.bab.search.outcome import Outcome
+from partita.bab.search.schedule import Schedule
 from partita.bab.strategy import choose, memory
+from partita.bab.trees.frontier import Record
+from partita.bab.trees.splits import HALF_SPACE, INPUT, PHASE
 from partita.bab.verify import build
-from partita.bab.witness import Judge
-from partita.problems.graph import Graph
-from partita.problems.property import Property
-from partita.relaxations.exact import feasible_unsafe
+from partita.problems.network.graph import Graph
+from partita.problems.properties.property import Property
+from partita.relaxations.ladder.exact import feasible_unsafe
 
 CLOSE = 1e-5  # a least margin nearer to zero than this may be called unknown
 

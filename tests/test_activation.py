@@ -9,8 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from partita.problems.activation import LeakyReLU, ReLU
-from partita.problems.smooth import Sigmoid, Tanh
+from partita.problems.network.activation import LeakyReLU, ReLU
+from partita.problems.network.smooth import Sigmoid, Tanh
 
 FUNCTIONS = {
     "relu": ReLU(),

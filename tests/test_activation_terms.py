@@ -8,8 +8,8 @@ import pytest
 import torch
 from test_rounding_terms import exact
 
-from partita.problems.activation import LeakyReLU, ReLU
-from partita.problems.smooth import Sigmoid, Tanh
+from partita.problems.network.activation import LeakyReLU, ReLU
+from partita.problems.network.smooth import Sigmoid, Tanh
 
 DTYPES = (torch.float32, torch.float64)
 SLOPES = (0.0, 0.01, 0.1, 0.3, 0.99)

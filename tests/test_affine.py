@@ -7,9 +7,9 @@ from fractions import Fraction
 import pytest
 import torch
 
-from partita.problems.affine import AbstractLinear, Adjoint, Chain, Conv, Dense, Diagonal, Identity, Select
-from partita.problems.compose import compose, tidy, total
-from partita.problems.matrix import cost, dense, matrix, one_hot, summing
+from partita.problems.network.affine import AbstractLinear, Adjoint, Chain, Conv, Dense, Diagonal, Identity, Select
+from partita.problems.network.compose import compose, tidy, total
+from partita.problems.network.matrix import cost, dense, matrix, one_hot, summing
 
 GENERATOR = torch.Generator().manual_seed(0)
 

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from partita.problems.activation import LeakyReLU, ReLU
-from partita.problems.affine import Adjoint, Chain, Conv, Dense, Diagonal, Identity, Select
-from partita.problems.apriori import EXACT, SLACK, Precision, factor, given, inner_terms, judged, rounded
-from partita.problems.graph import Activation, Affine, Input, Product
-from partita.problems.ranges import Ranges
-from partita.problems.smooth import Sigmoid, Tanh
+from partita.problems.network.activation import LeakyReLU, ReLU
+from partita.problems.network.affine import Adjoint, Chain, Conv, Dense, Diagonal, Identity, Select
+from partita.problems.network.apriori import EXACT, SLACK, Precision, factor, given, inner_terms, judged, rounded
+from partita.problems.network.graph import Activation, Affine, Input, Product
+from partita.problems.network.ranges import Ranges
+from partita.problems.network.smooth import Sigmoid, Tanh
 
 SINGLE, DOUBLE = Precision.of(torch.float32), Precision.of(torch.float64)
 

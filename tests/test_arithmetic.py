@@ -48,7 +48,7 @@ def test_a_search_has_full_products(setting, split):
 
 
 def test_bounds_have_full_products(setting, monkeypatch):
-    from partita.relaxations import set_bounds
+    from partita.relaxations.linear import set_bounds
 
     heard, search = [], set_bounds.root
 

@@ -10,15 +10,15 @@ import pytest
 import torch
 from networks import KINDS, graph_to_onnx, random_box, random_graph, random_property, sample
 
-from partita.bab.attack import Attack, budgets
-from partita.bab.leak import leaking
-from partita.bab.witness import Judge
-from partita.problems.activation import ReLU
-from partita.problems.affine import Dense
-from partita.problems.graph import Activation, Affine, Graph, Input
-from partita.problems.original import Original
+from partita.bab.attack.descent import Attack, budgets
+from partita.bab.attack.leak import leaking
+from partita.bab.attack.witness import Judge
+from partita.problems.network.activation import ReLU
+from partita.problems.network.affine import Dense
+from partita.problems.network.graph import Activation, Affine, Graph, Input
+from partita.problems.onnx.runtime import OnnxModel
+from partita.problems.originals.original import Original
 from partita.problems.property import Case, Polytope, Property, UnsafeSet, box_property
-from partita.problems.session import OnnxModel
 
 
 def outputs(graph):
@@ -261,7 +261,7 @@ def test_memory_stays_bounded(monkeypatch):
     prop = box_property(-np.ones(4), np.ones(4), np.eye(2)[:1], [1e3])
     attack = attack_on(graph, prop)
     seen, call = [], Graph.__call__
-    monkeypatch.setattr("partita.bab.attack.NUMBERS", 64 * graph.neurons)
+    monkeypatch.setattr("partita.bab.attack.descent.NUMBERS", 64 * graph.neurons)
     monkeypatch.setattr(Graph, "__call__", lambda self, x: (seen.append(len(x)), call(self, x))[1])
     attack.search(restarts=500, steps=2)
     attack.polish(torch.zeros(1000, 4), steps=2)
@@ -278,9 +278,9 @@ def test_budgets_grow_and_follow_the_cost():
 
 
 def test_easy_counterexamples_of_the_benchmarks(bench):
-    from partita.problems.onnx import load_onnx
-    from partita.problems.session import model_bytes
-    from partita.problems.vnnlib import load_property
+    from partita.problems.onnx.file import load_onnx
+    from partita.problems.onnx.runtime import model_bytes
+    from partita.problems.properties.vnnlib import load_property
 
     for family, network, name in (
         ("acasxu", "ACASXU_run2a_4_5_batch_2000", "prop_2"),

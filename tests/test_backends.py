@@ -17,7 +17,7 @@ from partita.relaxations.lp import gurobi, highs
 from partita.relaxations.lp.encode import encode
 from partita.relaxations.lp.highs import HighsMany
 from partita.relaxations.lp.model import LinearModel, Solution, Status
-from partita.relaxations.lp.session import OneByOne, least, session
+from partita.relaxations.lp.objectives import OneByOne, least, session
 
 needs_gurobi = pytest.mark.skipif(
     importlib.util.find_spec("gurobipy") is None, reason="gurobipy is not installed; the extra 'gurobi' brings it"

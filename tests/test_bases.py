@@ -8,10 +8,11 @@ import torch
 from networks import random_graph, random_property, sample
 from search import engine, run, truth
 
-from partita.bab import bases, phases
-from partita.bab.bases import LEVELS, Derivations, kin, price, shared_depth
-from partita.bab.branching import together
-from partita.bab.frontier import select
+from partita.bab.trees import phases
+from partita.bab.trees import shared_bounds as bases
+from partita.bab.trees.branching import together
+from partita.bab.trees.frontier import select
+from partita.bab.trees.shared_bounds import LEVELS, Derivations, kin, price, shared_depth
 
 KINDS = ("mlp", "leaky", "residual", "maxpool")
 

@@ -11,15 +11,15 @@ from networks import KINDS, PIECEWISE, graph_to_onnx, random_box, random_graph, 
 from small_files import UNSAT, save_network, save_property
 
 import partita
-from partita.bab import cli
-from partita.problems.activation import ReLU
-from partita.problems.affine import Dense
+from partita.bab.commands import main as cli
 from partita.problems.errors import BadInput
-from partita.problems.graph import Activation, Affine, Graph, Input
-from partita.problems.property import Case, Polytope, Property, UnsafeSet
-from partita.relaxations.api import RELAXATIONS, bound
-from partita.relaxations.ibp import interval_root
-from partita.relaxations.set_bounds import _both_bounds, _both_sides, _rows_by_intervals
+from partita.problems.network.activation import ReLU
+from partita.problems.network.affine import Dense
+from partita.problems.network.graph import Activation, Affine, Graph, Input
+from partita.problems.properties.property import Case, Polytope, Property, UnsafeSet
+from partita.relaxations.bound import RELAXATIONS, bound
+from partita.relaxations.linear.ibp import interval_root
+from partita.relaxations.linear.set_bounds import _both_bounds, _both_sides, _rows_by_intervals
 
 LADDER = (("ibp", "deeppoly-0"), ("ibp", "deeppoly-1"), ("ibp", "crown"), ("crown", "alpha-crown"), ("crown", "exact"))
 
@@ -147,8 +147,8 @@ def test_every_form_of_network_and_input_set(tmp_path):
 
 
 def test_networks_without_activations_and_with_dead_ones():
-    from partita.problems.affine import Dense
-    from partita.problems.graph import Affine, Graph, Input
+    from partita.problems.network.affine import Dense
+    from partita.problems.network.graph import Affine, Graph, Input
 
     weight = torch.tensor([[2.0, -1.0]], dtype=torch.float64)
     graph = Graph((Input(2), Affine((0,), (Dense(weight),), torch.ones(1, dtype=torch.float64))), (2,), (1,))
@@ -234,7 +234,7 @@ def test_batches_in_parts_say_the_same(monkeypatch):
     for relaxation in ("ibp", "crown"):
         whole = bound(graph, polytopes, relaxation, rows)
         with monkeypatch.context() as patch:
-            patch.setattr("partita.relaxations.set_bounds.ELEMENTS", 1)
+            patch.setattr("partita.relaxations.linear.set_bounds.ELEMENTS", 1)
             parts = bound(graph, polytopes, relaxation, rows)
         np.testing.assert_allclose(parts.lower, whole.lower, atol=1e-9)
         np.testing.assert_allclose(parts.upper, whole.upper, atol=1e-9)
@@ -310,6 +310,6 @@ def test_rounding_of_intervals_is_taken_off_rows(monkeypatch):
     graph = network("mlp")
     intervals, _ = interval_root(graph, -torch.ones(4).double(), torch.ones(4).double())
     said = torch.tensor([[1.0, 2.0]]).double(), torch.tensor([[0.25, 0.5]]).double()
-    monkeypatch.setattr("partita.relaxations.set_bounds.rows_below", lambda *arguments: said)
+    monkeypatch.setattr("partita.relaxations.linear.set_bounds.rows_below", lambda *arguments: said)
     found, lost = _rows_by_intervals(torch.eye(3).double()[:1], torch.zeros(1).double(), intervals, [], 1)
     assert found.tolist() == [[0.75, 1.5]] and lost.tolist() == [0, 0]

@@ -30,7 +30,7 @@ from test_held import settings
 
 import partita
 from partita.problems.errors import BadInput
-from partita.problems.specify import box_property, robustness_property
+from partita.problems.properties.specify import box_property, robustness_property
 
 EXAMPLE = torch.tensor([[0.3, 0.4]])
 LOGGERS = ("torch.fx.experimental.symbolic_shapes", "torch.onnx._internal.exporter._registration", "onnxruntime")

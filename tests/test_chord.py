@@ -7,10 +7,10 @@ import torch
 from networks import PIECEWISE, random_box, random_graph, sample
 
 from partita.problems.errors import BadInput
-from partita.problems.library import barrier, maximum, random_network, univariate
-from partita.relaxations.api import bound
-from partita.relaxations.chord import chords, difference, divergence, greatest_divergence, network, outputs
-from partita.relaxations.chord_error import error_bound, interval_width, recursive_error, telescoped_error
+from partita.problems.network.library import barrier, maximum, random_network, univariate
+from partita.relaxations.bound import bound
+from partita.relaxations.studies.chord import chords, difference, divergence, greatest_divergence, network, outputs
+from partita.relaxations.studies.chord_error import error_bound, interval_width, recursive_error, telescoped_error
 
 BOUNDS = {"recursive": recursive_error, "telescoped": telescoped_error}
 

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from small_files import SAT, UNSAT, WEIGHT_1, save_network, save_property
 
-from partita.bab import cli
-from partita.bab.run_instances import read_instances
+from partita.bab.commands import main as cli
+from partita.bab.running.instances import read_instances
 from partita.problems.errors import BadInput
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -118,7 +118,7 @@ def test_ctrl_c_reports_unknown(tmp_path, files):
         "slow = types.ModuleType('partita.bab.verify')\n"
         "def verify(*a, **k):\n    print('searching', file=sys.stderr, flush=True)\n    time.sleep(60)\n"
         "slow.verify = verify\nsys.modules['partita.bab.verify'] = slow\n"
-        "from partita.bab.cli import main\nmain()\n"
+        "from partita.bab.commands.main import main\nmain()\n"
     )
     command = [sys.executable, str(script), "verify", str(files / "net.onnx"), str(files / "sat.vnnlib")]
     child = subprocess.Popen(
@@ -290,7 +290,8 @@ def test_bound_holds_the_outputs(files, capsys):
 
 
 def test_bad_input_needs_no_torch():
-    code = "import sys; from partita.bab.cli import run; run(['verify', 'a', 'b']); assert 'torch' not in sys.modules"
+    code = "import sys; from partita.bab.commands.main import run; run(['verify', 'a', 'b'])"
+    code += "; assert 'torch' not in sys.modules"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
 
 

@@ -12,13 +12,13 @@ from onnx_models import model, node
 
 from partita.bab import api
 from partita.problems.errors import BadInput
-from partita.problems.graph import Activation, Graph
 from partita.problems.load import load_problem
-from partita.problems.onnx import read_onnx
-from partita.problems.onnx_import import Reading
+from partita.problems.network.graph import Activation, Graph
+from partita.problems.onnx.file import read_onnx
+from partita.problems.onnx.importing import Reading
+from partita.problems.onnx.runtime import OnnxModel
 from partita.problems.property import box_property
-from partita.problems.session import OnnxModel
-from partita.relaxations.api import bound
+from partita.relaxations.bound import bound
 
 KINDS = {np.float32: TensorProto.FLOAT, np.float64: TensorProto.DOUBLE}
 LARGEST = {kind: float(np.finfo(kind).max) for kind in KINDS}
@@ -271,7 +271,7 @@ def test_verdicts_where_an_extreme_bound_binds(tmp_path, kind: type) -> None:
 
 def test_a_log_of_a_clipped_network_is_replayed_and_taken_up(tmp_path) -> None:
     """The same property gives the same network: for the search, the check, the replay and the run that goes on."""
-    from partita.bab.logs.replay import replay
+    from partita.bab.replay import replay
 
     path = tmp_path / "net.onnx"
     source = np.random.default_rng(3)

@@ -18,8 +18,8 @@ from partita.bab.comparing.measured import Region
 from partita.bab.comparing.measures import measure_for
 from partita.bab.comparing.proper import Judge
 from partita.bab.comparing.smallest import smallest
-from partita.problems.library import pairwise_differences
-from partita.problems.property import Polytope
+from partita.problems.network.library import pairwise_differences
+from partita.problems.properties.property import Polytope
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
 if not SCRIPTS.is_dir():
@@ -157,7 +157,7 @@ def test_benchmarks_that_are_absent_are_a_sentence(monkeypatch, tmp_path):
 
 
 def test_trained_networks_are_met_where_few_neurons_are_undecided():
-    from partita.relaxations.api import bound
+    from partita.relaxations.bound import bound
 
     subject = next(trained_subjects())
     unstable = sum(map(len, bound(subject.graph, subject.inputs, "crown").unstable))

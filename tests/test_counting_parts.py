@@ -16,6 +16,7 @@ from networks import dense
 
 from partita.bab.counting.bound import remaining, undecided
 from partita.bab.counting.inputs import lifted, vertices_of, without_fixed
+from partita.bab.counting.patterns import count
 from partita.bab.counting.proof import proved, witnessed
 from partita.bab.counting.rational import RationalCounter
 from partita.bab.counting.search import Found, Tally, _finish, confirm, remember, search
@@ -31,12 +32,11 @@ from partita.bab.counting.tree import (
     plan,
     root,
 )
-from partita.bab.patterns import count
-from partita.problems.activation import LeakyReLU, ReLU
-from partita.problems.affine import Dense
 from partita.problems.errors import BadInput
-from partita.problems.graph import Activation, Affine, Graph, Input
-from partita.problems.property import Polytope
+from partita.problems.network.activation import LeakyReLU, ReLU
+from partita.problems.network.affine import Dense
+from partita.problems.network.graph import Activation, Affine, Graph, Input
+from partita.problems.properties.property import Polytope
 
 
 def unit(d: int) -> Polytope:

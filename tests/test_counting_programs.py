@@ -17,10 +17,10 @@ import torch
 from partita.bab.counting.programs import Cell, Layer, ProgramCounter, Rows, _keep, search_by_programs
 from partita.bab.counting.search import Tally
 from partita.bab.counting.tree import plan
-from partita.problems.activation import ReLU
-from partita.problems.affine import Dense
-from partita.problems.graph import Activation, Affine, Graph, Input
-from partita.problems.property import Polytope
+from partita.problems.network.activation import ReLU
+from partita.problems.network.affine import Dense
+from partita.problems.network.graph import Activation, Affine, Graph, Input
+from partita.problems.properties.property import Polytope
 
 ORDERS = list(itertools.permutations(range(3)))
 

@@ -18,8 +18,8 @@ from partita.bab.counting.proof import _closed, _distance, _Planes, _planes, pro
 from partita.bab.counting.search import confirm
 from partita.bab.counting.tree import advance, finished, plan, root
 from partita.kernels.double_description import box
-from partita.problems.graph import Affine, Graph
-from partita.problems.property import Polytope
+from partita.problems.network.graph import Affine, Graph
+from partita.problems.properties.property import Polytope
 
 ORDERS = list(itertools.permutations(range(3)))
 

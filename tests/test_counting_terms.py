@@ -10,14 +10,14 @@ import pytest
 import torch
 
 from partita.bab.counting.inputs import vertices_of
+from partita.bab.counting.patterns import count
 from partita.bab.counting.proof import proved, witnessed
 from partita.bab.counting.tree import advance, finished, plan, root
-from partita.bab.patterns import count
 from partita.kernels.double_description import box, cut
-from partita.problems.activation import ReLU
-from partita.problems.affine import Dense
-from partita.problems.graph import Activation, Affine, Graph, Input
-from partita.problems.property import Polytope
+from partita.problems.network.activation import ReLU
+from partita.problems.network.affine import Dense
+from partita.problems.network.graph import Activation, Affine, Graph, Input
+from partita.problems.properties.property import Polytope
 
 
 def segment(points: np.ndarray, scale: np.ndarray, exact=(True, True)):

@@ -9,7 +9,7 @@ import torch
 
 from partita.kernels import deadline, work
 from partita.kernels.deadline import TimeUp, abandonable, check, doing, left, passed, share, staged, until, within
-from partita.problems.affine import Conv, Dense
+from partita.problems.network.affine import Conv, Dense
 
 
 def past() -> float:
@@ -69,7 +69,7 @@ def test_large_batches_are_worked_on_in_parts_and_come_out_the_same(dtype, monke
         looks.clear()
         with monkeypatch.context() as patch:
             patch.setattr(work, "MOST", 500.0)
-            patch.setattr("partita.problems.affine.MOST", 500.0)
+            patch.setattr("partita.problems.network.affine.MOST", 500.0)
             patch.setattr(work, "check", lambda: looks.append(1))
             after = operator.apply(x), operator.adjoint(y)
         assert len(looks) >= 2 * 3

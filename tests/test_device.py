@@ -19,15 +19,17 @@ from test_twins import below_row, compared, property_of
 from twin_networks import twin_network
 
 import partita
-from partita.bab import bases, phases, rooting
-from partita.bab.bases import Derivations
 from partita.bab.config import load_config
 from partita.bab.logs.read import read_log
-from partita.problems.activation import LeakyReLU
-from partita.problems.affine import Dense
-from partita.problems.exact import Row
-from partita.problems.graph import Activation, Affine, Graph, Input
-from partita.problems.property import Case, Polytope, Property, UnsafeSet
+from partita.bab.trees import phases
+from partita.bab.trees import root as rooting
+from partita.bab.trees import shared_bounds as bases
+from partita.bab.trees.shared_bounds import Derivations
+from partita.problems.network.activation import LeakyReLU
+from partita.problems.network.affine import Dense
+from partita.problems.network.graph import Activation, Affine, Graph, Input
+from partita.problems.properties.property import Case, Polytope, Property, UnsafeSet
+from partita.problems.properties.rational import Row
 
 pytestmark = pytest.mark.gpu
 LIMITS = {"max_pieces": 12, "batch": 8, "timeout": 60, "bounding.steps": 2}

@@ -8,7 +8,7 @@ import torch
 from networks import graph_to_onnx, random_box, random_graph, random_property
 
 import partita
-from partita.bab import cli
+from partita.bab.commands import main as cli
 from partita.bab.config import load_config
 from partita.problems.device import device_name
 from partita.problems.errors import BadInput

@@ -8,14 +8,14 @@ import pytest
 import torch
 from networks import random_box, random_graph, sample
 
-from partita.problems.activation import LeakyReLU, Lines, ReLU
 from partita.problems.errors import BadInput
-from partita.problems.property import Polytope
-from partita.relaxations.differentiable import network, node_boxes, relaxed_minimum
-from partita.relaxations.facets import Facets
+from partita.problems.network.activation import LeakyReLU, Lines, ReLU
+from partita.problems.properties.property import Polytope
+from partita.relaxations.linear.neuron_rows import Facets
 from partita.relaxations.lp import highs
 from partita.relaxations.lp.encode import encode
 from partita.relaxations.lp.gradient import Tensors, optima
+from partita.relaxations.studies.differentiable import network, node_boxes, relaxed_minimum
 
 SIZES = (3, 5, 4, 2)
 

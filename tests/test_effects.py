@@ -9,13 +9,13 @@ import pytest
 import torch
 
 import partita
-from partita.bab.cli import run
+from partita.bab.commands.main import run
 from partita.bab.config import Config, load_config, options, presets
 from partita.bab.effects import BOUND, SEARCH, flat, heed, heed_bound, unlike_default, unused
 from partita.bab.strategy import choose
 from partita.problems.errors import BadInput
-from partita.problems.library import maximum, random_network
-from partita.problems.specify import box_property
+from partita.problems.network.library import maximum, random_network
+from partita.problems.properties.specify import box_property
 
 FEW, MANY = maximum(3), random_network((30, 20, 2), seed=1)
 BISECTED = random_network((3, 40, 1), seed=2)
@@ -174,7 +174,7 @@ def test_bound_hears_what_it_looks_at():
 def files(tmp_path):
     net, prop = tmp_path / "net.onnx", tmp_path / "prop.vnnlib"
     layers = torch.nn.Sequential(torch.nn.Linear(2, 4), torch.nn.ReLU(), torch.nn.Linear(4, 1))
-    from partita.problems.torch_module import from_torch
+    from partita.problems.torch.module import from_torch
 
     net.write_bytes(from_torch(layers, torch.zeros(1, 2))[1])
     names = ("X_0", "X_1", "Y_0")

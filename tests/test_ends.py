@@ -19,13 +19,14 @@ from logs import barely
 from small_files import SAT, UNSAT, save_network, save_property
 
 import partita
-from partita.bab import cli, streams
+from partita.bab.commands import main as cli
 from partita.bab.commands.answer import Answer
-from partita.bab.known import Known
+from partita.bab.ending import streams
+from partita.bab.ending.results import whole, write_atomically
 from partita.bab.logs.read import read_log
-from partita.bab.observer import Observer
-from partita.bab.outcome import Outcome
-from partita.bab.results import whole, write_atomically
+from partita.bab.search.known import Known
+from partita.bab.search.observer import Observer
+from partita.bab.search.outcome import Outcome
 from partita.problems.errors import BadInput, out_of_memory
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -101,7 +102,11 @@ def test_a_root_tells_what_it_knows():
 def test_memory_that_runs_out_anywhere_is_unknown(monkeypatch):
     graph, prop = barely(2)
     for error in (MemoryError(), RuntimeError("std::bad_alloc"), OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))):
-        for place in ("partita.bab.verify.build", "partita.bab.verify._first_attack", "partita.bab.engine.Engine.sort"):
+        for place in (
+            "partita.bab.verify.build",
+            "partita.bab.verify._first_attack",
+            "partita.bab.search.engine.Engine.sort",
+        ):
 
             def fail(*arguments, error=error, **options):
                 raise error
@@ -110,39 +115,6 @@ def test_memory_that_runs_out_anywhere_is_unknown(monkeypatch):
                 patch.setattr(place, fail)
                 outcome = partita.verify(graph, prop, timeout=60, attack="on" if "attack" in place else "off")
             assert outcome.verdict == "unknown" and outcome.reason.startswith("out of memory while "), place
-
-
-def test_memory_that_runs_out_before_the_search_is_unknown(tmp_path, capsys, monkeypatch):
-    """There is no room for a thread, or for the libraries; no other command has a verdict."""
-
-    def fail(*arguments, **options):
-        raise RuntimeError("can't start new thread")
-
-    net, prop, results = save_network(tmp_path / "n.onnx"), save_property(tmp_path / "p.vnnlib", UNSAT), tmp_path / "r"
-    with monkeypatch.context() as patch:
-        patch.setattr("partita.bab.clock.guard", fail)
-        assert cli.run(["verify", str(net), str(prop), "--results", str(results)]) == 0
-    out, err = capsys.readouterr()
-    assert out == "unknown\n" == results.read_text() and err == "partita: unknown: out of memory while the run began\n"
-    for argv, code, out in ((["verify", str(net), str(prop)], 0, "unknown\n"), (["supports"], cli.MEMORY, "")):
-        codes = []
-        monkeypatch.setattr("partita.bab.cli.streams.mend", lambda: None)
-        monkeypatch.setattr("partita.bab.cli.Stops", fail)
-        monkeypatch.setattr("partita.bab.cli.os._exit", codes.append)
-        monkeypatch.setattr("sys.argv", ["partita", *argv])
-        cli.main()
-        said, err = capsys.readouterr()
-        assert codes == [code] and said == out and err.endswith("out of memory\n") and err.count("\n") == 1
-
-
-@pytest.mark.parametrize("megabytes", [32, 84, 120])
-def test_an_address_space_without_room_for_the_libraries(tmp_path, megabytes):
-    """OpenBLAS ends the process where it is loaded into so little."""
-    net, prop = save_network(tmp_path / "n.onnx"), save_property(tmp_path / "p.vnnlib", UNSAT)
-    command = f"ulimit -v {megabytes << 10}; exec {sys.executable} -m partita verify {net} {prop}"
-    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=tmp_path)
-    assert (done.returncode, done.stdout) == (0, "unknown\n")
-    assert "out of memory" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_which_errors_are_lack_of_memory():
@@ -250,7 +222,7 @@ def test_a_signal_in_a_native_call(tmp_path, number):
         "    [ctypes.CDLL(None).sleep(60) for _ in range(9)]\n"
         "slow.verify = verify\nsys.modules['partita.bab.verify'] = slow\n"
         "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "from partita.bab.cli import main\nmain()\n"
+        "from partita.bab.commands.main import main\nmain()\n"
     )
     net, prop = save_network(tmp_path / "n.onnx"), save_property(tmp_path / "p.vnnlib", UNSAT)
     command = [sys.executable, str(script), "verify", str(net), str(prop), "--results", str(tmp_path / "r")]

@@ -15,14 +15,14 @@ from search import Blind, Recorded, engine, run, truth, verify
 
 import partita
 from partita.bab.config import load_config
-from partita.bab.engine import out_of_memory
-from partita.bab.splits import HALF_SPACE, INPUT, PHASE
+from partita.bab.search.engine import out_of_memory
 from partita.bab.strategy import choose
+from partita.bab.trees.splits import HALF_SPACE, INPUT, PHASE
 from partita.bab.verify import _SecondAttack
-from partita.problems.affine import Dense
-from partita.problems.graph import Affine, Graph, Input
+from partita.problems.network.affine import Dense
+from partita.problems.network.graph import Affine, Graph, Input
 from partita.problems.property import Case, Polytope, Property, UnsafeSet, box_property
-from partita.relaxations.leaf import LeafStatus, settle
+from partita.relaxations.leaf.leaf import LeafStatus, settle
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 
@@ -419,9 +419,9 @@ def verify_unchecked(graph: Graph, prop: Property, **overrides):
 
 def test_between_two_turns_of_the_attack_the_search_takes_a_step():
     """A turn that costs nothing is always within its budget: it would be followed by another for ever."""
-    from partita.bab.frontier import Frontier
-    from partita.bab.schedule import Schedule
-    from partita.bab.state import State
+    from partita.bab.search.schedule import Schedule
+    from partita.bab.search.state import State
+    from partita.bab.trees.frontier import Frontier
 
     state = State(frontier=Frontier(), goals=1, named=1, batch=1, deadline=None)
     state.pieces, state.last_attack = 7, 0.0

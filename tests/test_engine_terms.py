@@ -11,14 +11,14 @@ from logs import barely, logged
 from search import Recorded, engine, run
 from test_precision import network
 
-from partita.bab.bases import shared_depth
-from partita.bab.frontier import Frontier
 from partita.bab.logs.resume import pieces_of
-from partita.bab.schedule import Schedule
-from partita.bab.state import State
-from partita.bab.tree import Settled
+from partita.bab.search.schedule import Schedule
+from partita.bab.search.state import State
+from partita.bab.trees.frontier import Frontier
+from partita.bab.trees.shared_bounds import shared_depth
+from partita.bab.trees.tree import Settled
 from partita.kernels.deadline import TimeUp
-from partita.problems.property import Case, Polytope, Property, UnsafeSet
+from partita.problems.properties.property import Case, Polytope, Property, UnsafeSet
 
 
 def many_goals(count: int, inputs: int = 2):

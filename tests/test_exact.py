@@ -14,14 +14,14 @@ from networks import PIECEWISE, random_box, random_graph, random_property, sampl
 from scipy.optimize import linprog
 from scipy.sparse import csr_array
 
-from partita.problems.activation import ReLU
-from partita.problems.affine import Dense
 from partita.problems.errors import BadInput
-from partita.problems.graph import Activation, Affine, Graph, Input
-from partita.problems.property import Polytope, UnsafeSet
-from partita.relaxations.cell import Multipliers, cell_of
-from partita.relaxations.exact import feasible_unsafe, minimum
-from partita.relaxations.leaf import LeafStatus, settle
+from partita.problems.network.activation import ReLU
+from partita.problems.network.affine import Dense
+from partita.problems.network.graph import Activation, Affine, Graph, Input
+from partita.problems.properties.property import Polytope, UnsafeSet
+from partita.relaxations.ladder.exact import feasible_unsafe, minimum
+from partita.relaxations.leaf.cell import Multipliers, cell_of
+from partita.relaxations.leaf.leaf import LeafStatus, settle
 from partita.relaxations.lp import gurobi, highs
 from partita.relaxations.lp.backends import backend
 from partita.relaxations.lp.boxes import node_boxes

@@ -11,15 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import KINDS, PIECEWISE, random_graph
 
-from partita.problems.activation import LeakyReLU, ReLU
-from partita.problems.affine import Adjoint, Chain, Conv, Dense, Diagonal, Select
-from partita.problems.exact import Numbers, Row
-from partita.problems.exact_network import exact_outputs, exactly_known, multiplications
-from partita.problems.graph import Activation, Affine, Graph, Input
-from partita.problems.matrix import matrix
-from partita.problems.property import UnsafeSet
-from partita.relaxations.at_point import AtPoint
-from partita.relaxations.over_reals import OverReals
+from partita.problems.network.activation import LeakyReLU, ReLU
+from partita.problems.network.affine import Adjoint, Chain, Conv, Dense, Diagonal, Select
+from partita.problems.network.exact_network import exact_outputs, exactly_known, multiplications
+from partita.problems.network.graph import Activation, Affine, Graph, Input
+from partita.problems.network.matrix import matrix
+from partita.problems.properties.property import UnsafeSet
+from partita.problems.properties.rational import Numbers, Row
+from partita.relaxations.reals.at_point import AtPoint
+from partita.relaxations.reals.over_reals import OverReals
 
 DECIMALS = st.decimals(-3, 3, places=4).map(Fraction)
 
@@ -206,7 +206,7 @@ def test_signs_are_those_of_exact_arithmetic(power, left, text, strict):
 
 
 def test_beyond_exact_arithmetic_what_cannot_be_told_is_not_told(monkeypatch):
-    monkeypatch.setattr("partita.relaxations.over_reals.MULTIPLICATIONS", 0)
+    monkeypatch.setattr("partita.relaxations.reals.over_reals.MULTIPLICATIONS", 0)
     x = numbers([Fraction(1), Fraction("0.1"), Fraction(1)])
     unsafe = UnsafeSet(np.ones((1, 1)), np.zeros(1))
     assert OverReals(cancelling(2.0**60, 1.0)).judge(x, unsafe).unsafe is None
@@ -238,7 +238,7 @@ def test_deep_networks_are_judged_by_measured_ranges(monkeypatch):
     assert all(Fraction(low) <= v <= Fraction(high) for low, v, high in zip(least, y, most, strict=True))
     assert (most - least < 1e-11).all()
     for limit, measured in ((10**9, False), (0, True)):
-        monkeypatch.setattr("partita.relaxations.over_reals.MULTIPLICATIONS", limit)
+        monkeypatch.setattr("partita.relaxations.reals.over_reals.MULTIPLICATIONS", limit)
         for shift in (-1e-9, 1e-9):
             unsafe = UnsafeSet(np.array([[1.0, 0.0]]), np.array([-float(y[0]) + shift]))
             answer = OverReals(graph).judge(numbers(x), unsafe)

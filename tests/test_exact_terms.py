@@ -11,14 +11,14 @@ from networks import random_box, random_graph
 from scipy.sparse import csr_array
 from test_rounding_terms import graph_of
 
-from partita.problems.exact import ExactSet, Numbers, Row
-from partita.problems.property import Polytope, UnsafeSet
-from partita.relaxations.at_point import AtPoint, _around
-from partita.relaxations.exact import boxes_from, feasible_unsafe
+from partita.problems.properties.property import Polytope, UnsafeSet
+from partita.problems.properties.rational import ExactSet, Numbers, Row
+from partita.relaxations.ladder.exact import boxes_from, feasible_unsafe
+from partita.relaxations.leaf.rational import Rational
 from partita.relaxations.lp import highs
 from partita.relaxations.lp.model import LinearModel
-from partita.relaxations.over_reals import _told
-from partita.relaxations.rational import Rational
+from partita.relaxations.reals.at_point import AtPoint, _around
+from partita.relaxations.reals.over_reals import _told
 from partita.relaxations.types import Pieces
 
 THIRD = Fraction(1, 3)

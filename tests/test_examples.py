@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from partita.bab.attack import Attack
-from partita.bab.witness import Judge
+from partita.bab.attack.descent import Attack
+from partita.bab.attack.witness import Judge
 from partita.problems.load import load_network
-from partita.problems.onnx import load_onnx
-from partita.problems.vnnlib import load_property
+from partita.problems.onnx.file import load_onnx
+from partita.problems.properties.vnnlib import load_property
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 ROWS = list(csv.DictReader((EXAMPLES / "instances.csv").open(encoding="utf-8")))

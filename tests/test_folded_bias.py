@@ -12,17 +12,17 @@ import torch
 
 import partita
 from partita.bab.config import load_config
-from partita.problems.activation import LeakyReLU
-from partita.problems.affine import Dense, Diagonal
-from partita.problems.exact import Row
-from partita.problems.graph import Activation, Affine, Graph, Input
-from partita.problems.property import Case, Polytope, Property, UnsafeSet
-from partita.problems.simplify import simplify
-from partita.relaxations.at_point import AtPoint
-from partita.relaxations.cell import cell_of
-from partita.relaxations.differentiable import crown_box
-from partita.relaxations.ibp import interval_root
+from partita.problems.network.activation import LeakyReLU
+from partita.problems.network.affine import Dense, Diagonal
+from partita.problems.network.graph import Activation, Affine, Graph, Input
+from partita.problems.network.simplify import simplify
+from partita.problems.properties.property import Case, Polytope, Property, UnsafeSet
+from partita.problems.properties.rational import Row
+from partita.relaxations.leaf.cell import cell_of
+from partita.relaxations.linear.ibp import interval_root
 from partita.relaxations.lp.boxes import node_boxes
+from partita.relaxations.reals.at_point import AtPoint
+from partita.relaxations.studies.differentiable import crown_box
 
 E = 2.0**-30
 
@@ -64,7 +64,7 @@ def test_a_folded_bias_is_within_its_doubt_of_the_exact_one(seed):
 
 
 def matrix_of(node: Affine) -> list[list[float]]:
-    from partita.problems.matrix import matrix
+    from partita.problems.network.matrix import matrix
 
     return matrix(node.operators[0]).tolist()
 
@@ -187,7 +187,7 @@ def test_intervals_boxes_cells_and_points_charge_doubt():
     seed = torch.eye(2, dtype=torch.float64)
     errors = [cell_of(g, inputs, phases).pull([(5, seed)])[2] for g in (graph, plain)]
     assert (errors[0] >= errors[1] + DOUBT).all()
-    from partita.problems.exact import Numbers
+    from partita.problems.properties.rational import Numbers
 
     unsafe = UnsafeSet(np.eye(2), np.zeros(2))
     for measured in (False, True):

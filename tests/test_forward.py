@@ -9,15 +9,15 @@ import torch
 from conformance import Conformance, points, problem
 from networks import KINDS
 
-from partita.problems.activation import Lines, ReLU
-from partita.problems.affine import Dense, Identity
-from partita.problems.graph import Activation, Affine, Graph, Input
-from partita.relaxations.base import Rebounding
-from partita.relaxations.between import Between, activation_between, affine_between, ranges
-from partita.relaxations.forward import Forward, forward_bounds
-from partita.relaxations.ibp import Ibp
-from partita.relaxations.root import root
-from partita.relaxations.rounding import Rounding
+from partita.problems.network.activation import Lines, ReLU
+from partita.problems.network.affine import Dense, Identity
+from partita.problems.network.graph import Activation, Affine, Graph, Input
+from partita.relaxations.linear.carried import Between, activation_between, affine_between, ranges
+from partita.relaxations.linear.forward import Forward, forward_bounds
+from partita.relaxations.linear.ibp import Ibp
+from partita.relaxations.linear.rebounding import Rebounding
+from partita.relaxations.linear.root import root
+from partita.relaxations.linear.rounding import Rounding
 from partita.relaxations.types import Pieces
 
 
@@ -79,7 +79,7 @@ def test_large_cancelling_weights_are_paid_for():
     """float32 loses the whole value of 1e4 (2048 + x) - 1e4 (2048 + x); the bounds must say so."""
     from test_relaxations import cancelling
 
-    from partita.relaxations.root import root
+    from partita.relaxations.linear.root import root
     from partita.relaxations.types import Rows
 
     lower, upper = torch.full((1,), -1.0, dtype=torch.float64), torch.full((1,), 1.0, dtype=torch.float64)
@@ -248,7 +248,7 @@ def test_sizes_on_the_way_are_those_of_the_pieces(monkeypatch):
         asked.append(weights)
         return affine_between(rounding, scales, position, sources, weights)
 
-    monkeypatch.setattr("partita.relaxations.forward.affine_between", spied)
+    monkeypatch.setattr("partita.relaxations.linear.forward.affine_between", spied)
     found, _, scales = forward_bounds(p.linear, unknown(p.pieces))
     largest = torch.maximum(p.pieces.lower.abs(), p.pieces.upper.abs())
     assert asked

@@ -7,7 +7,7 @@ import random
 import pytest
 import torch
 
-from partita.bab.frontier import Frontier, select
+from partita.bab.trees.frontier import Frontier, select
 
 
 def record(bounds: list[float], width: int = 1, first: int = 0) -> dict[str, torch.Tensor]:

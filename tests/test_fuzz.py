@@ -8,7 +8,7 @@ import pytest
 from fuzz import TRACES, Trial, judge, random_trial, shrink
 
 import partita
-from partita.bab.outcome import Outcome
+from partita.bab.search.outcome import Outcome
 
 TRIALS, GROUPS = 120, 8
 

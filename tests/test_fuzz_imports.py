@@ -13,7 +13,7 @@ from onnx_models import floats, model, node, single
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 import fuzz_imports
 
-from partita.problems import onnx_import
+from partita.problems.onnx import importing as onnx_import
 
 
 def test_random_models_agree_operator_by_operator() -> None:
@@ -42,7 +42,7 @@ def test_the_fuzzer_notices_what_the_reader_does_not(monkeypatch: pytest.MonkeyP
     right = onnx_import.OPERATORS["Relu"]
 
     def beyond(call):
-        from partita.problems.affine import Identity
+        from partita.problems.network.affine import Identity
 
         x, same = call.variable(0), Identity(8)
         more = call.builder.relu(call.builder.affine([(same, x)], x.shape, -5000.0, call.name), call.name)

@@ -15,14 +15,14 @@ from test_hull import LEAKY, images
 import partita
 from partita.kernels import hull
 from partita.kernels.octahedron import octahedron
-from partita.relaxations.alpha import Alpha
-from partita.relaxations.api import RELAXATIONS
-from partita.relaxations.base import Optimising, Rebounding
-from partita.relaxations.exact import feasible_unsafe
-from partita.relaxations.forward import Forward
-from partita.relaxations.ibp import Ibp
-from partita.relaxations.linear import Linear
-from partita.relaxations.root import root
+from partita.relaxations.bound import RELAXATIONS
+from partita.relaxations.ladder.exact import feasible_unsafe
+from partita.relaxations.linear.alpha import Alpha
+from partita.relaxations.linear.forward import Forward
+from partita.relaxations.linear.ibp import Ibp
+from partita.relaxations.linear.linear import Linear
+from partita.relaxations.linear.rebounding import Optimising, Rebounding
+from partita.relaxations.linear.root import root
 from partita.relaxations.types import Rows
 
 pytestmark = pytest.mark.gpu
@@ -81,7 +81,7 @@ def test_gpu_bounds_hold_for_the_float64_network(dtype):
 def test_convolutions_keep_to_their_rounding_bound(dtype):
     """3 x 3 kernels invite Winograd, float32 invites TF32; large and tiny pixels side by side show either."""
     from partita.kernels.rounding import gamma
-    from partita.problems.affine import Conv
+    from partita.problems.network.affine import Conv
 
     torch.manual_seed(0)
     conv = Conv(torch.randn(64, 64, 3, 3, dtype=torch.float64), (64, 32, 32), (1, 1), ((1, 1), (1, 1)), (1, 1))
@@ -154,7 +154,7 @@ def test_two_sided_bounds(relaxation):
 
 def test_a_batch_that_does_not_fit_is_halved(monkeypatch):
     """The device says that memory is short for batches over a size; the verdict stays."""
-    from partita.bab.regions import Regions
+    from partita.bab.trees.regions import Regions
 
     bound, refused = Regions.bound, []
 

@@ -11,11 +11,11 @@ from networks import random_box, random_graph, sample
 
 from partita.kernels.octahedron import octahedron
 from partita.problems.errors import BadInput
-from partita.relaxations.alpha import Alpha
-from partita.relaxations.group_rows import group_rows, limits
-from partita.relaxations.groups import all_subsets, by_score, disjoint, excess, overlapping, scored
-from partita.relaxations.linear import part
-from partita.relaxations.root import root
+from partita.relaxations.linear.alpha import Alpha
+from partita.relaxations.linear.linear import part
+from partita.relaxations.linear.root import root
+from partita.relaxations.rows.group_rows import group_rows, limits
+from partita.relaxations.rows.groups import all_subsets, by_score, disjoint, excess, overlapping, scored
 from partita.relaxations.types import Result
 
 NEURONS = torch.tensor([3, 5, 8, 9, 14, 20, 21, 33, 34, 40, 41, 42])

@@ -20,7 +20,7 @@ from networks import random_graph, random_property
 from search import Recorded
 
 import partita
-from partita.bab.observer import Observer
+from partita.bab.search.observer import Observer
 from partita.kernels import arithmetic, memory
 from partita.kernels.arithmetic import direct_convolution, full_products
 from partita.kernels.held import Disturbed, Held
@@ -430,9 +430,11 @@ class Threads(Observer):
 
 def test_every_entry_computes_on_one_thread(four_threads, monkeypatch, tmp_path):
     """The first attack, the search, its replay, bounds, counts and trees of a partition, of a small network."""
-    from partita.bab import attack, partition, patterns
-    from partita.bab.logs import replay
-    from partita.relaxations import set_bounds
+    from partita.bab import replay
+    from partita.bab.attack import descent as attack
+    from partita.bab.comparing import partition
+    from partita.bab.counting import patterns
+    from partita.relaxations.linear import set_bounds
 
     heard = {}
 

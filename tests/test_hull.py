@@ -11,9 +11,11 @@ import torch
 
 from partita.kernels.hull import Hulls, relu_hulls
 from partita.kernels.octahedron import closed, corners, octahedron
-from partita.problems.activation import LeakyReLU
 from partita.problems.errors import BadInput
-from partita.relaxations.hull import (
+from partita.problems.network.activation import LeakyReLU
+from partita.relaxations.lp import highs
+from partita.relaxations.lp.model import Solution, Status
+from partita.relaxations.rows.hull import (
     _Bases,
     _bases,
     _box,
@@ -23,8 +25,6 @@ from partita.relaxations.hull import (
     exact_hulls,
     layer_facets,
 )
-from partita.relaxations.lp import highs
-from partita.relaxations.lp.model import Solution, Status
 
 LEAKY = LeakyReLU(0.1).slope
 

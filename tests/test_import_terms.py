@@ -11,14 +11,14 @@ import torch
 from onnx_models import agrees, floats, ints, model, node, normal, single
 
 import partita
-from partita.problems.activation import LeakyReLU
-from partita.problems.affine import AbstractLinear, Adjoint, Chain, Conv, Dense, Diagonal, Identity, Select
-from partita.problems.compose import compose, total
-from partita.problems.exact_fold import bias_folds_exactly, folds_exactly, sums_exactly, whole
-from partita.problems.graph import Activation, Affine, Graph, Input
-from partita.problems.matrix import exact_sum, matrix, roundings, short
-from partita.problems.onnx import read_onnx
-from partita.problems.simplify import simplify
+from partita.problems.network.activation import LeakyReLU
+from partita.problems.network.affine import AbstractLinear, Adjoint, Chain, Conv, Dense, Diagonal, Identity, Select
+from partita.problems.network.compose import compose, total
+from partita.problems.network.exact_fold import bias_folds_exactly, folds_exactly, sums_exactly, whole
+from partita.problems.network.graph import Activation, Affine, Graph, Input
+from partita.problems.network.matrix import exact_sum, matrix, roundings, short
+from partita.problems.network.simplify import simplify
+from partita.problems.onnx.file import read_onnx
 
 UNIT = Fraction(2) ** -53
 

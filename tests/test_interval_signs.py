@@ -10,16 +10,16 @@ import torch
 from networks import random_graph
 
 from partita.kernels.rounding import gamma
-from partita.problems.activation import LeakyReLU, ReLU
-from partita.problems.affine import Adjoint, Chain, Conv, Dense, Diagonal, Identity, Select
-from partita.problems.graph import Activation, Affine, Graph, Input
-from partita.problems.matrix import matrix
-from partita.problems.smooth import Tanh
-from partita.relaxations.ibp import interval_root, rows_below
-from partita.relaxations.interval import affine_interval, interval_bounds, product_interval
+from partita.problems.network.activation import LeakyReLU, ReLU
+from partita.problems.network.affine import Adjoint, Chain, Conv, Dense, Diagonal, Identity, Select
+from partita.problems.network.graph import Activation, Affine, Graph, Input
+from partita.problems.network.matrix import matrix
+from partita.problems.network.smooth import Tanh
+from partita.relaxations.linear.ibp import interval_root, rows_below
+from partita.relaxations.linear.interval import affine_interval, interval_bounds, product_interval
+from partita.relaxations.linear.rounding import Rounding
+from partita.relaxations.linear.signs import counts, signs_of
 from partita.relaxations.lp.boxes import affine_box
-from partita.relaxations.rounding import Rounding
-from partita.relaxations.signs import counts, signs_of
 from partita.relaxations.types import Rows
 
 DTYPES = (torch.float32, torch.float64)

@@ -15,25 +15,25 @@ from scipy.optimize import linprog
 from scipy.sparse import csr_array, vstack
 
 from partita.kernels.separation import separate
-from partita.problems.activation import LeakyReLU
-from partita.problems.affine import Dense
-from partita.problems.graph import Activation, Affine, Graph, Input
-from partita.problems.property import Polytope
-from partita.relaxations.alpha import Alpha
-from partita.relaxations.base import AbstractRelaxation, Optimising
-from partita.relaxations.cutting import _better, cut, layers_read
-from partita.relaxations.exact import Exact
-from partita.relaxations.facets import Facets, joined
-from partita.relaxations.group_rows import chosen_groups, group_rows
-from partita.relaxations.groups import all_subsets
-from partita.relaxations.joint import Joint
-from partita.relaxations.linear import Linear, part
+from partita.problems.network.activation import LeakyReLU
+from partita.problems.network.affine import Dense
+from partita.problems.network.graph import Activation, Affine, Graph, Input
+from partita.problems.properties.property import Polytope
+from partita.relaxations.ladder.exact import Exact
+from partita.relaxations.linear.alpha import Alpha
+from partita.relaxations.linear.linear import Linear, part
+from partita.relaxations.linear.neuron_rows import Facets, joined
+from partita.relaxations.linear.rebounding import AbstractRelaxation, Optimising
+from partita.relaxations.linear.root import root
+from partita.relaxations.linear.row_multipliers import Joint
 from partita.relaxations.lp import highs
 from partita.relaxations.lp.encode import encode
-from partita.relaxations.refine import refined
-from partita.relaxations.root import root
-from partita.relaxations.separation import broken_rows, reads
-from partita.relaxations.strengthen import Strengthened, lean, strengthened
+from partita.relaxations.rows.cutting import _better, cut, layers_read
+from partita.relaxations.rows.group_rows import chosen_groups, group_rows
+from partita.relaxations.rows.groups import all_subsets
+from partita.relaxations.rows.refine import refined
+from partita.relaxations.rows.separation import broken_rows, reads
+from partita.relaxations.rows.strengthen import Strengthened, lean, strengthened
 from partita.relaxations.types import Multipliers, Pieces, Result, Rows
 
 DTYPES = (torch.float32, torch.float64)
@@ -142,7 +142,7 @@ def test_separated_rows_hold_at_every_corner(dtype, degenerate):
 def test_rows_hold_for_weights_that_float32_cannot_store():
     """The network's own weights decide, not what float32 keeps of them: in a narrow box little else is left."""
     random = torch.Generator().manual_seed(4)
-    from partita.problems.activation import ReLU
+    from partita.problems.network.activation import ReLU
 
     met = 0
     for _ in range(40):
@@ -232,7 +232,7 @@ def program(graph, whole: Pieces, box: Polytope, facets: list[Facets], row: torc
 @pytest.mark.parametrize("seed", range(4))
 def test_the_pass_reaches_the_linear_program(seed, monkeypatch):
     """With the same rows and bounds, the multipliers' optimum is the program's: to 1e-3 after enough steps."""
-    monkeypatch.setattr("partita.relaxations.ascent.DECAY", 0.999)
+    monkeypatch.setattr("partita.relaxations.linear.ascent.DECAY", 0.999)
     graph, box = random_graph(seed, "mlp", inputs=4, width=8, depth=2), random_box(seed, 4, 0.7)
     linear, whole = root(graph, graph, torch.as_tensor(box.lower), torch.as_tensor(box.upper))
     alpha = Alpha(linear, 20, rate=0.05, patient=True)
@@ -289,7 +289,7 @@ def test_layers_that_ask_for_rows_are_tighter(monkeypatch):
         rows = Rows(torch.eye(graph.output_size)[None].double(), whole.lower.new_full((1, graph.output_size), -5.0))
         widths = []
         for speakers in (0, 128):
-            monkeypatch.setattr("partita.relaxations.strengthen.SPEAKERS", speakers)
+            monkeypatch.setattr("partita.relaxations.rows.strengthen.SPEAKERS", speakers)
             found = strengthened(alpha, whole, rows, math.inf)
             widths.append((found.root.pre_upper - found.root.pre_lower).sum().item())
         gained.append(1 - widths[1] / widths[0])
@@ -304,7 +304,7 @@ def whole_in(graph, piece: Pieces) -> Pieces:
 
 def test_rows_of_few_inputs_are_kept_sparse_and_say_the_same():
     """A convolution's neurons read a few of many inputs: sparse rows, with the dense ones' bounds."""
-    from partita.relaxations.joint import Block
+    from partita.relaxations.linear.row_multipliers import Block
 
     random = torch.Generator().manual_seed(3)
     index = torch.stack([torch.randperm(60, generator=random)[:4] for _ in range(30)])

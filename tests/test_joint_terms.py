@@ -9,12 +9,12 @@ import torch
 from networks import random_graph
 from test_rounding_terms import exact, graph_of, inner_exact
 
-from partita.relaxations.alpha import Alpha
-from partita.relaxations.facets import Facets
-from partita.relaxations.joint import Block, Joint
-from partita.relaxations.linear import Linear
-from partita.relaxations.root import root
-from partita.relaxations.rounding import Rounding
+from partita.relaxations.linear.alpha import Alpha
+from partita.relaxations.linear.linear import Linear
+from partita.relaxations.linear.neuron_rows import Facets
+from partita.relaxations.linear.root import root
+from partita.relaxations.linear.rounding import Rounding
+from partita.relaxations.linear.row_multipliers import Block, Joint
 from partita.relaxations.types import Pieces, Rows
 
 

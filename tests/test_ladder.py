@@ -14,22 +14,22 @@ import torch
 from networks import graph_to_onnx, random_box, random_graph, sample
 from small_files import UNSAT, save_property
 
-from partita.bab import cli
-from partita.problems.activation import LeakyReLU, ReLU
-from partita.problems.affine import Dense
+from partita.bab.commands import main as cli
 from partita.problems.errors import BadInput
-from partita.problems.graph import Activation, Affine, Graph, Input
-from partita.problems.library import barrier, maximum
-from partita.problems.property import Polytope
-from partita.relaxations import group_cuts, ladder
-from partita.relaxations.api import bound
-from partita.relaxations.ladder import least, linear_bounds
+from partita.problems.network.activation import LeakyReLU, ReLU
+from partita.problems.network.affine import Dense
+from partita.problems.network.graph import Activation, Affine, Graph, Input
+from partita.problems.network.library import barrier, maximum
+from partita.problems.properties.property import Polytope
+from partita.relaxations.bound import bound
+from partita.relaxations.ladder import group_cuts, ladder
+from partita.relaxations.ladder.ladder import least, linear_bounds
+from partita.relaxations.ladder.multi_neuron import _least
+from partita.relaxations.ladder.triangle import Setting
 from partita.relaxations.lp.encode import Building
 from partita.relaxations.lp.model import Solution, Status
 from partita.relaxations.lp.program import Program
-from partita.relaxations.multi_neuron import _least
 from partita.relaxations.names import parse
-from partita.relaxations.triangle import Setting
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 

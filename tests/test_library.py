@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from partita.problems.activation import ReLU
 from partita.problems.errors import BadInput
-from partita.problems.graph import Activation, Affine, Graph
-from partita.problems.library import (
+from partita.problems.network.activation import ReLU
+from partita.problems.network.graph import Activation, Affine, Graph
+from partita.problems.network.library import (
     barrier,
     copied_inputs,
     identity_padding,
@@ -21,8 +21,8 @@ from partita.problems.library import (
     univariate,
     univariate_convex,
 )
-from partita.problems.smooth import Tanh
-from partita.relaxations.api import bound
+from partita.problems.network.smooth import Tanh
+from partita.relaxations.bound import bound
 
 SQUARE = (-np.ones(2), np.ones(2))
 

@@ -22,7 +22,7 @@ from partita.bab.logs.digests import Digests, chained
 from partita.bab.logs.format import CLOSED
 from partita.bab.logs.read import read_log
 from partita.problems.errors import BadInput
-from partita.problems.property import Case, Property, UnsafeSet
+from partita.problems.properties.property import Case, Property, UnsafeSet
 
 TREES = [(3, "input"), (3, "polyhedral"), (17, "auto")]  # regions twice, phases
 
@@ -113,7 +113,7 @@ def test_without_time_the_claims_are_counted_and_the_verdict_is_unknown(stopped,
 
 def test_pieces_of_an_edited_part_and_below_its_cuts_are_not_trusted(tmp_path, monkeypatch):
     """The chain vouches part by part; a claim needs every cut above it."""
-    monkeypatch.setattr("partita.bab.partition_log.ROWS", 8)
+    monkeypatch.setattr("partita.bab.logs.observer.ROWS", 8)
     graph, prop = barely(1)
     _, _, tree = logged(tmp_path / "log", graph, prop, batch=4, split="input")
     assert tree.verified.all() and tree.parts > 3

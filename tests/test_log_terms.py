@@ -15,7 +15,7 @@ from partita.bab.logs.check import check, leaves_of, sampled
 from partita.bab.logs.followed import Followed
 from partita.bab.logs.format import CLOSED, OPEN
 from partita.problems.errors import BadInput
-from partita.problems.property import Case, Property, UnsafeSet
+from partita.problems.properties.property import Case, Property, UnsafeSet
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +133,7 @@ def test_pieces_below_logged_leaves_are_searched_and_not_left_out(trees):
     worse = prop.cases[0].unsafe[0]
     violated = Property((Case(prop.cases[0].inputs, (UnsafeSet(worse.rows, worse.constants - 0.5),)),), 3, 2)
     from partita.bab.logs.header import config_of, goals_of_header
-    from partita.bab.logs.replay import follow
+    from partita.bab.replay import follow
 
     config = config_of(tree.header, {})
     with pytest.raises(BadInput, match="other goals"):

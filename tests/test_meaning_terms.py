@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from partita.problems.affine import Dense
-from partita.problems.decimals import closest, nearest, nearest_of, outward
-from partita.problems.enclosure import enclose
 from partita.problems.errors import BadInput
-from partita.problems.exact import ExactSet, Numbers, Row, distance
-from partita.problems.graph import Affine, Graph, Input
+from partita.problems.network.affine import Dense
+from partita.problems.network.graph import Affine, Graph, Input
+from partita.problems.properties.decimals import closest, nearest, nearest_of, outward
+from partita.problems.properties.enclosure import enclose
+from partita.problems.properties.rational import ExactSet, Numbers, Row, distance
+from partita.problems.properties.vnnlib import parse_property
 from partita.problems.property import Polytope, Property, UnsafeSet, robustness_property
-from partita.problems.vnnlib import parse_property
 
 DECLARE = "\n".join(f"(declare-const {v} Real)" for v in ("X_0", "X_1", "Y_0", "Y_1")) + "\n"
 BOX = "(assert (<= X_0 1))(assert (>= X_0 -1))(assert (<= X_1 1))(assert (>= X_1 -1))\n"

@@ -40,12 +40,12 @@ from partita.bab.comparing.measures import AbstractMeasure
 from partita.bab.comparing.proper import Judge, judged
 from partita.bab.comparing.smallest import smallest
 from partita.kernels.deadline import TimeUp
-from partita.problems.activation import LeakyReLU, ReLU
-from partita.problems.affine import Dense
 from partita.problems.errors import BadInput
-from partita.problems.exact import Row
-from partita.problems.graph import Activation, Affine, Graph, Input
-from partita.problems.property import Polytope, UnsafeSet
+from partita.problems.network.activation import LeakyReLU, ReLU
+from partita.problems.network.affine import Dense
+from partita.problems.network.graph import Activation, Affine, Graph, Input
+from partita.problems.properties.property import Polytope, UnsafeSet
+from partita.problems.properties.rational import Row
 from partita.relaxations.lp.boxes import node_boxes
 
 

@@ -9,12 +9,13 @@ from networks import graph_to_onnx, random_graph, random_property
 from small_files import SAT, UNSAT, save_network, save_property
 
 import partita
-from partita.bab import cli, oracle
+from partita.bab import mip as oracle
+from partita.bab.attack.witness import Judge
+from partita.bab.commands import main as cli
 from partita.bab.config import load_config
-from partita.bab.witness import Judge
 from partita.problems.errors import BadInput
 from partita.problems.property import robustness_property
-from partita.relaxations.exact import feasible_unsafe
+from partita.relaxations.ladder.exact import feasible_unsafe
 
 RUNGS = (
     *("ibp", "deeppoly-0", "deeppoly-1", "crown", "alpha-crown", "exact"),

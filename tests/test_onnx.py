@@ -13,10 +13,10 @@ from onnx import TensorProto, helper
 from onnx_models import agrees, floats, ints, is_normal, model, node, normal, single
 
 from partita.problems.errors import BadInput
-from partita.problems.graph import Activation
-from partita.problems.onnx import SUPPORTED_OPERATORS, load_onnx
-from partita.problems.session import OnnxModel, model_bytes
-from partita.problems.torch_module import from_torch
+from partita.problems.network.graph import Activation
+from partita.problems.onnx.file import SUPPORTED_OPERATORS, load_onnx
+from partita.problems.onnx.runtime import OnnxModel, model_bytes
+from partita.problems.torch.module import from_torch
 
 CASES = {
     # arithmetic, with every way of broadcasting

@@ -13,18 +13,19 @@ from onnx_models import floats, ints, model, node, normal, single
 from test_onnx import CASES
 
 from partita.bab import api
-from partita.bab.cli import run
-from partita.problems import onnx_compare, onnx_import
-from partita.problems.affine import Identity
-from partita.problems.apriori import Judged
-from partita.problems.builder import Value
+from partita.bab.commands.main import run
 from partita.problems.errors import BadInput
-from partita.problems.graph import Affine, Graph
 from partita.problems.load import load_problem
-from partita.problems.onnx import read_onnx
-from partita.problems.onnx_compare import MOST, compare
-from partita.problems.onnx_import import Reading
-from partita.problems.points import box_of, general_points, property_points
+from partita.problems.network.affine import Identity
+from partita.problems.network.apriori import Judged
+from partita.problems.network.builder import Value
+from partita.problems.network.graph import Affine, Graph
+from partita.problems.onnx import compare as onnx_compare
+from partita.problems.onnx import importing as onnx_import
+from partita.problems.onnx.compare import MOST, compare
+from partita.problems.onnx.file import read_onnx
+from partita.problems.onnx.importing import Reading
+from partita.problems.onnx.points import box_of, general_points, property_points
 from partita.problems.property import Case, Polytope, Property, UnsafeSet, box_property
 
 DIFFERS = "gives another result in onnxruntime"

@@ -7,12 +7,12 @@ import pytest
 from onnx import TensorProto, helper
 from onnx_models import agrees, floats, ints, model, node, single
 
-from partita.problems.builder import Builder
 from partita.problems.errors import BadInput
-from partita.problems.onnx import read_onnx
-from partita.problems.onnx_call import Call
-from partita.problems.onnx_constant import folded_size
-from partita.problems.onnx_import import refolded
+from partita.problems.network.builder import Builder
+from partita.problems.onnx.call import Call
+from partita.problems.onnx.constant import folded_size
+from partita.problems.onnx.file import read_onnx
+from partita.problems.onnx.importing import refolded
 
 ADDED = [node("Cast", "c", "f", to=TensorProto.FLOAT), node("Add", "x f", "y")]
 

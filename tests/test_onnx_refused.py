@@ -11,10 +11,10 @@ from onnx import TensorProto, helper
 from onnx_models import agrees, floats, ints, model, node, normal, single
 
 from partita.problems.errors import BadInput
-from partita.problems.onnx import SUPPORTED_OPERATORS, load_onnx, read_onnx
-from partita.problems.onnx_compare import compare
-from partita.problems.onnx_import import Reading
-from partita.problems.points import general_points
+from partita.problems.onnx.compare import compare
+from partita.problems.onnx.file import SUPPORTED_OPERATORS, load_onnx, read_onnx
+from partita.problems.onnx.importing import Reading
+from partita.problems.onnx.points import general_points
 
 
 def refusal(made, check: bool = True) -> str:

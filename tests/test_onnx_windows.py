@@ -11,12 +11,12 @@ import torch
 from onnx import TensorProto
 from onnx_models import model, node, normal, single
 
-from partita.problems.affine import Chain, Diagonal
 from partita.problems.errors import BadInput
-from partita.problems.graph import Affine
-from partita.problems.onnx import read_onnx
-from partita.problems.onnx_import import Reading
-from partita.problems.session import OnnxModel
+from partita.problems.network.affine import Chain, Diagonal
+from partita.problems.network.graph import Affine
+from partita.problems.onnx.file import read_onnx
+from partita.problems.onnx.importing import Reading
+from partita.problems.onnx.runtime import OnnxModel
 
 
 def disagreements(kind: str, cases) -> list:

@@ -12,22 +12,22 @@ import torch
 from networks import graph_to_onnx, random_graph
 
 import partita
-from partita.bab import cli
+from partita.bab.commands import main as cli
 from partita.bab.commands.partition import relaxation_list
 from partita.bab.comparing.comparison import Measurement, compared, data, neurons_of, table
 from partita.bab.comparing.exact_goal import formula, goal_for, rows_of
 from partita.bab.comparing.grow import Bounder, grow
 from partita.bab.comparing.measured import Cut, Goal, Region, affine_forms, bisect, cut_along
 from partita.bab.comparing.measures import boxes_of, measure_for
+from partita.bab.comparing.partition import INTERRUPTED, partition
 from partita.bab.comparing.pictures import leaf_of, pre_activations
 from partita.bab.comparing.proper import Judge, judged
 from partita.bab.comparing.smallest import smallest
-from partita.bab.partition import INTERRUPTED, partition
 from partita.problems.errors import BadInput
-from partita.problems.library import barrier, maximum, pairwise_differences, random_network
+from partita.problems.network.library import barrier, maximum, pairwise_differences, random_network
 from partita.problems.property import Polytope, box_property
-from partita.relaxations.api import bound
-from partita.relaxations.exact import minimum
+from partita.relaxations.bound import bound
+from partita.relaxations.ladder.exact import minimum
 
 
 def unit(d: int) -> tuple[np.ndarray, np.ndarray]:
@@ -333,7 +333,7 @@ def test_cuts_lose_no_point():
 
 
 def test_command(tmp_path, capsys):
-    from partita.problems.vnnlib import load_property
+    from partita.problems.properties.vnnlib import load_property
 
     (tmp_path / "net.onnx").write_bytes(graph_to_onnx(random_graph(1, inputs=2, width=3, outputs=1)))
     text = "(declare-const X_0 Real)(declare-const X_1 Real)(declare-const Y_0 Real)"
@@ -421,7 +421,7 @@ def test_bad_input_is_one_sentence(options, sentence):
 
 
 def test_a_property_with_several_input_sets_asks_for_one():
-    from partita.problems.property import Case, Property, UnsafeSet
+    from partita.problems.properties.property import Case, Property, UnsafeSet
 
     unsafe = (UnsafeSet(np.ones((1, 1)), np.full(1, 9.0)),)
     cases = tuple(Case(Polytope(np.full(2, a), np.full(2, a + 1.0)), unsafe) for a in (-1.0, 0.0))
@@ -448,7 +448,7 @@ def test_an_interrupt_keeps_the_trees_that_are(tmp_path, monkeypatch, capsys):
             raise KeyboardInterrupt
         return grow(bounder, rule, deadline)
 
-    monkeypatch.setattr("partita.bab.partition.grow", interrupted)
+    monkeypatch.setattr("partita.bab.comparing.partition.grow", interrupted)
     files = [str(tmp_path / "max.onnx"), str(tmp_path / "box.vnnlib")]
     code = cli.run(["partition", *files, "--relaxations", "triangle", "--json", "--out", str(tmp_path / "out")])
     said = capsys.readouterr()

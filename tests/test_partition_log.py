@@ -18,16 +18,16 @@ from partita.bab.logs.boxes import box_levels
 from partita.bab.logs.check import check, leaves_of, sampled
 from partita.bab.logs.format import CLOSED, COLUMNS, OPEN, SPLIT
 from partita.bab.logs.header import graph_hash, header_of, property_hash
+from partita.bab.logs.observer import PartitionLog, locked_folder
 from partita.bab.logs.read import read_log
-from partita.bab.logs.replay import replay
 from partita.bab.logs.table import columns_of, joined, table_of
 from partita.bab.logs.volumes import Volumes
-from partita.bab.observer import Observer
-from partita.bab.partition_log import PartitionLog, locked_folder
-from partita.bab.splits import HALF_SPACE, INPUT, PHASE
+from partita.bab.replay import replay
+from partita.bab.search.observer import Observer
 from partita.bab.strategy import choose
+from partita.bab.trees.splits import HALF_SPACE, INPUT, PHASE
 from partita.problems.errors import BadInput
-from partita.problems.property import Case, Polytope, Property, UnsafeSet
+from partita.problems.properties.property import Case, Polytope, Property, UnsafeSet
 
 SPLITS = ("auto", "input", "polyhedral", "activation")
 
@@ -198,7 +198,7 @@ def test_tables_come_back_as_they_went_in():
 
 
 def test_parts_are_whole_and_written_as_the_run_goes_on(tmp_path, monkeypatch):
-    monkeypatch.setattr("partita.bab.partition_log.ROWS", 8)
+    monkeypatch.setattr("partita.bab.logs.observer.ROWS", 8)
     graph, prop = barely(1)
     outcome, record, tree = logged(tmp_path / "log", graph, prop, batch=4)
     assert tree.parts > 3 and tree.count == outcome.pieces
@@ -341,7 +341,7 @@ def test_what_is_no_log_is_refused(tmp_path):
 
 
 def damaged_parts(tmp_path, monkeypatch):
-    monkeypatch.setattr("partita.bab.partition_log.ROWS", 8)
+    monkeypatch.setattr("partita.bab.logs.observer.ROWS", 8)
     graph, prop = barely(1)
     logged(tmp_path / "log", graph, prop, batch=4)
     return sorted((tmp_path / "log").glob("*.parquet")), tmp_path / "log"
@@ -445,7 +445,7 @@ def test_a_log_that_another_version_would_read_otherwise_is_refused(tmp_path):
 
 
 def test_a_full_disk_ends_the_log_and_not_the_run(tmp_path, monkeypatch):
-    monkeypatch.setattr("partita.bab.partition_log.ROWS", 8)
+    monkeypatch.setattr("partita.bab.logs.observer.ROWS", 8)
     graph, prop = barely(1)
     expected = partita.verify(graph, prop, attack="off", batch=4)
     write, calls = pq.write_table, []

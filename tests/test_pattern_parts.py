@@ -11,21 +11,21 @@ import pytest
 import torch
 from networks import random_graph
 
-from partita.bab import patterns
+from partita.bab.counting import patterns
 from partita.bab.counting.inputs import vertices_of
+from partita.bab.counting.patterns import count
 from partita.bab.counting.proof import proved, witnessed
 from partita.bab.counting.tree import active, advance, finished, plan, root
-from partita.bab.patterns import count
 from partita.kernels import bits, ragged
 from partita.kernels.double_description import box, cut
 from partita.kernels.exact_program import Inequality, solution
-from partita.problems.activation import ReLU
-from partita.problems.affine import Dense
 from partita.problems.errors import BadInput
-from partita.problems.graph import Activation, Affine, Graph, Input
-from partita.problems.library import maximum
-from partita.problems.property import Polytope
-from partita.relaxations.forms import pattern_forms
+from partita.problems.network.activation import ReLU
+from partita.problems.network.affine import Dense
+from partita.problems.network.graph import Activation, Affine, Graph, Input
+from partita.problems.network.library import maximum
+from partita.problems.properties.property import Polytope
+from partita.relaxations.leaf.forms import pattern_forms
 
 
 def cube(d: int, radius: float = 1.0) -> Polytope:
@@ -167,7 +167,7 @@ def test_linear_programs_find_what_vertices_find(kind, cells, monkeypatch):
 def test_degenerate_cells_in_many_dimensions_are_counted_anew(monkeypatch):
     monkeypatch.setattr(patterns, "STRUCTURED", 0)
     monkeypatch.setattr(patterns, "DIMENSIONS", 0)
-    from partita.problems.library import pairwise_differences
+    from partita.problems.network.library import pairwise_differences
 
     for cells, number in (("open", 24), ("all", 75)):
         result = count(pairwise_differences(4, doubled=True), Polytope(np.zeros(4), np.ones(4)), cells=cells)

@@ -22,13 +22,13 @@ from networks import graph_to_onnx, random_graph
 
 import partita
 from partita.bab.counting.bound import zaslavsky
-from partita.bab.patterns import count, count_patterns
-from partita.problems.activation import ReLU
-from partita.problems.affine import Dense
+from partita.bab.counting.patterns import count, count_patterns
 from partita.problems.errors import BadInput
-from partita.problems.graph import Activation, Affine, Graph, Input
-from partita.problems.library import barrier, maximum, pairwise_differences
-from partita.problems.property import Case, Polytope, Property, UnsafeSet
+from partita.problems.network.activation import ReLU
+from partita.problems.network.affine import Dense
+from partita.problems.network.graph import Activation, Affine, Graph, Input
+from partita.problems.network.library import barrier, maximum, pairwise_differences
+from partita.problems.properties.property import Case, Polytope, Property, UnsafeSet
 
 CASES = int(os.environ.get("PARTITA_BRUTE", "18"))
 KINDS = ("dense", "integers", "leaky", "residual", "dense", "integers")
@@ -105,8 +105,8 @@ def test_slivers_and_constant_neurons(seed, cells, monkeypatch):
         )
     exact = count(graph, polytope, cells=cells, rational=True)
     fast = count(graph, polytope, cells=cells)
-    monkeypatch.setattr("partita.bab.patterns.DIMENSIONS", 0)
-    monkeypatch.setattr("partita.bab.patterns.STRUCTURED", 0)
+    monkeypatch.setattr("partita.bab.counting.patterns.DIMENSIONS", 0)
+    monkeypatch.setattr("partita.bab.counting.patterns.STRUCTURED", 0)
     programs = count(graph, polytope, cells=cells)
     assert all(set(map(bytes, result.patterns)) == set(map(bytes, exact.patterns)) for result in (fast, programs))
 
@@ -279,8 +279,8 @@ def test_the_file_has_a_row_a_pattern_however_it_was_found(tmp_path, monkeypatch
         table = pq.read_table(tmp_path / name / "cells.parquet")
         assert set(table["pattern"].to_pylist()) == set(map(bytes, result.patterns)) and table.num_rows == result.low
         assert all(place.contains(np.array(x)) for x in table["point"].to_pylist())
-    monkeypatch.setattr("partita.bab.patterns.DIMENSIONS", 0)
-    monkeypatch.setattr("partita.bab.patterns.STRUCTURED", 0)
+    monkeypatch.setattr("partita.bab.counting.patterns.DIMENSIONS", 0)
+    monkeypatch.setattr("partita.bab.counting.patterns.STRUCTURED", 0)
     result = count_patterns(graph, (np.zeros(3), np.ones(3)), out=tmp_path)
     table = pq.read_table(tmp_path / "cells.parquet")
     assert table.num_rows == result.low == 4 and set(table["dimension"].to_pylist()) == {3}

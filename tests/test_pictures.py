@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from partita.bab.comparing.measured import Cut, Piece, Tree
+from partita.bab.comparing.partition import partition
 from partita.bab.comparing.pictures import (
     PALER,
     STATUS,
@@ -22,9 +23,8 @@ from partita.bab.comparing.pictures import (
     save,
     write,
 )
-from partita.bab.partition import partition
-from partita.problems.library import maximum, random_network
-from partita.problems.property import Polytope
+from partita.problems.network.library import maximum, random_network
+from partita.problems.properties.property import Polytope
 
 BOX = (-np.ones(2), np.ones(2))
 

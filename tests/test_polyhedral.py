@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from partita.bab.comparing.polyhedral import convexity, polyhedral_partition, verified
-from partita.bab.patterns import count
+from partita.bab.counting.patterns import count
 from partita.kernels.vertices import body
 from partita.problems.errors import BadInput
-from partita.problems.library import barrier, copied_inputs, maximum, pairwise_differences, random_network
-from partita.problems.property import Polytope
-from partita.relaxations.api import bound
+from partita.problems.network.library import barrier, copied_inputs, maximum, pairwise_differences, random_network
+from partita.problems.properties.property import Polytope
+from partita.relaxations.bound import bound
 
 
 def cube(d: int, low: float = -1.0) -> Polytope:
@@ -118,7 +118,7 @@ def test_bad_input(graph, inputs, sentence):
 
 
 def test_smooth_networks_are_refused():
-    from partita.problems.smooth import Tanh
+    from partita.problems.network.smooth import Tanh
 
     with pytest.raises(BadInput, match="not piecewise linear"):
         polyhedral_partition(random_network((2, 3, 1), 0, function=Tanh()), cube(2))

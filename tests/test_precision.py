@@ -17,11 +17,11 @@ from networks import random_graph, random_property
 from search import verify
 
 import partita
-from partita.problems.activation import ReLU
-from partita.problems.affine import Dense
-from partita.problems.graph import Activation, Affine, Graph, Input
+from partita.problems.network.activation import ReLU
+from partita.problems.network.affine import Dense
+from partita.problems.network.graph import Activation, Affine, Graph, Input
 from partita.problems.property import box_property
-from partita.relaxations.root import in_float64, root
+from partita.relaxations.linear.root import in_float64, root
 from partita.relaxations.types import Pieces, Rows
 
 SPLITS = ("auto", "input", "polyhedral", "activation")

@@ -10,21 +10,23 @@ import pytest
 import torch
 
 import partita
-from partita.bab.cli import run
+from partita.bab.commands.main import run
 from partita.bab.config import Config
 from partita.bab.strategy import choose
-from partita.problems.affine import Dense
 from partita.problems.errors import BadInput, InternalError
-from partita.problems.graph import Affine, Graph, Input, Product
-from partita.problems.library import maximum
 from partita.problems.load import load_network
-from partita.problems.property import Polytope
-from partita.problems.specify import box_property
-from partita.relaxations import api, question, root
-from partita.relaxations.chord import chords
-from partita.relaxations.ibp import interval_root
+from partita.problems.network.affine import Dense
+from partita.problems.network.graph import Affine, Graph, Input, Product
+from partita.problems.network.library import maximum
+from partita.problems.properties.property import Polytope
+from partita.problems.properties.specify import box_property
+from partita.relaxations import bound as api
+from partita.relaxations import question
+from partita.relaxations.linear import root
+from partita.relaxations.linear.ibp import interval_root
 from partita.relaxations.lp.encode import encode
 from partita.relaxations.names import LADDER, parse
+from partita.relaxations.studies.chord import chords
 
 EYE = Dense(torch.eye(2, dtype=torch.float64))
 BOX = (np.zeros(2), np.ones(2))

@@ -14,15 +14,16 @@ from test_rounding_terms import exact, exact_values, graph_of, inner_exact
 
 from partita.kernels.blocks import Blocks
 from partita.kernels.weak_duality import Programs, safe_bounds
-from partita.problems.affine import Dense
-from partita.problems.graph import Affine, Graph, Input
-from partita.problems.matrix import matrix
-from partita.problems.property import Polytope, UnsafeSet
-from partita.relaxations import exact as oracle
-from partita.relaxations.anderson import Layer, certified
-from partita.relaxations.cell import Multipliers, cell_of
-from partita.relaxations.exact import _below, feasible_unsafe, minimum
-from partita.relaxations.leaf import LeafStatus, settle
+from partita.problems.network.affine import Dense
+from partita.problems.network.graph import Affine, Graph, Input
+from partita.problems.network.matrix import matrix
+from partita.problems.properties.property import Polytope, UnsafeSet
+from partita.relaxations.ladder import exact as oracle
+from partita.relaxations.ladder.anderson import Layer, certified
+from partita.relaxations.ladder.exact import _below, feasible_unsafe, minimum
+from partita.relaxations.ladder.triangle import Setting, minima
+from partita.relaxations.leaf.cell import Multipliers, cell_of
+from partita.relaxations.leaf.leaf import LeafStatus, settle
 from partita.relaxations.lp import highs
 from partita.relaxations.lp.disjunction import Alternative, Branch, _decided, add_hull, patterns
 from partita.relaxations.lp.encode import encode, tightened
@@ -30,7 +31,6 @@ from partita.relaxations.lp.envelope import envelope
 from partita.relaxations.lp.first_order import FirstOrder
 from partita.relaxations.lp.model import LinearModel, Solution, Status
 from partita.relaxations.lp.program import Program
-from partita.relaxations.triangle import Setting, minima
 
 
 def phases_at(graph: Graph, x: np.ndarray) -> list[np.ndarray]:

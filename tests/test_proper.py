@@ -16,15 +16,15 @@ from partita.bab.comparing.exact_goal import goal_for, rows_of
 from partita.bab.comparing.grow import Bounder, grow
 from partita.bab.comparing.measured import Region
 from partita.bab.comparing.measures import measure_for
+from partita.bab.comparing.partition import partition
 from partita.bab.comparing.proper import Judge, judged
 from partita.bab.comparing.smallest import smallest
-from partita.bab.partition import partition
-from partita.bab.patterns import count
-from partita.problems.activation import LeakyReLU, ReLU
-from partita.problems.graph import Graph, Input
-from partita.problems.library import Nodes, barrier, maximum, random_network
-from partita.problems.property import Polytope
-from partita.relaxations.api import bound
+from partita.bab.counting.patterns import count
+from partita.problems.network.activation import LeakyReLU, ReLU
+from partita.problems.network.graph import Graph, Input
+from partita.problems.network.library import Nodes, barrier, maximum, random_network
+from partita.problems.properties.property import Polytope
+from partita.relaxations.bound import bound
 
 
 def cube(d: int, low: float = -1.0) -> Polytope:

@@ -13,21 +13,21 @@ import numpy as np
 import pytest
 import torch
 
-from partita.bab.rowless import answered
-from partita.bab.settle import settled
+from partita.bab.trees.settle import settled
+from partita.bab.trees.without_rows import answered
 from partita.kernels.exact_program import Inequality, solution
-from partita.problems.activation import LeakyReLU, ReLU
-from partita.problems.affine import Conv, Dense, Diagonal
-from partita.problems.exact import ExactSet, Row
-from partita.problems.exact_fold import whole
-from partita.problems.graph import Activation, Affine, Graph, Input
-from partita.problems.onnx import read_onnx
-from partita.problems.property import Case, Polytope, Property, UnsafeSet
-from partita.problems.simplify import simplify
-from partita.problems.smooth import Tanh
-from partita.relaxations import rational
-from partita.relaxations.leaf import LeafStatus, settle
-from partita.relaxations.rational import Rational, in_words
+from partita.problems.network.activation import LeakyReLU, ReLU
+from partita.problems.network.affine import Conv, Dense, Diagonal
+from partita.problems.network.exact_fold import whole
+from partita.problems.network.graph import Activation, Affine, Graph, Input
+from partita.problems.network.simplify import simplify
+from partita.problems.network.smooth import Tanh
+from partita.problems.onnx.file import read_onnx
+from partita.problems.properties.property import Case, Polytope, Property, UnsafeSet
+from partita.problems.properties.rational import ExactSet, Row
+from partita.relaxations.leaf import rational
+from partita.relaxations.leaf.leaf import LeafStatus, settle
+from partita.relaxations.leaf.rational import Rational, in_words
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 

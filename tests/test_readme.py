@@ -12,7 +12,7 @@ from typing import get_args
 import pytest
 
 from partita.bab.config import Relaxation, presets
-from partita.bab.report import COLUMNS
+from partita.bab.search.report import COLUMNS
 
 ROOT = Path(__file__).resolve().parents[1]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -12,22 +12,22 @@ from networks import random_graph, sample
 from test_rounding_terms import exact, exact_values, graph_of, inner_exact, relaxation
 
 from partita.kernels.rounding import gamma, unit_roundoff
-from partita.problems.activation import LeakyReLU, ReLU
-from partita.problems.affine import Dense
-from partita.problems.graph import Activation, Affine, Graph, Input
-from partita.problems.property import Polytope
-from partita.relaxations.alpha import better
-from partita.relaxations.base import Rebounding, Tightest
-from partita.relaxations.clip import clip, none_left
-from partita.relaxations.decide import decision_half_spaces
-from partita.relaxations.facets import Facets, joined
-from partita.relaxations.forms import pattern_forms
-from partita.relaxations.ibp import interval_root
-from partita.relaxations.interval import affine_interval, interval_bounds, product_interval
-from partita.relaxations.linear import Linear
+from partita.problems.network.activation import LeakyReLU, ReLU
+from partita.problems.network.affine import Dense
+from partita.problems.network.graph import Activation, Affine, Graph, Input
+from partita.problems.properties.property import Polytope
+from partita.relaxations.leaf.forms import pattern_forms
+from partita.relaxations.linear.alpha import better
+from partita.relaxations.linear.clip import clip, none_left
+from partita.relaxations.linear.decide import decision_half_spaces
+from partita.relaxations.linear.ibp import interval_root
+from partita.relaxations.linear.interval import affine_interval, interval_bounds, product_interval
+from partita.relaxations.linear.linear import Linear
+from partita.relaxations.linear.neuron_rows import Facets, joined
+from partita.relaxations.linear.rebounding import Rebounding, Tightest
+from partita.relaxations.linear.root import outward, outward_half_spaces, root
+from partita.relaxations.linear.rounding import Rounding
 from partita.relaxations.lp.boxes import affine_box, node_boxes
-from partita.relaxations.root import outward, outward_half_spaces, root
-from partita.relaxations.rounding import Rounding
 from partita.relaxations.types import Multipliers, Pieces, Result, Rows
 
 CPU = torch.device("cpu")

@@ -10,14 +10,14 @@ import torch
 from conformance import Conformance, as_polytope, points, problem, rows_of
 from networks import KINDS, PIECEWISE, random_box, random_graph, sample
 
-from partita.relaxations.alpha import Alpha
-from partita.relaxations.base import Optimising, Rebounding, Tightest
-from partita.relaxations.exact import Exact, minimum
-from partita.relaxations.interval import interval_bounds
+from partita.relaxations.ladder.exact import Exact, minimum
+from partita.relaxations.linear.alpha import Alpha
+from partita.relaxations.linear.interval import interval_bounds
+from partita.relaxations.linear.rebounding import Optimising, Rebounding, Tightest
+from partita.relaxations.linear.root import root
 from partita.relaxations.lp import highs
 from partita.relaxations.lp.boxes import node_boxes
 from partita.relaxations.lp.encode import encode
-from partita.relaxations.root import root
 from partita.relaxations.types import Rows
 
 
@@ -126,7 +126,7 @@ def test_linear_bounds_are_below_the_triangle_program(kind, decided):
 @pytest.mark.parametrize("halfspaces", (0, 1))
 def test_all_phases_decided_equals_the_exact_program(halfspaces, monkeypatch):
     """Every unstable neuron decided, multipliers optimised at length: the bound reaches the cell's linear program."""
-    monkeypatch.setattr("partita.relaxations.ascent.DECAY", 0.995)
+    monkeypatch.setattr("partita.relaxations.linear.ascent.DECAY", 0.995)
     gaps = []
     for seed in range(4):
         p = rows_of(problem("mlp", seed, torch.float64, decided=16, halfspaces=halfspaces), slice(0, 2))
@@ -191,9 +191,9 @@ def test_root_bounds_hold(kind, rule):
 
 def cancelling(gap: float):
     """1e4 (2048 + x) - 1e4 (2048 + x) + gap: float32 loses the gap, which decides the verdict."""
-    from partita.problems.activation import ReLU
-    from partita.problems.affine import Dense
-    from partita.problems.graph import Activation, Affine, Graph, Input
+    from partita.problems.network.activation import ReLU
+    from partita.problems.network.affine import Dense
+    from partita.problems.network.graph import Activation, Affine, Graph, Input
 
     up = Dense(torch.ones(2, 1, dtype=torch.float64))
     down = Dense(torch.tensor([[1e4, -1e4]], dtype=torch.float64))

@@ -12,7 +12,7 @@ import pytest
 from logs import barely, logged
 from networks import random_graph, random_property
 
-from partita.bab import cli
+from partita.bab.commands import main as cli
 from partita.bab.logs.read import read_log
 from partita.bab.pages.cells import number
 from partita.bab.pages.log_pictures import places

@@ -18,14 +18,14 @@ from search import engine
 
 import partita
 from partita import replay
-from partita.bab import cli
+from partita.bab.commands import main as cli
 from partita.bab.config import load_config
 from partita.bab.logs.check import check, sampled
 from partita.bab.logs.logged import open_log
 from partita.bab.logs.read import read_log
 from partita.bab.logs.resume import pieces_of
 from partita.problems.errors import BadInput
-from partita.problems.property import Case, Property, UnsafeSet
+from partita.problems.properties.property import Case, Property, UnsafeSet
 
 CASES = [*((3, split) for split in ("auto", "polyhedral", "activation")), (17, "auto")]
 

@@ -15,14 +15,14 @@ from partita.kernels.polytope import box_minimum, polytope_minimum
 from partita.kernels.rounding import gamma, unit_roundoff
 from partita.kernels.separation import certified_offset, separate
 from partita.kernels.weak_duality import Programs, safe_bounds
-from partita.problems.activation import ReLU
-from partita.problems.affine import Dense
-from partita.problems.graph import Activation, Affine, Graph, Input
-from partita.relaxations.backward import Form, backward
-from partita.relaxations.interval import affine_interval
-from partita.relaxations.linear import Linear
+from partita.problems.network.activation import ReLU
+from partita.problems.network.affine import Dense
+from partita.problems.network.graph import Activation, Affine, Graph, Input
+from partita.relaxations.linear.backward import Form, backward
+from partita.relaxations.linear.interval import affine_interval
+from partita.relaxations.linear.linear import Linear
+from partita.relaxations.linear.rounding import Rounding
 from partita.relaxations.lp.model import LinearModel
-from partita.relaxations.rounding import Rounding
 from partita.relaxations.types import Pieces, Rows
 
 DTYPES = (torch.float32, torch.float64)

@@ -9,9 +9,9 @@ import torch
 from onnx import TensorProto
 from onnx_models import agrees, floats, ints, model, node, normal, single
 
-from partita.problems.affine import Chain, Conv, Dense, Select
-from partita.problems.graph import Affine
-from partita.problems.onnx import read_onnx
+from partita.problems.network.affine import Chain, Conv, Dense, Select
+from partita.problems.network.graph import Affine
+from partita.problems.onnx.file import read_onnx
 
 
 def mlp(*sizes: int) -> tuple[list, dict[str, np.ndarray]]:

@@ -10,16 +10,16 @@ from networks import random_graph
 
 from partita.kernels.dot import depth
 from partita.kernels.rounding import gamma, unit_roundoff
-from partita.problems.activation import LeakyReLU
-from partita.problems.affine import Dense, Diagonal, Identity
-from partita.problems.graph import Activation, Affine, Graph, Input
-from partita.problems.matrix import matrix
-from partita.relaxations.alpha import Alpha, decisions
-from partita.relaxations.backward import backward
-from partita.relaxations.facets import Facets
-from partita.relaxations.joint import Joint
-from partita.relaxations.root import root
-from partita.relaxations.rounding import INFLATE, Rounding
+from partita.problems.network.activation import LeakyReLU
+from partita.problems.network.affine import Dense, Diagonal, Identity
+from partita.problems.network.graph import Activation, Affine, Graph, Input
+from partita.problems.network.matrix import matrix
+from partita.relaxations.linear.alpha import Alpha, decisions
+from partita.relaxations.linear.backward import backward
+from partita.relaxations.linear.neuron_rows import Facets
+from partita.relaxations.linear.root import root
+from partita.relaxations.linear.rounding import INFLATE, Rounding
+from partita.relaxations.linear.row_multipliers import Joint
 from partita.relaxations.types import Pieces, Rows
 
 KINDS = ("mlp", "leaky", "residual", "conv", "maxpool", "sigmoid", "tanh")

@@ -14,8 +14,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 from studies import smooth_fit
 from studies.smooth_barrier import RUNGS, fitted, halves, rest, spurious, study
 
-from partita.problems.library import barrier
-from partita.relaxations.api import bound
+from partita.problems.network.library import barrier
+from partita.relaxations.bound import bound
 
 
 @pytest.fixture(scope="module")

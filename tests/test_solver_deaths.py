@@ -21,7 +21,7 @@ from test_backends import triangle
 from partita.kernels.solving import door, scaling, server
 from partita.kernels.solving import worker as processes
 from partita.kernels.solving.worker import Died, Worker
-from partita.problems.property import Polytope
+from partita.problems.properties.property import Polytope
 from partita.relaxations.lp import highs
 from partita.relaxations.lp.highs import HighsMany
 from partita.relaxations.lp.model import LinearModel, Status
@@ -312,7 +312,7 @@ def test_other_users_of_the_door_survive_a_death(remote, monkeypatch):
 
 @pytest.mark.parametrize("name", ("triangle", "k-relu", "exact"))
 def test_bounds_stay_sound_where_every_program_dies(remote, monkeypatch, name):
-    from partita.relaxations.api import bound
+    from partita.relaxations.bound import bound
 
     graph, box = random_graph(3, "mlp", inputs=3, width=4), random_box(3, 3, 0.5)
     rows = torch.eye(graph.output_size, dtype=torch.float64)[:1]

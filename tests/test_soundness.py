@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from partita.problems.graph import Activation
+from partita.problems.network.graph import Activation
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 

@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import partita
-from partita.problems import property as old_home
+from partita.problems import property as public_home
 from partita.problems.errors import BadInput
-from partita.problems.library import random_network
-from partita.problems.specify import box_property, robustness_property, whole
+from partita.problems.network.library import random_network
+from partita.problems.properties.specify import box_property, robustness_property, whole
 
 FLOATS = st.floats(allow_nan=False, allow_infinity=False, width=64, min_value=-1e300, max_value=1e300)
 RADII = st.floats(min_value=0, max_value=1e300, allow_nan=False)
@@ -26,11 +26,11 @@ def inputs(prop):
     return prop.cases[0].inputs
 
 
-def test_they_are_where_they_were():
-    assert old_home.box_property is box_property
-    assert old_home.robustness_property is robustness_property
+def test_they_are_where_users_import_them():
+    assert public_home.box_property is box_property
+    assert public_home.robustness_property is robustness_property
     with pytest.raises(AttributeError):
-        _ = old_home.sphere_property
+        _ = public_home.sphere_property
 
 
 @settings(max_examples=300, deadline=None)

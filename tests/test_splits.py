@@ -7,8 +7,8 @@ import pytest
 import torch
 from networks import KINDS, random_graph, sample
 
-from partita.bab.branching import half_space_split, input_split, merge, phase_candidates, phase_split
-from partita.bab.splits import (
+from partita.bab.trees.branching import half_space_split, input_split, merge, phase_candidates, phase_split
+from partita.bab.trees.splits import (
     HALF_SPACE,
     INPUT,
     NONE,
@@ -20,9 +20,9 @@ from partita.bab.splits import (
     cut_pre,
     half_spaces,
 )
-from partita.problems.property import Polytope
-from partita.relaxations.decide import decision_half_spaces
-from partita.relaxations.root import root
+from partita.problems.properties.property import Polytope
+from partita.relaxations.linear.decide import decision_half_spaces
+from partita.relaxations.linear.root import root
 from partita.relaxations.types import Pieces
 
 MIXED = Split(

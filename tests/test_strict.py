@@ -12,19 +12,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import random_graph
 
-from partita.bab import programs
 from partita.bab.comparing.exact_goal import goal_for, rows_of
 from partita.bab.config import load_config
-from partita.bab.goals import goals_of
 from partita.bab.strategy import choose
+from partita.bab.trees import programs
+from partita.bab.trees.goals import goals_of
 from partita.bab.verify import build
 from partita.problems.errors import BadInput
-from partita.problems.exact import Row
-from partita.problems.property import Case, Polytope, Property, UnsafeSet
-from partita.relaxations.alpha import Alpha
-from partita.relaxations.base import Rebounding
-from partita.relaxations.clip import clip
-from partita.relaxations.exact import minimum
+from partita.problems.properties.property import Case, Polytope, Property, UnsafeSet
+from partita.problems.properties.rational import Row
+from partita.relaxations.ladder.exact import minimum
+from partita.relaxations.linear.alpha import Alpha
+from partita.relaxations.linear.clip import clip
+from partita.relaxations.linear.rebounding import Rebounding
 from partita.relaxations.types import Pieces, Result, Rows
 
 ZERO, BELOW = 0.0, -5e-324

@@ -19,11 +19,11 @@ from partita.bab.logs.format import FORMAT
 from partita.bab.logs.header import goals_of_header, property_hash
 from partita.bab.logs.meaning import number
 from partita.bab.logs.read import read_log
-from partita.problems.activation import ReLU
-from partita.problems.affine import Dense
 from partita.problems.errors import BadInput
-from partita.problems.exact import ExactSet, Numbers, Row
-from partita.problems.graph import Activation, Affine, Graph, Input
+from partita.problems.network.activation import ReLU
+from partita.problems.network.affine import Dense
+from partita.problems.network.graph import Activation, Affine, Graph, Input
+from partita.problems.properties.rational import ExactSet, Numbers, Row
 from partita.problems.property import Case, Property, UnsafeSet, box_property
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))

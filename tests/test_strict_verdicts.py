@@ -14,12 +14,12 @@ import torch
 
 import partita
 from partita.bab.config import load_config
-from partita.problems.activation import ReLU
-from partita.problems.affine import Dense
-from partita.problems.exact import ExactSet, Row
-from partita.problems.graph import Activation, Affine, Graph, Input
-from partita.problems.property import Case, Property, UnsafeSet
-from partita.relaxations import rational
+from partita.problems.network.activation import ReLU
+from partita.problems.network.affine import Dense
+from partita.problems.network.graph import Activation, Affine, Graph, Input
+from partita.problems.properties.property import Case, Property, UnsafeSet
+from partita.problems.properties.rational import ExactSet, Row
+from partita.relaxations.leaf import rational
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 

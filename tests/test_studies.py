@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 import torch
 
-from partita.bab import cli
+from partita.bab.commands import main as cli
 from partita.bab.commands import study as command
-from partita.problems.library import barrier, random_network
-from partita.relaxations.api import bound
+from partita.problems.network.library import barrier, random_network
+from partita.relaxations.bound import bound
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 

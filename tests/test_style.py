@@ -12,8 +12,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 FLOORS = ("kernels", "problems", "relaxations", "bab")
 FILES = sorted(path for floor in FLOORS for path in (ROOT / floor).rglob("*.py"))
-COMMAND_LINE = {"cli.py", "__main__.py", "run_instances.py", "run_report.py"}
-LONGEST_FILE, LONGEST_FUNCTION = 450, 80  # lines
+COMMAND_LINE = {"commands", "running"}  # folders that print
+LONGEST_FILE, LONGEST_FUNCTION = 420, 80  # lines
 
 
 def test_files_are_found():
@@ -29,14 +29,14 @@ def test_module(path):
     assert path.name.startswith("__") or ast.get_docstring(tree)
     assert not any(isinstance(node, ast.Global) for node in nodes)
     called = {node.func.id for node in nodes if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
-    speaks = path.name in COMMAND_LINE or path.parent.name == "commands"
+    speaks = path.parent.name in COMMAND_LINE or path.name == "__main__.py"
     assert speaks or not called & {"print", "input", "breakpoint"}
     for node in nodes:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             assert node.end_lineno - node.lineno < LONGEST_FUNCTION, node.name
 
 
-@pytest.mark.parametrize("module", ["kernels.polytope", "problems.onnx", "relaxations.api"])
+@pytest.mark.parametrize("module", ["kernels.polytope", "problems.onnx.file", "relaxations.bound"])
 def test_lower_floors_run_without_those_above(module, tmp_path):
     """What the imports say holds at run time."""
     floor = FLOORS.index(module.split(".")[0])

@@ -15,8 +15,8 @@ from networks import random_graph
 import partita
 from partita.kernels import deadline
 from partita.problems.input_set import polytopes_of
-from partita.problems.specify import box_property
-from partita.relaxations import base
+from partita.problems.properties.specify import box_property
+from partita.relaxations.linear import rebounding as base
 
 FURTHER = 60  # looks until a call is back whose time is up: one for each place that keeps what it has
 RELAXATIONS = ("ibp", "deeppoly-0", "deeppoly-1", "crown", "alpha-crown", "triangle", "k-relu", "prima", "m-1", "p-1")
@@ -161,7 +161,7 @@ def test_regions_of_many_inputs_hold_no_form_of_every_neuron(monkeypatch):
 
 
 def test_an_attack_on_a_large_network_evaluates_few_points_at_once():
-    from partita.bab.attack import Attack
+    from partita.bab.attack.descent import Attack
 
     points = lambda neurons: Attack._points(SimpleNamespace(graph=SimpleNamespace(neurons=neurons, input_size=1)), 1)  # noqa: E731
     assert points(100) > 16 and points(1 << 20) == 16 and points(1 << 25) == 2 and points(1 << 30) == 1
@@ -170,8 +170,8 @@ def test_an_attack_on_a_large_network_evaluates_few_points_at_once():
 def test_programs_are_given_no_more_time_than_there_is():
     graph, box = network(), (-np.ones(3), np.ones(3))
     (polytope,) = polytopes_of(graph, box)
-    from partita.problems.property import UnsafeSet
-    from partita.relaxations.exact import feasible_unsafe
+    from partita.problems.properties.property import UnsafeSet
+    from partita.relaxations.ladder.exact import feasible_unsafe
 
     unsafe = UnsafeSet(np.eye(1, graph.output_size), np.zeros(1))
     with deadline.until(time.monotonic() - 1), pytest.raises(deadline.TimeUp):

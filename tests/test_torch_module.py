@@ -15,9 +15,9 @@ from module_zoo import BAD, GOOD, Around, in_place_on_a_view, module
 import partita
 from partita.problems.errors import BadInput
 from partita.problems.load import compare_on, load_network
-from partita.problems.property import Polytope
-from partita.problems.specify import box_property
-from partita.problems.torch_compare import box_points
+from partita.problems.originals.module_comparison import box_points
+from partita.problems.properties.property import Polytope
+from partita.problems.properties.specify import box_property
 
 EXAMPLE = torch.tensor([[0.3, 0.4]])
 

@@ -14,19 +14,21 @@ from test_precision import network
 from test_rounding_terms import exact
 
 import partita
-from partita.bab import oracle, programs, rowless
+from partita.bab import mip as oracle
 from partita.bab.config import load_config
-from partita.bab.settle import in_whole_numbers, phases_of, settled
-from partita.bab.splits import HALF_SPACE, INPUT, PHASE, Split, add_decisions, cut_boxes, cut_pre, half_spaces
 from partita.bab.strategy import choose
-from partita.bab.tree import Settled
+from partita.bab.trees import programs
+from partita.bab.trees import without_rows as rowless
+from partita.bab.trees.settle import in_whole_numbers, phases_of, settled
+from partita.bab.trees.splits import HALF_SPACE, INPUT, PHASE, Split, add_decisions, cut_boxes, cut_pre, half_spaces
+from partita.bab.trees.tree import Settled
 from partita.bab.verify import build
-from partita.problems.property import Case, Polytope, Property, UnsafeSet
-from partita.relaxations import leaf
-from partita.relaxations.exact import ExactResult
-from partita.relaxations.leaf import LeafResult, LeafStatus
+from partita.problems.properties.property import Case, Polytope, Property, UnsafeSet
+from partita.relaxations.ladder.exact import ExactResult
+from partita.relaxations.leaf import leaf
+from partita.relaxations.leaf.leaf import LeafResult, LeafStatus
+from partita.relaxations.leaf.rational import Decided
 from partita.relaxations.lp.model import Status
-from partita.relaxations.rational import Decided
 
 INPUTS = (3, 14)
 NOTHING = UnsafeSet(np.zeros((0, 1)), np.zeros(0))

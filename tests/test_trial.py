@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from partita.bab.trial import AGAIN, FIRST, Trial, Way
+from partita.bab.trees.ways import AGAIN, FIRST, Trial, Way
 
 
 def played(tight: float, cheap: float, cost: float, batches: int, gap: float = 4.0) -> Trial:

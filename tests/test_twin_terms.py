@@ -13,17 +13,17 @@ from twin_networks import FORMS, dense, exact_values, twin_network
 
 from partita.bab.config import load_config
 from partita.bab.strategy import choose
-from partita.bab.twinned import Twinned, rows_of_goals
+from partita.bab.trees.twinned import Twinned, rows_of_goals
 from partita.bab.verify import build, verify
-from partita.problems.activation import LeakyReLU, ReLU
-from partita.problems.affine import Dense
-from partita.problems.graph import Activation, Affine, Graph, Input
-from partita.problems.property import Case, Polytope, Property, UnsafeSet
-from partita.relaxations.differences import Differences, Sum, _matrix, lowered
-from partita.relaxations.interval import interval_bounds
-from partita.relaxations.rounding import Rounding
-from partita.relaxations.twin_rows import twin_rows
-from partita.relaxations.twins import Twins
+from partita.problems.network.activation import LeakyReLU, ReLU
+from partita.problems.network.affine import Dense
+from partita.problems.network.graph import Activation, Affine, Graph, Input
+from partita.problems.properties.property import Case, Polytope, Property, UnsafeSet
+from partita.relaxations.linear.interval import interval_bounds
+from partita.relaxations.linear.rounding import Rounding
+from partita.relaxations.twins.differences import Differences, Sum, _matrix, lowered
+from partita.relaxations.twins.pairs import Twins
+from partita.relaxations.twins.twin_rows import twin_rows
 from partita.relaxations.types import Pieces
 
 

@@ -13,18 +13,18 @@ from twin_networks import FORMS, FUNCTIONS, dense, exact_values, twin_network
 
 from partita.bab.config import load_config
 from partita.bab.strategy import choose
-from partita.bab.twinned import Twinned
+from partita.bab.trees.twinned import Twinned
 from partita.bab.verify import build, verify
-from partita.problems.activation import ReLU
-from partita.problems.affine import Dense
-from partita.problems.exact import Row
-from partita.problems.graph import Activation, Affine, Graph, Input
-from partita.problems.property import Case, Polytope, Property, UnsafeSet
-from partita.relaxations.differences import Sum, _matrix, lowered, slopes_of
-from partita.relaxations.exact import minimum
-from partita.relaxations.root import outward, outward_half_spaces, root
-from partita.relaxations.twin_rows import twin_rows
-from partita.relaxations.twins import Twins
+from partita.problems.network.activation import ReLU
+from partita.problems.network.affine import Dense
+from partita.problems.network.graph import Activation, Affine, Graph, Input
+from partita.problems.properties.property import Case, Polytope, Property, UnsafeSet
+from partita.problems.properties.rational import Row
+from partita.relaxations.ladder.exact import minimum
+from partita.relaxations.linear.root import outward, outward_half_spaces, root
+from partita.relaxations.twins.differences import Sum, _matrix, lowered, slopes_of
+from partita.relaxations.twins.pairs import Twins
+from partita.relaxations.twins.twin_rows import twin_rows
 from partita.relaxations.types import Pieces
 
 DTYPES = (torch.float32, torch.float64)

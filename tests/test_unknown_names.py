@@ -8,16 +8,19 @@ import torch
 
 import partita
 from partita.bab import strategy
-from partita.bab.branching import input_split
-from partita.bab.cli import run
+from partita.bab.commands.main import run
 from partita.bab.comparing import measures
 from partita.bab.config import BoundingConfig, BranchingConfig, Config, SearchConfig, load_config
+from partita.bab.trees.branching import input_split
 from partita.problems.errors import BadInput
-from partita.problems.library import maximum, random_network
-from partita.problems.property import Polytope
-from partita.problems.specify import box_property
-from partita.relaxations import api, ladder, names, set_bounds
-from partita.relaxations.linear import Linear
+from partita.problems.network.library import maximum, random_network
+from partita.problems.properties.property import Polytope
+from partita.problems.properties.specify import box_property
+from partita.relaxations import bound as api
+from partita.relaxations import names
+from partita.relaxations.ladder import ladder
+from partita.relaxations.linear import set_bounds
+from partita.relaxations.linear.linear import Linear
 
 GRAPH, WIDE = maximum(3), random_network((30, 6, 1), seed=1)
 BOX = (np.zeros(3), np.ones(3))

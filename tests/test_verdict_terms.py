@@ -12,12 +12,12 @@ from search import Blind, Recorded, engine, run
 from test_precision import drowned, network
 
 import partita
-from partita.bab.goals import goals_of
 from partita.bab.logs.read import read_log
-from partita.problems.graph import Graph
+from partita.bab.trees.goals import goals_of
+from partita.problems.network.graph import Graph
 from partita.problems.property import Case, Polytope, Property, UnsafeSet, box_property
-from partita.relaxations import leaf
-from partita.relaxations.leaf import LeafStatus, settle
+from partita.relaxations.leaf import leaf
+from partita.relaxations.leaf.leaf import LeafStatus, settle
 from partita.relaxations.lp.model import Solution, Status
 
 PRECISIONS = ("float32", "float64")

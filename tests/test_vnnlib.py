@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from partita.problems.errors import BadInput
-from partita.problems.exact import rationals
+from partita.problems.properties.rational import rationals
+from partita.problems.properties.vnnlib import load_property, parse_property
 from partita.problems.property import Polytope, box_property, robustness_property
-from partita.problems.vnnlib import load_property, parse_property
 
 DECLARE = "\n".join(f"(declare-const {v} Real)" for v in ("X_0", "X_1", "Y_0", "Y_1")) + "\n"
 BOX = "(assert (<= X_0 1))(assert (>= X_0 -1))(assert (<= X_1 1.0))(assert (>= X_1 -1e0))\n"
@@ -158,7 +158,7 @@ def test_half_spaces_alone_may_bound_the_inputs():
 
 
 def test_an_enclosure_holds_random_polytopes():
-    from partita.problems.enclosure import enclose
+    from partita.problems.properties.enclosure import enclose
 
     rng, bounded = np.random.default_rng(1), 0
     for _ in range(20):
@@ -330,7 +330,7 @@ def test_properties_from_arrays():
 
 
 def test_every_benchmark_property_is_read(bench):
-    from partita.problems.vnnlib import _text
+    from partita.problems.properties.vnnlib import _text
 
     files = [file for file in sorted(bench.glob("*/vnnlib/**/*.vnnlib*")) if file.is_file()]
     assert files

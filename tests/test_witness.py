@@ -14,24 +14,24 @@ from hypothesis import strategies as st
 from networks import KINDS, graph_to_onnx, random_graph, random_property
 
 import partita
+from partita.bab.attack.disputed import Disputed
+from partita.bab.attack.moving import moved_inside, snapped
+from partita.bab.attack.placing import Places
+from partita.bab.attack.witness import Judge
 from partita.bab.config import load_config
-from partita.bab.disputed import Disputed
-from partita.bab.moving import moved_inside, snapped
-from partita.bab.outcome import Outcome
-from partita.bab.placing import Places
-from partita.bab.results import result_text
+from partita.bab.ending.results import result_text
+from partita.bab.search.outcome import Outcome
 from partita.bab.verify import verify
-from partita.bab.witness import Judge
-from partita.problems.affine import Dense
-from partita.problems.elements import decimal_between, decimal_text, is_decimal, nearest
-from partita.problems.exact import ExactSet, Numbers, Row
-from partita.problems.graph import Affine, Graph, Input
 from partita.problems.load import load_network
-from partita.problems.original import Original, original_of
+from partita.problems.network.affine import Dense
+from partita.problems.network.graph import Affine, Graph, Input
+from partita.problems.network.simplify import simplify
+from partita.problems.originals.original import Original, original_of
+from partita.problems.properties.elements import decimal_between, decimal_text, is_decimal, nearest
+from partita.problems.properties.rational import ExactSet, Numbers, Row
+from partita.problems.properties.witness_text import witness_text
 from partita.problems.property import Case, Polytope, Property, UnsafeSet, box_property
-from partita.problems.simplify import simplify
-from partita.problems.witness_text import witness_text
-from partita.relaxations.over_reals import Answer
+from partita.relaxations.reals.over_reals import Answer
 
 SINGLE = np.float32
 
@@ -512,7 +512,9 @@ def test_the_judge_can_be_chosen():
 def test_a_measured_judgement_is_said(monkeypatch):
     graph, prop, original = linear([[1.0]], -1.0), at_most(CLEAR), single(lambda x: x - 1)
     assert "measured" not in verify(graph, prop, load_config(), confirm=original).reason
-    monkeypatch.setattr("partita.bab.witness.OverReals.judge", lambda *_: Answer(True, 0, -1.0, -1.0, measured=True))
+    monkeypatch.setattr(
+        "partita.bab.attack.witness.OverReals.judge", lambda *_: Answer(True, 0, -1.0, -1.0, measured=True)
+    )
     assert "which was measured instead" in verify(graph, prop, load_config(), confirm=original).reason
 
 
@@ -541,7 +543,7 @@ def test_text_of_a_witness():
 
 
 def test_text_in_the_terms_of_a_version_2_file():
-    from partita.problems.property import Declaration, TensorDeclaration
+    from partita.problems.properties.property import Declaration, TensorDeclaration
 
     declared = Declaration("N", TensorDeclaration("In", "real", (1, 2, 2)), TensorDeclaration("Out", "real", (2,)))
     text = witness_text(("0.0", "0.25", "1", "1e-9"), np.array([1.0, -2.0]), declared)

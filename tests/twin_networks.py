@@ -13,11 +13,11 @@ from itertools import pairwise
 import numpy as np
 import torch
 
-from partita.problems.activation import LeakyReLU, ReLU
-from partita.problems.affine import Dense
-from partita.problems.graph import Activation, Affine, Graph, Input
-from partita.problems.matrix import matrix
-from partita.problems.smooth import Sigmoid, Tanh
+from partita.problems.network.activation import LeakyReLU, ReLU
+from partita.problems.network.affine import Dense
+from partita.problems.network.graph import Activation, Affine, Graph, Input
+from partita.problems.network.matrix import matrix
+from partita.problems.network.smooth import Sigmoid, Tanh
 
 FUNCTIONS = {"relu": ReLU(), "leaky": LeakyReLU(0.125), "sigmoid": Sigmoid(), "tanh": Tanh()}
 FORMS = ("blocks", "branches", "difference")

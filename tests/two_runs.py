@@ -23,7 +23,7 @@ from logs import barely
 from networks import graph_to_onnx
 
 import partita
-from partita.bab import cli
+from partita.bab.commands import main as cli
 from partita.bab.logs.check import check
 from partita.bab.logs.read import read_log
 

@@ -16,15 +16,16 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .. import clock, streams
-from ..known import Known
-from ..results import result_text, summary_text, write_atomically
+from ..ending import streams
+from ..ending.results import result_text, summary_text, write_atomically
+from ..search import clock
+from ..search.known import Known
 from .arguments import say
 
 if TYPE_CHECKING:
-    from ...problems.property import Property
-    from ..outcome import Outcome
-    from ..partition_log import PartitionLog
+    from ...problems.properties.property import Property
+    from ..logs.observer import PartitionLog
+    from ..search.outcome import Outcome
 
 STEP, CLOSING = 1.0, 3.0  # seconds that a search has to end after its step, and the log after the search
 

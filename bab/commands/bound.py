@@ -21,8 +21,8 @@ def run(argv: list[str]) -> int:
     given = overrides(options, pairs, CHOICES)
     config = load_config(options.config, given)
     exist(network, prop)
-    from ..bound_report import bound_report
     from ..effects import heed_bound
+    from .bound_report import bound_report
 
     for sentence in heed_bound(keys_of(given), config):
         say(sentence)

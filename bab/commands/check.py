@@ -69,7 +69,7 @@ def _checked(options: argparse.Namespace) -> int:
 
 def _replayed(partition: Any, network: str, prop: str, timeout: str | None, faults: list[str]) -> dict[str, Any]:
     from ..config import load_config
-    from ..logs.replay import replay
+    from ..replay import replay
 
     limit = load_config(None, [] if timeout is None else [f"timeout={timeout}"]).timeout
     found = replay(partition, network, prop, timeout=limit)

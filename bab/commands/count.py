@@ -7,8 +7,8 @@ import time
 from pathlib import Path
 
 from ...problems.errors import BadInput
-from ..clock import deadline
-from ..streams import LOST
+from ..ending.streams import LOST
+from ..search.clock import deadline
 from .arguments import Parser, exist, say
 
 PERIOD = 5.0  # seconds between two lines on long work
@@ -34,7 +34,7 @@ def run(argv: list[str]) -> int:
 
     from ...problems.input_set import polytopes_of
     from ...problems.load import load_network
-    from ..patterns import count_union
+    from ..counting.patterns import count_union
 
     graph, _ = load_network(network)
     polytopes = polytopes_of(graph, prop)

@@ -49,7 +49,7 @@ def run(argv: list[str]) -> int:
     if options.out is not None and options.out.exists() and not options.out.is_dir():
         raise BadInput(f"--out {options.out} is a file, not a folder")
     from ..comparing.comparison import dumped, text
-    from ..partition import INTERRUPTED, partition
+    from ..comparing.partition import INTERRUPTED, partition
 
     found = partition(
         options.network,

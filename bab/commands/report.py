@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..results import check_writable, write_atomically
-from ..streams import of_descriptor
+from ..ending.results import check_writable, write_atomically
+from ..ending.streams import of_descriptor
 from .arguments import Parser
 
 

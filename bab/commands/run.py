@@ -24,7 +24,7 @@ def run(argv: list[str]) -> int:
     config = load_config(options.config, overrides(options, options.pairs, (*CHOICES, "timeout")))
     if not options.jobs.isdigit() or int(options.jobs) < 1:
         raise BadInput(f"--jobs must be a whole number of at least 1, not '{options.jobs}'")
-    from ..run_instances import run_instances
+    from ..running.instances import run_instances
 
     choices = overrides(options, options.pairs, CHOICES)
     if options.config is not None:

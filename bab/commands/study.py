@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...problems.errors import BadInput
-from ..results import write_atomically
+from ..ending.results import write_atomically
 from .arguments import Parser, say
 
 if TYPE_CHECKING:

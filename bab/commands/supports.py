@@ -14,10 +14,10 @@ def run(argv: list[str]) -> int:
     if topic not in topics:
         raise BadInput(f"partita supports takes one of {', '.join(topics)}")
     if topic == "vnnlib-versions":
-        from ...problems.vnnlib import VERSIONS as lines
+        from ...problems.properties.vnnlib import VERSIONS as lines
     elif topic == "onnx-operators":
-        from ...problems.onnx import SUPPORTED_OPERATORS as lines
+        from ...problems.onnx.file import SUPPORTED_OPERATORS as lines
     else:
-        from ...problems.onnx import SUPPORTED_ELEMENT_TYPES as lines
+        from ...problems.onnx.file import SUPPORTED_ELEMENT_TYPES as lines
     print("\n".join(lines))
     return 0

@@ -9,17 +9,14 @@ from typing import Any
 from ...kernels.deadline import TimeUp, staged, until
 from ...kernels.memory import room
 from ...problems.errors import BadInput, InternalError, out_of_memory
-from .. import clock
 from ..config import Config, keys_of, load_config
-from ..results import check_writable
-from ..stopping import Stops
-from ..streams import LOST
+from ..ending.results import check_writable
+from ..ending.stopping import Stops
+from ..search import clock
 from .answer import Answer
 from .arguments import CHOICES, INTERNAL, Parser, add_choices, exist, fault, files, overrides, say
 
-# Bytes of address space below which nothing is begun, as libraries die of such a lack and say nothing: with them
-# loaded, and before (no network is read in less; OpenBLAS ends the process in a sixth of it).
-LEAST, UNLOADED = 64 << 20, 512 << 20
+LEAST = 64 << 20  # bytes of address space below which nothing is begun: libraries die of such a lack, and say nothing
 
 
 def run(argv: list[str], stops: Stops | None = None) -> int:
@@ -46,20 +43,6 @@ def run(argv: list[str], stops: Stops | None = None) -> int:
     network, prop, pairs = _files(options)
     given = overrides(options, pairs, (*CHOICES, "timeout"))
     answer = Answer(options.results, options.summary)
-    try:
-        return _run(network, prop, options, given, answer, stops)
-    except Exception as error:
-        if not out_of_memory(error):
-            raise
-        if answer.given.locked():
-            say("out of memory while the verdict was written")
-            return LOST
-        code = answer.early("unknown", "out of memory")
-        return code if stops is None or not stops.number else stops.code
-
-
-def _run(network: Path, prop: Path, options: Any, given: list[str], answer: Answer, stops: Stops | None) -> int:
-    """What the arguments ask for; the exit code."""
     if stops is not None:
         stops.heed(answer.asked, lambda why, code: answer.and_exit("unknown", why, code))
     if options.trust_log and options.resume is None:
@@ -105,10 +88,10 @@ def _decide(network: Path, prop: Path, config: Config, options: Any, given: list
     """Verifies, answers once whatever happens, and returns the exit code."""
     try:
         answer.known.stage.text = "loading the libraries"
-        if room() < (LEAST if "torch" in sys.modules else UNLOADED):
-            raise MemoryError
         from .. import api
 
+        if room() < LEAST:
+            raise MemoryError
         answer.known.stage.text = "reading the network and the property"
         api.check_device(config)
         with until(clock.deadline(config.timeout)), staged(answer.known.stage):
@@ -141,7 +124,7 @@ def _decide(network: Path, prop: Path, config: Config, options: Any, given: list
 
 def _observers() -> tuple[Any, ...]:
     """What watches the search and writes its progress to standard error."""
-    from ..report import Report
+    from ..search.report import Report
 
     return (Report(sys.stderr),)
 

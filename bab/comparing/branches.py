@@ -34,9 +34,9 @@ import torch
 
 from ...kernels.dyadic import Dyadic, dyadic
 from ...kernels.exact_program import Inequality, solution
-from ...problems.graph import Affine, Graph
-from ...problems.property import Polytope
-from ...relaxations.root import root
+from ...problems.network.graph import Affine, Graph
+from ...problems.properties.property import Polytope
+from ...relaxations.linear.root import root
 from ..counting.rational import RationalCounter, activated, inequality
 from ..counting.tree import plan
 

@@ -12,13 +12,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from ...problems.graph import Graph
-from ...problems.property import Polytope
+from ...problems.network.graph import Graph
+from ...problems.properties.property import Polytope
 from ...relaxations.names import parse
 from .measured import Tree
 
 if TYPE_CHECKING:
-    from ..patterns import PatternCount
+    from ..counting.patterns import PatternCount
     from .polyhedral import Checked, PolyhedralPartition
 
 Verdict = Literal["kept", "broken", "open"]

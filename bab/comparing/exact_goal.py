@@ -9,7 +9,7 @@
 Rows are the named outputs, all of them where none is named: a property gives the input set alone. Only `rows` speaks of
 the property's own rows, which are margins, with signs and sides of their own. Every row has its formula in words.
 
-The exact values come from the mixed-integer oracle (`relaxations.exact`): what is aimed at is the value that it
+The exact values come from the mixed-integer oracle (`ladder.exact`): what is aimed at is the value that it
 attains at a point. "Exact" then means that the least bound over all leaves is within `tolerance` of that value,
 absolutely or relative to it, whichever is more; a tree that ends proves by itself that the value is exact.
 
@@ -30,12 +30,12 @@ import torch
 
 from ...kernels.deadline import TimeUp, moment, until
 from ...problems.errors import BadInput
-from ...problems.graph import Graph
-from ...problems.property import Polytope, UnsafeSet
-from ...relaxations.exact import ExactResult, boxes_from, feasible_unsafe
+from ...problems.network.graph import Graph
+from ...problems.properties.property import Polytope, UnsafeSet
+from ...relaxations.ladder.exact import ExactResult, boxes_from, feasible_unsafe
+from ...relaxations.linear.root import root
 from ...relaxations.lp.boxes import Box
 from ...relaxations.lp.model import Status
-from ...relaxations.root import root
 from .measured import Array, Goal
 
 NOTIONS = ("min", "max", "both", "threshold")

@@ -8,7 +8,7 @@ Rules for neurons (`activation` and `polyhedral` pieces), as a table from name t
     strong   every one is tried, and the one whose worse child is nearest to the end is taken; ties by the better child
 
 and for coordinates (`input` pieces): the `widest` side, relative to the input set, the one that is most to blame for
-what the bound loses (`sensitivity`, see `relaxations.attribution`), and `strong`. The order in which open
+what the bound loses (`sensitivity`, see `linear.attribution`), and `strong`. The order in which open
 pieces are taken does not change a tree that is grown to its end; here they are taken level by level, so that batched
 relaxations see a level at once.
 
@@ -28,8 +28,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from ...kernels.deadline import TimeUp
-from ...problems.graph import Graph
-from ...relaxations.linear import Linear
+from ...problems.network.graph import Graph
+from ...relaxations.linear.linear import Linear
 from .measured import Cut, Goal, Known, Piece, Pieces, Region, Tree, affine_on, children_of
 from .measures import AbstractMeasure, blame, scores
 

@@ -26,8 +26,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ...problems.graph import Activation, Affine, Graph
-from ...problems.property import Polytope
+from ...problems.network.graph import Activation, Affine, Graph
+from ...problems.properties.property import Polytope
 from ...relaxations.lp.boxes import Box
 
 Array = NDArray[np.float64]

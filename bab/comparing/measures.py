@@ -24,18 +24,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...problems.graph import Graph
-from ...problems.property import Polytope
-from ...relaxations.alpha import Alpha
-from ...relaxations.attribution import attribution
-from ...relaxations.ibp import Ibp, interval_root
-from ...relaxations.ladder import parts
-from ...relaxations.linear import Linear
+from ...problems.network.graph import Graph
+from ...problems.properties.property import Polytope
+from ...relaxations.ladder.ladder import parts
+from ...relaxations.ladder.triangle import Cutting, Setting, Tightening
+from ...relaxations.linear.alpha import Alpha
+from ...relaxations.linear.attribution import attribution
+from ...relaxations.linear.ibp import Ibp, interval_root
+from ...relaxations.linear.linear import Linear
+from ...relaxations.linear.root import outward_half_spaces, root
 from ...relaxations.lp.boxes import Box, node_boxes
 from ...relaxations.lp.encode import Addition, Building, encode, propagated
 from ...relaxations.names import BATCHED, PROGRAMS, Name, lines_of, parse, unknown
-from ...relaxations.root import outward_half_spaces, root
-from ...relaxations.triangle import Cutting, Setting, Tightening
 from ...relaxations.types import Pieces, Result, Rows
 from .measured import Array, Goal, Known, Region, undecided
 

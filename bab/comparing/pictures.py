@@ -25,8 +25,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ...problems.graph import Graph
-from ...problems.property import Polytope
+from ...problems.network.graph import Graph
+from ...problems.properties.property import Polytope
 from .measured import Cut, Tree
 
 if TYPE_CHECKING:
@@ -198,7 +198,7 @@ def save(figure: Figure, path: Path) -> None:
     """Writes an SVG without a date, the same bytes for the same figure."""
     import matplotlib
 
-    from ..results import whole
+    from ..ending.results import whole
 
     with matplotlib.rc_context({"svg.hashsalt": path.name, "svg.fonttype": "none"}), whole(path) as beside:
         figure.savefig(beside, metadata={"Date": None})
@@ -220,7 +220,7 @@ def figures(found: Comparison) -> dict[str, Figure]:
 
 def write(found: Comparison, folder: Path) -> list[Path]:
     """`tables.json` and the pictures; returns their paths."""
-    from ..results import write_atomically
+    from ..ending.results import write_atomically
     from .comparison import data
 
     folder.mkdir(parents=True, exist_ok=True)

@@ -41,10 +41,10 @@ import torch
 from ...kernels.deadline import moment, passed, until
 from ...kernels.solving.door import linprog
 from ...kernels.vertices import Body, body
-from ...problems.activation import LeakyReLU
 from ...problems.errors import BadInput
-from ...problems.graph import Activation, Affine, Graph
-from ...problems.property import Polytope
+from ...problems.network.activation import LeakyReLU
+from ...problems.network.graph import Activation, Affine, Graph
+from ...problems.properties.property import Polytope
 from .measured import Array, affine_forms
 
 MOST_INPUTS = 6
@@ -121,7 +121,7 @@ def verified(
     """Whether P_1's bounds of every output, from both sides, are exact on every piece; exact values by mixed-integer
     programs, both within the tolerance (absolute, or relative where values are larger). After `deadline` (of
     `time.perf_counter`) no further piece is looked at."""
-    from ...relaxations.api import bound
+    from ...relaxations.bound import bound
 
     exact, count, worst = 0, 0, 0.0
     for piece in pieces:

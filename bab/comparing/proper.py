@@ -40,9 +40,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ...problems.graph import Graph
-from ...problems.property import Polytope
-from ...relaxations.forms import pattern_forms
+from ...problems.network.graph import Graph
+from ...problems.properties.property import Polytope
+from ...relaxations.leaf.forms import pattern_forms
 from .branches import Branches, TooSlow
 from .measured import Kind, Region, Tree
 

@@ -1,1 +1,1 @@
-"""A(f, X) counted: the parts of `bab/patterns.py`. Imports point from `search` and `programs` to `proof`, `tree`."""
+"""A(f, X) counted: the parts of `patterns.py`. Imports point from `search` and `programs` to `proof`, `tree`."""

@@ -17,9 +17,9 @@ from math import comb
 
 import torch
 
-from ...problems.activation import LeakyReLU
-from ...problems.graph import Activation
-from ...problems.property import Polytope
+from ...problems.network.activation import LeakyReLU
+from ...problems.network.graph import Activation
+from ...problems.properties.property import Polytope
 from ...relaxations.lp.boxes import node_boxes
 from .tree import Plan
 

@@ -16,11 +16,11 @@ import torch
 from numpy.typing import NDArray
 
 from ...kernels.double_description import UNITS, Crowded, Polytopes, box, cut
-from ...problems.affine import Select
 from ...problems.errors import BadInput
-from ...problems.graph import Affine, Graph, Input
 from ...problems.input_set import check_size
-from ...problems.property import Polytope
+from ...problems.network.affine import Select
+from ...problems.network.graph import Affine, Graph, Input
+from ...problems.properties.property import Polytope
 from .search import Emit, Found
 
 NARROW = 1e-12  # of the box: what half-spaces leave less of is flat

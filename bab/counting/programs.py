@@ -10,7 +10,7 @@ cell's half-spaces). That a cell exists is proved by its point, at which all hal
 their errors. A leaf with both is certain. A neuron whose sign cannot be proved takes the phase of the cell's point, and
 the leaves below are unsure: they are counted anew in exact arithmetic (`counting.rational`).
 
-Soundness: outward rounded (`relaxations/forms.py`); HiGHS is heuristic here.
+Soundness: outward rounded (`relaxations/leaf/forms.py`); HiGHS is heuristic here.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from ...kernels.rounding import gamma
 from ...kernels.solving import door
 from ...kernels.solving.worker import Died
 from ...problems.errors import BadInput
-from ...problems.property import Polytope
-from ...relaxations.forms import UNIT, pattern_forms
+from ...problems.properties.property import Polytope
+from ...relaxations.leaf.forms import UNIT, pattern_forms
 from .proof import input_planes
 from .search import Emit, Found, Progress, Tally, Unsure, Waiting, remember
 from .tree import Plan

@@ -1,8 +1,8 @@
 """Judging cells after the fact: is this pattern's cell exactly the polytope that the tree says it is?
 
 The tree (`counting.tree`) rounds, so its cells are claims. A cell of pattern s is the set where all N oriented
-pre-activations (affine there, `relaxations/forms.py`) and the constraints of the input set are >= 0. Its claim is a
-list of vertices, each with the planes it lies on. The claim is proved where, for every listed vertex v,
+pre-activations (affine there, `relaxations/leaf/forms.py`) and the constraints of the input set are >= 0. Its claim is
+a list of vertices, each with the planes it lies on. The claim is proved where, for every listed vertex v,
 
 1. exactly D planes are said to meet there, and their true normals A are independent: |I - B A| <= 1/2 for the computed
    inverse B, with the error of A counted. Then the planes meet in one true point within 2 |B| |residual| of v;
@@ -36,8 +36,8 @@ from ...kernels import bits
 from ...kernels.double_description import Floats, Polytopes
 from ...kernels.ragged import Flags, Ints
 from ...kernels.rounding import gamma
-from ...problems.property import Polytope
-from ...relaxations.forms import UNIT, pattern_forms
+from ...problems.properties.property import Polytope
+from ...relaxations.leaf.forms import UNIT, pattern_forms
 from .tree import Plan, active
 
 NUMBERS = 1_000_000  # coefficients at once

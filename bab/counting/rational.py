@@ -30,9 +30,9 @@ from ...kernels.dyadic import Dyadic, Whole, dyadic
 from ...kernels.exact_program import Inequality, solution
 from ...kernels.ragged import Flags
 from ...problems.errors import BadInput
-from ...problems.graph import Activation, Affine
-from ...problems.matrix import matrix
-from ...problems.property import Polytope
+from ...problems.network.graph import Activation, Affine
+from ...problems.network.matrix import matrix
+from ...problems.properties.property import Polytope
 from .search import Emit, Found, Progress, Tally, Waiting, remember
 from .tree import Plan
 

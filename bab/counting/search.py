@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from ...kernels import bits
 from ...kernels.double_description import Polytopes
 from ...kernels.ragged import Flags
-from ...problems.property import Polytope
+from ...problems.properties.property import Polytope
 from .proof import centres, proved, witnessed
 from .tree import Chunk, Plan, active, advance, cutting, finished, root
 

@@ -33,10 +33,10 @@ from ...kernels import bits
 from ...kernels.deadline import check
 from ...kernels.double_description import UNITS, Crowded, Floats, Polytopes, cut
 from ...kernels.ragged import Flags, Ints
-from ...problems.activation import LeakyReLU
 from ...problems.errors import BadInput
-from ...problems.graph import Activation, Affine, Graph, Input
-from ...problems.matrix import matrix, roundings
+from ...problems.network.activation import LeakyReLU
+from ...problems.network.graph import Activation, Affine, Graph, Input
+from ...problems.network.matrix import matrix, roundings
 
 PART = 1 << 20  # weights that are looked at between two looks at the clock
 TOLERANCE = 1e-10

@@ -1,1 +1,1 @@
-"""Partition logs: their format, and what can be done with one. `bab/partition_log.py` writes them."""
+"""Partition logs: their format, and what can be done with one. `observer.py` writes them."""

@@ -19,14 +19,14 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from ..engine import HOLDS, VIOLATED, Engine
-from ..observer import Observer
-from ..schedule import Schedule
+from ..search.engine import HOLDS, VIOLATED, Engine
+from ..search.observer import Observer
+from ..search.schedule import Schedule
 from .followed import Count, Followed, summed
 from .read import Ints, Partition
 
 if TYPE_CHECKING:
-    from ..state import State
+    from ..search.state import State
 
 
 class _Lines(Observer):

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from ..splits import INPUT
+from ..trees.splits import INPUT
 from .read import Ints, Partition
 
 Array = NDArray[np.float64]

@@ -26,11 +26,11 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from ...problems.exact import rationals
-from ...problems.graph import Graph
-from ...problems.property import Polytope, Property, UnsafeSet
-from ...relaxations.rational import Rational
-from ..splits import HALF_SPACE, INPUT, NAMES, PHASE
+from ...problems.network.graph import Graph
+from ...problems.properties.property import Polytope, Property, UnsafeSet
+from ...problems.properties.rational import rationals
+from ...relaxations.leaf.rational import Rational
+from ..trees.splits import HALF_SPACE, INPUT, NAMES, PHASE
 from .boxes import box_levels
 from .format import CLOSED, FOOTER
 from .header import searched

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from ..results import write_atomically
+from ..ending.results import write_atomically
 from .format import DIGESTS, HEADER, MOST_PARTS, read_bytes
 
 LINE = re.compile(rf"({re.escape(HEADER)}|pieces-\d{{5,7}}\.parquet) ([0-9a-f]{{64}})")

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..frontier import Record
-from ..observer import Observer
-from ..splits import twice
-from ..tree import AbstractTree, Bounded, Settled
+from ..search.observer import Observer
+from ..trees.frontier import Record
+from ..trees.splits import twice
+from ..trees.tree import AbstractTree, Bounded, Settled
 from .read import Ints, Partition
 from .resume import with_cuts
 

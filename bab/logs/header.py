@@ -25,8 +25,8 @@ from .format import FORMAT, HEADER
 from .meaning import goal_texts, input_in_header, property_hash
 
 if TYPE_CHECKING:
-    from ...problems.graph import Graph
-    from ...problems.property import Property
+    from ...problems.network.graph import Graph
+    from ...problems.properties.property import Property
     from ..strategy import Strategy
 
 LIMITS = ("timeout", "max_pieces", "memory_gb")  # of a run, not of the partition
@@ -184,7 +184,7 @@ def file_hash(network: Any) -> str | None:
     """SHA-256 of an ONNX file, decompressed where it is gzipped; None where the network is no file."""
     if not isinstance(network, str | Path):
         return None
-    from ...problems.session import model_bytes
+    from ...problems.onnx.runtime import model_bytes
 
     return hashlib.sha256(model_bytes(network)).hexdigest()
 

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..config import Config
-from ..partition_log import PartitionLog, locked_folder
 from ..strategy import choose
 from .header import config_of, header_of, matching, paths_of, same_config, same_search
+from .observer import PartitionLog, locked_folder
 from .read import read_ends, read_log
 
 if TYPE_CHECKING:
-    from ...problems.graph import Graph
-    from ...problems.property import Property
+    from ...problems.network.graph import Graph
+    from ...problems.properties.property import Property
 
 
 def resumed_config(folder: str | Path, limits: Mapping[str, Any] | Iterable[str]) -> Config:

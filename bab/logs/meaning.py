@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from ...problems.exact import Numbers, Row
-    from ...problems.property import Case, Polytope, Property
+    from ...problems.properties.property import Case, Polytope, Property
+    from ...problems.properties.rational import Numbers, Row
 
 LONGEST = 60  # digits of a decimal that is written in full
 

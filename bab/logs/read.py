@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...problems.errors import BadInput
-from ..splits import HALF_SPACE, INPUT
+from ..trees.splits import HALF_SPACE, INPUT
 from .declared import check_footer, check_header
 from .digests import Digests
 from .format import (

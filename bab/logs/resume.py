@@ -14,10 +14,10 @@ from __future__ import annotations
 import torch
 
 from ...problems.errors import BadInput
-from ..engine import Engine
-from ..frontier import Record, select
-from ..splits import HALF_SPACE
-from ..tree import AbstractTree
+from ..search.engine import Engine
+from ..trees.frontier import Record, select
+from ..trees.splits import HALF_SPACE
+from ..trees.tree import AbstractTree
 from .read import Ints, Partition
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..splits import HALF_SPACE, INPUT, NAMES, PHASE
+from ..trees.splits import HALF_SPACE, INPUT, NAMES, PHASE
 from .format import CLOSED, COLUMNS, SPLIT, STATES, schema
 from .table import Columns
 from .volumes import WIDEST

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..splits import HALF_SPACE, NAMES, PHASE
+from ..trees.splits import HALF_SPACE, NAMES, PHASE
 from .format import COLUMNS, STATES, schema
 
 Columns = dict[str, NDArray]

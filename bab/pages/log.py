@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ..logs.read import Partition
-from ..splits import INPUT, NAMES, PHASE
+from ..trees.splits import INPUT, NAMES, PHASE
 from .log_pictures import by_depth, by_way, icicle, over_time, share_over_time
 from .page import Raw, cards, code, html, page, paragraph, picture, section, svg_of, table
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ..comparing.pictures import COLOURS, STATUS
 from ..logs.format import CLOSED, OPEN, SPLIT, STUCK
 from ..logs.read import Partition
-from ..splits import NAMES
+from ..trees.splits import NAMES
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

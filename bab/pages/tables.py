@@ -13,7 +13,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from ...problems.errors import BadInput
-from ..run_row import Row
+from ..running.row import Row
 from .page import Raw, cards, code, coded, page, paragraph, picture, section, svg_of, table
 
 if TYPE_CHECKING:

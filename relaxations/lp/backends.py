@@ -7,7 +7,7 @@
 | first-order   |              |          |           | batches of programs that share a matrix; GPUs          |
 
 None is trusted: see `model`. For gradients through a whole relaxation, over any of them, see
-`relaxations.differentiable`.
+`studies.differentiable`.
 """
 
 from __future__ import annotations

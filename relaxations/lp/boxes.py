@@ -5,7 +5,7 @@ any order is off by at most k u / (1 - k u) times the sum of absolute values (Hi
 bounds the entries' own error where matrices were folded; twice the sum of both widens each interval. An end that is 0
 because no term is of the other sign is exactly that.
 
-This is the slow and independent truth; `relaxations.interval` is the batched one.
+This is the slow and independent truth; `linear.interval` is the batched one.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from torch import Tensor
 
 from ...kernels.deadline import check
 from ...problems.errors import BadInput
-from ...problems.graph import Activation, Affine, Graph, Product
-from ...problems.property import Polytope
-from ..interval import product_interval
-from ..signs import counts, signs_of
+from ...problems.network.graph import Activation, Affine, Graph, Product
+from ...problems.properties.property import Polytope
+from ..linear.interval import product_interval
+from ..linear.signs import counts, signs_of
 
 UNIT = torch.finfo(torch.float64).eps / 2
 Box = tuple[Tensor, Tensor]  # (n,), (n,)
@@ -66,7 +66,7 @@ def affine_box(node: Affine, arguments: list[Box]) -> Box:
 
 
 def _terms(node: Affine, arguments: list[Box]) -> tuple[Tensor, Tensor]:  # (n,) bool each
-    """Where a term of the node may be negative, and where one may be positive: see `relaxations.signs`."""
+    """Where a term of the node may be negative, and where one may be positive: see `linear.signs`."""
     least, most = node.bias_sides()
     negative, positive = least < 0, most > 0
     for operator, (lower, upper) in zip(node.operators, arguments, strict=True):

@@ -24,8 +24,8 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from .model import Array, LinearModel
+from .objectives import least, session
 from .program import Index, Program
-from .session import least, session
 
 
 @dataclass(frozen=True, eq=False)

@@ -31,11 +31,11 @@ from scipy.sparse import block_array, csr_array, eye_array, vstack
 from torch import Tensor
 
 from ...kernels.deadline import check
-from ...problems.activation import LeakyReLU
-from ...problems.affine import AbstractLinear
 from ...problems.errors import BadInput
-from ...problems.graph import Activation, Affine, Graph
-from ...problems.property import Polytope, UnsafeSet
+from ...problems.network.activation import LeakyReLU
+from ...problems.network.affine import AbstractLinear
+from ...problems.network.graph import Activation, Affine, Graph
+from ...problems.properties.property import Polytope, UnsafeSet
 from .boxes import UNIT, Box, affine_box, node_boxes
 from .model import Array, LinearModel, Solution
 from .program import Index, Program

@@ -17,8 +17,8 @@ from scipy.sparse import csr_array
 from .backends import backend as backend_of
 from .disjunction import Alternative, add_hull
 from .model import Array, LinearModel
+from .objectives import session
 from .program import Index, Program
-from .session import session
 
 NEAR = 1e-8  # relative to a variable's range
 

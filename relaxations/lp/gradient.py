@@ -26,7 +26,7 @@ from torch import Tensor
 
 from ...problems.errors import BadInput
 from .model import LinearModel, Status
-from .session import session
+from .objectives import session
 
 
 class Tensors(NamedTuple):

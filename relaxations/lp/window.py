@@ -19,7 +19,7 @@ import numpy as np
 from scipy.sparse import coo_array, csr_array, hstack, vstack
 
 from ...problems.errors import BadInput
-from ...problems.graph import Activation, Graph
+from ...problems.network.graph import Activation, Graph
 from .disjunction import Alternative, Branch, TooMany, add_hull, patterns
 from .encode import Building
 from .model import LinearModel

@@ -17,7 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 HANGS = 90  # seconds after which a run is called hanging
 HEAVY = ("highspy", "onnx", "onnxruntime", "pyarrow.parquet", "scipy.optimize", "scipy.sparse", "torch")
-OURS = ("api", "verify", "partition_log", "report", "effects", "oracle", "commands.verify", "logs.logged")
+OURS = ("api", "verify", "logs.observer", "search.report", "effects", "mip", "commands.verify", "logs.logged")
 
 
 @dataclass(eq=False)
@@ -91,7 +91,7 @@ def _become(arguments: list[str], prepare: Callable[[], None], pipes: dict[int, 
         setattr(sys, name, open(number, "w", encoding="utf-8", closefd=False))  # noqa: SIM115
     prepare()
     sys.argv = ["partita", *arguments]
-    from partita.bab.cli import main
+    from partita.bab.commands.main import main
 
     main()
 

@@ -24,10 +24,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from partita.problems.activation import LeakyReLU, ReLU
-from partita.problems.affine import Dense, Identity
-from partita.problems.graph import Activation, Affine, Graph, Input
-from partita.relaxations.api import bound
+from partita.problems.network.activation import LeakyReLU, ReLU
+from partita.problems.network.affine import Dense, Identity
+from partita.problems.network.graph import Activation, Affine, Graph, Input
+from partita.relaxations.bound import bound
 
 RUNGS = {
     "crown": "crown",

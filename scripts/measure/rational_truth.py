@@ -81,7 +81,7 @@ def output(layers: Sequence[Layer], x: Sequence[Fraction]) -> Vector:
 
 
 class Question:
-    """A network on an exact input set (a `problems.exact.ExactSet`)."""
+    """A network on an exact input set (a `properties.rational.ExactSet`)."""
 
     def __init__(self, layers: Sequence[Layer], inputs: Any) -> None:
         self.layers = layers
@@ -130,7 +130,7 @@ class Question:
                     stack.append((depth, values, [*done, after], [*constraints, *cuts]))
 
     def counterexample(self, rows: Sequence[Any]) -> Vector | None:
-        """An input with an output in the unsafe set (rows of `problems.exact.Row`); None where there is none."""
+        """An input with an output in the unsafe set (rows of `properties.rational.Row`); None where there is none."""
         for outputs, constraints in self.patterns():
             last = [self.below(row.on_input, row.constant, row.strict, outputs, row.terms) for row in rows]
             found = self.point(constraints + last)

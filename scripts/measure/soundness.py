@@ -24,10 +24,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from partita.problems.activation import LeakyReLU, ReLU
-from partita.problems.affine import AbstractLinear, Conv, Dense, Identity
-from partita.problems.graph import Activation, Affine, Graph, Input
-from partita.problems.property import Polytope
+from partita.problems.network.activation import LeakyReLU, ReLU
+from partita.problems.network.affine import AbstractLinear, Conv, Dense, Identity
+from partita.problems.network.graph import Activation, Affine, Graph, Input
+from partita.problems.properties.property import Polytope
 
 KINDS = ("dense", "conv", "residual", "leaky")
 UNIT = 2.0**-53
@@ -193,7 +193,7 @@ def descended(graph: Graph, polytope: Polytope, x: Tensor, rows: Tensor) -> Tens
 
 def minimiser(graph: Graph, polytope: Polytope, row: np.ndarray) -> np.ndarray | None:
     """Where mixed-integer programming says that the row is least."""
-    from partita.relaxations.exact import minimum
+    from partita.relaxations.ladder.exact import minimum
 
     return minimum(graph, polytope, row, time_limit=5.0).x
 
@@ -235,7 +235,7 @@ def claimed(subject: Subject, name: str, dtype: torch.dtype) -> list[Claims]:
     """What the relaxation of this name says of a subject: the names of `relaxation=`, and those of `IN_BATCH`."""
     if name in IN_BATCH:
         return IN_BATCH[name](subject, dtype)
-    from partita.relaxations.api import bound
+    from partita.relaxations.bound import bound
 
     c, d = subject.rows, subject.constants
     report = bound(subject.graph, subject.polytope, name, c, d, precision=str(dtype).removeprefix("torch."))
@@ -263,8 +263,8 @@ class Batch:
 
 def batch(subject: Subject, dtype: torch.dtype) -> Batch:
     """The input set's box with its half-spaces as one piece, crown's layers, rows from both sides."""
-    from partita.relaxations.alpha import Alpha
-    from partita.relaxations.root import outward_half_spaces, root
+    from partita.relaxations.linear.alpha import Alpha
+    from partita.relaxations.linear.root import outward_half_spaces, root
     from partita.relaxations.types import Rows
 
     polytope = subject.polytope
@@ -280,8 +280,8 @@ def strong(made: Batch, words: tuple[str, ...], piece=None):  # type: ignore[no-
     """Layers refined, rows found, layers refined with them: as at the root of a search."""
     import time
 
-    from partita.relaxations.refine import refined
-    from partita.relaxations.strengthen import strengthened
+    from partita.relaxations.rows.refine import refined
+    from partita.relaxations.rows.strengthen import strengthened
 
     until = time.monotonic() + 60
     piece = refined(made.alpha, made.root if piece is None else piece, until, 16 if "m-1" in words else 0)
@@ -302,7 +302,7 @@ def tied(*words: str) -> Callable[[Subject, torch.dtype], list[Claims]]:
 
 def decided(subject: Subject, dtype: torch.dtype) -> list[Claims]:
     """The root's rows on pieces with decided neurons; from float32 also in float64, as closed pieces are confirmed."""
-    from partita.relaxations.root import in_float64
+    from partita.relaxations.linear.root import in_float64
 
     made = batch(subject, dtype)
     found = strong(made, ("m-1", "prima"))

@@ -66,9 +66,9 @@ def measure(folder: Path, device: str, threads: int | None, seconds: float = 3.0
 def _network(folder: Path, setup: Setup, device: str, seconds: float) -> Iterator[dict]:
     import torch
 
-    from partita.problems.onnx import load_onnx
-    from partita.problems.vnnlib import load_property
-    from partita.relaxations.root import root
+    from partita.problems.onnx.file import load_onnx
+    from partita.problems.properties.vnnlib import load_property
+    from partita.relaxations.linear.root import root
     from partita.relaxations.types import Pieces, Rows
 
     graph = load_onnx(folder / setup.family / setup.onnx)

@@ -18,11 +18,11 @@ from random import Random
 import numpy as np
 import torch
 
-from partita.problems.activation import LeakyReLU
-from partita.problems.affine import Dense
-from partita.problems.exact import ExactSet, Numbers, Row, arrays_of
-from partita.problems.graph import Activation, Affine, Graph, Input
-from partita.problems.property import Case, Polytope, Property, UnsafeSet
+from partita.problems.network.activation import LeakyReLU
+from partita.problems.network.affine import Dense
+from partita.problems.network.graph import Activation, Affine, Graph, Input
+from partita.problems.properties.property import Case, Polytope, Property, UnsafeSet
+from partita.problems.properties.rational import ExactSet, Numbers, Row, arrays_of
 
 from .rational_truth import Layer, Question, output
 

@@ -19,10 +19,10 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from partita.problems.graph import Graph, Input
-from partita.problems.library import barrier
-from partita.problems.property import Polytope
-from partita.relaxations.api import bound
+from partita.problems.network.graph import Graph, Input
+from partita.problems.network.library import barrier
+from partita.problems.properties.property import Polytope
+from partita.relaxations.bound import bound
 
 from .intervals import TIGHTENED, tightened
 from .regions import corners

@@ -13,9 +13,9 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from partita.problems.graph import Graph
-from partita.relaxations.ibp import interval_root
-from partita.relaxations.root import root
+from partita.problems.network.graph import Graph
+from partita.relaxations.linear.ibp import interval_root
+from partita.relaxations.linear.root import root
 from partita.relaxations.types import Pieces, Rows
 
 BATCH = 1 << 14

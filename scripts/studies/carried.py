@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from partita.problems.activation import ReLU
-from partita.problems.graph import Graph, Input
-from partita.problems.library import Nodes
+from partita.problems.network.activation import ReLU
+from partita.problems.network.graph import Graph, Input
+from partita.problems.network.library import Nodes
 
 DELTA = 2.0**-24
 

@@ -24,9 +24,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from partita.problems.graph import Graph
-from partita.problems.library import univariate
-from partita.relaxations.api import bound
+from partita.problems.network.graph import Graph
+from partita.problems.network.library import univariate
+from partita.relaxations.bound import bound
 
 from . import witnesses
 from .rational import (

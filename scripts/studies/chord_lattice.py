@@ -11,11 +11,11 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from partita.problems.graph import Affine
-from partita.problems.library import univariate
-from partita.relaxations.api import bound
-from partita.relaxations.chord import Chords, chords, difference, greatest_divergence
-from partita.relaxations.chord_error import error_bound, interval_width, recursive_error, telescoped_error
+from partita.problems.network.graph import Affine
+from partita.problems.network.library import univariate
+from partita.relaxations.bound import bound
+from partita.relaxations.studies.chord import Chords, chords, difference, greatest_divergence
+from partita.relaxations.studies.chord_error import error_bound, interval_width, recursive_error, telescoped_error
 
 from .chord_subjects import COMMAND, Subject, drawn
 from .table import Table, settled

@@ -20,14 +20,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from partita.problems.activation import ReLU
-from partita.problems.graph import Graph, Input
-from partita.problems.library import Nodes, random_network
-from partita.problems.onnx import load_onnx
-from partita.problems.vnnlib import load_property
-from partita.relaxations.api import bound
-from partita.relaxations.chord import Chords, chords, divergence, greatest_divergence, outputs
-from partita.relaxations.chord_error import interval_width, recursive_error, telescoped_error
+from partita.problems.network.activation import ReLU
+from partita.problems.network.graph import Graph, Input
+from partita.problems.network.library import Nodes, random_network
+from partita.problems.onnx.file import load_onnx
+from partita.problems.properties.vnnlib import load_property
+from partita.relaxations.bound import bound
+from partita.relaxations.studies.chord import Chords, chords, divergence, greatest_divergence, outputs
+from partita.relaxations.studies.chord_error import interval_width, recursive_error, telescoped_error
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 INPUTS, OUTPUTS, WIDTHS = 100, 10, (3, 99)

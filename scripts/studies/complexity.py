@@ -26,7 +26,7 @@ import partita
 from partita.bab.comparing.comparison import Comparison, Measurement
 from partita.bab.comparing.pictures import leaves_against_patterns
 from partita.bab.comparing.polyhedral import polyhedral_partition, verified
-from partita.problems.library import barrier, maximum
+from partita.problems.network.library import barrier, maximum
 
 from .complexity_subjects import MOST, Subject, cube, random_subjects, real_subjects, trained_subjects
 from .orders import cut_leaves, fewest, leaves
@@ -226,7 +226,7 @@ def _kinds(subjects: Sequence[Subject]) -> Table:
 
 def _convex(subjects: Sequence[tuple]) -> Table:
     """Pieces that stay convex, P_1 held against the exact values on each, and the open cells."""
-    from partita.bab.patterns import count
+    from partita.bab.counting.patterns import count
 
     rows: list[list[Cell]] = []
     for name, graph, inputs in subjects:

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
-from partita.problems.graph import Graph
-from partita.problems.library import random_network
 from partita.problems.load import load_network, load_property_for
-from partita.problems.property import Polytope
-from partita.relaxations.api import bound
+from partita.problems.network.graph import Graph
+from partita.problems.network.library import random_network
+from partita.problems.properties.property import Polytope
+from partita.relaxations.bound import bound
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 WIDTHS = ((2, 4, 3, 1), (2, 6, 4, 1), (3, 4, 3, 1), (3, 7, 1), (2, 3, 3, 3, 1))

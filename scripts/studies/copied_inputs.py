@@ -30,10 +30,10 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from partita.problems.activation import ReLU
-from partita.problems.graph import Graph
-from partita.problems.library import Nodes, barrier, copied_inputs, random_network
-from partita.relaxations.api import bound
+from partita.problems.network.activation import ReLU
+from partita.problems.network.graph import Graph
+from partita.problems.network.library import Nodes, barrier, copied_inputs, random_network
+from partita.relaxations.bound import bound
 
 from .intervals import tightened
 from .regions import corners

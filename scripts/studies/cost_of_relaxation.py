@@ -1,10 +1,11 @@
 """Study 8, the cost of relaxation (Papamichail and others 2026): how far chords move a network's outputs.
 
 Replacing unstable neurons by their chords gives a lattice with the network at the bottom and an affine map at the top
-(`partita.relaxations.chord`). Published: the divergence grows exponentially with depth, about 0.95 decades a layer on
-random networks at radius 1, linearly with the radius, and the probability that the class changes is like a step of the
-radius. The study measures each on networks drawn as published and on trained ones, with chords between interval bounds
-(as published) and between CROWN's; and compares what samples reach with three proved bounds (`chord_error`).
+(`partita.relaxations.studies.chord`). Published: the divergence grows exponentially with depth, about 0.95 decades a
+layer on random networks at radius 1, linearly with the radius, and the probability that the class changes is like a
+step of the radius. The study measures each on networks drawn as published and on trained ones, with chords between
+interval bounds (as published) and between CROWN's; and compares what samples reach with three proved bounds
+(`chord_error`).
 
 Rates are least-squares slopes of log10 over the depth, exponents those of log10 over log10 of the radius. Random
 networks are drawn several times over, for the rates' standard deviation over draws; the rate that is compared with the
@@ -18,7 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from partita.relaxations.chord import Chords
+from partita.relaxations.studies.chord import Chords
 
 from . import chord_lattice
 from . import chord_subjects as subjects

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 
-from partita.bab.results import write_atomically
+from partita.bab.ending.results import write_atomically
 
 from .table import Study
 
@@ -25,7 +25,7 @@ OPENING = """# The theory, run as experiments
 
 Every table here is computed by the command beside it; `{command}` computes all of them and writes this file. Times \
 apart, the same seed gives the same numbers on the same processor and versions; networks that are fitted (tanh and \
-sigmoid) come out a little differently elsewhere. The networks are in `problems/library.py`, the studies in \
+sigmoid) come out a little differently elsewhere. The networks are in `problems/network/library.py`, the studies in \
 `scripts/studies/`. Each section ends with what was confirmed, what was refuted and what stays open, in sentences that \
 are chosen by the numbers above them: what they say is said of the networks in the tables.
 

@@ -20,9 +20,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from partita.bab.partition import partition
-from partita.problems.library import maximum
-from partita.relaxations.api import bound
+from partita.bab.comparing.partition import partition
+from partita.problems.network.library import maximum
+from partita.relaxations.bound import bound
 
 from .bisection import boxes
 from .carried import carried_maximum

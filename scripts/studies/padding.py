@@ -15,8 +15,8 @@ import math
 
 import numpy as np
 
-from partita.problems.library import barrier, identity_padding
-from partita.relaxations.api import bound
+from partita.problems.network.library import barrier, identity_padding
+from partita.relaxations.bound import bound
 
 from .intervals import tightened
 from .table import Study, Table, axes, settled

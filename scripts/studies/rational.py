@@ -27,8 +27,8 @@ from typing import NamedTuple
 
 import torch
 
-from partita.problems.graph import Activation, Affine, Graph
-from partita.problems.library import univariate
+from partita.problems.network.graph import Activation, Affine, Graph
+from partita.problems.network.library import univariate
 
 Q = Fraction
 ZERO = Q(0)

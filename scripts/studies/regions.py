@@ -14,7 +14,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from partita.problems.graph import Graph
+from partita.problems.network.graph import Graph
 
 TOLERANCE = 1e-11
 

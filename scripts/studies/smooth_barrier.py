@@ -23,10 +23,10 @@ import torch
 from torch import Tensor
 
 from partita.bab.api import verify
-from partita.problems.graph import Graph, Input
-from partita.problems.library import barrier
+from partita.problems.network.graph import Graph, Input
+from partita.problems.network.library import barrier
 from partita.problems.property import box_property
-from partita.relaxations.api import bound
+from partita.relaxations.bound import bound
 
 from . import smooth_fit
 from .smooth_fit import Fit, boxes, fit, grid, minus

@@ -18,11 +18,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from partita.problems.activation import AbstractActivation
-from partita.problems.affine import Dense, Diagonal
-from partita.problems.graph import Activation, Affine, Graph, Input
-from partita.problems.property import Polytope
-from partita.problems.smooth import Sigmoid, Tanh
+from partita.problems.network.activation import AbstractActivation
+from partita.problems.network.affine import Dense, Diagonal
+from partita.problems.network.graph import Activation, Affine, Graph, Input
+from partita.problems.network.smooth import Sigmoid, Tanh
+from partita.problems.properties.property import Polytope
 
 RIDGE = 1e-9  # on the outer weights, relative to the number of points
 

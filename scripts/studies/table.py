@@ -26,8 +26,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from partita.bab.ending.results import whole
 from partita.bab.pages.cells import shown
-from partita.bab.results import whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

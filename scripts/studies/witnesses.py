@@ -16,9 +16,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from partita.problems.activation import ReLU
-from partita.problems.graph import Activation, Affine, Graph, Input
-from partita.problems.library import Nodes
+from partita.problems.network.activation import ReLU
+from partita.problems.network.graph import Activation, Affine, Graph, Input
+from partita.problems.network.library import Nodes
 
 from .rational import Function, Rational
 

@@ -1,0 +1,1 @@
+"""Counterexamples: descent to candidates, and what makes a candidate a witness."""

@@ -1,0 +1,371 @@
+"""Looking for a counterexample: projected gradient descent from many points at once.
+
+A *goal* is one unsafe polyhedron of one case: its point must make every row v_r(x) = rows_r f(x) + on_input_r x +
+constants_r non-positive (half-spaces of the input set are rows without outputs). From random points of the case's box
+(centre, corners, uniform; many are evaluated and the nearest kept, some others beside them), steps
+
+    x  <-  clip(x - eta_t (u - l) sign(g_t)),    g_t = mu g_{t-1} + grad / |grad|_1
+
+follow (Madry et al. 2018; the momentum is Dong et al. 2018), with eta_t falling geometrically. Points differ in three
+ways, in turn. Some lower the largest row, the others the sum of the rows' positive parts, each row relative to its
+spread over the first points: the first ends deep inside, the second is not caught where rows pull against each other.
+`STRIDES` sets how far they walk: long strides cross the box of an image network, short ones keep to the basin that the
+first evaluation found, which alone finds the slivers of low-dimensional controllers. And half of the gradients leak
+through inactive neurons (`leak`). All goals and starting points run as one batch; twice on the way the worse half of
+the points is dropped, whatever their goals, so that hopeless goals cost little.
+
+The search stops at the first candidate that `witness.Judge` turns into a confirmed witness. Soundness: heuristic
+throughout; what is returned is exact, because the judge is.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...problems.network.graph import Affine, Graph
+from ...problems.properties.property import Property
+from .leak import leaking
+from .witness import Goal, Judge, Witness
+
+STRIDES = ((0.25, 0.004), (0.25, 0.0005), (0.03, 0.0005))  # first and last step, in widths of the box
+NEAR_STRIDES = ((0.03, 0.0005), (0.1, 0.002))  # from points that were given
+LEAKS = (0.0, 0.02, 0.0, 0.1, 0.0, 0.4)  # slopes that gradients see in inactive neurons
+MOMENTUM = 0.75
+SAMPLES = 8  # points evaluated for each one kept
+ABSENT = -1e30  # the value of a row that is only there to fill the table
+LARGE = 40  # powers of two that a row may be as large or small as
+NUMBERS = 1 << 22  # how many activations one batch may hold
+ROOM = 1 << 26  # and how many it never exceeds but for a single point
+QUICK = 2e7  # multiplications for one evaluation of all points of the first budget
+VARIANTS = 24  # how many points at least start from few given ones
+CANDIDATES = 4  # how many points of one step are put before the judge
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How hard one call of `search` tries: points a goal, and steps for each."""
+
+    restarts: int
+    steps: int
+
+
+def budgets(operations: float = 1e6) -> Iterator[Budget]:
+    """Budgets without end, the first one quick, for a network whose evaluation at a point for every goal takes
+    `operations` multiplications: many points where they are cheap, few where they are dear."""
+    restarts, steps = int(min(max(QUICK / operations, 12), 1000)), 20
+    most = 16 * restarts
+    while True:
+        yield Budget(restarts, steps)
+        restarts, steps = min(2 * restarts, most), min(2 * steps, 200)
+
+
+@dataclass(frozen=True, eq=False)
+class _Table:
+    """All goals as tensors; a goal with fewer rows than another is filled up with rows that are always satisfied."""
+
+    goals: tuple[Goal, ...]
+    case: Tensor  # (G,)
+    lower: Tensor  # (C, D)
+    upper: Tensor  # (C, D)
+    rows: Tensor  # (G, R, n_out)
+    constants: Tensor  # (G, R)
+    on_input: Tensor | None  # (G, R, D)
+
+    @staticmethod
+    def of(prop: Property, goals: Sequence[Goal], like: Tensor) -> _Table:
+        """The goals in `like`'s dtype, on its device."""
+        count = max(
+            (len(prop.cases[c].inputs.normals) + len(prop.cases[c].unsafe[u].rows) for c, u in goals), default=0
+        )
+        rows = torch.zeros(len(goals), max(count, 1), prop.n_out, dtype=torch.float64)
+        constants = torch.full(rows.shape[:2], ABSENT, dtype=torch.float64)
+        speaks_of_input = any(
+            len(prop.cases[c].inputs.normals) or prop.cases[c].unsafe[u].on_input is not None for c, u in goals
+        )
+        on_input = torch.zeros(*rows.shape[:2], prop.n_in, dtype=torch.float64) if speaks_of_input else None
+        for g, (c, u) in enumerate(goals):
+            inputs, unsafe = prop.cases[c].inputs, prop.cases[c].unsafe[u]
+            own, cut = len(unsafe.rows), len(inputs.normals)
+            rows[g, :own], constants[g, :own] = torch.from_numpy(unsafe.rows), torch.from_numpy(unsafe.constants)
+            if unsafe.on_input is not None:
+                on_input[g, :own] = torch.from_numpy(unsafe.on_input)
+            if cut:
+                on_input[g, own : own + cut] = torch.from_numpy(inputs.normals)
+                constants[g, own : own + cut] = -torch.from_numpy(inputs.offsets)
+        rows, constants, on_input = _in_range(rows, constants, on_input)
+        lower, upper = (
+            torch.from_numpy(np.array([getattr(case.inputs, side) for case in prop.cases]).reshape(-1, prop.n_in)).to(
+                like
+            )
+            for side in ("lower", "upper")
+        )
+        case = torch.tensor([c for c, _ in goals], dtype=torch.long, device=like.device)
+        on_input = None if on_input is None else on_input.to(like)
+        return _Table(tuple(goals), case, lower, upper, rows.to(like), constants.to(like), on_input)
+
+
+def _in_range(
+    rows: Tensor, constants: Tensor, on_input: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor | None]:  # (G, R, n_out), (G, R), (G, R, D); float64
+    """The rows; those that float32 could not hold are multiplied by a power of two, which keeps their signs."""
+    size = torch.maximum(rows.abs().amax(-1), torch.where(constants == ABSENT, 0.0, constants.abs()))
+    if on_input is not None:
+        size = torch.maximum(size, on_input.abs().amax(-1))
+    power = torch.frexp(size)[1]
+    power = torch.where(power.abs() > LARGE, power, 0)
+    scale = torch.ldexp(torch.ones_like(size), -power // 2), torch.ldexp(torch.ones_like(size), -power - (-power // 2))
+    on_input = None if on_input is None else on_input * scale[0][..., None] * scale[1][..., None]
+    absent = constants == ABSENT
+    constants = torch.where(absent, ABSENT, constants * scale[0] * scale[1])
+    return rows * scale[0][..., None] * scale[1][..., None], constants, on_input
+
+
+class Attack:
+    """Looks for counterexamples of a property.
+
+    `graph` is the network in the dtype and on the device of the attack; it finds candidates, and `judge` alone says
+    what a witness is. The same seed and the same calls give the same points.
+    """
+
+    def __init__(self, graph: Graph, judge: Judge, seed: int = 0) -> None:
+        self.graph, self.judge, self.prop = graph, judge, judge.prop
+        self.like = next(node.bias for node in graph.nodes if hasattr(node, "bias")).new_empty(0)
+        self.random = torch.Generator(self.like.device).manual_seed(seed)
+
+    @cached_property
+    def everything(self) -> _Table:
+        """All goals of the property."""
+        goals = [
+            (c, u) for c, case in enumerate(self.prop.cases) if not case.inputs.empty for u in range(len(case.unsafe))
+        ]
+        return _Table.of(self.prop, goals, self.like)
+
+    def budgets(self) -> Iterator[Budget]:
+        """Budgets for `search` that suit this network."""
+        maps = [op for node in self.graph.nodes if isinstance(node, Affine) for op in node.operators]
+        return budgets(len(self.everything.goals) * sum(op.terms * min(op.n_in, op.n_out) for op in maps))
+
+    # ---- the three ways in
+
+    @torch.enable_grad()
+    def search(
+        self, *, restarts: int, steps: int, goals: Sequence[Goal] | None = None, deadline: float | None = None
+    ) -> Witness | None:
+        """Descends from `restarts` random points for each goal (all goals, or (case, unsafe set) index pairs).
+
+        `deadline` is on `time.monotonic()`. Returns a confirmed witness, or None.
+        """
+        table, starts = self._table(goals), []
+        if not table.goals:
+            return None
+        some_goals = max(1, self._evaluated_at_once() // (SAMPLES * restarts))
+        for some in torch.arange(len(table.goals), device=self.like.device).split(some_goals):
+            witness, start = self._starts(table, some, restarts)
+            if witness or _late(deadline):
+                return witness
+            starts.append(start)
+        points, goal, rank, scale = (torch.cat(parts) for parts in zip(*starts, strict=True))
+        order = rank.argsort()  # the nearest points first, so that a deadline cuts the hopeless ones
+        for some in order.split(self._descended_at_once(table)):
+            witness = self._descend(table, points[some], goal[some], scale, steps, deadline)
+            if witness or _late(deadline):
+                return witness
+        return None
+
+    @torch.enable_grad()
+    def polish(
+        self, points: Tensor, goals: Sequence[Goal] | None = None, steps: int = 20, deadline: float | None = None
+    ) -> Witness | None:  # (K, D)
+        """Descends from the given points, each towards the goal that it is nearest to."""
+        table = self._table(goals)
+        if not len(points) or not table.goals:
+            return None
+        points = points.to(self.like)
+        for some in points.split(min(self._evaluated_at_once(table), self._descended_at_once(table))):
+            margin = self._margins(table, some)
+            witness = self._judge(table, *_best(some, margin))
+            if witness:
+                return witness
+            least, goal = margin.min(1)
+            some, goal = some[least < torch.inf], goal[least < torch.inf]
+            if len(some):
+                copies = -(-VARIANTS // len(some))
+                some, goal, scale = some.repeat(copies, 1), goal.repeat(copies), torch.ones_like(table.constants)
+                witness = self._descend(table, some, goal, scale, steps, deadline, NEAR_STRIDES)
+            if witness or _late(deadline):
+                return witness
+        return None
+
+    @torch.enable_grad()  # for the judge, which moves a candidate
+    def check(self, points: Tensor) -> Witness | None:  # (K, D)
+        """A witness, where one of the points is a counterexample already. No gradients."""
+        table = self.everything
+        if not len(points) or not table.goals:
+            return None
+        for some in points.to(self.like).split(self._evaluated_at_once(table)):
+            witness = self._judge(table, *_best(some, self._margins(table, some)))
+            if witness:
+                return witness
+        return None
+
+    # ---- values
+
+    def _table(self, goals: Sequence[Goal] | None) -> _Table:
+        return self.everything if goals is None else _Table.of(self.prop, goals, self.like)
+
+    def _evaluated_at_once(self, table: _Table | None = None) -> int:
+        """How many points one evaluation may hold, of the network and of all goals of `table`."""
+        values = table.constants.numel() if table else 1
+        return self._points(values)
+
+    def _descended_at_once(self, table: _Table) -> int:
+        """How many points may descend together, each with the rows of its goal."""
+        rows = table.rows[0].numel() + (0 if table.on_input is None else table.on_input[0].numel())
+        return self._points(rows)
+
+    def _points(self, numbers: int) -> int:
+        """How many points of so many numbers go together; some at least, but for networks of which one point fills the
+        memory."""
+        size = max(self.graph.neurons, self.graph.input_size, numbers)
+        return max(1, min(16, ROOM // size), NUMBERS // size)
+
+    def _margins(self, table: _Table, x: Tensor) -> Tensor:  # (K, D) -> (K, G)
+        """The largest row of every goal at every point; infinite where the point lies outside the goal's box."""
+        with torch.no_grad():
+            y = self.graph(x)
+            values = torch.einsum("grn,kn->kgr", table.rows, y) + table.constants
+            if table.on_input is not None:
+                values += torch.einsum("grd,kd->kgr", table.on_input, x)
+            slack = 1e-6 * (table.upper.abs() + table.lower.abs() + 1e-6)
+            boxes = zip(table.lower - slack, table.upper + slack, strict=True)
+            inside = torch.stack([((x >= l) & (x <= u)).all(-1) for l, u in boxes], 1)
+            return torch.where(inside[:, table.case], values.amax(-1), torch.inf)
+
+    def _starts(
+        self, table: _Table, some: Tensor, restarts: int
+    ) -> tuple[Witness | None, tuple[Tensor, Tensor, Tensor, Tensor] | None]:
+        """For the goals `some`: points, the goal of each, its rank (small is promising), and the rows' spread."""
+        cases, place = table.case[some].unique(return_inverse=True)
+        lower, upper = table.lower[cases, None], table.upper[cases, None]
+        x = self._random_points(lower, upper, SAMPLES * restarts)
+        with torch.no_grad():
+            y = torch.cat([self.graph(part) for part in x.flatten(0, 1).split(self._evaluated_at_once())])
+            y = y.unflatten(0, x.shape[:2])
+            values = y[place] @ table.rows[some].mT + table.constants[some, None]
+            if table.on_input is not None:
+                values += x[place] @ table.on_input[some].mT
+        spread = values.std(1)
+        scale = torch.where(spread > 0, spread, 1.0)
+        margin = values.amax(-1)  # (G', SAMPLES restarts)
+        rank = (values / scale[:, None]).amax(-1)
+        flat = margin.reshape(-1)
+        owner = some[:, None].expand_as(margin).reshape(-1)
+        points = x[place].reshape(len(flat), -1)
+        witness = self._judge(table, points, owner, flat)
+        if witness:
+            return witness, None
+        kept = rank.topk(restarts - restarts // 2, largest=False).indices
+        others = torch.arange(restarts // 2, device=kept.device).expand(len(kept), -1)
+        kept = torch.cat([kept, others], 1)
+        chosen = (kept + x.shape[1] * torch.arange(len(kept), device=kept.device)[:, None]).reshape(-1)
+        return None, (points[chosen], owner[chosen], rank.reshape(-1)[chosen], scale)
+
+    def _random_points(self, lower: Tensor, upper: Tensor, count: int) -> Tensor:  # (C, 1, D) twice -> (C, count, D)
+        """The centre, then corners and uniform points in turn."""
+        t = torch.rand(
+            len(lower), count, lower.shape[-1], generator=self.random, dtype=lower.dtype, device=lower.device
+        )
+        t[:, 1::2] = t[:, 1::2].round()
+        t[:, 0] = 0.5
+        return torch.clamp(lower + t * (upper - lower), lower, upper)
+
+    # ---- descent
+
+    def _descend(
+        self,
+        table: _Table,
+        x: Tensor,  # (P, D)
+        goal: Tensor,  # (P,)
+        scale: Tensor,  # (G, R)
+        steps: int,
+        deadline: float | None,
+        strides: Sequence[tuple[float, float]] = STRIDES,
+    ) -> Witness | None:
+        """Projected sign-gradient descent with momentum; the worse half of the points goes at 1/4 and 1/2."""
+        point, place = _Points(table, goal, scale), torch.arange(len(x), device=x.device)
+        leak = torch.tensor(LEAKS, dtype=x.dtype, device=x.device)[place % len(LEAKS), None]
+        place = place // len(LEAKS)
+        first, last = torch.tensor(strides, dtype=x.dtype, device=x.device)[place // 2 % len(strides)].T
+        summed, step, ratio = place % 2 == 1, first[:, None], (last / first)[:, None] ** (1 / max(1, steps - 1))
+        graph = leaking(self.graph, leak)
+        momentum, refused = torch.zeros_like(x), torch.inf
+        for t in range(steps):
+            x.requires_grad_()
+            y = graph(x)
+            values = point.values(y, x)
+            margin = values.detach().amax(-1)
+            if margin.min() <= 0 and margin.min() < refused:
+                witness = self._judge(table, x.detach(), point.goal, margin)
+                if witness:
+                    return witness
+                refused = margin.min() - 1e-5 * y.detach().abs().max()
+            if _late(deadline) or t == steps - 1:
+                return None
+            relative = values / point.scale
+            loss = torch.where(summed, torch.relu(relative + 1e-3).sum(-1), relative.amax(-1))
+            (slope,) = torch.autograd.grad(loss.sum(), x)
+            x = x.detach()
+            momentum = MOMENTUM * momentum + slope / slope.abs().sum(-1, keepdim=True).clamp(min=1e-30)
+            x = torch.clamp(x - step * point.width * momentum.sign(), point.lower, point.upper)
+            step = step * ratio
+            if t + 1 in (steps // 4, steps // 2) and len(x) > 8:
+                kept = relative.detach().amax(-1).topk(len(x) // 2, largest=False).indices
+                parts = (x, momentum, summed, step, ratio, leak)
+                x, momentum, summed, step, ratio, leak = (part[kept] for part in parts)
+                point, graph = _Points(table, point.goal[kept], scale), leaking(self.graph, leak)
+        return None
+
+    def _judge(self, table: _Table, x: Tensor, goal: Tensor, margin: Tensor) -> Witness | None:
+        """The first of the most promising points (P, D) that becomes a witness of its goal (P,)."""
+        best = margin.topk(min(CANDIDATES, len(margin)), largest=False).indices
+        best = best[margin[best] <= 0]
+        for x_i, g in zip(x[best].double().cpu().numpy(), goal[best].tolist(), strict=True):
+            witness = self.judge(x_i, table.goals[g])
+            if witness:
+                return witness
+        return None
+
+
+class _Points:
+    """What the rows and boxes of the points' goals are, point by point."""
+
+    def __init__(self, table: _Table, goal: Tensor, scale: Tensor) -> None:  # (P,), (G, R)
+        self.goal, self.scale = goal, scale[goal]
+        self.rows, self.constants = table.rows[goal], table.constants[goal]
+        self.on_input = None if table.on_input is None else table.on_input[goal]
+        self.lower, self.upper = table.lower[table.case[goal]], table.upper[table.case[goal]]
+        self.width = self.upper - self.lower
+
+    def values(self, y: Tensor, x: Tensor) -> Tensor:  # (P, n_out), (P, D) -> (P, R)
+        """Every row at every point."""
+        values = torch.bmm(self.rows, y[..., None])[..., 0] + self.constants
+        if self.on_input is not None:
+            values = values + torch.bmm(self.on_input, x[..., None])[..., 0]
+        return values
+
+
+def _best(x: Tensor, margin: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # (K, D), (K, G)
+    """Each point with its nearest goal and the margin there."""
+    least, goal = margin.min(1)
+    return x, goal, least
+
+
+def _late(deadline: float | None) -> bool:
+    return deadline is not None and time.monotonic() >= deadline

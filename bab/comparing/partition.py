@@ -1,0 +1,347 @@
+"""`partita.partition`: how many pieces each relaxation needs, beside the number of activation patterns.
+
+Proposition 5.6 of Mao, Zhang and Vechev (ICLR 2026) says, for exact bounds,
+
+    #Partition(BaB(M), f, X)  <=  A(f, X)  <=  #Partition(BaB(S), f, X)
+
+for multi-neuron relaxations M and single-neuron relaxations S. What a partition's size is depends on conventions that
+the statement leaves open, so every comparison states them: (1) the exactness notion, and of which outputs, (2) what a
+piece is, and which leaves count, (3) the branching rule, and whether the tree is the smallest, (4) the pre-activation
+intervals, (5) which patterns A counts. Each inequality is reported `kept` or `broken` by this instance with its
+numbers, or `open` where a count did not finish.
+
+What counts are proper leaves (`comparing/proper.py`), empty and flat ones apart. A tree of activation branches has at
+most A of them whatever the relaxation and the rule, so that there the left inequality says nothing of a relaxation, and
+the right one holds with equality alone. M are k-relu and prima with k >= 2, m-K and p-R, and every intersection that
+holds one of them; S are ibp, deeppoly, crown, alpha-crown, triangle, and k = 1.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from ...kernels.arithmetic import full_products
+from ...kernels.deadline import TimeUp, moment, staged, until
+from ...kernels.threads import threads_for
+from ...problems.errors import BadInput
+from ...problems.input_set import box
+from ...problems.load import compare_on, load_network, load_property_for
+from ...problems.network.activation import LeakyReLU
+from ...problems.network.graph import Activation, Graph
+from ...problems.properties.property import Polytope, Property
+from ...relaxations.lp.backends import NAMES as BACKENDS
+from ...relaxations.names import BATCHED, parse
+from .comparison import Comparison, Measurement, compared, neurons_of
+from .exact_goal import NOTIONS, Exact, Outputs, goal_for, rows_of
+from .grow import INPUT_RULES, NEURON_RULES, SIMPLE, Bounder, grow
+from .measured import Region
+from .measures import measure_for
+from .proper import PATIENCE, Judge, judged
+from .smallest import smallest
+
+if TYPE_CHECKING:
+    from ..counting.patterns import PatternCount
+    from .polyhedral import Checked, PolyhedralPartition
+
+GROWING = 0.8  # share of its time that a tree grows; then its leaves are judged
+GRACE = 0.5  # seconds beyond the limit, of all trees, to say something of each
+PIECES = ("activation", "input", "polyhedral")
+INTERVALS = ("tight", "crown")
+CELLS = ("open", "all")
+INTERRUPTED = "interrupted: the trees that are missing were not grown"
+
+
+@full_products()
+@torch.no_grad()
+def partition(
+    network: str | Path | Graph | torch.nn.Module,
+    input_set: Any,
+    relaxations: Sequence[str] = ("triangle", "m-1"),
+    *,
+    exactness: str = "both",
+    threshold: float | None = None,
+    outputs: Outputs = None,
+    pieces: str = "activation",
+    branching: str = "all",
+    intervals: str = "tight",
+    tolerance: float = 1e-6,
+    cells: str = "open",
+    count: bool = True,
+    convex: bool = False,
+    case: int | None = None,
+    timeout: float | None = None,
+    backend: str = "highs",
+    example_input: torch.Tensor | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> Comparison:
+    """Branch-and-bound trees until a bound is exact, one a relaxation and rule, beside A(f, X).
+
+    `network` as for `partita.bound`. `input_set`: a `Polytope`, arrays (lower, upper), or a `Property` or its file
+    (`case` picks one of several input sets). `exactness`: the exact min, max or both of the outputs, or threshold: each
+    is at least `threshold`, or without one the property is proved. `outputs`: which ones, by number or name
+    ([0, "Y_3"], "Y_0,Y_3"); "rows" for the property's rows instead; all by default. `pieces`: activation, input or
+    polyhedral. `branching`: a
+    rule (first, last, babsr, strong; for boxes widest, sensitivity, strong), `all` simple ones, or `optimal`.
+    `intervals`: whether programs tighten every undecided pre-activation on every piece (tight), or take crown's.
+    `timeout`: seconds in all, shared evenly by the trees and the count; what does not finish is a lower bound.
+    `convex`: also find pieces that stay convex through every layer (`polyhedral`), and hold P_1 against the exact
+    values on each.
+
+    `progress` is told a sentence when a tree is grown. Ctrl-C ends the comparison with the trees that are: the last of
+    its `notes` is then INTERRUPTED.
+
+    Raises `BadInput` for networks that are not piecewise linear, unknown names, and goals that cannot be reached.
+    """
+    start = time.perf_counter()
+    end = None if timeout is None else start + float(timeout)
+    graph, original = _loaded(network, example_input, end)
+    _check(graph, relaxations, exactness, threshold, pieces, branching, intervals, tolerance, cells, backend)
+    inputs, unsafe = _problem(graph, input_set, case)
+    compare_on(original, [inputs])
+    graph = graph.to(torch.float64)
+    exact = goal_for(graph, inputs, rows_of(graph, unsafe, outputs), exactness, threshold, tolerance, backend, end)
+    rules = SIMPLE[pieces] if branching == "all" else (branching,)
+    found, notes, jobs = [], [], len(relaxations) * len(rules)
+    patterns = _counted(graph, inputs, cells, _deadline(end, jobs + convex + 1)) if count else None
+    judge = _judge(graph, inputs, patterns)
+    pieces_5_3 = _convex(graph, inputs, _deadline(end, jobs + 1)) if convex else None
+    tell = progress or (lambda _: None)
+    if patterns is not None:
+        tell(f"A(f, X) = {patterns} ({patterns.seconds:.2f} s)")
+    try:
+        with threads_for(graph.widest):
+            for name in relaxations:
+                try:
+                    with until(moment(end)):
+                        bounder = _bounder(graph, exact, inputs, name, pieces, intervals == "tight", backend)
+                except TimeUp:
+                    notes.append(f"{name}: the time limit passed before a tree was begun")
+                    continue
+                for rule in rules:
+                    found.append(_measured(bounder, judge, name, rule, _deadline(end, jobs - len(found)), GRACE / jobs))
+                    tell(f"{name}, {rule}: {found[-1].shown} proper leaves ({found[-1].seconds:.2f} s)")
+                notes += [f"{name}: {note}" for note in getattr(bounder.measure, "notes", ())]
+    except KeyboardInterrupt:
+        notes.append(INTERRUPTED)
+    conventions = _conventions(exactness, threshold, tolerance, pieces, branching, intervals, cells, relaxations)
+    conventions = (("rows", ", ".join(exact.rows)), *conventions)
+    lemma = pieces != "input"
+    judge.deadline = judge.deadline if end is None else end
+    sides = () if patterns is None else tuple(compared(m, patterns.low, patterns.high, lemma) for m in found)
+    measured = (patterns, tuple(found), sides, tuple(notes))
+    closed = judge.closed_patterns() if lemma else None
+    return Comparison(
+        conventions, exact.values, *measured, graph, inputs, time.perf_counter() - start, pieces_5_3, closed
+    )
+
+
+def _loaded(network: Any, example_input: torch.Tensor | None, end: float | None) -> tuple[Graph, Any]:
+    """The network and what it was made of, read under the limit."""
+    with until(moment(end)), staged() as stage:
+        try:
+            return load_network(network, example_input)
+        except TimeUp:
+            raise TimeoutError(f"the time limit passed while {stage.text}: nothing is measured yet") from None
+
+
+def _counted(graph: Graph, inputs: Polytope, cells: str, deadline: float | None) -> PatternCount:
+    """A(f, X), first of all: an input set that has none is refused before any tree is grown."""
+    from ..counting.patterns import count
+
+    return count(graph, inputs, cells=cells, deadline=deadline)  # type: ignore[arg-type]
+
+
+def _judge(graph: Graph, inputs: Polytope, patterns: PatternCount | None) -> Judge:
+    """What says which leaves are proper: by the patterns where all of them are known."""
+    known = None
+    if patterns is not None and patterns.cells == "open" and patterns.finished and patterns.patterns is not None:
+        bits = np.unpackbits(patterns.patterns, axis=1, count=graph.neurons, bitorder="little")
+        known = bits.astype(bool)
+    return Judge(graph, inputs, known)
+
+
+def _convex(graph: Graph, inputs: Polytope, deadline: float | None) -> tuple[PolyhedralPartition, Checked]:
+    """Proposition 5.3's pieces, found in half of the time that there is."""
+    from .polyhedral import polyhedral_partition, verified
+
+    half = None if deadline is None else max(0.0, deadline - time.perf_counter()) / 2
+    found = polyhedral_partition(graph, inputs, timeout=half)
+    return found, verified(graph, found.pieces, deadline=deadline)
+
+
+def _bounder(
+    graph: Graph, exact: Exact, inputs: Polytope, name: str, pieces: str, tight: bool, backend: str
+) -> Bounder:
+    measure = measure_for(graph, exact.goal, inputs, name, tight, backend)
+    return Bounder(graph, exact.goal, measure, measure.linear, Region(inputs), pieces)  # type: ignore[arg-type]
+
+
+def _measured(
+    bounder: Bounder, judge: Judge, name: str, rule: str, deadline: float | None, grace: float
+) -> Measurement:
+    start = time.perf_counter()
+    # Leaves are judged in time of their own: a tree that fills its time is still worth a word on what it has.
+    grown = None if deadline is None else start + GROWING * (deadline - start)
+    judge.deadline = grown
+    with until(moment(grown)):
+        tree = smallest(bounder, judge, grown)[0] if rule == "optimal" else grow(bounder, rule, grown)
+    judge.deadline = time.perf_counter() + PATIENCE if deadline is None else max(deadline, time.perf_counter() + grace)
+    tree = judged(tree, judge)
+    return Measurement(
+        relaxation=name,
+        neurons=neurons_of(name),
+        branching=rule,
+        leaves=len(tree.leaves),
+        proper=max(tree.leaves_of("proper"), tree.proved),
+        closed=tree.leaves_of("closed"),
+        flat=tree.leaves_of("flat"),
+        unproved_empty=tree.leaves_of("empty"),
+        other=tree.leaves_of("other"),
+        undecided=tree.leaves_of("undecided"),
+        nodes=len(tree.pieces),
+        empty=tree.number("empty"),
+        stuck=tree.number("stuck"),
+        depth=tree.depth,
+        root_gap=max(0.0, tree.pieces[0].gap),
+        finished=tree.finished,
+        seconds=time.perf_counter() - start,
+        tree=tree,
+    )
+
+
+def _deadline(end: float | None, jobs: int) -> float | None:
+    """The next job's even share of what is left."""
+    return None if end is None else time.perf_counter() + max(0.0, end - time.perf_counter()) / jobs
+
+
+# ---- arguments
+
+
+def _check(
+    graph: Graph,
+    relaxations: Sequence[str],
+    exactness: str,
+    threshold: float | None,
+    pieces: str,
+    branching: str,
+    intervals: str,
+    tolerance: float,
+    cells: str,
+    backend: str,
+) -> None:
+    if isinstance(relaxations, str) or not relaxations:
+        raise BadInput("relaxations is a list of names, at least one, such as ['triangle', 'm-1']")
+    for name in relaxations:
+        if any(part.kind == "exact" for part in parse(name)):
+            raise BadInput(
+                "exact needs no partition: its tree is one piece, and it is what the others are held against"
+            )
+        if len(kinds := {part.kind for part in parse(name)}) > 1 and kinds & set(BATCHED):
+            raise BadInput(f"'{name}' joins a batched relaxation with programs, which are at least as tight alone")
+    rules = INPUT_RULES if pieces == "input" else (*NEURON_RULES, "optimal")
+    for what, value, known in (
+        ("exactness", exactness, NOTIONS),
+        ("pieces", pieces, PIECES),
+        ("branching", branching, (*rules, "all")),
+        ("intervals", intervals, INTERVALS),
+        ("cells", cells, CELLS),
+        ("backend", backend, BACKENDS),
+    ):
+        if not isinstance(value, str) or value not in known:
+            raise BadInput(f"{what} must be one of {', '.join(known)}, not '{value}'")
+    if threshold is not None and exactness != "threshold":
+        raise BadInput("a threshold goes with exactness=threshold")
+    if not (tolerance > 0 and np.isfinite(tolerance)):
+        raise BadInput(f"tolerance must be a positive number, not {tolerance}")
+    graph.check_products()
+    for node in graph.nodes:
+        if isinstance(node, Activation) and not isinstance(node.function, LeakyReLU):
+            name = node.name or type(node).__name__
+            raise BadInput(
+                f"layer {name!r} is not piecewise linear, so it has no activation patterns to hold a partition against"
+            )
+
+
+def _problem(graph: Graph, input_set: Any, case: int | None) -> tuple[Polytope, tuple]:
+    """One input polytope, and the unsafe sets that go with it."""
+    match input_set:
+        case Polytope():
+            found: list[tuple[Polytope, tuple]] = [(input_set, ())]
+        case Property() | str() | Path():
+            found = [(c.inputs, c.unsafe) for c in load_property_for(graph, input_set).cases]
+        case [lower, upper]:
+            found = [(box(lower, upper), ())]
+        case _:
+            raise BadInput("an input set is a Polytope, a Property or its file, or arrays (lower, upper)")
+    if not found:
+        raise BadInput("the property has no input set, so there is no partition of one")
+    if case is None and len(found) > 1:
+        raise BadInput(
+            f"the property has {len(found)} input sets, and one is partitioned: take case=0 to {len(found) - 1}"
+        )
+    if not 0 <= (case or 0) < len(found):
+        raise BadInput(f"the property's input sets are case=0 to {len(found) - 1}, not {case}")
+    inputs, unsafe = found[case or 0]
+    if inputs.size != graph.input_size or len(inputs.upper) != graph.input_size:
+        raise BadInput(f"the input set has {inputs.size} coordinates, but the network has {graph.input_size} inputs")
+    if not (np.isfinite(inputs.lower).all() and np.isfinite(inputs.upper).all()):
+        raise BadInput("a partition needs an input set with finite lower and upper bounds of every input")
+    if inputs.empty:
+        raise BadInput("the input set is empty: some lower bound exceeds its upper bound, so there is no partition")
+    return inputs, tuple(unsafe)
+
+
+def _conventions(
+    exactness: str,
+    threshold: float | None,
+    tolerance: float,
+    pieces: str,
+    branching: str,
+    intervals: str,
+    cells: str,
+    relaxations: Sequence[str],
+) -> tuple[tuple[str, str], ...]:
+    """The four conventions that a count of pieces depends on, and two more that a tree does."""
+    near = f"within {tolerance:g}, absolute or of the value, whichever is more"
+    notion = {
+        "min": f"the least bound over the leaves is the exact minimum of each, {near}",
+        "max": f"the greatest bound over the leaves is the exact maximum of each, {near}",
+        "both": f"the bounds over the leaves are the exact minimum and maximum of each, {near}",
+        "threshold": "every unsafe set is excluded on every leaf by a positive row, or a strict one not below 0"
+        if threshold is None
+        else f"each is proved to be at least {threshold:g} on every leaf",
+    }[exactness]
+    piece = {
+        "activation": "an activation branch: X with some neurons decided",
+        "input": "a box, by bisecting sides",
+        "polyhedral": "a polytope, X cut along neurons' hyperplanes",
+    }[pieces]
+    counted = (
+        "those that have an interior relative to the affine hull of X"
+        if pieces == "input"
+        else "proper ones: with z <= 0 for inactive and z > 0 for active neurons they have an interior relative to the "
+        "affine hull of X; 'closed' have one with z >= 0 only, 'flat' have points and none, 'empty' have no point"
+    )
+    rule = {
+        "all": f"the simple heuristics {', '.join(SIMPLE[pieces])}, each with its own tree; none is the smallest",
+        "optimal": "the smallest tree, found by exhaustive search",
+    }.get(branching, f"the heuristic {branching}; the tree need not be the smallest")
+    a = {
+        "open": "sign patterns of all neurons whose cell has non-empty interior in X",
+        "all": "sign patterns of all neurons, cells of lower dimension included",
+    }.get(cells, cells)
+    found = [("exactness", notion), ("piece", piece), ("leaves", counted), ("branching", rule), ("A(f, X)", a)]
+    if any(part.kind not in BATCHED for name in relaxations for part in parse(name)):
+        how = (
+            "two programs for each undecided neuron on every piece"
+            if intervals == "tight"
+            else "those of crown on the piece"
+        )
+        found.append(("pre-activation intervals of programs", how))
+    return tuple(found)

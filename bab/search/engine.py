@@ -1,0 +1,324 @@
+"""Branch and bound: the loop, and one function for each thing it can do.
+
+The frontier holds the open pieces. Each step takes the worst, splits them, bounds the children, and puts back those
+that are not closed. The loop ends when the frontier is empty (the property holds), a confirmed witness is found (it
+is violated), or a limit is reached.
+
+Soundness. A piece leaves the tree only when (a) a bound with its rounding taken off is positive, or at least zero for
+a strict row, (b) the same bound evaluated in float64 is, or (c) it is settled by a linear program whose certificate is
+checked, or by one in whole numbers. Every split covers its piece. A piece that can be neither closed nor split is
+counted, and then the verdict cannot be better than `unknown`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+
+import torch
+
+from ...kernels.deadline import TimeUp
+from ...problems.errors import out_of_memory
+from ..attack.descent import Attack
+from ..trees.frontier import Frontier, Record, select
+from ..trees.splits import twice
+from ..trees.tree import AbstractTree, Bounded
+from .observer import Observer
+from .schedule import Schedule
+from .state import State
+
+HOLDS, VIOLATED = "unsat", "sat"
+SUSPECTS = 64  # points kept for the attack
+LONGEST = 60.0  # seconds that a linear program may take
+
+
+class Engine:
+    """One search."""
+
+    def __init__(
+        self,
+        tree: AbstractTree,
+        attack: Attack,
+        schedule: Schedule,
+        observers: Sequence[Observer],
+        deadline: float | None,
+        batch: int,
+        memory: float,
+        begun: float | None = None,  # when the work on the tree's root began, a value of `time.monotonic()`
+    ) -> None:
+        self.tree, self.attack_with, self.schedule = tree, attack, schedule
+        self.observers, self.memory = observers, memory
+        roots = tree.roots()
+        roots["parent"] = torch.full_like(roots["id"], -1)
+        self.roots = self.first = roots
+        self.waiting: list[Record] = []
+        self.state = State(
+            frontier=Frontier(tree.fill),
+            goals=len(roots["goal"]),
+            named=len(roots["goal"]),
+            batch=batch or tree.default_batch(memory),
+            deadline=deadline,
+        )
+        if begun is not None:
+            self.state.spend("root", begun)
+            self.state.start = begun
+        self.budgets = attack.budgets()
+
+    def go_on(self, first: Record, named: int, leaves: int, weight: float) -> None:
+        """Starts from these pieces instead of the roots: those an earlier run left open, which gave `named` ids and
+        closed `leaves` pieces with this share of the tree. They are bounded again a batch at a time, and something is
+        split between two batches: so each of many short runs gets on, however many pieces are open."""
+        batch = self.state.batch
+        parts = [select_slice(first, start, start + batch) for start in range(0, len(first["id"]), batch)]
+        self.first, self.waiting = (parts[0], parts[:0:-1]) if parts else (first, [])
+        self.state.waiting = sum(len(part["id"]) for part in self.waiting)
+        self.state.named, self.state.leaves, self.state.weight = named, leaves, weight
+
+    def run(self) -> str:
+        """The verdict: unsat, sat, timeout or unknown (then `schedule.reason` says why).
+
+        An interrupt (Ctrl-C) ends the search with what it knows: `unknown`, because it was interrupted.
+        """
+        try:
+            for observer in self.observers:
+                observer.rooted(self.roots)
+            self.bound(self.first)
+            self.progress("r")
+            return self.loop()
+        except KeyboardInterrupt:
+            self.schedule.reason = "interrupted"
+            return "unknown"
+
+    def loop(self) -> str:
+        """The search, once the roots are bounded."""
+        state, schedule = self.state, self.schedule
+        verdict = None
+        while verdict is None:
+            if state.witness is not None:
+                verdict = VIOLATED
+            elif state.open == 0:
+                verdict = HOLDS if state.stuck == 0 else self.undecided()
+            elif schedule.exhausted(state):
+                verdict = "timeout" if schedule.reason == "timeout" else "unknown"
+            elif schedule.reporting(state):
+                self.progress("b")
+            elif schedule.attacking(state):
+                self.attack()
+            elif self.tree.due() and schedule.tightening(state):
+                self.tighten()
+            elif self.waiting:
+                self.go_on_with(self.waiting.pop())
+            else:
+                self.branch()
+        return verdict
+
+    def undecided(self) -> str:
+        """Every piece is closed but the stuck ones."""
+        self.schedule.reason = f"{self.state.stuck} pieces could be neither closed nor split: {self.state.stuck_reason}"
+        return "unknown"
+
+    def go_on_with(self, record: Record) -> None:
+        """Bound some pieces of the earlier run, and split others."""
+        self.state.waiting -= len(record["id"])
+        self.bound(record)
+        if len(self.state.frontier):
+            self.branch()
+
+    def branch(self) -> None:
+        """Split the worst pieces, bound the children."""
+        state = self.state
+        begun = time.monotonic()
+        crowded = state.frontier.bytes > self.memory / 3
+        parents = state.frontier.pop(max(1, state.batch // 2), best=crowded, apart=self.tree.apart)
+        try:
+            children = self.tree.split(parents)
+        except (MemoryError, RuntimeError, TimeUp) as error:
+            self.shrink(error, len(parents["goal"]))
+            state.frontier.push(parents)
+            return
+        lower = state.named + 2 * torch.arange(len(parents["id"]), device=parents["id"].device)
+        children["id"], children["parent"] = torch.cat([lower, lower + 1]), twice(parents["id"])
+        state.named += len(children["id"])
+        for observer in self.observers:
+            observer.branched(parents, children)
+        self.bound(children)
+        self.schedule.slowest = max(self.schedule.slowest, time.monotonic() - begun)
+
+    def bound(self, record: Record) -> None:
+        """Bound a batch of pieces, in parts if memory asks for it, and sort out what became of each.
+
+        Parts whose turn does not come before a limit is reached stay open, with their parents' bounds; so does one in
+        whose middle time is up.
+        """
+        waiting = [record]
+        while waiting and self.state.witness is None:
+            part = waiting.pop()
+            if self.schedule.exhausted(self.state):
+                self.state.frontier.push(part)
+                continue
+            if len(part["goal"]) > self.state.batch:
+                waiting += [select_slice(part, self.state.batch, None), select_slice(part, 0, self.state.batch)]
+                continue
+            begun = time.monotonic()
+            try:
+                bounded = self.tree.bound(part)
+            except (MemoryError, RuntimeError, TimeUp) as error:
+                self.shrink(error, len(part["goal"]))
+                waiting.append(part)
+                continue
+            self.state.spend("bound", begun)
+            self.sort(bounded)
+
+    def shrink(self, error: BaseException, count: int) -> None:
+        """Halves the batch where memory ran out for `count` pieces, ends the search where time did; any other error
+        goes on its way."""
+        if isinstance(error, TimeUp):
+            self.schedule.reason = self.schedule.reason or "timeout"
+            return
+        if not out_of_memory(error):
+            raise error
+        if count <= 1:
+            self.schedule.reason = "memory does not suffice for a single piece"
+        self.state.batch = max(1, min(self.state.batch, count) // 2)
+        self.progress("m")
+
+    @contextmanager
+    def dispensable(self, activity: str) -> Iterator[None]:
+        """Books the time of something the search can do without; where memory runs out in it, the batch is halved.
+        Where time is up in it, nothing came of it (`exhausted` looks at the clock)."""
+        begun = time.monotonic()
+        try:
+            yield
+        except TimeUp:
+            pass
+        except (MemoryError, RuntimeError) as error:
+            self.shrink(error, max(2, self.state.batch))
+        finally:
+            self.state.spend(activity, begun)
+
+    def sort(self, bounded: Bounded) -> None:
+        """Close, confirm, settle or keep each bounded piece."""
+        state = self.state
+        state.pieces += len(bounded.closed)
+        for name, rows in bounded.ends():
+            self.close(select(bounded.records, rows), name)
+        open_ = ~bounded.closed
+        near = (bounded.near & open_).nonzero()[:, 0]
+        if len(near):
+            with self.dispensable("float64"):
+                sure = near[self.tree.confirm(select(bounded.records, near))]
+                state.confirmed += len(sure)
+                self.close(select(bounded.records, sure), "float64")
+                open_[sure] = False
+        rows = open_.nonzero()[:, 0]
+        if len(rows) == 0:
+            return
+        if self.schedule.attack_on:
+            self.look(bounded, rows)
+        decided = bounded.decided & open_
+        for row in decided.nonzero()[:, 0].tolist():
+            if state.witness is not None or self.schedule.exhausted(state):
+                break
+            try:
+                self.settle(bounded, row)
+            except TimeUp as late:
+                self.shrink(late, 1)
+                break
+            open_[row] = False
+        kept = select(bounded.records, open_.nonzero()[:, 0])
+        if len(kept["depth"]):
+            state.depth = max(state.depth, int(kept["depth"].max()))
+        state.frontier.push(kept)
+
+    def close(self, leaves: Record, how: str) -> None:
+        """These pieces are proved."""
+        if len(leaves["depth"]) == 0:
+            return
+        self.state.leaves += len(leaves["depth"])
+        self.state.weight += float(torch.exp2(-leaves["depth"].double()).sum()) / self.state.goals
+        for observer in self.observers:
+            observer.closed(leaves, how)
+
+    def look(self, bounded: Bounded, rows: torch.Tensor) -> None:
+        """Try the points that the worst bounds of this batch were reached at; keep some for the attack."""
+        worst = rows[bounded.records["bound"][rows].topk(min(SUSPECTS, len(rows)), largest=False).indices]
+        points = bounded.points[worst]
+        self.state.suspects = points
+        with self.dispensable("look"):
+            self.state.witness = self.attack_with.check(points)
+
+    def attack(self) -> None:
+        """One turn of the attack: from the suspects first, then from random points."""
+        state, begun = self.state, time.monotonic()
+        self.schedule.attacked_at = state.pieces
+        budget = next(self.budgets)
+        limit = min(state.deadline or begun + 60, begun + 0.2 + 0.1 * state.elapsed)
+        goals = [self.tree.goals.pairs[g] for g in state.frontier.goals()]
+        suspects, state.suspects = state.suspects, None
+        with self.dispensable("attack"):
+            if suspects is not None:
+                state.witness = self.attack_with.polish(suspects, goals=goals, steps=budget.steps, deadline=limit)
+            if state.witness is None:
+                state.witness = self.attack_with.search(
+                    restarts=budget.restarts, steps=budget.steps, goals=goals, deadline=limit
+                )
+        state.last_attack = time.monotonic() - begun
+        self.progress("a")
+
+    def tighten(self) -> None:
+        """Better bounds for what the worst piece and its kin stand on, and so for them."""
+        state, begun = self.state, time.monotonic()
+        kin = state.frontier.take(self.tree.kin)
+        better = kin
+        with self.dispensable("tighten"):
+            better = self.tree.tighten(kin, state.deadline)
+        self.schedule.derivation = time.monotonic() - begun
+        state.pieces -= len(kin["goal"])  # they have been counted
+        begun = time.monotonic()
+        self.bound(better)
+        self.schedule.slowest = max(self.schedule.slowest, time.monotonic() - begun)
+        self.progress("t")
+
+    def settle(self, bounded: Bounded, row: int) -> None:
+        """An exact linear program on a piece whose neurons are all decided (or that cannot be split); where double
+        precision decides nothing, one in whole numbers."""
+        state, begun = self.state, time.monotonic()
+        leaf = select(bounded.records, torch.tensor([row], device=bounded.closed.device))
+        goal = self.tree.goals.pairs[int(leaf["goal"][0])]
+        result = self.tree.leaf(leaf, 0, min(LONGEST, max(0.1, state.left)))
+        state.spend("leaf", begun)
+        if result.closed:
+            state.settled += 1
+            self.close(leaf, "linear program")
+            return
+        if result.point is not None:
+            state.witness = self.attack_with.judge(result.point, goal)
+        if state.witness is None and result.further is not None:
+            begun, before = time.monotonic(), result
+            result = result.further(max(0.1, state.left))
+            state.spend("exact", begun)
+            if result.closed:
+                state.exact += 1
+                self.close(leaf, "exact arithmetic")
+                return
+            if result.point is not None:
+                state.witness = self.attack_with.judge(result.point, goal, result.exact)
+            else:
+                result = replace(result, reason=f"{before.reason}; {result.reason}")
+        if state.witness is None:
+            state.stuck += 1
+            state.stuck_reason = result.reason
+            for observer in self.observers:
+                observer.stuck(leaf, result.reason)
+
+    def progress(self, mark: str) -> None:
+        """Tell the observers."""
+        for observer in self.observers:
+            observer.progress(mark, self.state)
+
+
+def select_slice(record: Record, start: int, stop: int | None) -> Record:
+    """Consecutive rows of every field."""
+    return {name: value[start:stop] for name, value in record.items()}

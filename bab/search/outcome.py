@@ -1,0 +1,27 @@
+"""How a verification ended."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ...problems.properties.property import Array
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """`verdict`: unsat (the property holds), sat (violated, with a confirmed witness), unknown or timeout, the last
+    two with the reason. `stats` is what the final summary shows.
+
+    `witness` is an input and its output as the original network computes it, in float64; `decimals` are the input
+    exactly, which lies in the input set. In the coordinates `outside` the set holds no number that the network takes,
+    and it was fed the nearest one.
+    """
+
+    verdict: str
+    reason: str = ""
+    witness: tuple[Array, Array] | None = None  # (n_in,), (n_out,)
+    pieces: int = 0
+    seconds: float = 0.0
+    stats: dict[str, float | int | str] = field(default_factory=dict)
+    decimals: tuple[str, ...] | None = None  # (n_in,)
+    outside: tuple[int, ...] = ()

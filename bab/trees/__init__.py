@@ -1,0 +1,1 @@
+"""The kinds of tree: how pieces are stored, bounded, cut and settled."""

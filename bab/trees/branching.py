@@ -1,0 +1,122 @@
+"""Branching rules: from what bounding found out about a piece to the split that should help it most.
+
+Input splits. `widest` takes the longest side, relative to the input set. `sensitivity` takes the coordinate that is to
+blame for most of what the bound loses (`linear.attribution`).
+
+Half-space splits cut through the box's centre, across the gradient of the bound in the box's own units.
+
+Phase splits take the neuron at which the bound loses most (`linear.alpha.loss`, after BaBSR, Bunel et al. 2020),
+or look ahead: the best few are tried, and the split whose worse child has the better bound wins (De Palma et al. 2021).
+
+Heuristic: no choice here can make a verdict wrong.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ...problems.errors import BadInput
+from ...problems.network.activation import LeakyReLU
+from ...problems.network.graph import Graph
+from .frontier import Record
+from .splits import HALF_SPACE, INPUT, NONE, PHASE, Split
+
+INPUT_RULES = ("widest", "sensitivity")
+
+# From depth 14 on, every four levels one more undecided neuron is few: bisecting has had its chance by then.
+FINISH_FROM, FINISH_EVERY = 10, 4
+
+
+def input_split(
+    lower: Tensor,  # (B, D)
+    upper: Tensor,  # (B, D)
+    blame: Tensor,  # (B, D)
+    root_width: Tensor,  # (D,)
+    rule: str = "sensitivity",
+) -> Split:
+    """Bisect one side of each box at its middle; no split where no side has a number between its ends."""
+    blame = blame.nan_to_num()
+    width = upper - lower
+    score = width / root_width.clamp(min=1e-30)
+    if rule not in INPUT_RULES:
+        raise BadInput(f"there is no rule '{rule}' of bisecting the input; the rules are {', '.join(INPUT_RULES)}")
+    if rule == "sensitivity":
+        # Widths break ties where nothing is lost any more, or nothing can be told apart.
+        score = blame + 1e-6 * blame.amax(1, keepdim=True).clamp(min=1e-30) * score
+    middle = (lower + upper) / 2
+    score = torch.where((lower < middle) & (middle < upper), score, -1.0)
+    top, index = score.max(1)
+    point = middle.gather(1, index[:, None])[:, 0]
+    return Split(torch.where(top >= 0, INPUT, NONE), index, point)
+
+
+def half_space_split(
+    lower: Tensor,  # (B, D)
+    upper: Tensor,  # (B, D)
+    forms: Tensor,  # (B, S, D)
+    bounds: Tensor,  # (B, S)
+) -> Split:
+    """Cut each box through its centre, across the gradient of its best bound; no split where that is zero."""
+    gradient = forms[torch.arange(len(forms), device=forms.device), bounds.argmax(1)].nan_to_num()
+    # A hyperplane with equal reach on all sides that matter: coordinates whose part is small are left alone.
+    moved = (gradient * (upper - lower)).abs()
+    most = moved.amax(1, keepdim=True)
+    normal = torch.where(moved >= 0.5 * most, gradient, 0.0)
+    point = (normal * ((lower + upper) / 2)).sum(1)
+    kind = torch.where(most[:, 0] > 0, HALF_SPACE, NONE)
+    return Split(kind, torch.zeros_like(kind), point, normal)
+
+
+def finishing(depth: Tensor, inputs: int) -> Tensor:
+    """How many undecided neurons are few at this depth, so that deciding them all is the shortest way to the end.
+
+    To decide k neurons takes at most 2^k pieces, to bisect every side once takes 2^inputs.
+    """
+    return inputs // 2 + (depth - FINISH_FROM).clamp(min=0) // FINISH_EVERY
+
+
+def merge(take: Tensor, first: Split, second: Split) -> Split:  # (B,) bool
+    """The first split where `take`, elsewhere the second."""
+    normal = first.normal if second.normal is None else second.normal
+    if first.normal is not None and second.normal is not None:
+        normal = torch.where(take[:, None], first.normal, second.normal)
+    return Split(
+        torch.where(take, first.kind, second.kind),
+        torch.where(take, first.index, second.index),
+        torch.where(take, first.point, second.point),
+        normal,
+    )
+
+
+def phase_candidates(scores: Tensor, undecided: Tensor, count: int) -> Tensor:  # (B, N), (B, N) -> (B, count)
+    """The neurons with the highest scores; undecided ones come before all others."""
+    ranked = torch.where(undecided, scores.clamp(min=0), -1.0)
+    return ranked.topk(min(count, ranked.shape[1]), dim=1).indices
+
+
+def together(record: Record, scores: Tensor, open_: Tensor, depth: int) -> Tensor:  # (B, N), (B,) -> (B, N)
+    """Scores summed over the open pieces that have decided the same neurons in the same way, up to a depth: pieces of
+    different goals that are split alike can share a base (see `bases`)."""
+    neuron = record["neuron"]
+    if len(neuron) == 1 or not bool((record["depth"] < depth).any()):
+        return scores
+    code = torch.cat([(neuron + 1) * record["sign"].long(), neuron.new_zeros(len(neuron), 1)], 1)
+    _, kind = code.unique(dim=0, return_inverse=True)
+    total = torch.zeros_like(scores).index_add_(0, kind, torch.where(open_[:, None], scores.nan_to_num(), 0.0))[kind]
+    return torch.where((record["depth"] < depth)[:, None], total, scores)
+
+
+def phase_split(graph: Graph, neuron: Tensor, pre_lower: Tensor, pre_upper: Tensor) -> Split:  # (B,), (B, N)
+    """Decide one neuron a piece, at its activation's split point."""
+    at = neuron[:, None]
+    low, high = pre_lower.gather(1, at)[:, 0], pre_upper.gather(1, at)[:, 0]
+    point = torch.zeros_like(low)
+    for position in graph.activations:
+        node = graph.nodes[position]
+        if isinstance(node.function, LeakyReLU):
+            continue
+        start = graph.offsets[position]
+        here = (neuron >= start) & (neuron < start + node.size)
+        point = torch.where(here, node.function.split_point(low, high), point)
+    return Split(torch.full_like(neuron, PHASE), neuron, point)

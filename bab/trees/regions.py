@@ -1,0 +1,228 @@
+"""Trees over a low-dimensional input: pieces are boxes, cut by half-spaces and decided neurons, every layer re-bounded.
+
+A piece carries its box, a few half-spaces, and the pre-activation bounds proved so far, which its children start from:
+a neuron stable on a piece is stable below it and costs nothing more. After bounding, the piece is clipped to where
+its rows can still be negative; the cut goes through what is left. Deciding a neuron of a layer that is affine on the
+piece is a half-space of the input; of a deeper neuron it is relaxed to one by the neuron's own linear bound, which the
+piece gets in addition to the decided phase (`linear.decide`).
+
+Input splits, half-spaces and phases mix in one tree; `split` says which. `auto` and `input` bisect; `activation`
+decides neurons; `polyhedral` takes turns: the hyperplane of a first-layer neuron, a half-space across the bound's
+gradient, a bisection, so that a piece shrinks on all sides whichever of them helps. In all of them a piece that is
+deep, with few undecided neurons, is finished by deciding those (`branching.finishing`), and so is one whose box cannot
+be bisected any more. With every neuron decided an exact linear program settles it: the search is complete for
+piecewise-linear networks. Smooth ones are bisected until float numbers run out.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...kernels.polytope import box_minimiser, clip_box
+from ...problems.network.graph import Affine, Graph
+from ...problems.properties.property import Polytope, Property
+from ...relaxations.leaf.rational import Rational
+from ...relaxations.linear.decide import decision_half_spaces
+from ...relaxations.linear.ibp import Ibp
+from ...relaxations.linear.linear import undecided_neurons
+from ...relaxations.linear.rebounding import Rebounding
+from ...relaxations.linear.root import outward, outward_half_spaces
+from ...relaxations.types import Pieces, Result
+from .branching import finishing, half_space_split, input_split, merge, phase_candidates, phase_split
+from .frontier import Record
+from .goals import Goals
+from .settle import phases_of, settled
+from .splits import HALF_SPACE, NONE, PHASE, Split, add_half_spaces, cut_boxes, cut_pre, half_spaces, twice
+from .tree import EMPTY, AbstractTree, Bounded, Settled, children_of
+
+# At most so many half-spaces stay with a piece; the oldest go first (a piece may only grow by that).
+HALF_SPACES = 8
+
+
+class Regions(AbstractTree):
+    """See the module's essay. `splits`: auto, input, polyhedral or activation."""
+
+    def __init__(
+        self,
+        graph: Graph,  # float64, CPU
+        prop: Property,
+        goals: Goals,
+        precise_goals: Goals,  # in float64
+        relaxation: Rebounding | Ibp,
+        precise: Rebounding | Ibp,  # the same in float64
+        root: Pieces,  # the hull of all cases, bounded
+        splits: str = "auto",
+        rule: str = "sensitivity",
+    ) -> None:
+        self.graph, self.prop, self.goals, self.precise_goals = graph, prop, goals, precise_goals
+        self.relaxation, self.precise = relaxation, precise
+        self.root, self.splits, self.rule = root, splits, rule
+        self.root_width = (root.upper - root.lower)[0]
+        self.own = 0  # half-spaces that are the input set's
+        self.name = "ibp" if isinstance(relaxation, Ibp) else relaxation.linear.rule
+        self.piecewise = all(graph.nodes[i].function.kinks for i in graph.activations)
+        self.first_layer = self._first_layer()
+        self.rational = Rational(graph)
+        self.fill = {"offsets": torch.inf}
+
+    def describe(self) -> str:
+        return (
+            f"regions of the input, {self.splits if self.splits != 'auto' else 'input'} splits, every layer re-bounded"
+        )
+
+    def roots(self) -> Record:
+        dtype, device = self.root.lower.dtype, self.root.lower.device
+        cases = [self.prop.cases[c].inputs for c, _ in self.goals.pairs]
+        lower, upper = outward(
+            torch.tensor(np.stack([c.lower for c in cases])),
+            torch.tensor(np.stack([c.upper for c in cases])),
+            dtype,
+            device,
+        )
+        count = len(cases)
+        normals, offsets = outward_half_spaces(cases, lower, upper)
+        self.own = normals.shape[1]
+        index = torch.arange(count, device=device)
+        zeros = torch.zeros(count, dtype=torch.int64, device=device)
+        return {
+            "goal": index,
+            "bound": torch.full((count,), -torch.inf, dtype=dtype, device=device),
+            "depth": zeros,
+            "id": index,
+            "lower": lower,
+            "upper": upper,
+            "normals": normals,
+            "offsets": offsets,
+            "pre_lower": self.root.pre_lower.expand(count, -1).clone(),
+            "pre_upper": self.root.pre_upper.expand(count, -1).clone(),
+            "kind": zeros,
+            "index": zeros,
+            "point": torch.zeros(count, dtype=dtype, device=device),
+            "normal": torch.zeros(count, lower.shape[1], dtype=dtype, device=device),
+        }
+
+    def pieces(self, record: Record) -> Pieces:
+        """The record's pieces; decided neurons live in their pre-activation bounds and half-spaces."""
+        used = (record["offsets"] < torch.inf).any(0)
+        empty = record["goal"].new_zeros(len(record["goal"]), 0)
+        none = record["lower"].new_zeros(len(record["goal"]), 0)
+        return Pieces(
+            record["lower"],
+            record["upper"],
+            record["normals"][:, used],
+            record["offsets"][:, used],
+            empty,
+            none,
+            none,
+            record["pre_lower"],
+            record["pre_upper"],
+        )
+
+    def bound(self, record: Record) -> Bounded:
+        pieces = self.pieces(record)
+        rows = self.goals.rows(record["goal"])
+        result, left = self.relaxation.bound(pieces, rows)
+        bound = torch.fmax(result.lower.amax(1), record["bound"])
+        by_bound = rows.closed(result.lower)
+        closed = by_bound | result.empty
+        near = ~closed & rows.closed(result.lower + result.slack)
+        undecided = undecided_neurons(self.graph, left)
+        choice = self._choose(left, result, undecided, record["depth"])
+        decided = choice.kind == NONE
+        if self.piecewise:
+            decided |= ~undecided.any(1)
+        best = result.forms[torch.arange(len(bound), device=bound.device), result.lower.argmax(1)]
+        points = box_minimiser(best[:, None], left.lower, left.upper)[:, 0]
+        records = dict(record) | {
+            "bound": bound,
+            "lower": left.lower,
+            "upper": left.upper,
+            "pre_lower": left.pre_lower,
+            "pre_upper": left.pre_upper,
+            "kind": choice.kind,
+            "index": choice.index,
+            "point": choice.point,
+            "normal": choice.normal if choice.normal is not None else torch.zeros_like(left.lower),
+        }
+        by = (~by_bound).long()
+        return Bounded(records, result, closed, near, decided, points, by, (self.name, EMPTY))
+
+    def confirm(self, record: Record) -> Tensor:
+        precise = {k: v.double() if v.is_floating_point() else v for k, v in record.items()}
+        rows = self.precise_goals.rows(record["goal"])
+        result, _ = self.precise.bound(self.pieces(precise), rows)
+        return rows.closed(result.lower) | result.empty
+
+    def _choose(self, pieces: Pieces, result: Result, undecided: Tensor, depth: Tensor) -> Split:
+        """The split of each piece; its kind is NONE where nothing can be split."""
+        split = input_split(pieces.lower, pieces.upper, result.blame, self.root_width, self.rule)
+        count, stuck = undecided.sum(1), split.kind == NONE
+        few = ((count <= finishing(depth, pieces.lower.shape[1])) | stuck) & self.piecewise
+        if self.splits == "activation":
+            few = torch.full_like(few, True) if self.piecewise else (depth % 2 == 0) & ~stuck
+        elif self.splits == "polyhedral":
+            across = half_space_split(pieces.lower, pieces.upper, result.forms, result.lower)
+            split = merge((depth % 3 == 1) & (across.kind == HALF_SPACE), across, split)
+            first = undecided & self.first_layer
+            undecided = torch.where((few | ~first.any(1))[:, None], undecided, first)
+            few |= (depth % 3 == 0) & first.any(1)
+        few = few & (count > 0)
+        if not bool(few.any()):
+            return split
+        neuron = phase_candidates(result.scores.nan_to_num(), undecided, 1)[:, 0]
+        return merge(few, phase_split(self.graph, neuron, pieces.pre_lower, pieces.pre_upper), split)
+
+    def _first_layer(self) -> Tensor:  # (N,) bool
+        """The neurons whose pre-activation is affine in the input."""
+        marks = torch.zeros(self.graph.neurons, dtype=torch.bool, device=self.root.lower.device)
+        for position, start in self.graph.offsets.items():
+            source = self.graph.nodes[self.graph.nodes[position].inputs[0]]
+            if isinstance(source, Affine) and set(source.inputs) == {0}:
+                marks[start : start + source.size] = True
+        return marks
+
+    def split(self, record: Record) -> Record:
+        chosen = Split(record["kind"], record["index"], record["point"], record["normal"])
+        children = children_of(record, ("goal", "bound", "kind", "index", "point", "normal"))
+        children["lower"], children["upper"] = cut_boxes(record["lower"], record["upper"], chosen)
+        children["pre_lower"], children["pre_upper"] = cut_pre(record["pre_lower"], record["pre_upper"], chosen)
+        normals, offsets = record["normals"], record["offsets"]
+        if not bool(((chosen.kind == HALF_SPACE) | (chosen.kind == PHASE)).any()):
+            return children | {"normals": twice(normals), "offsets": twice(offsets)}
+        normals, offsets = add_half_spaces(normals, offsets, *self._cuts(record, chosen), self.own, HALF_SPACES)
+        lower, upper, _ = clip_box(children["lower"], children["upper"], normals, offsets)
+        return children | {"lower": lower, "upper": upper, "normals": normals, "offsets": offsets}
+
+    def _cuts(self, record: Record, chosen: Split) -> tuple[Tensor, Tensor]:  # (2B, D), (2B,)
+        """The half-space that each child gets; infinite offsets where it gets none."""
+        normals, offsets = half_spaces(chosen)
+        rows = (chosen.kind == PHASE).nonzero()[:, 0]
+        if len(rows):
+            pieces = self.pieces(record)[rows]
+            cuts = decision_half_spaces(self.relaxation.linear, pieces, chosen.index[rows], chosen.point[rows])
+            both = torch.cat([rows, rows + len(chosen.kind)])
+            normals[both], offsets[both] = cuts
+        return normals, offsets
+
+    def leaf(self, record: Record, row: int, seconds: float | None = None) -> Settled:
+        case, unsafe = self.goals.pairs[int(record["goal"][row])]
+        inputs = self.prop.cases[case].inputs
+        as_array = lambda name: record[name][row].double().cpu().numpy()  # noqa: E731
+        normals, offsets = as_array("normals")[self.own :], as_array("offsets")[self.own :]
+        polytope = Polytope(
+            np.maximum(as_array("lower"), inputs.lower),
+            np.minimum(as_array("upper"), inputs.upper),
+            np.concatenate([inputs.normals, normals[offsets < np.inf]]),
+            np.concatenate([inputs.offsets, offsets[offsets < np.inf]]),
+        )
+        phases = phases_of(self.graph, record["pre_lower"][row], record["pre_upper"][row])
+        question = self.prop.cases[case].unsafe[unsafe]
+        return settled(self.graph, polytope, phases, question, seconds, self.rational, inputs)
+
+    def default_batch(self, memory: float) -> int:
+        widest = max(node.size for node in self.graph.nodes)
+        stored = 4 * 2 * self.graph.neurons
+        per_piece = 16 * widest * widest + stored
+        return int(min(512 if self.root.lower.device.type == "cpu" else 8192, max(8, memory / 8 / per_piece)))

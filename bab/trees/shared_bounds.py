@@ -1,0 +1,143 @@
+"""What pieces of a tree of branches stand on: pre-activation bounds and multi-neuron rows, proved once for many.
+
+The root is the first base. Bounds and rows proved with some neurons decided are far tighter: on the 256x4 network of
+mnist_fc (prop_5, 0.05), pieces three decisions deep that are at -0.1 on the root's rise to +0.7 on a base of their own,
+where optimising longer brings 0.01. A base costs as much as some thousand pieces, so it is derived for many pieces at
+once: for the open pieces that share their first decisions (`kin`), whatever goals they work on, and only as often as
+it has paid in this run (`Derivations`).
+
+Soundness: outward rounded, as its parts are: what is proved with some neurons decided holds wherever they are.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from math import log2
+
+from torch import Tensor
+
+from ...problems.network.graph import Graph
+from ...relaxations.linear.alpha import Alpha
+from ...relaxations.linear.linear import part
+from ...relaxations.linear.row_multipliers import Joint
+from ...relaxations.rows.refine import refined
+from ...relaxations.rows.strengthen import Strengthened, lean, strengthened
+from ...relaxations.types import Pieces, Rows
+from .frontier import Record
+from .goals import Goals
+
+STEPS, RATE = 10, 0.2  # of the optimised pre-activations
+LONGEST, SHARE = 20.0, 0.2  # seconds that a derivation may take, and of the time there is
+MOST = 1024  # rows that the pieces carry
+LEVELS = 3  # decisions that a base has more than the one it is derived from
+PASSES = 100  # backward passes in which rows are sought and optimised
+CALL = 5.0  # a pass with few rows costs as much as so many pieces
+
+
+@dataclass(eq=False)
+class Base:
+    """Pre-activation bounds (1, N) and rows that hold wherever the first `depth` decisions of its pieces do."""
+
+    pre_lower: Tensor
+    pre_upper: Tensor
+    joint: Joint | None
+    depth: int = 0
+    pieces: int = 0  # that it was derived for
+    waiting: int = 0  # of them, that have not been bounded on it yet
+    raised: float = 0.0  # how far it raised the bounds of the others, in all
+
+    @property
+    def bytes(self) -> int:
+        """Memory that it holds."""
+        return 2 * self.pre_lower.numel() * self.pre_lower.element_size() + (self.joint.bytes if self.joint else 0)
+
+
+def until(deadline: float | None) -> float:
+    """When to stop improving a base."""
+    now = time.monotonic()
+    return now + (LONGEST if deadline is None else min(LONGEST, SHARE * max(0.0, deadline - now)))
+
+
+def derived(
+    alpha: Alpha,  # the relaxation of the search
+    joint: Joint | None,  # rows that hold on the ancestor
+    ancestor: Pieces,  # (1): what all pieces of the new base are part of
+    rows: Rows,  # (1, S, ...): what is to be proved on them
+    deadline: float,
+    words: Sequence[str],
+) -> Strengthened:
+    """Tighter layers, rows anew, and bounds and multipliers of the objectives with both."""
+    root = refined(replace(alpha, joint=joint, steps=STEPS, rate=RATE), ancestor, deadline)
+    return lean(alpha, strengthened(Alpha(alpha.linear, STEPS), root, rows, deadline, words), MOST)
+
+
+def objectives(goals: Goals, index: Tensor) -> Rows:  # (K,)
+    """The rows of some goals, as rows of one piece."""
+    rows = goals.rows(index)
+    on_input = None if rows.on_input is None else rows.on_input.flatten(0, 1)[None]
+    strict = None if rows.strict is None else rows.strict.flatten(0, 1)[None]
+    return Rows(rows.coefficients.flatten(0, 1)[None], rows.constants.flatten(0, 1)[None], on_input, strict)
+
+
+def kin(open_: Record, base_depth: Mapping[int, int]) -> Tensor:  # (B,) bool
+    """Of the open pieces, those that share the worst one's base and its first decisions beyond it."""
+    worst = int(open_["bound"].argmin())
+    width = base_depth[int(open_["base"][worst])] + LEVELS
+    same = open_["base"] == open_["base"][worst]
+    for name in ("neuron", "sign"):
+        first = open_[name][:, :width]
+        own = first[worst]
+        decided = open_["neuron"][worst, :width] >= 0
+        same &= ((first == own) | ~decided).all(1)
+    return same
+
+
+def shared_depth(record: Record) -> int:
+    """How many first decisions all pieces of a record share."""
+    code = (record["neuron"] + 1) * record["sign"].long()  # 0 where absent
+    shared = ((code == code[:1]) & (code != 0)).all(0)
+    return int(shared.long().cumprod(0).sum())
+
+
+def price(graph: Graph, base: Base, rows: int, steps: int) -> float:
+    """What a derivation from this base costs, counted in pieces of `rows` rows bounded in `steps` steps.
+
+    The rows of a layer's undecided neurons go back through the layers before it; and calls cost something, however few
+    the rows.
+    """
+    here = Pieces.boxes(base.pre_lower[:, :1], base.pre_upper[:, :1], 0).with_pre(base.pre_lower, base.pre_upper)
+    below = total = 0.0
+    for position in graph.activations:
+        node = graph.nodes[position]
+        undecided = int((~node.function.decided(*part(graph, here, position))).sum())
+        total += 2 * undecided * below * (STEPS + 1)
+        below += node.size
+    passes = PASSES + (STEPS + 1) * len(graph.activations)
+    return (total / max(1.0, below) + PASSES * rows) / (rows * (steps + 1)) + CALL * passes
+
+
+@dataclass
+class Derivations:
+    """How often bases pay, by what they have raised so far.
+
+    A base that costs c pieces should raise the bounds of its n pieces by more than those c would have, if they had
+    been spent on splitting the n: log2(1 + c / n) levels. Where it does not, the next one waits twice as long.
+    """
+
+    patience: float = 1.0
+    next: float = field(default=0.0, init=False)  # pieces bounded at which the next one is due
+    count: int = field(default=0, init=False)
+    paid: int = field(default=0, init=False)
+
+    def wait(self, bounded: int, cost: float) -> None:
+        """The next derivation comes when as much has been spent on pieces."""
+        self.next = bounded + self.patience * cost
+
+    def learn(self, raised: float, pieces: int, cost: float, gain: float) -> None:
+        """A base raised the bounds of so many pieces by so much in all; a split gains `gain`."""
+        self.count += 1
+        pays = raised / max(1, pieces) > gain * max(1.0, log2(1 + cost / max(1, pieces)))
+        self.paid += pays
+        self.patience = 1.0 if pays else 2 * self.patience

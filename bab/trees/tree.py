@@ -1,0 +1,148 @@
+"""What the engine asks of a kind of tree: how pieces are stored, bounded and split.
+
+Two kinds exist. `regions`: pieces are small regions of a low-dimensional input, every layer is bounded anew on each.
+`phases`: pieces are activation branches of a high-dimensional input, the root's pre-activation bounds are kept and
+multipliers are optimised. A record (see `frontier`) holds what the tree needs to rebuild a piece; every record has
+
+    goal   which goal the piece works on          depth  splits above it
+    bound  the best lower bound of its rows       id     its number, in the order in which pieces came to be
+
+and `parent`, the number of the piece it was cut from (the engine gives both numbers).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+import torch
+from torch import Tensor
+
+from ...problems.properties.property import Array
+from ...relaxations.types import Result
+from .frontier import Record
+from .goals import Goals
+from .ways import Way
+
+EMPTY = "empty"  # how a piece ended that was proved to hold no point
+
+
+@dataclass(frozen=True, eq=False)
+class Bounded:
+    """What bounding a batch of records gave.
+
+    records: the same pieces with what became known, ready to be stored.
+    closed: proved to hold no counterexample. near: closed but for rounding. decided: no neuron is open any more, or
+    nothing is left to split. points: inputs worth trying as counterexamples. by: of each closed piece, which of `names`
+    closed it.
+    """
+
+    records: Record
+    result: Result
+    closed: Tensor  # (B,) bool
+    near: Tensor  # (B,) bool
+    decided: Tensor  # (B,) bool
+    points: Tensor  # (B, D)
+    by: Tensor | None = None  # (B,) int64
+    names: tuple[str, ...] = ("bound",)
+
+    def looked_at(self, open_: Tensor, found: Tensor, shut: Tensor, name: str) -> Bounded:
+        """With what another look at the pieces `open_` (K,) gave: lower bounds of their rows (K, S), and which of them
+        these close (K,)."""
+        before = self.records["bound"]
+        bound = torch.fmax(before[open_], found.nan_to_num(nan=-torch.inf).amax(1))
+        records = dict(self.records) | {"bound": before.index_put((open_,), bound)}
+        closed = self.closed.index_put((open_,), shut)
+        by = closed.long() * 0 if self.by is None else self.by
+        by, names = by.index_put((open_,), by.new_tensor(len(self.names))), (*self.names, name)
+        return replace(self, records=records, closed=closed, near=self.near & ~closed, by=by, names=names)
+
+    def ends(self) -> Iterator[tuple[str, Tensor]]:
+        """Each name with the rows of the pieces it closed, where there are any."""
+        rows = self.closed.nonzero()[:, 0]
+        if len(rows) == 0:
+            return
+        by = torch.zeros_like(rows) if self.by is None or len(self.names) == 1 else self.by[rows]
+        for number, name in enumerate(self.names):
+            mine = rows[by == number]
+            if len(mine):
+                yield name, mine
+
+
+@dataclass(frozen=True, eq=False)
+class Settled:
+    """What the exact linear program said of a decided piece: closed, or a point worth trying and why it is open.
+
+    further: what to ask, with a limit in seconds, where the point turns out to be no witness. exact: the point in
+    rational numbers, where it is known; `point` is the nearest in float64.
+    """
+
+    closed: bool
+    point: Array | None
+    reason: str
+    further: Callable[[float], Settled] | None = None
+    exact: tuple[Fraction, ...] | None = None
+
+
+class AbstractTree(ABC):
+    """A kind of tree over one network and property, in one dtype on one device."""
+
+    goals: Goals
+    fill: dict[str, float]  # padding of fields that grow
+    apart: str | None = None  # the field in which the pieces of a batch must agree
+
+    def ways(self) -> list[Way]:
+        """The relaxations that pieces were bounded with and what came of each, where there is a choice."""
+        return []
+
+    def notes(self) -> list[str]:
+        """What a relaxation that was asked for could not treat, and what was done instead; one sentence each."""
+        return []
+
+    @abstractmethod
+    def roots(self) -> Record:
+        """One piece for each goal, not yet bounded."""
+
+    @abstractmethod
+    def bound(self, record: Record) -> Bounded:
+        """Bounds a batch of pieces, and chooses how each would be split."""
+
+    @abstractmethod
+    def confirm(self, record: Record) -> Tensor:  # (B,) bool
+        """Which pieces are closed by the same computation in float64."""
+
+    @abstractmethod
+    def split(self, record: Record) -> Record:
+        """Both children of every piece, as chosen when it was bounded; child b of piece b, and b + B."""
+
+    def due(self) -> bool:
+        """Whether it is time to derive better bounds for what stubborn pieces stand on."""
+        return False
+
+    def kin(self, open_: Record) -> Tensor:  # (B,) bool
+        """The open pieces that would profit from the same, the worst one among them; asked where `due` says so."""
+        return torch.zeros_like(open_["id"], dtype=torch.bool)
+
+    def tighten(self, record: Record, deadline: float | None) -> Record:
+        """The same pieces, to be bounded anew."""
+        return record
+
+    @abstractmethod
+    def leaf(self, record: Record, row: int, seconds: float | None = None) -> Settled:
+        """An exact linear program on a piece whose neurons are all decided, within a time limit."""
+
+    @abstractmethod
+    def default_batch(self, memory: float) -> int:
+        """How many pieces to bound at once, given bytes of memory."""
+
+    def describe(self) -> str:
+        """A few words for the strategy line."""
+        return type(self).__name__.lower()
+
+
+def children_of(record: Record, shared: tuple[str, ...]) -> Record:
+    """Fields that children inherit as they are, one level deeper; the engine gives them their ids."""
+    twice = {name: torch.cat([record[name], record[name]]) for name in shared}
+    return twice | {"depth": torch.cat([record["depth"], record["depth"]]) + 1}

@@ -1,0 +1,216 @@
+"""A network as a directed acyclic graph with three kinds of node: affine, elementwise activation, product.
+
+Three kinds suffice because bounds treat everything linear alike: any linear map of one or several earlier nodes
+(sums, skips and concatenations included) is one `Affine` node, y = sum_i A_i x_i + b. `Activation` applies one
+scalar function to every entry; `Product` multiplies two nodes entry by entry. MaxPool, Clip, Abs, Min and Max are
+written with these (see `simplify`).
+
+Every value is a flat float vector `(*batch, n)`; nodes refer to each other by their position, and stand in
+topological order. Weights are float64; `Graph.to` makes the copy a computation runs with. Nodes hold no state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from ...kernels.deadline import check
+from ..errors import BadInput
+from .activation import AbstractActivation
+from .affine import AbstractLinear
+
+LARGE = 1 << 18  # entries of a value whose gradient takes a while
+
+
+@dataclass(frozen=True, eq=False)
+class Input:
+    """The network's input; always node 0."""
+
+    size: int
+    name: str = "input"
+    inputs: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Affine:
+    """y = sum_i operators[i](x_inputs[i]) + bias.
+
+    `rounded`: its numbers may be off, by no more than rounding, what the file says; an operator with a `scale` says
+    so by itself, and for a folded bias `doubt` does: |exact - bias| <= doubt, entry by entry.
+    """
+
+    inputs: tuple[int, ...]
+    operators: tuple[AbstractLinear, ...]
+    bias: Tensor  # (n,)
+    name: str = ""
+    rounded: bool = False
+    doubt: Tensor | None = None  # (n,); None: the bias is exact
+
+    @property
+    def size(self) -> int:
+        return len(self.bias)
+
+    def bias_sides(self) -> tuple[Tensor, Tensor]:  # (n,), (n,)
+        """Numbers of the signs that the exact bias has: at most, and at least, what it is."""
+        return (self.bias, self.bias) if self.doubt is None else (self.bias - self.doubt, self.bias + self.doubt)
+
+    def apply(self, values: Sequence[Tensor]) -> Tensor:
+        """The node's value, given the values of `inputs` in their order."""
+        total = self.bias
+        for operator, value in zip(self.operators, values, strict=True):
+            total = operator.apply(value) + total
+        return total
+
+
+@dataclass(frozen=True, eq=False)
+class Activation:
+    """y = function(x), entry by entry; its input is the pre-activation."""
+
+    inputs: tuple[int]
+    function: AbstractActivation
+    size: int
+    name: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Product:
+    """y = a * b, entry by entry."""
+
+    inputs: tuple[int, int]
+    size: int
+    name: str = ""
+
+
+Node = Input | Affine | Activation | Product
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """A network; the last node is its output.
+
+    `input_shape` and `output_shape` are the original file's, without what flattening loses, `element_type` that of its
+    input as VNN-LIB names it ("float32"), empty where there is no file.
+    """
+
+    nodes: tuple[Node, ...]
+    input_shape: tuple[int, ...]
+    output_shape: tuple[int, ...]
+    element_type: str = ""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.nodes[0], Input):
+            raise ValueError("node 0 of a Graph must be its Input")
+        for position, node in enumerate(self.nodes):
+            if any(i >= position for i in node.inputs):
+                raise ValueError(f"node {position} ({node.name}) uses a node that does not come before it")
+
+    @property
+    def input_size(self) -> int:
+        return self.nodes[0].size
+
+    @property
+    def output_size(self) -> int:
+        return self.nodes[-1].size
+
+    @property
+    def output(self) -> int:
+        return len(self.nodes) - 1
+
+    @cached_property
+    def activations(self) -> tuple[int, ...]:
+        """Positions of the activation nodes, in order."""
+        return tuple(i for i, node in enumerate(self.nodes) if isinstance(node, Activation))
+
+    @cached_property
+    def neurons(self) -> int:
+        """Number of scalar activations."""
+        return sum(self.nodes[i].size for i in self.activations)
+
+    @cached_property
+    def offsets(self) -> dict[int, int]:
+        """Where each activation node starts in the flat numbering of all neurons, layer after layer."""
+        offsets, start = {}, 0
+        for i in self.activations:
+            offsets[i] = start
+            start += self.nodes[i].size
+        return offsets
+
+    @property
+    def widest(self) -> int:
+        """Size of the largest node, the input among them."""
+        return max(node.size for node in self.nodes)
+
+    @cached_property
+    def largest(self) -> float:
+        """The largest absolute value among weights and biases."""
+        tensors = [node.bias for node in self.nodes if isinstance(node, Affine)]
+        tensors += [t for node in self.nodes if isinstance(node, Affine) for a in node.operators for t in a.weights()]
+        return max((max(abs(float(end)) for end in torch.aminmax(t)) for t in tensors if t.numel()), default=0.0)
+
+    def check_products(self) -> None:
+        """Raises `BadInput`, by name, for a node that multiplies two others: nothing here bounds one tightly enough to
+        decide anything, and several relaxations do not bound it at all."""
+        for position, node in enumerate(self.nodes):
+            if isinstance(node, Product):
+                raise BadInput(
+                    f"node {node.name or position!r} multiplies two variables, which no relaxation here bounds; only "
+                    "products with constants are supported"
+                )
+
+    def values(self, x: Tensor) -> list[Tensor]:  # (*batch, n_in) -> one (*batch, n) a node
+        """The value of every node at the inputs x."""
+        values: list[Tensor] = [x]
+        for node in self.nodes[1:]:
+            check()
+            arguments = [values[i] for i in node.inputs]
+            match node:
+                case Affine():
+                    values.append(node.apply(arguments))
+                case Activation():
+                    values.append(node.function.value(arguments[0]))
+                case Product():
+                    values.append(arguments[0] * arguments[1])
+            if values[-1].requires_grad and values[-1].numel() > LARGE:
+                values[-1].register_hook(_checked)  # the pass back is one call, and may be long
+        return values
+
+    def __call__(self, x: Tensor) -> Tensor:  # (*batch, n_in) -> (*batch, n_out)
+        return self.values(x)[-1]
+
+    def to(self, dtype: torch.dtype, device: torch.device | str = "cpu") -> Graph:
+        """The same network with weights in `dtype` on `device`."""
+
+        def moved(node: Node) -> Node:
+            check()
+            if not isinstance(node, Affine):
+                return node
+            return replace(
+                node,
+                operators=tuple(op.to(dtype, device) for op in node.operators),
+                bias=_stored(node.bias, dtype).to(device),
+                doubt=_upward(node.doubt, dtype, device),
+            )
+
+        return replace(self, nodes=tuple(moved(node) for node in self.nodes))
+
+
+def _checked(gradient: Tensor) -> None:
+    check()
+
+
+def _upward(doubt: Tensor | None, dtype: torch.dtype, device: torch.device | str) -> Tensor | None:
+    """A bound in another dtype; where it is not zero it stays so."""
+    if doubt is None or doubt.dtype == dtype:
+        return None if doubt is None else doubt.to(device)
+    return ((1 + 1e-6) * doubt + 2 * torch.finfo(dtype).tiny * (doubt > 0)).to(device, dtype)
+
+
+def _stored(bias: Tensor, dtype: torch.dtype) -> Tensor:
+    """The bias in `dtype`; what lies below its normal numbers becomes the smallest of them, and so keeps its sign."""
+    tiny = torch.finfo(dtype).tiny
+    small = (bias != 0) & (bias.abs() < tiny)
+    return torch.where(small, torch.copysign(bias.new_tensor(tiny), bias), bias).to(dtype)

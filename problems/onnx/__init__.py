@@ -1,0 +1,1 @@
+"""ONNX files: read into graphs, and compared with onnxruntime operator by operator."""

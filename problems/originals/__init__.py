@@ -1,0 +1,1 @@
+"""The network as it was given, which judges witnesses."""

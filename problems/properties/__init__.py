@@ -1,0 +1,1 @@
+"""Properties: VNN-LIB and numbers in Python, as exact cases."""

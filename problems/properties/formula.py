@@ -1,0 +1,265 @@
+"""Formulas over a network's inputs and outputs, in exact arithmetic.
+
+Both versions of VNN-LIB end here. Variables are numbered: inputs 0 .. n_in - 1, then outputs. A `Linear` is
+sum_i a_i v_i + c with rational numbers; as a formula it is the atom `Linear <= 0`, or `< 0` where it is strict.
+Formulas are atoms, `And`, `Or` and `Not`. `normal` pushes negations down to the atoms (not a <= 0 is -a < 0, and the
+other way round), decides constant atoms and flattens chains; `clauses` is the disjunctive normal form, whose size
+`size` knows before any of it is built.
+
+No function here recurses: a file may nest as deep as it likes. What a formula means as a `Property` is `cases`'
+business. Soundness: exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import TypeVar
+
+from ...kernels.deadline import check
+from .decimals import Rational, checked, rational
+
+T = TypeVar("T")
+MANY = 10**18  # counts stop here
+
+
+@dataclass(frozen=True, slots=True)
+class Linear:
+    """sum of terms[i] * variable i, plus constant; as a formula: this is <= 0, or < 0 where `strict`.
+
+    The constant of an atom that compares a variable with a number may be a `Decimal`, which nothing is computed with
+    but its sign; everything else is `int` or `Fraction`. No term is zero.
+    """
+
+    terms: dict[int, int | Rational]
+    constant: Rational = 0
+    strict: bool = False
+
+    def plus(self, other: Linear, factor: Rational = 1) -> Linear:
+        """self + factor * other, not strict."""
+        terms = dict(self.terms)
+        for variable, coefficient in other.terms.items():
+            total = checked(terms.get(variable, 0) + factor * coefficient)
+            if total:
+                terms[variable] = total
+            else:
+                terms.pop(variable, None)
+        return Linear(terms, checked(rational(self.constant) + factor * rational(other.constant)))
+
+    def times(self, factor: Rational) -> Linear:
+        """factor * self, not strict."""
+        factor = rational(factor)
+        if not factor:
+            return Linear({})
+        terms = {variable: checked(factor * coefficient) for variable, coefficient in self.terms.items()}
+        return Linear(terms, checked(factor * rational(self.constant)))
+
+    def negated(self) -> Linear:
+        """The atom that holds where this one does not."""
+        constant = self.constant.copy_negate() if isinstance(self.constant, Decimal) else -self.constant
+        return Linear({v: -a for v, a in self.terms.items()}, constant, not self.strict)
+
+    def below(self, strict: bool) -> Linear:
+        """The atom self <= 0 or, where `strict`, self < 0."""
+        return Linear(self.terms, self.constant, strict)
+
+
+def summed(terms: list[Linear], sign: int) -> Linear:
+    """The first term, plus `sign` times the sum of the others."""
+    total, constant = dict(terms[0].terms), rational(terms[0].constant)
+    for term in terms[1:]:
+        for variable, coefficient in term.terms.items():
+            total[variable] = checked(total.get(variable, 0) + sign * coefficient)
+        constant = checked(constant + sign * rational(term.constant))
+    return Linear({variable: a for variable, a in total.items() if a}, constant)
+
+
+@dataclass(frozen=True, slots=True)
+class And:
+    """All parts hold; `And([])` is true."""
+
+    parts: list[Formula]
+
+
+@dataclass(frozen=True, slots=True)
+class Or:
+    """Some part holds; `Or([])` is false."""
+
+    parts: list[Formula]
+
+
+@dataclass(frozen=True, slots=True)
+class Not:
+    """The part does not hold."""
+
+    part: Formula
+
+
+Formula = Linear | And | Or | Not
+Clause = tuple[Linear, ...]
+
+
+def join(kind: type[And] | type[Or], parts: list[Formula]) -> Formula:
+    """The conjunction or disjunction of parts, with parts of the same kind dissolved, so that chains stay flat."""
+    if len(parts) == 1:
+        return parts[0]
+    longest = max((part for part in parts if isinstance(part, kind)), key=lambda part: len(part.parts), default=None)
+    if longest is None:
+        return kind(parts)
+    # Extended in place, or a chain of n links would copy n^2 parts: formulas are built once and never shared.
+    for part in parts:
+        if part is not longest:
+            longest.parts.extend(part.parts if isinstance(part, kind) else [part])
+    return longest
+
+
+def negate(formula: Formula) -> Formula:
+    """The formula's negation."""
+    if isinstance(formula, Linear):
+        return formula.negated()
+    return formula.part if isinstance(formula, Not) else Not(formula)
+
+
+@dataclass(frozen=True, slots=True)
+class _Close:
+    """Stands on the stack of `reduce` where a formula's parts end."""
+
+    kind: type[And] | type[Or]
+    start: int
+
+
+def reduce(
+    formula: Formula,
+    of_atom: Callable[[Linear], T],
+    of_parts: Callable[[type[And] | type[Or], list[T]], T],
+) -> T:
+    """The formula's value, innermost parts first, negations pushed down on the way."""
+    todo: list[tuple[Formula | _Close, bool]] = [(formula, True)]
+    done: list[T] = []
+    while todo:
+        node, positive = todo.pop()
+        if isinstance(node, Linear):
+            done.append(of_atom(node if positive else node.negated()))
+        elif isinstance(node, _Close):
+            parts = done[node.start :]
+            del done[node.start :]
+            done.append(of_parts(node.kind, parts))
+        elif isinstance(node, Not):
+            todo.append((node.part, not positive))
+        else:
+            kind = And if isinstance(node, And) == positive else Or
+            todo.append((_Close(kind, len(done)), True))
+            todo.extend((part, positive) for part in reversed(node.parts))
+    return done[0]
+
+
+def _is_flat(formula: Formula) -> bool:
+    """Whether the formula is a disjunction of conjunctions of atoms already, as large ones are."""
+    return type(formula) is Or and all(
+        type(part) is Linear or (type(part) is And and all(type(atom) is Linear for atom in part.parts))
+        for part in formula.parts
+    )
+
+
+def normal(formula: Formula) -> Formula:
+    """The formula of atoms, `And` and `Or` alone; constant atoms and what they decide are gone."""
+    if _is_flat(formula) and formula.parts and all(atom.terms for atom in atoms_of(formula)):
+        return formula
+    return reduce(formula, _decided, _joined)
+
+
+def _decided(atom: Linear) -> Formula:
+    if atom.terms:
+        return atom
+    return And([]) if (atom.constant < 0 if atom.strict else atom.constant <= 0) else Or([])
+
+
+def _joined(kind: type[And] | type[Or], parts: list[Formula]) -> Formula:
+    other = Or if kind is And else And
+    kept: list[Formula] = []
+    for part in parts:
+        if isinstance(part, And | Or) and not part.parts:
+            if isinstance(part, other):  # false in a conjunction, true in a disjunction
+                return other([])
+        else:
+            kept.append(part)
+    return join(kind, kept)
+
+
+def size(formula: Formula) -> tuple[int, int]:
+    """How many conjunctions and how many atoms in all `clauses` would return; both stop at `MANY`."""
+    if _is_flat(formula):
+        return len(formula.parts), sum(1 if type(part) is Linear else len(part.parts) for part in formula.parts)
+    return reduce(formula, lambda atom: (1, 1), _size)
+
+
+def _size(kind: type[And] | type[Or], parts: list[tuple[int, int]]) -> tuple[int, int]:
+    if kind is Or:
+        count, atoms = sum(count for count, _ in parts), sum(atoms for _, atoms in parts)
+    else:
+        several = [part for part in parts if part[0] != 1]
+        count = 1
+        for part in several:
+            count = min(count * part[0], MANY)
+        if count in (0, MANY):
+            return count, count
+        atoms = sum(part[1] for part in parts if part[0] == 1) * count
+        atoms += sum(part[1] * (count // part[0]) for part in several)
+    return min(count, MANY), min(atoms, MANY)
+
+
+def atoms_of(formula: Formula) -> Iterator[Linear]:
+    """The formula's atoms, as they are written, in their order."""
+    todo = [formula]
+    while todo:
+        node = todo.pop()
+        if isinstance(node, Linear):
+            yield node
+        elif isinstance(node, Not):
+            todo.append(node.part)
+        else:
+            todo.extend(reversed(node.parts))
+
+
+def clauses(formula: Formula) -> list[Clause]:
+    """The disjunctive normal form of a `normal` formula: a list of conjunctions of atoms.
+
+    Walked from the top, so that what several clauses have in common is visited once: `atoms` is a chain of what has
+    been collected so far, `pending` one of what is still to be expanded. Deep nesting says similar things again and
+    again: of atoms with the same terms a clause keeps the tightest, and of equal clauses there is one.
+    """
+    if _is_flat(formula):
+        return [(part,) if type(part) is Linear else tuple(part.parts) for part in formula.parts]
+    found: dict[frozenset[tuple], Clause] = {}
+    left = {id(atom): frozenset(atom.terms.items()) for atom in atoms_of(formula)}
+    todo: list[tuple] = [(None, (formula, None))]
+    while todo:
+        check()
+        atoms, pending = todo.pop()
+        while pending is not None:
+            node, pending = pending
+            if isinstance(node, Linear):
+                atoms = (node, atoms)
+            elif isinstance(node, And):
+                others = []
+                for part in node.parts:
+                    if isinstance(part, Linear):
+                        atoms = (part, atoms)
+                    else:
+                        others.append(part)
+                for part in reversed(others):
+                    pending = (part, pending)
+            else:
+                todo.extend((atoms, (part, pending)) for part in reversed(node.parts))
+                break
+        else:
+            kept: dict[frozenset, Linear] = {}
+            while atoms is not None:
+                atom, atoms = atoms
+                other = kept.setdefault(left[id(atom)], atom)
+                if (atom.constant, atom.strict) > (other.constant, other.strict):
+                    kept[left[id(atom)]] = atom
+            key = frozenset((terms, atom.constant, atom.strict) for terms, atom in kept.items())
+            found.setdefault(key, tuple(reversed(kept.values())))
+    return list(found.values())

@@ -1,0 +1,1 @@
+"""PyTorch modules: exported, read as ONNX, and compared with themselves."""

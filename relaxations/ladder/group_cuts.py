@@ -1,0 +1,124 @@
+"""k-ReLU and PRIMA by cutting planes: rows of the groups' hulls, added to the linear program where its optimum breaks
+them.
+
+The extended form of a group's hull (`multi_neuron`) has 2^K scaled copies of its octahedron, for every group, whether
+an objective needs it or not. Here the groups' rows are found once for a layer, as tensor operations (`hull`,
+`kernels.hull`), and lie ready; a round adds those that the optimum breaks, and where none is broken the kernel is
+asked for rows towards the point itself. Its rows are facets as a rule, though not all of them, so this is between the
+triangle and the extended form (mnist_fc 256x2, 159 undecided neurons: see the README for bounds and seconds).
+
+Soundness: outward rounded, as `kernels.hull` is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...kernels.hull import relu_hulls
+from ...kernels.octahedron import LARGEST, Octahedron, octahedron
+from ..linear.neuron_rows import Facets
+from ..lp.encode import Addition, Building, Encoding
+from ..lp.model import Array, Solution
+from ..lp.program import Index
+from ..rows.hull import layer_facets
+from .multi_neuron import areas, choose_groups, joint_limits
+from .triangle import Rows, Setting
+
+BROKEN = 1e-7  # how far a row must be broken to be added, relative to its largest neuron's range
+MOST = 200  # rows added in a round, those broken most
+CLOSER = 64  # groups that are asked for rows towards the point
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """The groups of one layer, all of size K, and the rows that lie ready."""
+
+    position: int
+    groups: Tensor  # (G, K)
+    limits: Tensor  # (G, T)
+    template: Octahedron
+    pool: Facets
+    z: Index  # (n,) columns
+    y: Index  # (n,)
+    slope: float
+
+
+@dataclass(frozen=True, eq=False)
+class GroupCuts(Addition):
+    """Rows of groups of K; a `Cutter` once the program is built."""
+
+    setting: Setting
+    k: int
+    choice: str
+    directions: str
+    word: str
+    layers: list[Layer] = field(default_factory=list)
+
+    def before(self, building: Building, position: int) -> None:
+        """Nothing: bounds stay as they are given."""
+
+    def after(self, building: Building, position: int) -> None:
+        """The layer's groups, the limits of their octahedra, and their rows."""
+        kinks = building.kinks.get(position)
+        if not self.setting.piecewise(building, position, self.word) or kinks is None or len(kinks.neurons) < 2:
+            return
+        chosen = choose_groups(kinks.neurons, areas(building, position, kinks.neurons), self.k, self.choice)
+        for size in range(2, min(self.k, LARGEST) + 1):
+            groups = [g for g in chosen if len(g) == size]
+            if groups:
+                self.layers.append(self._layer(building, position, groups, octahedron(size)))
+
+    def _layer(self, building: Building, position: int, groups: list[Index], template: Octahedron) -> Layer:
+        node = building.graph.nodes[position]
+        z, y = building.columns(node.inputs[0]), building.columns(position)
+        index, slope = torch.as_tensor(np.stack(groups)), node.function.slope
+        normals = template.normals.double()
+        found = torch.as_tensor(
+            joint_limits(self.setting, building, position, groups, self.directions, normals.numpy())
+        )
+        low, high = (torch.as_tensor(side[z])[index] for side in (building.program.lower, building.program.upper))
+        found[:, template.upper], found[:, template.lower] = high, -low
+        pool = layer_facets(position, index, found, slope=slope, template=template)
+        return Layer(position, index, found, template, pool, z, y, slope)
+
+    def cuts(self, encoding: Encoding, answer: Solution) -> Rows:
+        """Rows that the optimum breaks: those that lie ready, and where there are none, rows made for the point."""
+        found = Rows()
+        for layer in self.layers:
+            _broken(layer, layer.pool, encoding, answer.x, found)
+        if not found.sides:
+            for layer in self.layers:
+                _broken(layer, _towards(layer, answer.x), encoding, answer.x, found)
+        return found
+
+
+def _towards(layer: Layer, x: Array) -> Facets:
+    """Rows of the groups whose neurons lie highest above their functions, each towards the point."""
+    z, y = (torch.as_tensor(x[columns]) for columns in (layer.z, layer.y))
+    excess = y - torch.maximum(z, layer.slope * z)
+    chosen = excess[layer.groups].sum(1).argsort(descending=True, stable=True)[:CLOSER]
+    groups = layer.groups[chosen]
+    point = torch.cat([z[groups], y[groups]], 1)[:, None]
+    on_post, on_pre, offset = relu_hulls(layer.template, layer.limits[chosen], layer.slope, point)
+    return Facets(layer.position, groups, on_post[:, 0], on_pre[:, 0], offset[:, 0])
+
+
+def _broken(layer: Layer, facets: Facets, encoding: Encoding, x: Array, found: Rows) -> None:
+    """The rows of `facets` that x breaks most."""
+    if not len(facets):
+        return
+    over = facets.violation(torch.as_tensor(x[layer.z]), torch.as_tensor(x[layer.y])).numpy()
+    width = torch.as_tensor(encoding.model.upper[layer.z] - encoding.model.lower[layer.z])[facets.index].amax(1)
+    size = torch.maximum(facets.on_post.abs().amax(1), facets.on_pre.abs().amax(1))
+    share = over / np.maximum((width * size).numpy(), 1e-12)
+    for r in np.argsort(-share, kind="stable")[:MOST]:
+        if share[r] <= BROKEN:
+            break
+        group = facets.index[r].numpy()
+        found.columns.append(np.concatenate([layer.y[group], layer.z[group]]))
+        found.coefficients.append(torch.cat([facets.on_post[r], facets.on_pre[r]]).numpy())
+        found.sides.append(float(facets.offset[r]))

@@ -1,0 +1,230 @@
+"""The triangle relaxation: a linear program over the exact hulls of single neurons, all layers at once.
+
+A ReLU on [l, u] is relaxed to its hull y >= 0, y >= z, y <= u (z - l) / (u - l) (Ehlers 2017); smooth neurons to
+several lines from either side. No bound that treats neurons one at a time is better over the same pre-activation
+bounds (Salman et al. 2019), so this is the top of the single-neuron rungs, and all multi-neuron rungs are this program
+with something added: an `Addition` brings rows or bounds layer by layer while the program is built, a `Cutter` rows at
+its optimum.
+
+Pre-activation bounds are given (those of `crown`, as everywhere where relaxations are compared); with `tighten` each
+undecided neuron gets two linear programs over everything the program says of what lies before it. That is exact for
+the relaxation: the bounds are implied by the relaxed set, only the chords they give are new.
+
+Soundness: outward rounded. Every bound is `LinearModel.safe_bound` of a dual vector.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import torch
+from scipy.sparse import coo_array, csr_array
+from torch import Tensor
+
+from ...kernels.deadline import TimeUp
+from ...problems.errors import BadInput
+from ...problems.network.activation import LeakyReLU
+from ...problems.network.graph import Graph
+from ...problems.properties.property import Polytope
+from ..lp.boxes import Box
+from ..lp.encode import Addition, Building, Encoding, encode
+from ..lp.model import Array, LinearModel, Solution
+from ..lp.objectives import Session, least, session
+from ..lp.program import Index
+
+
+class Effort(NamedTuple):
+    """How long cutting planes go on for one objective."""
+
+    rounds: int
+    patience: int  # rounds that are judged together: the optimum may stay where it is, at another vertex
+    gain: float  # by which they must move it, relative to its size
+
+
+FINAL = Effort(40, 5, 1e-3)
+BRIEF = Effort(10, 3, 1e-3)  # for bounds on the way
+HEAVY = 50_000  # coefficients of cuts that are carried on from one objective to the next
+IDLE = 1e-9  # multipliers below are taken for zero
+
+
+@dataclass(frozen=True, eq=False)
+class Setting:
+    """What the parts of one relaxation share."""
+
+    backend: str = "highs"
+    time_limit: float | None = None  # seconds for one linear program
+    strict: bool = False  # refuse a layer that a relaxation cannot treat instead of saying so
+    # Proved lower bounds (S,) of rows (S, n) of a node's value, by backward linear bounds.
+    backward: Callable[[int, Tensor], Array] | None = None
+    notes: list[str] = field(default_factory=list)
+
+    def session(self, model: LinearModel) -> Session:
+        """Many objectives over one model."""
+        return session(model, self.backend, self.time_limit, self.notes)
+
+    def piecewise(self, building: Building, position: int, word: str) -> bool:
+        """Whether the layer is piecewise linear; where not, says so, or refuses it."""
+        node = building.graph.nodes[position]
+        if isinstance(node.function, LeakyReLU):
+            return True
+        name = node.name or f"node {position}"
+        if self.strict:
+            raise BadInput(
+                f"{word} joins ReLU neurons, and layer {name!r} is {node.function.name}; without strict=on its "
+                "neurons are relaxed one at a time"
+            )
+        note = f"{word}: layer {name!r} is {node.function.name}, so its neurons are relaxed one at a time"
+        if note not in self.notes:
+            self.notes.append(note)
+        return False
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Rows sum coefficients x[columns] <= side, one entry of each list a row."""
+
+    columns: list[Index] = field(default_factory=list)
+    coefficients: list[Array] = field(default_factory=list)
+    sides: list[float] = field(default_factory=list)
+
+
+class Cutter(Protocol):
+    """Rows that cut off a point of the program, found when it is the optimum."""
+
+    def cuts(self, encoding: Encoding, answer: Solution) -> Rows:
+        """Rows that the optimum breaks and every point of the relaxed set satisfies; `encoding` holds the program."""
+
+
+@dataclass(frozen=True, eq=False)
+class Tightening(Addition):
+    """Pre-activation bounds from the program itself, two linear programs for each undecided neuron."""
+
+    setting: Setting
+
+    def before(self, building: Building, position: int) -> None:
+        source = building.graph.nodes[position].inputs[0]
+        function = building.graph.nodes[position].function
+        open_ = torch.nonzero(~function.decided(*building.boxes[source])).flatten().tolist()
+        if open_:
+            building.cut_box(source, *tight(self.setting.session(building.program.model()), building, source, open_))
+
+    def after(self, building: Building, position: int) -> None:
+        """Nothing."""
+
+
+def tight(programs: Session, building: Building, node: int, neurons: Sequence[int]) -> Box:
+    """The node's box with proved bounds of some of its entries over the session's model; outward rounded."""
+    lower, upper = (side.clone() for side in building.boxes[node])
+    columns = building.columns(node)
+    for k in neurons:
+        low, high = least(programs, int(columns[k])), -least(programs, int(columns[k]), -1.0)
+        if low == np.inf or high == -np.inf:
+            continue  # nothing is feasible: the program says so by itself
+        lower[k], upper[k] = max(lower[k].item(), low), min(upper[k].item(), high)
+    return lower, torch.maximum(lower, upper)
+
+
+def relaxed(
+    graph: Graph, polytope: Polytope, boxes: Sequence[Box], additions: Sequence[Addition] = (), until: int | None = None
+) -> Encoding:
+    """The network's single-neuron hulls over the polytope, with what is added to them."""
+    return encode(graph, polytope, boxes=list(boxes), additions=additions, until=until, lean=True)
+
+
+def minima(
+    encoding: Encoding,
+    rows: Array,  # (R, n) of the node's value
+    setting: Setting,
+    cutters: Sequence[Cutter] = (),
+    node: int | None = None,
+) -> Array:  # (R,)
+    """Proved lower bounds of rows . value(node), the output without it; +inf where the program is proved empty.
+
+    Cuts found for one row stay for the others. Rows whose turn does not come before time is up get -inf.
+    """
+    node = encoding.graph.output if node is None else node
+    programs = Cutting(encoding, setting, cutters)
+    best = np.full(len(rows), -np.inf)
+    for r, row in enumerate(rows):
+        cost = np.zeros(len(encoding.model.cost))
+        cost[encoding.first[node] : encoding.first[node] + len(row)] = row
+        try:
+            best[r] = programs.minimise(cost)
+        except TimeUp:
+            break
+    return best
+
+
+class Cutting:
+    """A session over a program that grows by cutting planes, and forgets those that lie idle when they weigh too much.
+
+    Rows that are dropped only loosen the program.
+    """
+
+    def __init__(self, encoding: Encoding, setting: Setting, cutters: Sequence[Cutter], effort: Effort = FINAL) -> None:
+        self.encoding, self.setting, self.cutters, self.effort = encoding, setting, cutters, effort
+        self.found = setting.session(encoding.model)
+        self.own = encoding.model.matrix.shape[0]  # rows that are no cuts
+
+    def minimise(self, cost: Array) -> float:
+        """The proved minimum of one objective, after as many rounds of cuts as pay."""
+        best, values = -np.inf, []
+        for round_ in range(self.effort.rounds + 1):
+            try:
+                answer = self.found.minimise(cost)
+            except TimeUp:
+                if not round_:
+                    raise
+                break
+            best = max(best, answer.bound_safe)
+            values.append(answer.value)
+            if not self.cutters or answer.x is None or best == np.inf:
+                break
+            if round_ == self.effort.rounds or not _pays(values, self.effort) or not self._cut(answer):
+                break
+        return best
+
+    def set_bounds(self, lower: Array, upper: Array) -> None:
+        """Another box of variables."""
+        self.found.set_bounds(lower, upper)
+
+    def cuts(self) -> tuple[csr_array, Array, Array]:
+        """The cuts there are: rows, lower and upper sides."""
+        model = self.found.model
+        return csr_array(model.matrix[self.own :]), model.row_lower[self.own :], model.row_upper[self.own :]
+
+    def _cut(self, answer: Solution) -> int:
+        """Adds what the cutters find; returns how many rows."""
+        encoding = replace(self.encoding, model=self.found.model)
+        found = [rows for cutter in self.cutters if (rows := cutter.cuts(encoding, answer)).sides]
+        self._forget(answer.dual)
+        for rows in found:
+            at = np.repeat(np.arange(len(rows.sides)), [len(c) for c in rows.columns])
+            entries = (np.concatenate(rows.coefficients), (at, np.concatenate(rows.columns)))
+            matrix = coo_array(entries, (len(rows.sides), len(self.found.model.cost))).tocsr()
+            self.found.add_rows(matrix, np.full(len(rows.sides), -np.inf), np.array(rows.sides))
+        return sum(len(rows.sides) for rows in found)
+
+    def _forget(self, dual: Array | None) -> None:
+        """A new session without the cuts that a bound does not rest on, where all of them weigh too much."""
+        model = self.found.model
+        if dual is None or model.matrix.indptr[-1] - model.matrix.indptr[self.own] <= HEAVY:
+            return
+        rows = np.append(np.arange(self.own), self.own + np.flatnonzero(np.abs(dual[self.own :]) > IDLE))
+        kept = replace(
+            model,
+            matrix=csr_array(model.matrix[rows]),
+            row_lower=model.row_lower[rows],
+            row_upper=model.row_upper[rows],
+        )
+        self.found = self.setting.session(kept)
+
+
+def _pays(values: Sequence[float], effort: Effort) -> bool:
+    """Whether the last rounds of cuts moved the optimum."""
+    if len(values) <= effort.patience:
+        return True
+    return values[-1] - values[-1 - effort.patience] > effort.gain * (1 + abs(values[-1]))

@@ -1,0 +1,1 @@
+"""Linear bounds by intervals and back-substitution, with their rounding and their optimised slopes."""

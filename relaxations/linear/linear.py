@@ -1,0 +1,309 @@
+"""Linear relaxations: DeepPoly-0, DeepPoly-1 and CROWN, for a batch of pieces.
+
+Every activation is enclosed between two lines on its pre-activation interval; substituting them backwards gives bounds
+that are linear in the input (see `backward`). The three differ in ReLU's lower line on an unstable neuron: y >= 0
+(DeepPoly-0), y >= x (DeepPoly-1; Singh et al. 2019), or the one of the two that leaves less area (CROWN; Zhang et al.
+2018). Pre-activation intervals are found layer by layer with the same method.
+
+Work is done only where it can change something: a neuron that is stable on a piece, by an ancestor's bounds or a
+decision, gets no rows, so a batch costs (unstable neurons) x (neurons before) instead of (neurons) x (neurons before).
+The rows of different pieces are gathered into one dense tensor, as wide as the piece with most unstable neurons.
+Nodes fed by the input alone get exact interval bounds by two matrix products.
+
+Soundness: outward rounded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from ...kernels.deadline import TimeUp
+from ...kernels.polytope import polytope_minimum
+from ...problems.errors import BadInput
+from ...problems.network.activation import LeakyReLU, Lines
+from ...problems.network.affine import Dense
+from ...problems.network.graph import Affine, Graph
+from ..types import Multipliers, Pieces, Result, Rows
+from .backward import Form, backward
+from .carried import Carried
+from .interval import CarriedIntervals, affine_interval
+from .rounding import Rounding, Scales, pick, weigh
+
+# Elements of one coefficient tensor; larger ones are cut into chunks of rows. Four of these live at a time.
+CHUNK = 1 << 22
+# Groups smaller than this cost more in calls than they save in rows.
+FEWEST = 32
+RULES = ("crown", "deeppoly-0", "deeppoly-1")
+# With at most so many inputs, layers may be bounded forward first: see `tighten`.
+FORWARD = 16
+
+
+@dataclass(frozen=True, eq=False)
+class Linear:
+    """Backward linear bounds of one network. `rule`: crown, deeppoly-0 or deeppoly-1."""
+
+    rounding: Rounding
+    scales: Scales  # of the root; `tighten` makes its own for each piece
+    rule: str = "crown"
+    sweeps: int = 2  # passes over the half-spaces of a piece when a form is minimised over it
+
+    def __post_init__(self) -> None:
+        if self.rule not in RULES:
+            raise BadInput(f"there is no rule of lines '{self.rule}'; the rules are {', '.join(RULES)}")
+
+    @property
+    def graph(self) -> Graph:
+        """The network in the dtype and on the device of the computation."""
+        return self.rounding.graph
+
+    def lines(self, position: int, lower: Tensor, upper: Tensor) -> Lines:
+        """The lines of activation node `position` on its pre-activation intervals (B, n)."""
+        function = self.graph.nodes[position].function
+        if self.rule == "crown" or not isinstance(function, LeakyReLU):
+            return function.lines(lower, upper)
+        choice = torch.full_like(lower, 0.0 if self.rule == "deeppoly-0" else 1.0)
+        return function.lines(lower, upper, (choice, torch.zeros_like(choice)))
+
+    def bound(
+        self,
+        pieces: Pieces,
+        rows: Rows,
+        *,
+        refresh: bool = True,
+        record: bool = False,
+        reach: dict[int, Tensor] | None = None,
+    ) -> tuple[Result, Form]:
+        """Lower bounds of the rows on each piece; with `refresh`, of every undecided pre-activation before.
+
+        A `reach` that is given is filled with |linear form| (B, n, D) of the pre-activations, by activation node.
+        """
+        empty = torch.zeros(len(pieces), dtype=torch.bool, device=pieces.lower.device)
+        scales = self.scales
+        if refresh:
+            pieces, empty, scales = self._tighten_shared(pieces, reach)
+        lines = self.all_lines(pieces)
+        output = self.graph.output
+        form = backward(self.graph, scales, lines, output, rows.coefficients, rows.constants, record=record)
+        form.scales = scales
+        return conclude(self, pieces, rows, form, empty, scales=scales), form
+
+    def _tighten_shared(self, pieces: Pieces, reach: dict[int, Tensor] | None = None) -> tuple[Pieces, Tensor, Scales]:
+        """`tighten`, done once where all pieces are the same set: the roots of a property with several goals."""
+        if len(pieces) == 1 or not pieces.alike():
+            return self.tighten(pieces, reach)
+        one, empty, scales = self.tighten(pieces[:1], reach)
+        every = torch.zeros(len(pieces), dtype=torch.int64, device=pieces.lower.device)
+        if reach is not None:
+            reach.update({position: value.expand(len(pieces), -1, -1) for position, value in reach.items()})
+        return one[every], empty[every], scales.of(every)
+
+    def all_lines(self, pieces: Pieces) -> dict[int, Lines]:
+        """Lines of every activation node on the pieces' pre-activation bounds."""
+        graph = self.graph
+        if len({graph.nodes[i].function for i in graph.activations}) != 1:
+            return {i: self.lines(i, *part(graph, pieces, i)) for i in graph.activations}
+        # One function: all layers at once cost as many calls as one.
+        every = self.lines(graph.activations[0], pieces.pre_lower, pieces.pre_upper)
+        sizes = [graph.nodes[i].size for i in graph.activations]
+        layers = zip(*(side.split(sizes, 1) for side in every), strict=True)
+        return {i: Lines(*sides) for i, sides in zip(graph.activations, layers, strict=True)}
+
+    def tighten(self, pieces: Pieces, reach: dict[int, Tensor] | None = None) -> tuple[Pieces, Tensor, Scales]:
+        """Pre-activation bounds of every undecided neuron, layer by layer; which pieces came out empty (B,);
+        and the rounding vectors of each piece.
+
+        Where inputs are few and little is known of the pieces yet, linear functions are carried forward as well,
+        through the lines that backward bounds gave: they cost a tenth, and neurons they decide need no rows. Where
+        nothing is known yet, intervals over the bounds found so far do that.
+        """
+        graph = self.graph
+        pre_lower, pre_upper = pieces.pre_lower.clone(), pieces.pre_upper.clone()
+        pieces = pieces.with_pre(pre_lower, pre_upper)
+        empty = torch.zeros(len(pieces), dtype=torch.bool, device=pre_lower.device)
+        lines: dict[int, Lines] = {}
+        largest = torch.maximum(pieces.lower.abs(), pieces.upper.abs())
+        scales = self.rounding.start(largest)
+        carried = Carried(self.rounding, pieces, largest) if self._forward_pays(pieces) else None
+        fresh = carried is None and bool((pre_lower == -torch.inf).any())
+        boxes = CarriedIntervals(self.rounding, pieces.lower, pieces.upper) if fresh else None
+        for position in range(1, len(graph.nodes)):
+            if position not in graph.offsets:
+                self.rounding.extend(scales, position)
+                if carried is not None:
+                    carried.affine(scales, position)
+                elif boxes is not None:
+                    boxes.affine(position)
+                continue
+            lower, upper = part(graph, pieces, position)  # views: writing to them writes to the pieces
+            if carried is not None or boxes is not None:
+                low, high = (
+                    boxes.ranges(position) if boxes else carried.ranges(pieces, position, scales.step, self.sweeps)
+                )
+                torch.fmax(lower, low, out=lower)
+                torch.fmin(upper, high, out=upper)
+                empty |= (lower > upper).any(-1)
+                torch.maximum(lower, upper, out=upper)
+            new_lower, new_upper = self.pre_activation(pieces, scales, lines, position, lower, upper, reach)
+            torch.fmax(lower, new_lower, out=lower)  # not a number: no bound
+            torch.fmin(upper, new_upper, out=upper)
+            empty |= (lower > upper).any(-1)
+            torch.maximum(lower, upper, out=upper)
+            lines[position] = self.lines(position, lower, upper)
+            source = graph.nodes[position].inputs[0]
+            scales.size[source] = torch.minimum(scales.size[source], torch.maximum(lower.abs(), upper.abs()))
+            self.rounding.extend(scales, position, (lower, upper))
+            if carried is not None:
+                carried.activation(position, lines[position])
+            elif boxes is not None:
+                boxes.activation(position, lower, upper)
+        return pieces, empty, scales
+
+    def _forward_pays(self, pieces: Pieces) -> bool:
+        """Whether most neurons are undecided still: on children of bounded pieces, forward bounds decide few more
+        (acasxu, pieces a second with and without: fresh boxes 8,400 and 4,000, children 11,100 and 16,700)."""
+        if pieces.lower.shape[1] > FORWARD:
+            return False
+        return bool(undecided_neurons(self.graph, pieces).float().mean() > 0.5)
+
+    def pre_activation(
+        self,
+        pieces: Pieces,
+        scales: Scales,
+        lines: dict[int, Lines],
+        position: int,
+        lower: Tensor,
+        upper: Tensor,
+        reach: dict[int, Tensor] | None = None,
+        *,
+        partly: bool = False,
+    ) -> tuple[Tensor, Tensor]:  # (B, n), (B, n)
+        """Bounds of the pre-activations of one activation node, where undecided; elsewhere the given ones. `partly`:
+        where time is up, those found so far are returned, with the given ones for the other neurons."""
+        graph, source = self.graph, self.graph.nodes[position].inputs[0]
+        node = graph.nodes[source]
+        from_input = isinstance(node, Affine) and set(node.inputs) == {0}
+        if from_input and reach is not None:
+            every = torch.arange(node.size, device=lower.device)
+            whole = sum(operator.rows(every) for operator in node.operators)
+            reach[position] = whole.abs().expand(len(pieces), -1, -1)
+        if from_input and pieces.normals.shape[1] == 0:
+            return affine_interval(self.rounding, source, [(pieces.lower, pieces.upper)] * len(node.inputs))
+        undecided = ~graph.nodes[position].function.decided(lower, upper)
+        counts, order = undecided.sum(1).sort(descending=True)
+        new_lower, new_upper = lower.clone(), upper.clone()
+        if reach is not None and not from_input:
+            reach[position] = lower.new_zeros(*lower.shape, pieces.lower.shape[1])
+        size = max(n.size for n in graph.nodes[: source + 1])
+        for group, width in _groups(order, counts.tolist(), size):
+            index = (
+                undecided[group].to(torch.uint8).topk(width, sorted=False).indices
+            )  # (B, width); the rest is decided
+            own = {i: Lines(*(t[group] for t in chosen)) for i, chosen in lines.items()}
+            space, vectors, at = pieces.space(group), scales.of(group), group[:, None]
+            for some in index.split(max(1, CHUNK // (2 * len(group) * size)), dim=1):
+                try:
+                    bounds = self._rows(space, vectors, own, source, some)
+                except TimeUp:
+                    if partly:
+                        return new_lower, new_upper
+                    raise
+                new_lower[at, some], new_upper[at, some], spread = bounds
+                if reach is not None and not from_input:
+                    reach[position][at, some] = spread
+        return new_lower, new_upper
+
+    def _rows(
+        self, pieces: Pieces, scales: Scales, lines: dict[int, Lines], source: int, index: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Bounds (B, U) and |linear form| (B, U, D) of the entries index (B, U) of node `source`: rows +e_i and -e_i,
+        substituted backwards."""
+        node = self.graph.nodes[source]
+        count = index.shape[1]
+        if isinstance(node, Affine) and len(node.operators) == 1 and _plain(node.operators[0]):
+            picked = node.operators[0].weight[index]  # (B, U, m): the first step is a gather
+            bias, error = node.bias[index], pick(scales.affine[source], index)
+            first = {node.inputs[0]: torch.cat([picked, -picked], 1)}
+            form = backward(self.graph, scales, lines, source - 1, picked, torch.cat([bias, -bias], 1), first=first)
+            form = replace(form, slack=form.slack + torch.cat([error, error], 1))
+        else:
+            unit = pieces.lower.new_zeros(*index.shape, node.size).scatter_(2, index[..., None], 1.0)
+            rows = torch.cat([unit, -unit], 1)
+            form = backward(self.graph, scales, lines, source, rows, rows.new_zeros(rows.shape[:2]))
+        value = self.minimum(pieces, form)
+        spread = torch.maximum(form.linear[:, :count].abs(), form.linear[:, count:].abs())
+        return value[:, :count], -value[:, count:], spread
+
+    def minimum(self, pieces: Pieces, form: Form) -> Tensor:  # (B, R)
+        """The least value of a form on each piece, rounding taken off."""
+        least, _ = polytope_minimum(
+            form.linear, pieces.lower, pieces.upper, pieces.normals, pieces.offsets, self.sweeps
+        )
+        total = least + form.constant
+        value = total - form.slack - self.scales.step * (least.abs() + form.constant.abs())
+        return torch.where(value < torch.inf, value, -torch.inf)  # what overflowed proves nothing
+
+
+def _plain(operator: object) -> bool:
+    return isinstance(operator, Dense) and operator.repeat == 1
+
+
+def part(graph: Graph, pieces: Pieces, position: int) -> tuple[Tensor, Tensor]:
+    """Pre-activation bounds (B, n) of activation node `position`, as views."""
+    start = graph.offsets[position]
+    chosen = slice(start, start + graph.nodes[position].size)
+    return pieces.pre_lower[:, chosen], pieces.pre_upper[:, chosen]
+
+
+def undecided_neurons(graph: Graph, pieces: Pieces) -> Tensor:  # (B, N) bool
+    """Which neurons are undecided on each piece."""
+    columns = [~graph.nodes[i].function.decided(*part(graph, pieces, i)) for i in graph.activations]
+    return torch.cat(columns, 1) if columns else torch.zeros_like(pieces.pre_lower, dtype=torch.bool)
+
+
+def conclude(
+    relaxation: Linear,
+    pieces: Pieces,
+    rows: Rows,
+    form: Form,
+    empty: Tensor,
+    multipliers: Multipliers | None = None,
+    scales: Scales | None = None,
+) -> Result:
+    """The bounds that the final forms give on the pieces."""
+    if rows.on_input is not None:
+        linear = form.linear + rows.on_input
+        slack = form.slack + weigh(linear, (scales or relaxation.scales).sum[0])
+        form = replace(form, linear=linear, slack=slack)
+    lower = relaxation.minimum(pieces, form)
+    return Result(
+        lower=lower,
+        forms=form.linear,
+        constants=form.constant - form.slack,
+        slack=form.slack,
+        pre_lower=pieces.pre_lower,
+        pre_upper=pieces.pre_upper,
+        empty=empty,
+        multipliers=multipliers,
+    )
+
+
+def _groups(order: Tensor, counts: list[int], size: int) -> Iterator[tuple[Tensor, int]]:
+    """Pieces of like width, and their width: `order` sorts them by how many rows each needs, most first.
+
+    The rows of a group form one dense tensor, so a few pieces with many rows must not set the width of all.
+    """
+    start = 0
+    while start < len(counts) and counts[start]:
+        width = counts[start]
+        most = max(1, CHUNK // (2 * width * size))
+        stop = start + 1
+        while stop < len(counts) and stop - start < most and (2 * counts[stop] > width or stop - start < FEWEST):
+            stop += 1
+        while stop > start + 1 and not counts[stop - 1]:
+            stop -= 1
+        yield order[start:stop], width
+        start = stop

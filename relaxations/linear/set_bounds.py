@@ -1,0 +1,207 @@
+"""Bounds of rows over input polytopes by the relaxations that are no programs: intervals and linear bounds.
+
+All polytopes are bounded as one batch of pieces, from the bounds on the smallest box around them; each piece that is
+more than that box is bounded anew.
+
+Soundness: outward rounded.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...kernels.deadline import TimeUp, check, doing, end, left
+from ...kernels.polytope import clip_box
+from ...problems.network.graph import Graph
+from ...problems.properties.property import Array, Polytope
+from ..names import lines_of
+from ..types import Pieces, Rows
+from .ibp import Ibp, interval_nodes, pre_activations, rows_below
+from .linear import Linear
+from .root import consistent, outward, outward_half_spaces, root
+
+INTERVALS = 5  # how many times intervals may be computed again after the layers were bounded
+ELEMENTS = 1 << 24  # of one coefficient tensor; what is larger is bounded in parts
+
+
+class SetBounds(NamedTuple):
+    """Bounds of the rows, (R,) each, the pieces with their pre-activation bounds, and the network that was bounded."""
+
+    lower: Array
+    upper: Array
+    pieces: Pieces
+    working: Graph
+    linear: Linear | None = None
+
+
+def batched(
+    graph: Graph,
+    polytopes: list[Polytope],
+    c: Tensor,
+    d: Tensor,
+    relaxation: str,
+    dtype: torch.dtype = torch.float64,
+    device: str = "cpu",
+    steps: int = 0,
+) -> SetBounds:
+    """Least lower and greatest upper bounds, and the pieces with their pre-activation bounds.
+
+    Under a time limit the whole set's intervals are the first bounds there are, and hold wherever time is up.
+    """
+    lower, upper = (torch.tensor(np.stack([getattr(p, side) for p in polytopes])) for side in ("lower", "upper"))
+    low, high = torch.full((2, len(c)), torch.inf, dtype=torch.float64)
+    low, working, linear = -low, graph, None
+    pieces, known = Pieces.boxes(lower, upper, graph.neurons), []
+    try:
+        doing("the network was prepared")
+        working = graph.to(dtype, device)
+        begun = time.monotonic()
+        doing("intervals were computed")
+        intervals, whole, nodes = interval_nodes(working, lower.amin(0), upper.amax(0))
+        pieces = _pieces(polytopes, lower, upper, whole)
+        known = [pieces.with_pre(*(side.expand(len(pieces), -1) for side in (whole.pre_lower, whole.pre_upper)))]
+        if left() < torch.inf:
+            low, high = _both_bounds(*_rows_by_intervals(c, d, intervals, nodes, 1))
+            low, high = low[0], high[0]
+        if relaxation != "ibp":
+            late = None if left() == torch.inf else end() - INTERVALS * (time.monotonic() - begun)
+            linear, tight = root(graph, working, lower.amin(0), upper.amax(0), lines_of(relaxation), late)
+            pre = torch.maximum(whole.pre_lower, tight.pre_lower), torch.minimum(whole.pre_upper, tight.pre_upper)
+            for position in graph.activations:
+                part = slice(graph.offsets[position], graph.offsets[position] + graph.nodes[position].size)
+                consistent(graph, position, pre[0][:, part], pre[1][:, part])
+            pieces = pieces.with_pre(*(side.expand(len(pieces), -1) for side in pre))
+    except TimeUp:
+        return SetBounds(low.numpy(), high.numpy(), known[0] if known else pieces, working, None)
+    known, least, greatest = [], [], []
+    for chosen in _parts(len(pieces), ELEMENTS // max(node.size for node in graph.nodes) ** 2):
+        several = len(polytopes) > 1
+        part, *both = _part(pieces[chosen], intervals, linear, relaxation, several, c, d, steps, (low, high))
+        known.append(part)
+        least.append(both[0].amin(0))
+        greatest.append(both[1].amax(0))
+    low, high = (t.numpy() for t in (torch.stack(least).amin(0), torch.stack(greatest).amax(0)))
+    return SetBounds(low, high, joined(known), working, linear)
+
+
+def _pieces(polytopes: list[Polytope], lower: Tensor, upper: Tensor, whole: Pieces) -> Pieces:
+    """One piece a polytope: its box cut to what its half-spaces leave, and its half-spaces."""
+    like = whole.lower
+    low, high = outward(lower, upper, like.dtype, like.device)
+    normals, offsets = outward_half_spaces(polytopes, low, high)
+    if normals.shape[1]:
+        low, high, _ = clip_box(low, high, normals, offsets)
+    boxes = Pieces.boxes(low, high, whole.pre_lower.shape[1])
+    return replace(boxes, normals=normals, offsets=offsets)
+
+
+def _part(
+    pieces: Pieces,
+    intervals: Ibp,
+    linear: Linear | None,
+    relaxation: str,
+    several: bool,
+    c: Tensor,
+    d: Tensor,
+    steps: int,
+    least: tuple[Tensor, Tensor],  # (R,) bounds of the rows that hold on all pieces
+) -> tuple[Pieces, Tensor, Tensor]:
+    """Some pieces with their pre-activation bounds, and two-sided bounds of the rows on each, (B, R) float64; where
+    time is up, what was found by then."""
+    low, high = (side.expand(len(pieces), -1).clone() for side in least)
+
+    def take(chosen: slice, found: Tensor, lost: Tensor) -> None:
+        both = _both_bounds(found, lost)
+        low[:, chosen] = torch.maximum(low[:, chosen], both[0])
+        high[:, chosen] = torch.minimum(high[:, chosen], both[1])
+
+    try:
+        pieces = _refined(pieces, intervals)
+        if linear is not None and (several or pieces.normals.shape[1]):  # else the root has said it all
+            pieces = _refined(linear.tighten(pieces)[0], intervals)
+        bounds = intervals.nodes(pieces)
+        doing("the rows were bounded")
+        size = max(pieces.lower.shape[1], pieces.pre_lower.shape[1], c.shape[1]) * len(pieces)
+        for chosen in _parts(len(c), ELEMENTS // (4 * size)):
+            check()
+            found, lost = _rows_by_intervals(c[chosen], d[chosen], intervals, bounds, len(pieces))
+            take(chosen, found, lost)
+            if linear is not None:
+                rows, lost = _both_sides(c[chosen], d[chosen], intervals, len(pieces))
+                take(chosen, _linear_rows(pieces, linear, rows, relaxation, steps), lost)
+    except TimeUp:
+        pass
+    return pieces, low, high
+
+
+def _rows_by_intervals(
+    c: Tensor, d: Tensor, intervals: Ibp, bounds: list[tuple[Tensor, Tensor]], count: int
+) -> tuple[Tensor, Tensor]:  # (B, 2 R), (2 R,)
+    """Lower bounds of both sides of the rows from bounds of all nodes, and what rounding the rows can cost."""
+    rows, lost = _both_sides(c, d, intervals, count)
+    found, slack = rows_below(intervals.linear.rounding, intervals.linear.scales, bounds, rows)
+    return found - slack, lost
+
+
+def _both_bounds(found: Tensor, lost: Tensor) -> tuple[Tensor, Tensor]:  # (B, 2 R), (2 R,) -> (B, R), (B, R)
+    """Lower and upper bounds of rows, in float64, from lower bounds of both their sides."""
+    found = found.double().cpu()
+    found = torch.where(lost > 0, torch.nextafter(found - lost, found.new_tensor(-torch.inf)), found)
+    half = found.shape[1] // 2
+    return found[:, :half], -found[:, half:]
+
+
+def _linear_rows(pieces: Pieces, linear: Linear, rows: Rows, relaxation: str, steps: int) -> Tensor:  # (B, S)
+    if relaxation == "alpha-crown":
+        from .alpha import Alpha
+
+        return Alpha(linear, steps, patient=True).bound(pieces, rows)[0].lower
+    return linear.bound(pieces, rows, refresh=False)[0].lower
+
+
+def _refined(pieces: Pieces, intervals: Ibp) -> Pieces:
+    """The pieces with what interval arithmetic adds to their pre-activation bounds."""
+    low, high = pre_activations(intervals.graph, intervals.nodes(pieces), pieces)
+    return pieces.with_pre(low, torch.maximum(low, high))
+
+
+def _both_sides(c: Tensor, d: Tensor, intervals: Ibp, count: int) -> tuple[Rows, Tensor]:
+    """Rows c and -c for `count` pieces in the working dtype, and what rounding them can cost (2 R,) float64."""
+    exact, constant = torch.cat([c, -c]), torch.cat([d, -d])
+    like = intervals.graph.nodes[-1].bias
+    rounded, offset = exact.to(like.dtype), constant.to(like.dtype)
+    largest = intervals.linear.scales.size[-1].double().cpu() * 1.001
+    lost = (rounded.double() - exact).abs() @ largest + (offset.double() - constant).abs()
+    expand = lambda t: t.to(like.device).expand(count, *t.shape)  # noqa: E731
+    return Rows(expand(rounded), expand(offset)), lost * (1 + 1e-12)
+
+
+def _parts(count: int, most: int) -> list[slice]:
+    """0 .. count in slices of at most `most`, at least one each."""
+    step = max(1, most)
+    return [slice(at, at + step) for at in range(0, count, step)]
+
+
+def joined(parts: list[Pieces]) -> Pieces:
+    """The pieces in one batch again, what is known of their pre-activations with them."""
+    low, high = (torch.cat([getattr(p, side) for p in parts]) for side in ("pre_lower", "pre_upper"))
+    boxes = Pieces.boxes(*(torch.cat([getattr(p, side) for p in parts]) for side in ("lower", "upper")), low.shape[1])
+    return boxes.with_pre(low, high)
+
+
+def backward_rows(linear: Linear, piece: Pieces, node: int, rows: Tensor) -> Array:  # (S, n) -> (S,)
+    """Proved lower bounds of rows of a node's value over one piece, by CROWN's lines."""
+    from .alpha import Alpha
+
+    found = []
+    for chosen in _parts(len(rows), ELEMENTS // max(n.size for n in linear.graph.nodes)):
+        part = rows[chosen]
+        result, _, _ = Alpha(linear, 0).bound(piece, Rows(part[None], part.new_zeros(1, len(part))), node=node)
+        found.append(result.lower[0])
+    return torch.cat(found).double().cpu().numpy()

@@ -1,0 +1,1 @@
+"""The network at a point over the real numbers."""

@@ -1,0 +1,89 @@
+"""Bounds with multi-neuron rows that are found on the way.
+
+Optimise slopes and multipliers for a few steps; at the relaxed values that were reached, find the rows they break most
+(`separation`); drop rows whose multipliers went back to zero; go on. Objectives share the rows that any of them asked
+for: a row of one neuron is a good one for whoever leans on that neuron. With many objectives a few speak for all.
+
+What comes out are rows that hold on all of the set, hence on every piece of it, with multipliers to start from.
+
+Soundness: outward rounded, as its parts are. Which rows are found is heuristic.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from ..linear.alpha import Alpha, better
+from ..linear.row_multipliers import Joint
+from ..types import Pieces, Result, Rows
+from .separation import Reads, broken_rows, reads
+
+
+@dataclass(frozen=True, eq=False)
+class Cut:
+    """The best bounds (1, S) that were met, with the multipliers they came from, and the rows in use at the end."""
+
+    result: Result
+    joint: Joint | None
+    plain: Result  # before any row was found
+
+
+def layers_read(alpha: Alpha, root: Pieces, before: int | None = None) -> list[Reads]:
+    """The layers whose neurons rows can be made of: all, or those below activation node `before`."""
+    graph = alpha.linear.graph
+    some = [i for i in graph.activations if before is None or i < before]
+    return [layer for i in some if (layer := reads(graph, root, i)) is not None]
+
+
+def cut(
+    alpha: Alpha,  # its `joint`, if it has one, is where the rows start
+    root: Pieces,  # one piece
+    rows: Rows,  # (1, S, n)
+    layers: Sequence[Reads],
+    deadline: float,  # a value of time.monotonic()
+    *,
+    rounds: int = 8,
+    steps: int = 10,  # before each round, and after the last
+    node: int | None = None,  # whose value the rows are functions of, if not the output
+    speakers: int | None = None,  # how many of the objectives ask for rows, if not all
+) -> Cut:
+    """Rows of M_1 for these objectives, found and optimised together."""
+    linear, graph = alpha.linear, alpha.linear.graph
+    joint = alpha.joint or Joint((), tuple(n.size for n in graph.nodes))
+    joint = joint if node is None else joint.below(node)
+    count = rows.constants.shape[1]
+    asking = slice(None)
+    if speakers is not None and speakers < count:
+        asking = torch.linspace(0, count - 1, speakers, device=root.lower.device).round().long()
+    patient = replace(alpha, patient=True, joint=joint if len(joint) else None)
+    ascent = patient.ascent(patient.start(root, count), joint)
+    plain, values, _ = patient.bound(root, rows, steps=steps, ascent=ascent, node=node)
+    best = plain
+    for _ in range(rounds):
+        if time.monotonic() > deadline or (node is None and bool(rows.settled(best.lower).all())):
+            break
+        found = [broken_rows(layer, [v[0, asking] for v in values]) for layer in layers]
+        kept = (ascent.at.joint > 0).any(1)[0]
+        joint, index = joint.grown(graph, linear.scales, [f for f in found if f is not None], kept)
+        if not len(joint):
+            break
+        ascent.reorder(index)
+        patient = replace(patient, joint=joint)
+        result, values, _ = patient.bound(root, rows, steps=steps, ascent=ascent, node=node)
+        best = _better(best, result, index)
+    return Cut(best, joint if len(joint) else None, plain)
+
+
+def _better(old: Result, new: Result, index: torch.Tensor) -> Result:
+    """Objective by objective the larger bound; multipliers and all from where it was met, the old ones carried over
+    to the new rows."""
+    joint = old.multipliers.joint
+    if joint.shape[-1]:
+        carried = torch.where(index >= 0, joint[..., index.clamp(min=0)], 0.0)
+    else:
+        carried = joint.new_zeros(*joint.shape[:2], len(index))
+    return better(replace(old, multipliers=replace(old.multipliers, joint=carried)), new)

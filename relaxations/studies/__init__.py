@@ -1,0 +1,1 @@
+"""Relaxations as objects of study: chords, and values that can be differentiated."""
