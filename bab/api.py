@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..kernels.deadline import TimeUp, staged, until
+from ..kernels.deadline import TimeUp, now, staged, until
 from ..problems.device import present
 from ..problems.errors import BadInput, out_of_memory
 from ..problems.load import load_problem
@@ -67,7 +66,7 @@ def verify(
     Returns an `Outcome`: `unsat` (the property holds), `sat` (with a witness that the original network confirms),
     `unknown` or `timeout`, with the reason. Raises `BadInput` for input that is refused.
     """
-    start = time.monotonic()
+    start = now()
     if timeout is not None:
         overrides["timeout"] = timeout
     if trust_log and resume is None:
@@ -88,7 +87,7 @@ def verify(
             problem = heeded(problem, settings, given)
             writer = log_of((network, property), problem, settings, log, resume, trust_log)
     except TimeUp:
-        return known.outcome(time.monotonic() - start)
+        return known.outcome(now() - start)
     return decide(problem, settings, observers, deadline, writer, known)
 
 
@@ -130,15 +129,15 @@ def decide(
     log: PartitionLog | None = None,
     known: Known | None = None,
 ) -> Outcome:
-    """Runs the engine; `deadline` is a value of `time.monotonic()`. The log is closed whatever happens. `known` is told
-    how far the run is."""
+    """Runs the engine; `deadline` is a value of `kernels.deadline.now`. The log is closed whatever happens. `known` is
+    told how far the run is."""
     from ..kernels.arithmetic import full_products
     from ..kernels.memory import pages_kept
     from ..kernels.threads import threads_for
     from .search.waking import Waking
     from .verify import verify as engine
 
-    outcome, known, start = None, known or Known(), time.monotonic()
+    outcome, known, start = None, known or Known(), now()
     if log is not None:
         deadline = log.before_closing(deadline)
     try:
@@ -158,12 +157,12 @@ def decide(
         outcome.stats.update({f"note option {k}": sentence for k, sentence in enumerate(problem.unused, 1)})
         return outcome
     except TimeUp:
-        outcome = known.outcome(time.monotonic() - start)
+        outcome = known.outcome(now() - start)
         return outcome
     except (MemoryError, RuntimeError, OSError) as error:
         if not out_of_memory(error):
             raise
-        outcome = known.outcome(time.monotonic() - start, "unknown", "out of memory")
+        outcome = known.outcome(now() - start, "unknown", "out of memory")
         return outcome
     finally:
         if log is not None:

@@ -12,12 +12,11 @@ solver.
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 
 import torch
 
-from ..kernels.deadline import doing
+from ..kernels.deadline import doing, now
 from ..problems.network.graph import Graph
 from ..problems.properties.property import Polytope
 from ..relaxations.ladder.exact import ExactResult, boxes_from, feasible_unsafe
@@ -26,6 +25,8 @@ from ..relaxations.linear.root import root
 from ..relaxations.lp.boxes import Box
 from .attack.witness import Judge, Witness
 from .trees.settle import in_whole_numbers
+
+LATE = "the time limit passed while mixed-integer programs were solved"
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +43,7 @@ def ask(
     graph: Graph,  # float64, CPU
     judge: Judge,
     backend: str = "highs",
-    deadline: float | None = None,  # of `time.monotonic()`
+    deadline: float | None = None,  # of `kernels.deadline.now`
 ) -> Answer:
     """Decides the judge's property, of a small network with piecewise-linear activations (see `check_piecewise`)."""
     doing("mixed-integer programs were solved")
@@ -53,9 +54,9 @@ def ask(
         for u, unsafe in enumerate(case.unsafe):
             if case.inputs.empty:
                 continue
-            left = None if deadline is None else deadline - time.monotonic()
+            left = None if deadline is None else deadline - now()
             if left is not None and left <= 0:
-                return Answer("timeout", "timeout", None, solved)
+                return Answer("timeout", LATE, None, solved)
             boxes = boxes or _boxes(graph, case.inputs)
             found = feasible_unsafe(graph, case.inputs, unsafe, backend=backend, time_limit=left, bounds=boxes)
             solved += 1
@@ -65,7 +66,7 @@ def ask(
             if found.positive:
                 margin = max(margin, found.margin)
                 continue
-            left = None if deadline is None else max(0.1, deadline - time.monotonic())
+            left = None if deadline is None else max(0.1, deadline - now())
             surely = in_whole_numbers(rational, case.inputs, unsafe, seconds=left)
             if surely.closed:
                 exact += 1
@@ -74,8 +75,8 @@ def ask(
             if witness is not None:
                 return Answer("sat", "found in exact arithmetic", witness, solved)
             open_ = open_ or f"{_between(found)}; {surely.reason}"
-    if deadline is not None and time.monotonic() >= deadline:
-        return Answer("timeout", "timeout", None, solved)
+    if deadline is not None and now() >= deadline:
+        return Answer("timeout", LATE, None, solved)
     if open_:
         return Answer("unknown", open_, None, solved)
     reason = f"by {solved} mixed-integer programs; {backend} is trusted to tolerances that add up to {margin:.1e}"

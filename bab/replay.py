@@ -11,7 +11,6 @@ Soundness: that of the search (see `engine`); of the log only the cuts are belie
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ import torch
 from torch import Tensor
 
 from ..kernels.arithmetic import full_products
+from ..kernels.deadline import now
 from ..kernels.threads import threads_for
 from ..problems.errors import BadInput
 from ..problems.load import load_problem
@@ -110,7 +110,7 @@ def follow(
     timeout: float | None = None,
 ) -> ReplayReport:
     """`replay`, with everything read."""
-    start = time.monotonic()
+    start = now()
     deadline = None if timeout is None else start + timeout
     judge = Judge(graph, prop, confirm)
     prop, _ = answered(prop, judge)
@@ -119,7 +119,7 @@ def follow(
         raise BadInput("the log has other goals or input sets than the property: its header was edited")
     strategy = choose(graph, config)
     if not len(partition.closed):
-        return ReplayReport(0, 0, 0, 0, 0, time.monotonic() - start)
+        return ReplayReport(0, 0, 0, 0, 0, now() - start)
     working = graph.to(strategy.dtype, strategy.device)
     tree = Followed(build(graph, working, prop, config, strategy, deadline), partition)
     attack = InClosed(
@@ -135,4 +135,4 @@ def follow(
     if engine.state.witness is not None:
         where = f"{partition.place(attack.leaf)} (piece {attack.leaf})"
         reason = f"a counterexample lies in a leaf that the log calls closed: {where}, field state"
-    return summed(partition, partition.closed, count, reason, time.monotonic() - start)
+    return summed(partition, partition.closed, count, reason, now() - start)

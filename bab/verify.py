@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..kernels.deadline import TimeUp, doing, share, until
+from ..kernels.deadline import TimeUp, doing, now, share, until
 from ..problems.errors import BadInput
 from ..problems.network.graph import Graph
 from ..problems.properties.property import Array, Property
@@ -61,12 +60,12 @@ def verify(
     deadline: float | None = None,
     log: PartitionLog | None = None,
 ) -> Outcome:
-    """Decides a property; see `Outcome`. `deadline` is a value of `time.monotonic()`.
+    """Decides a property; see `Outcome`. `deadline` is a value of `kernels.deadline.now`.
 
     `confirm` evaluates the original network at one input; `sat` is said only of a witness it confirms. `log` records
     the pieces; where it was read from an earlier run, the search goes on with what that run left open.
     """
-    start = time.monotonic()
+    start = now()
     if all(case.inputs.empty for case in prop.cases):
         return Outcome("unsat", "the input set is empty: some lower bound exceeds its upper bound")
     if not _goals(prop):
@@ -77,9 +76,7 @@ def verify(
     judge = Judge(graph, prop, confirm, config.judge)
     prop, found = answered(prop, judge)
     if found is not None:
-        return _outcome(
-            "sat", judge, found, time.monotonic() - start, "every output is unsafe, and the input set has a point"
-        )
+        return _outcome("sat", judge, found, now() - start, "every output is unsafe, and the input set has a point")
     if not _goals(prop):
         return Outcome("unsat", "the input set is empty: its half-spaces leave no point")
     if log is not None:
@@ -89,7 +86,7 @@ def verify(
     if config.attack == "on":
         found = _first_attack(attack, deadline)
         if found is not None:
-            return _outcome("sat", judge, found, time.monotonic() - start, "found by the first attack")
+            return _outcome("sat", judge, found, now() - start, "found by the first attack")
     if strategy.tree == "oracle":
         return _asked(graph, judge, config, observers, deadline, strategy.sentence(graph, PROGRAMS))
     return _searched(graph, working, prop, config, strategy, attack, observers, deadline, start, log)
@@ -108,7 +105,7 @@ def _searched(
     log: PartitionLog | None = None,
 ) -> Outcome:
     """The outcome of a tree search; `start` is when the verification began."""
-    begun = time.monotonic()
+    begun = now()
     doing("the root was bounded")
     second = _SecondAttack(attack if config.attack == "on" else None, deadline, begun)
 
@@ -122,7 +119,7 @@ def _searched(
             "sat",
             attack.judge,
             second.witness,
-            time.monotonic() - start,
+            now() - start,
             "found by the attack before the root was split",
         )
     observers = observers if log is None else (*observers, log)
@@ -158,7 +155,7 @@ def _searched(
     stats = _stats(engine, strategy.sentence(graph, tree.describe())) | claims
     if log is not None and log.before is not None:
         stats["resumed"] = f"from {log.before.count} pieces, {len(log.before.unsettled)} of them not settled"
-    seconds = time.monotonic() - start
+    seconds = now() - start
     reason = schedule.reason
     if verdict == "timeout" or (reason and reason == wish()):
         reason = f"{'the time limit passed' if verdict == 'timeout' else reason}; {progress(state)}"
@@ -202,12 +199,12 @@ def _asked(
     """The outcome of the exact relaxation."""
     from .mip import ask
 
-    start = time.monotonic()
+    start = now()
     for observer in observers:
         observer.started(sentence)
     answer = ask(graph, judge, config.bounding.backend, deadline)
     stats = {"strategy": sentence}
-    seconds = time.monotonic() - start
+    seconds = now() - start
     outcome = _outcome(answer.verdict, judge, answer.witness, seconds, answer.reason, answer.pieces, stats)
     for observer in observers:
         observer.finished(outcome, None)
@@ -253,7 +250,7 @@ def build(
         from .trees.programs import Programs
 
         strict = any(name.options.get("strict") == "on" for name in strategy.programs)
-        limit = None if deadline is None else max(1.0, deadline - time.monotonic())
+        limit = None if deadline is None else max(1.0, deadline - now())
         setting = Setting(config.bounding.backend, limit, strict)
         return Programs(tree, strategy.programs, graph, setting)
 
@@ -324,8 +321,8 @@ class _SecondAttack:
     def __call__(self, points: Tensor) -> bool:
         if self.attack is None:
             return False
-        now = time.monotonic()
-        limit = min(now + (now - self.begun) / 8, self.deadline or math.inf)
+        moment = now()
+        limit = min(moment + (moment - self.begun) / 8, self.deadline or math.inf)
         for budget in islice(self.attack.budgets(), 1, 3):
             try:
                 with until(limit):
@@ -334,7 +331,7 @@ class _SecondAttack:
                     )
             except TimeUp:
                 break
-            if self.witness is not None or time.monotonic() > limit:
+            if self.witness is not None or now() > limit:
                 break
         return self.witness is not None
 

@@ -8,6 +8,10 @@ what has been proved so far; what was under way is dropped, or kept where every 
 No native call can be stopped, so none may be long: large batches are worked on in parts (`work`). What cannot be
 split (a library reading a file) is run by `abandonable`.
 
+Whatever decides by the clock reads it by `now`. Within `counted` that is a count of the work done, so that a search is
+the same tree under every load: limits are then amounts of work, and solvers, which count nothing, have none. Patience
+with a process that hangs stays in seconds.
+
 `doing` says what the work is at, for whoever has to tell a user where it stood: see `Stage`.
 """
 
@@ -37,36 +41,72 @@ class Stage:
     text: str = "the run began"
 
 
+@dataclass(eq=False)
+class Count:
+    """A clock that work alone moves: `rate` multiplications are a second."""
+
+    rate: float
+    work: float = 0.0  # whole numbers, so that their order does not matter
+
+
+_count: ContextVar[Count | None] = ContextVar("count", default=None)
 _end: ContextVar[float] = ContextVar("end", default=math.inf)
 _stage: ContextVar[Stage | None] = ContextVar("stage", default=None)
 
 
+def now() -> float:
+    """The moment it is, in seconds: `time.monotonic()`, or within `counted` what was `spent`."""
+    count = _count.get()
+    return time.monotonic() if count is None else count.work / count.rate
+
+
+def spent(multiplications: float) -> None:
+    """So much work is done now; moves the clock within `counted`."""
+    count = _count.get()
+    if count is not None:
+        count.work += multiplications
+
+
+@contextmanager
+def counted(rate: float = 1e9) -> Iterator[Count]:
+    """Within it no clock takes part in any decision: `rate` multiplications of the networks' affine maps are a second.
+    Not for users: moments from outside mean nothing within, and solvers run without a limit."""
+    count = Count(rate)
+    token = _count.set(count)
+    try:
+        yield count
+    finally:
+        _count.reset(token)
+
+
 def end() -> float:
-    """The moment, on `time.monotonic()`, at which work must have ended; infinite without a limit."""
+    """The moment, on `now`, at which work must have ended; infinite without a limit."""
     return _end.get()
 
 
 def left() -> float:
     """Seconds until then; infinite without a limit, negative afterwards."""
     moment = _end.get()
-    return moment if moment == math.inf else moment - time.monotonic()
+    return moment if moment == math.inf else moment - now()
 
 
 def passed() -> bool:
     """Whether the limit has passed."""
     moment = _end.get()
-    return moment != math.inf and time.monotonic() >= moment
+    return moment != math.inf and now() >= moment
 
 
 def check() -> None:
     """Raises `TimeUp` where the limit has passed."""
     moment = _end.get()
-    if moment != math.inf and time.monotonic() >= moment:
+    if moment != math.inf and now() >= moment:
         raise TimeUp("the time limit has passed")
 
 
 def within(seconds: float | None) -> float | None:
     """What a solver may take that was promised so many seconds: no more than there are. None: as long as it wants."""
+    if _count.get() is not None:
+        return None
     rest = left()
     if rest == math.inf:
         return seconds
@@ -76,7 +116,7 @@ def within(seconds: float | None) -> float | None:
 
 @contextmanager
 def until(moment: float | None) -> Iterator[None]:
-    """Within it the work must end at `moment`, a value of `time.monotonic()`, or before, if that was said already."""
+    """Within it the work must end at `moment`, a value of `now`, or before, if that was said already."""
     token = _end.set(_end.get() if moment is None else min(_end.get(), moment))
     try:
         yield
@@ -87,12 +127,12 @@ def until(moment: float | None) -> Iterator[None]:
 def share(fraction: float, most: float = math.inf) -> float | None:
     """The moment when this share of the time left has passed, or `most` seconds have, for `until`; None: never."""
     seconds = min(fraction * max(0.0, left()), most)
-    return None if seconds == math.inf else time.monotonic() + seconds
+    return None if seconds == math.inf else now() + seconds
 
 
 def moment(performance: float | None) -> float | None:
-    """A value of `time.perf_counter()` as one of `time.monotonic()`."""
-    return None if performance is None else time.monotonic() + performance - time.perf_counter()
+    """A value of `time.perf_counter()` as one of `now`."""
+    return None if performance is None else now() + performance - time.perf_counter()
 
 
 @contextmanager
@@ -117,9 +157,9 @@ def abandonable(work: Callable[[], Any], stop: Callable[[], None] | None = None)
     """What `work` returns or raises. Under a limit it runs in a thread of its own, which is left behind when the time
     is up (after `stop` was called): for a library's calls that release the interpreter, change nothing of the caller's
     and may be long."""
-    if _end.get() == math.inf:
-        return work()
     check()
+    if _end.get() == math.inf or _count.get() is not None:
+        return work()
     found: list[Any] = []
     failed: list[BaseException] = []
 

@@ -16,11 +16,13 @@ Soundness: exact.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from fractions import Fraction
 from typing import NamedTuple
 
+from .deadline import now, spent
+
+PRICE = 100  # multiplications that one of whole numbers with many digits counts for, where work is counted
 GREEDY = 40  # steps by the most broken row before Bland's rule takes over
 
 
@@ -37,7 +39,7 @@ def solution(
 ) -> list[Fraction] | None:
     """A point 0 <= y <= top that satisfies all inequalities, the strict ones strictly; None where there is none.
 
-    Raises `TimeoutError` where the answer is not known by `deadline`, a value of `time.monotonic()`.
+    Raises `TimeoutError` where the answer is not known by `deadline`, a value of `kernels.deadline.now`.
     """
     n = len(top)
     # Row i: value = (rhs_i - sum_j entry_ij * nonbasic_j) / d >= 0. Columns: y_1 .. y_n, s; basic variables follow.
@@ -49,7 +51,7 @@ def solution(
     column, basic = list(range(n + 1)), list(range(n + 1, n + 1 + len(rows)))
     d, steps = 1, 0
     while objective[0] > 0:
-        if deadline is not None and time.monotonic() > deadline:
+        if deadline is not None and now() > deadline:
             raise TimeoutError(f"no end of the program in {steps} steps")
         broken = [i for i, row in enumerate(rows) if row[0] < 0]
         if not broken:
@@ -60,6 +62,7 @@ def solution(
         if c is None:
             return None
         d = _pivot(rows, objective, r, c, d)
+        spent(PRICE * (len(rows) + 1) * (n + 2))
         column[c - 1], basic[r] = basic[r], column[c - 1]
         steps += 1
     return None

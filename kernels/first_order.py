@@ -29,13 +29,13 @@ multipliers met: outward rounded, whatever happened before.
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from .blocks import Blocks
+from .deadline import now
 from .device import fused
 from .weak_duality import Definitions, Programs, admissible, claimed_bounds, safe_bounds
 
@@ -161,9 +161,9 @@ def solve(
     deadline: float | None = None,
 ) -> Answer:
     """Iterate until every program is done: solved to the relative `tolerance` (gap between bound and value, and rows),
-    proved infeasible, at a bound of at least its `target`, or at `steps` or the `deadline` (`time.monotonic`)."""
+    proved infeasible, at a bound of at least its `target`, or at `steps` or the `deadline` (`kernels.deadline.now`)."""
     run = _Run(scaled, programs, start, tolerance, target)
-    while run.total < steps and run.left and (deadline is None or time.monotonic() < deadline):
+    while run.total < steps and run.left and (deadline is None or now() < deadline):
         run.advance(min(EVERY, steps - run.total))
     return run.answer()
 

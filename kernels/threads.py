@@ -16,11 +16,12 @@ from __future__ import annotations
 
 import _thread
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
+
+from .deadline import now
 
 # Layers no wider than this are bounded by one thread; no wider than that, by one at first, for so many seconds.
 NARROW, MEDIUM, FIRST = 128, 256, 1.0
@@ -35,13 +36,13 @@ def threads_for(widest: int) -> Iterator[Callable[[], None]]:
     """
     with _changing:  # else a thread that never asked may find what is about to be put back
         before = torch.get_num_threads()
-    start = time.monotonic()
+    start = now()
     if widest > MEDIUM or before == 1:
         yield lambda: None
         return
 
     def more() -> None:
-        if widest > NARROW and torch.get_num_threads() == 1 and time.monotonic() - start > FIRST:
+        if widest > NARROW and torch.get_num_threads() == 1 and now() - start > FIRST:
             _set(before)
 
     _set(1)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from .deadline import check
+from .deadline import check, spent
 
 # Multiplications of one native call on a CPU, those in float64 counted so often: 0.3 s for convolutions of few channels
 # (one thread, 2026: 2.4 billion a second in float64, 18 in float32), less for all else.
@@ -27,6 +27,7 @@ def parts(count: int, each: float) -> int:
 def in_parts(work: Callable[[Tensor], Tensor], x: Tensor, each: float) -> Tensor:  # (K, ...) -> (K, ...)
     """`work`, which treats every row by itself at the price of `each` multiplications, on so many rows at a time that
     no native call on a CPU takes long; a GPU takes them all. Raises `TimeUp` between two of them."""
+    spent(len(x) * each)
     weight = DOUBLE if x.dtype is torch.float64 else 1.0
     size = len(x) if x.is_cuda else parts(len(x), weight * each)
     if size >= len(x):

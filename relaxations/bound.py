@@ -42,7 +42,7 @@ import torch
 from torch import Tensor
 
 from ..kernels.arithmetic import full_products
-from ..kernels.deadline import TimeUp, doing, passed, share, staged, until
+from ..kernels.deadline import TimeUp, doing, now, passed, share, staged, until
 from ..kernels.threads import threads_for
 from ..problems.device import automatic
 from ..problems.errors import BadInput, InternalError
@@ -116,7 +116,7 @@ def bound(
     """
     if timeout is not None and not timeout > 0:
         raise BadInput(f"timeout must be a positive number of seconds, or None, not {timeout!r}")
-    with until(None if timeout is None else time.monotonic() + timeout), staged() as stage:
+    with until(None if timeout is None else now() + timeout), staged() as stage:
         try:
             graph, original = load_network(network, example_input)
             names = parse(relaxation)

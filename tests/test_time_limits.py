@@ -27,7 +27,7 @@ class Clock:
     """Stands in for `time` in the module of deadlines."""
 
     def __init__(self, looks: float) -> None:
-        self.looks, self.count, self.start = looks, 0, time.monotonic()
+        self.looks, self.count, self.start = looks, -1, time.monotonic()  # one look when the limit begins
         self.perf_counter = time.perf_counter
 
     def monotonic(self) -> float:

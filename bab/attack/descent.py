@@ -20,7 +20,6 @@ throughout; what is returned is exact, because the judge is.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -29,6 +28,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...kernels.deadline import now
 from ...problems.network.graph import Affine, Graph
 from ...problems.properties.property import Property
 from .leak import leaking
@@ -160,7 +160,7 @@ class Attack:
     ) -> Witness | None:
         """Descends from `restarts` random points for each goal (all goals, or (case, unsafe set) index pairs).
 
-        `deadline` is on `time.monotonic()`. Returns a confirmed witness, or None.
+        `deadline` is on `kernels.deadline.now`. Returns a confirmed witness, or None.
         """
         table, starts = self._table(goals), []
         if not table.goals:
@@ -368,4 +368,4 @@ def _best(x: Tensor, margin: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # (K, D)
 
 
 def _late(deadline: float | None) -> bool:
-    return deadline is not None and time.monotonic() >= deadline
+    return deadline is not None and now() >= deadline

@@ -16,9 +16,9 @@ Soundness: that of the search.
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
+from ...kernels.deadline import now
 from ..search.engine import HOLDS, VIOLATED, Engine
 from ..search.observer import Observer
 from ..search.schedule import Schedule
@@ -53,7 +53,7 @@ def proved_again(engine: Engine, partition: Partition, trust: bool, stats: dict[
         stats["trusted"] = f"{closed - len(claims)} of {closed} closed pieces of the log, whose digests hold"
     if not len(claims):
         return HOLDS
-    begun, state, first = time.monotonic(), engine.state, engine.schedule
+    begun, state, first = now(), engine.state, engine.schedule
     tree, count = Followed(engine.tree, partition, claims), Count()
     limit = first.max_pieces
     if limit is not None:  # new pieces; those on the log's way are not counted
@@ -70,7 +70,7 @@ def proved_again(engine: Engine, partition: Partition, trust: bool, stats: dict[
     verdict = second.run()
     state.spend("replay", begun)
     reason = "" if verdict == HOLDS else second.schedule.reason or verdict
-    found = summed(partition, claims, count, reason, time.monotonic() - begun)
+    found = summed(partition, claims, count, reason, now() - begun)
     stats["replayed"] = f"{found.leaves - found.open} of {found.leaves} closed pieces of the log were proved again"
     if verdict == VIOLATED:
         state.witness = second.state.witness

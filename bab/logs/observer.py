@@ -14,13 +14,13 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
+from ...kernels.deadline import now
 from ...problems.errors import BadInput
 from ..ending.results import write_atomically
 from ..search.observer import Observer
@@ -53,7 +53,7 @@ class PartitionLog(Observer):
     ) -> None:
         self.folder, self.header, self.before, self.trust, self.lock = folder, header, before, trust, lock
         self.failure = ""
-        self.start = time.monotonic()
+        self.start = now()
         self.names: list[str] = []
         self.roots = 0
         self.volumes: Volumes | None = None
@@ -93,7 +93,7 @@ class PartitionLog(Observer):
         """When the search must stop so that the log is closed by then."""
         if deadline is None:
             return None
-        return deadline - min(CLOSING, 0.1 * max(0.0, deadline - time.monotonic()))
+        return deadline - min(CLOSING, 0.1 * max(0.0, deadline - now()))
 
     # ---- events
 
@@ -158,7 +158,7 @@ class PartitionLog(Observer):
             "verdict": outcome.verdict,
             "reason": outcome.reason,
             "pieces": outcome.pieces,
-            "seconds": round(time.monotonic() - self.start, 4),
+            "seconds": round(now() - self.start, 4),
             "rows": self.rows,
             "parts": self.writer.number,
             "stats": {name: _finite(value) for name, value in outcome.stats.items()},
@@ -180,7 +180,7 @@ class PartitionLog(Observer):
         """What every row holds."""
         batch: dict[str, Any] = {name: _array(record[name]) for name in PLAIN}
         batch["side"] = np.where(batch["parent"] < 0, -1, (batch["id"] - self.roots) % 2)
-        batch["state"], batch["seconds"] = state, time.monotonic() - self.start
+        batch["state"], batch["seconds"] = state, now() - self.start
         if self.volumes is not None:
             batch["volume"] = self.volumes.of(batch["id"], batch["goal"])
         return batch

@@ -12,14 +12,13 @@ counted, and then the verdict cannot be better than `unknown`.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
 import torch
 
-from ...kernels.deadline import TimeUp
+from ...kernels.deadline import TimeUp, now
 from ...problems.errors import out_of_memory
 from ..attack.descent import Attack
 from ..trees.frontier import Frontier, Record, select
@@ -46,7 +45,7 @@ class Engine:
         deadline: float | None,
         batch: int,
         memory: float,
-        begun: float | None = None,  # when the work on the tree's root began, a value of `time.monotonic()`
+        begun: float | None = None,  # when the work on the tree's root began, a value of `kernels.deadline.now`
     ) -> None:
         self.tree, self.attack_with, self.schedule = tree, attack, schedule
         self.observers, self.memory = observers, memory
@@ -129,7 +128,7 @@ class Engine:
     def branch(self) -> None:
         """Split the worst pieces, bound the children."""
         state = self.state
-        begun = time.monotonic()
+        begun = now()
         crowded = state.frontier.bytes > self.memory / 3
         parents = state.frontier.pop(max(1, state.batch // 2), best=crowded, apart=self.tree.apart)
         try:
@@ -144,7 +143,7 @@ class Engine:
         for observer in self.observers:
             observer.branched(parents, children)
         self.bound(children)
-        self.schedule.slowest = max(self.schedule.slowest, time.monotonic() - begun)
+        self.schedule.slowest = max(self.schedule.slowest, now() - begun)
 
     def bound(self, record: Record) -> None:
         """Bound a batch of pieces, in parts if memory asks for it, and sort out what became of each.
@@ -161,7 +160,7 @@ class Engine:
             if len(part["goal"]) > self.state.batch:
                 waiting += [select_slice(part, self.state.batch, None), select_slice(part, 0, self.state.batch)]
                 continue
-            begun = time.monotonic()
+            begun = now()
             try:
                 bounded = self.tree.bound(part)
             except (MemoryError, RuntimeError, TimeUp) as error:
@@ -188,7 +187,7 @@ class Engine:
     def dispensable(self, activity: str) -> Iterator[None]:
         """Books the time of something the search can do without; where memory runs out in it, the batch is halved.
         Where time is up in it, nothing came of it (`exhausted` looks at the clock)."""
-        begun = time.monotonic()
+        begun = now()
         try:
             yield
         except TimeUp:
@@ -251,7 +250,7 @@ class Engine:
 
     def attack(self) -> None:
         """One turn of the attack: from the suspects first, then from random points."""
-        state, begun = self.state, time.monotonic()
+        state, begun = self.state, now()
         self.schedule.attacked_at = state.pieces
         budget = next(self.budgets)
         limit = min(state.deadline or begun + 60, begun + 0.2 + 0.1 * state.elapsed)
@@ -264,27 +263,27 @@ class Engine:
                 state.witness = self.attack_with.search(
                     restarts=budget.restarts, steps=budget.steps, goals=goals, deadline=limit
                 )
-        state.last_attack = time.monotonic() - begun
+        state.last_attack = now() - begun
         self.progress("a")
 
     def tighten(self) -> None:
         """Better bounds for what the worst piece and its kin stand on, and so for them."""
-        state, begun = self.state, time.monotonic()
+        state, begun = self.state, now()
         kin = state.frontier.take(self.tree.kin)
         better = kin
         with self.dispensable("tighten"):
             better = self.tree.tighten(kin, state.deadline)
-        self.schedule.derivation = time.monotonic() - begun
+        self.schedule.derivation = now() - begun
         state.pieces -= len(kin["goal"])  # they have been counted
-        begun = time.monotonic()
+        begun = now()
         self.bound(better)
-        self.schedule.slowest = max(self.schedule.slowest, time.monotonic() - begun)
+        self.schedule.slowest = max(self.schedule.slowest, now() - begun)
         self.progress("t")
 
     def settle(self, bounded: Bounded, row: int) -> None:
         """An exact linear program on a piece whose neurons are all decided (or that cannot be split); where double
         precision decides nothing, one in whole numbers."""
-        state, begun = self.state, time.monotonic()
+        state, begun = self.state, now()
         leaf = select(bounded.records, torch.tensor([row], device=bounded.closed.device))
         goal = self.tree.goals.pairs[int(leaf["goal"][0])]
         result = self.tree.leaf(leaf, 0, min(LONGEST, max(0.1, state.left)))
@@ -296,7 +295,7 @@ class Engine:
         if result.point is not None:
             state.witness = self.attack_with.judge(result.point, goal)
         if state.witness is None and result.further is not None:
-            begun, before = time.monotonic(), result
+            begun, before = now(), result
             result = result.further(max(0.1, state.left))
             state.spend("exact", begun)
             if result.closed:

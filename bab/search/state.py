@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
-import time
 from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from ...kernels.deadline import now
 from ..attack.witness import Witness
 from ..trees.frontier import Frontier
 
@@ -21,7 +21,7 @@ class State:
     batch: int
     named: int = 0  # ids given so far
     deadline: float | None = None
-    start: float = field(default_factory=time.monotonic)
+    start: float = field(default_factory=now)
     pieces: int = 0  # bounded so far
     leaves: int = 0  # closed so far
     weight: float = 0.0  # closed share of the tree: a piece at depth d weighs 2^-d of its root
@@ -45,12 +45,12 @@ class State:
     @property
     def elapsed(self) -> float:
         """Seconds since the search began, its root included."""
-        return time.monotonic() - self.start
+        return now() - self.start
 
     @property
     def left(self) -> float:
         """Seconds until the deadline."""
-        return float("inf") if self.deadline is None else self.deadline - time.monotonic()
+        return float("inf") if self.deadline is None else self.deadline - now()
 
     @property
     def limit(self) -> float:
@@ -58,8 +58,8 @@ class State:
         return float("inf") if self.deadline is None else self.deadline - self.start
 
     def spend(self, activity: str, since: float) -> None:
-        """Books the time since `since` (a `time.monotonic()` value) to an activity."""
-        self.seconds[activity] = self.seconds.get(activity, 0.0) + time.monotonic() - since
+        """Books the time since `since` (a `kernels.deadline.now` value) to an activity."""
+        self.seconds[activity] = self.seconds.get(activity, 0.0) + now() - since
 
 
 def resident_bytes() -> int:

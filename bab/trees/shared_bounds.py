@@ -11,13 +11,13 @@ Soundness: outward rounded, as its parts are: what is proved with some neurons d
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import log2
 
 from torch import Tensor
 
+from ...kernels.deadline import now
 from ...problems.network.graph import Graph
 from ...relaxations.linear.alpha import Alpha
 from ...relaxations.linear.linear import part
@@ -56,8 +56,8 @@ class Base:
 
 def until(deadline: float | None) -> float:
     """When to stop improving a base."""
-    now = time.monotonic()
-    return now + (LONGEST if deadline is None else min(LONGEST, SHARE * max(0.0, deadline - now)))
+    moment = now()
+    return moment + (LONGEST if deadline is None else min(LONGEST, SHARE * max(0.0, deadline - moment)))
 
 
 def derived(

@@ -25,6 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...kernels.arithmetic import direct_convolution
+from ...kernels.deadline import spent
 from ...kernels.work import MOST, in_parts
 
 
@@ -168,6 +169,7 @@ class Dense(AbstractLinear):
             rows = x.reshape(-1, matrix.shape[0])
             found = in_parts(lambda part: part @ matrix, rows, float(matrix.numel()))
             return found.reshape(*x.shape[:-1], self.repeat * matrix.shape[1])
+        spent(x.numel() * matrix.shape[-1])
         if self.repeat == 1:
             return x @ matrix
         return (x.unflatten(-1, (self.repeat, -1)) @ matrix).flatten(-2)

@@ -16,7 +16,6 @@ Soundness: heuristic; it guards against misread files and proves nothing.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
@@ -27,7 +26,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ...kernels.deadline import check, doing
+from ...kernels.deadline import check, doing, now
 from ..errors import BadInput
 from ..network.apriori import EXACT, Judged, Precision, evaluated, given, judged, rounded
 from ..network.builder import Value
@@ -67,7 +66,7 @@ class Comparison:
 def compare(reading: Reading, points: NDArray, seconds: float | None = None) -> Comparison:  # (P, n_in)
     """Raises `BadInput` where import and file differ at `points`, the most important ones first."""
     doing("the network as it was read was compared with onnxruntime")
-    whole, end = reading.imported, time.monotonic() + (SECONDS if seconds is None else seconds)
+    whole, end = reading.imported, now() + (SECONDS if seconds is None else seconds)
     size = sum(8 * prod(result.shape) for step in whole.steps for result in step.results)
     large = size > ROOM
     steps = [] if large else [step for step in whole.steps if step.call.kind != "Constant"]
@@ -77,7 +76,7 @@ def compare(reading: Reading, points: NDArray, seconds: float | None = None) -> 
     waiting, done = {id(step) for step in steps}, 0
     judge = _Operators(whole, reading.name, model.name)
     unseen = True  # no point yet at which the output was finite
-    while done < len(x) and (unseen or waiting or time.monotonic() < end):
+    while done < len(x) and (unseen or waiting or now() < end):
         count = 1 if not done else max(1, min(len(x), CHUNK // size))  # the first alone, to see what one takes
         chunk = x[done : done + count]
         runs = [model.run(point) for point in chunk]

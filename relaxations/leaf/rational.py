@@ -19,7 +19,6 @@ other. Soundness: exact.
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -28,7 +27,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from ...kernels.deadline import within
+from ...kernels.deadline import LEAST, left, now
 from ...kernels.dyadic import Dyadic, Whole, dyadic
 from ...kernels.exact_program import Inequality, solution
 from ...problems.network.activation import LeakyReLU
@@ -118,9 +117,9 @@ class Rational:
         why = frame.too_large(self.graph, self._work, len(inputs.meaning.rows) + len(unsafe.rows))
         if why:
             return Decided(False, None, f"exact arithmetic was not tried: {why}")
-        limit = within(SECONDS if seconds is None else min(SECONDS, seconds))
+        limit = min(SECONDS, max(LEAST, left()), SECONDS if seconds is None else seconds)
         try:
-            found = _Question(self, frame, unsafe, phases, time.monotonic() + limit).answer()
+            found = _Question(self, frame, unsafe, phases, now() + limit).answer()
         except TimeoutError as error:
             return Decided(False, None, f"exact arithmetic found no answer in time: {error}")
         return Decided(found is None, None if found is None else frame.input(found))
@@ -228,7 +227,7 @@ class _Question:
         """The parts of the piece on which every neuron is decided."""
         stack = [_Region(1, 0, {0: unit}, inequalities)]
         while stack:
-            if time.monotonic() > self.deadline:
+            if now() > self.deadline:
                 raise TimeoutError(f"{self.programs} programs solved")
             region = stack.pop()
             if region.node == len(self.graph.nodes):

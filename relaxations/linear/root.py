@@ -38,8 +38,8 @@ def root(
 ) -> tuple[Linear, Pieces]:
     """The relaxation to search with, the box as one piece with its pre-activation bounds.
 
-    Layers, and neurons of a layer, whose turn comes after `deadline`, a value of `time.monotonic()`, or when most of
-    the time left has passed, keep their intervals: what remains is for the rows that are asked for.
+    Layers, and neurons of a layer, whose turn comes after `deadline`, a value of `kernels.deadline.now`, or when most
+    of the time left has passed, keep their intervals: what remains is for the rows that are asked for.
     """
     moments = [moment for moment in (deadline, share(SHARE)) if moment is not None]
     late = min(moments, default=None)

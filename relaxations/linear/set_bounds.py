@@ -8,7 +8,6 @@ Soundness: outward rounded.
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -16,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...kernels.deadline import TimeUp, check, doing, end, left
+from ...kernels.deadline import TimeUp, check, doing, end, left, now
 from ...kernels.polytope import clip_box
 from ...problems.network.graph import Graph
 from ...problems.properties.property import Array, Polytope
@@ -61,7 +60,7 @@ def batched(
     try:
         doing("the network was prepared")
         working = graph.to(dtype, device)
-        begun = time.monotonic()
+        begun = now()
         doing("intervals were computed")
         intervals, whole, nodes = interval_nodes(working, lower.amin(0), upper.amax(0))
         pieces = _pieces(polytopes, lower, upper, whole)
@@ -70,7 +69,7 @@ def batched(
             low, high = _both_bounds(*_rows_by_intervals(c, d, intervals, nodes, 1))
             low, high = low[0], high[0]
         if relaxation != "ibp":
-            late = None if left() == torch.inf else end() - INTERVALS * (time.monotonic() - begun)
+            late = None if left() == torch.inf else end() - INTERVALS * (now() - begun)
             linear, tight = root(graph, working, lower.amin(0), upper.amax(0), lines_of(relaxation), late)
             pre = torch.maximum(whole.pre_lower, tight.pre_lower), torch.minimum(whole.pre_upper, tight.pre_upper)
             for position in graph.activations:

@@ -27,7 +27,6 @@ Soundness: the bounds are `kernels.weak_duality.safe_bounds`, outward rounded, w
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -36,7 +35,7 @@ import torch
 from torch import Tensor
 
 from ...kernels.blocks import Blocks
-from ...kernels.deadline import check, within
+from ...kernels.deadline import check, now, within
 from ...kernels.first_order import Answer, Scaled, Start
 from ...kernels.first_order import solve as iterate
 from ...kernels.weak_duality import Definitions, Programs
@@ -151,7 +150,7 @@ class FirstOrder:
             steps=steps,
             tolerance=tolerance,
             target=aim if aim is None else aim.expand(count),
-            deadline=None if time_limit is None else time.monotonic() + time_limit,
+            deadline=None if time_limit is None else now() + time_limit,
         )
         return _batch(answer, shift)
 

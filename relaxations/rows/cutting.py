@@ -11,12 +11,12 @@ Soundness: outward rounded, as its parts are. Which rows are found is heuristic.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
 
+from ...kernels.deadline import now
 from ..linear.alpha import Alpha, better
 from ..linear.row_multipliers import Joint
 from ..types import Pieces, Result, Rows
@@ -44,7 +44,7 @@ def cut(
     root: Pieces,  # one piece
     rows: Rows,  # (1, S, n)
     layers: Sequence[Reads],
-    deadline: float,  # a value of time.monotonic()
+    deadline: float,  # a value of `kernels.deadline.now`
     *,
     rounds: int = 8,
     steps: int = 10,  # before each round, and after the last
@@ -64,7 +64,7 @@ def cut(
     plain, values, _ = patient.bound(root, rows, steps=steps, ascent=ascent, node=node)
     best = plain
     for _ in range(rounds):
-        if time.monotonic() > deadline or (node is None and bool(rows.settled(best.lower).all())):
+        if now() > deadline or (node is None and bool(rows.settled(best.lower).all())):
             break
         found = [broken_rows(layer, [v[0, asking] for v in values]) for layer in layers]
         kept = (ascent.at.joint > 0).any(1)[0]

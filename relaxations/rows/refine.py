@@ -11,11 +11,10 @@ Soundness: outward rounded, as its parts are.
 
 from __future__ import annotations
 
-import time
-
 import torch
 from torch import Tensor
 
+from ...kernels.deadline import now
 from ..linear.alpha import Alpha
 from ..linear.linear import part
 from ..types import Pieces, Rows
@@ -28,7 +27,7 @@ GROUP = 1 << 22
 
 def refined(alpha: Alpha, root: Pieces, deadline: float, speakers: int = 0) -> Pieces:
     """The root (one piece) with improved pre-activation bounds; what is left undone at `deadline`, a value of
-    `time.monotonic()`, keeps the bounds it has."""
+    `kernels.deadline.now`, keeps the bounds it has."""
     graph = alpha.linear.graph
     root = root.with_pre(root.pre_lower.clone(), root.pre_upper.clone())
     widest = max(node.size for node in graph.nodes)
@@ -40,7 +39,7 @@ def refined(alpha: Alpha, root: Pieces, deadline: float, speakers: int = 0) -> P
         index = (~graph.nodes[position].function.decided(lower, upper))[0].nonzero()[:, 0]
         layers = asked(alpha, root, position) if speakers and len(index) else []
         for some in index.split(max(1, GROUP // (2 * widest))):
-            if time.monotonic() > deadline:
+            if now() > deadline:
                 return root
             low, high = _optimised(alpha, root, source, some, layers, deadline, speakers)
             lower[0, some] = torch.maximum(lower[0, some], low)

@@ -14,12 +14,12 @@ Soundness: outward rounded, as its parts are.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
 
+from ...kernels.deadline import now
 from ...problems.network.activation import LeakyReLU
 from ...problems.network.graph import Affine, Graph
 from ..linear.alpha import Alpha
@@ -73,18 +73,18 @@ def strengthened(
     `words`: where rows come from, `m-1`, and `k-relu` or `prima` with their options (see `names`).
     """
     found = _found(alpha, root, rows, deadline, words)
-    now = Strengthened(root, found.joint, found.result)
-    gap, left = _gap(found.plain), _gap(now.result)
+    best = Strengthened(root, found.joint, found.result)
+    gap, left = _gap(found.plain), _gap(best.result)
     asking = any(name.kind == "m" for word in words for name in parse(word)) and _mostly_asked(alpha, root)
     pays = asking or left <= (1 - WORTH) * gap
-    while now.joint is not None and left > 0 and pays and time.monotonic() < deadline:
+    while best.joint is not None and left > 0 and pays and now() < deadline:
         # Convolutions have rows by the ten thousand, most of them worth nothing to the objectives.
-        joint = lean(alpha, now, REFINING).joint
-        root = refined(replace(alpha, joint=joint, steps=STEPS), now.root, deadline, SPEAKERS if asking else 0)
+        joint = lean(alpha, best, REFINING).joint
+        root = refined(replace(alpha, joint=joint, steps=STEPS), best.root, deadline, SPEAKERS if asking else 0)
         found = _found(alpha, root, rows, deadline, words)
-        now, before, left = Strengthened(root, found.joint, found.result), left, _gap(found.result)
+        best, before, left = Strengthened(root, found.joint, found.result), left, _gap(found.result)
         pays = asking and left <= (1 - AGAIN) * before
-    return now
+    return best
 
 
 def _mostly_asked(alpha: Alpha, root: Pieces) -> bool:
