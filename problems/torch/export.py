@@ -29,7 +29,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from ...kernels.deadline import TimeUp
 from ...kernels.hush import unlogged, unprinted
+from ...kernels.interrupt import interruptible
 from ..errors import BadInput
 
 if TYPE_CHECKING:
@@ -56,7 +58,9 @@ def exported(module: torch.nn.Module, example: torch.Tensor) -> ExportedProgram:
     try:
         # PyTorch prints the graph so far before it raises; the sentence says what matters.
         with unlogged(logging.CRITICAL, *NOISY), unprinted(), torch.no_grad():
-            program = torch.export.export(module, (example,), strict=False)
+            program = interruptible(lambda: torch.export.export(module, (example,), strict=False))
+    except TimeUp:
+        raise
     except Exception as error:  # whatever the module's code raises
         if any(kind.__name__ in LOOKED for e in _chain(error) for kind in type(e).__mro__):
             raise BadInput(looked_at(_raised_at(error))) from error

@@ -8,6 +8,9 @@ network), the newer one where the older knows an operator not or would drop an i
 `torch.export` cannot handle a module, for another reason than that it looks at values, the older writer traces the
 module itself, and any warning of the tracer that values were looked at is a refusal.
 
+Under a time limit modules and exporters are interrupted (`kernels.interrupt`), and a writer is not begun whose native
+calls would outlast it.
+
 The module is run in evaluation mode, in its own precision, on its own device, by one thread at a time. Its flags are
 put back one by one, random numbers that it draws as well (`random_states`), and its buffers where it is refused.
 
@@ -21,6 +24,7 @@ import logging
 import sys
 import threading
 from collections.abc import Iterator
+from importlib import import_module
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,7 +34,9 @@ import torch
 from numpy.typing import NDArray
 
 from ...kernels.arithmetic import full_products, past_cudnn
-from ...kernels.hush import hushed, unlogged
+from ...kernels.deadline import TimeUp, abandonable, doing, left
+from ...kernels.hush import hushed, unlogged, untouched
+from ...kernels.interrupt import interruptible
 from ..errors import BadInput
 from ..network.graph import Graph
 from ..onnx.file import read_onnx
@@ -47,6 +53,8 @@ Array = NDArray[np.float64]
 
 LOCK = threading.RLock()  # PyTorch's exporters keep their state in globals: one module at a time
 OPSET, NEWER_OPSET = 17, 18  # of the older and of the newer writer
+WRITING = 1e-8  # seconds a byte of parameters in the older writer's native calls, which cannot be interrupted
+EXPORTERS = ("torch._dynamo", "torch.export._trace", "torch.onnx", "torch.onnx._internal.torchscript_exporter.utils")
 HARMLESS = ("Iterating over a tensor", "Using len to get tensor shape")  # the tracer's warnings about shapes
 
 
@@ -89,14 +97,27 @@ class ModuleRun:
     def __call__(self, x: Array) -> Array:  # (n_in,) -> (n_out,)
         """The module's output at the nearest point of its precision. Raises `BadInput` where it cannot be run."""
         point = torch.from_numpy(np.array(x, dtype=np.float64)).to(self.device, self.dtype).reshape(self.shape)
-        with LOCK, evaluating(self.inner), self.random, _exact_products(self.device), torch.no_grad():
+        with _alone(), evaluating(self.inner), self.random, _exact_products(self.device), torch.no_grad():
             try:
-                value = _tensors(self.inner(point))[0]
+                value = _tensors(interruptible(lambda: self.inner(point)))[0]
+            except TimeUp:
+                raise
             except Exception as error:  # the module's own code raises whatever it likes
                 raise BadInput(
                     f"the module cannot be run at an input of shape {tuple(self.shape)}: {_first(error)}"
                 ) from error
         return value.detach().double().cpu().numpy().reshape(-1)
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """Within it no other thread exports or runs a module. Raises `TimeUp` where that takes too long."""
+    if not LOCK.acquire(timeout=max(0.0, min(left(), threading.TIMEOUT_MAX))):
+        raise TimeUp("the time limit has passed")
+    try:
+        yield
+    finally:
+        LOCK.release()
 
 
 @contextlib.contextmanager
@@ -120,8 +141,12 @@ def evaluating(module: torch.nn.Module) -> Iterator[None]:
 def _loaded(given: Any, example_input: Any, check: bool = True) -> tuple[Graph, bytes, ModuleRun]:
     module, example = _given(given, example_input)
     run = ModuleRun(module, example)
-    with LOCK, evaluating(module), _buffers_kept(module):
+    doing("PyTorch's exporter was loaded")
+    abandonable(_libraries)
+    with _alone(), evaluating(module), _buffers_kept(module):
+        doing("the module was run")
         _check_state(module, run)
+        doing("the module was exported")
         with run.random:
             data = _onnx(module, example)
     return read_onnx(data, type(module).__name__, check), data, run
@@ -171,16 +196,24 @@ def _check_state(module: torch.nn.Module, run: ModuleRun) -> None:
 
 @contextlib.contextmanager
 def _buffers_kept(module: torch.nn.Module) -> Iterator[None]:
-    """Buffers of a module that is refused are what they were before it was called."""
+    """Buffers of a module that is refused, or left, are what they were before it was called."""
     kept = [(b, b._version, b.detach().clone()) for b in module.buffers() if not b.is_inference()]
     try:
         yield
-    except BadInput:
+    except (BadInput, TimeUp):
         with torch.no_grad():
             for buffer, version, value in kept:
                 if buffer._version != version:
                     buffer.copy_(value)
         raise
+
+
+def _libraries() -> None:
+    """Imports what exporting needs, which takes seconds at first."""
+    with untouched():
+        for name in EXPORTERS:
+            with contextlib.suppress(ImportError):  # of another PyTorch
+                import_module(name)
 
 
 # ---- ONNX
@@ -194,18 +227,25 @@ def _onnx(module: torch.nn.Module, example: torch.Tensor) -> bytes:
     except NotExportable as reason:
         return _traced(module, example, str(reason))
     if not _changes_views(program):
-        straight = program.module(check_guards=False) if _can_drop_guards() else program.module()
-        straight._forward_pre_hooks.clear()  # checks of the input's shape, which is the example's
-        straight.train = lambda mode=True: straight  # exported modules refuse it, and the writer asks for it
-        for part in straight.modules():
-            part.training = False
         try:
-            return _older(straight, example)
+            return _older(interruptible(lambda: _straight(program)), example)
         except _Looked as found:
             raise BadInput(str(found)) from None
+        except TimeUp:
+            raise
         except Exception:  # unsupported operators and the like: the newer writer says why
             pass
     return _newer(program, example)
+
+
+def _straight(program: ExportedProgram) -> torch.nn.Module:
+    """The program as a module whose code is a straight line."""
+    straight = program.module(check_guards=False) if _can_drop_guards() else program.module()
+    straight._forward_pre_hooks.clear()  # checks of the input's shape, which is the example's
+    straight.train = lambda mode=True: straight  # exported modules refuse it, and the writer asks for it
+    for part in straight.modules():
+        part.training = False
+    return straight
 
 
 def _traced(module: torch.nn.Module, example: torch.Tensor, reason: str) -> bytes:
@@ -213,6 +253,8 @@ def _traced(module: torch.nn.Module, example: torch.Tensor, reason: str) -> byte
         return _older(module, example)
     except _Looked as found:
         raise BadInput(f"{found} (torch.export: {reason})") from None
+    except TimeUp:
+        raise
     except Exception as error:
         raise BadInput(f"torch.onnx cannot export the module: {_first(error)} (torch.export: {reason})") from error
 
@@ -223,9 +265,12 @@ class _Looked(Exception):
 
 def _older(module: torch.nn.Module, example: torch.Tensor) -> bytes:
     """The older writer: traces the module, which for an exported program is a straight line."""
+    size = sum(t.numel() * t.element_size() for t in (*module.parameters(), *module.buffers()))
+    if WRITING * size > left():
+        raise TimeUp("the time limit would pass")
     buffer = BytesIO()
     with _heard(), torch.no_grad():
-        torch.onnx.export(module, (example,), buffer, dynamo=False, opset_version=OPSET)
+        interruptible(lambda: torch.onnx.export(module, (example,), buffer, dynamo=False, opset_version=OPSET))
     return buffer.getvalue()
 
 
@@ -233,7 +278,11 @@ def _newer(program: ExportedProgram, example: torch.Tensor) -> bytes:
     """The newer writer, which needs onnxscript."""
     try:
         with _heard():
-            found = torch.onnx.export(program, (example,), dynamo=True, opset_version=NEWER_OPSET, verbose=False)
+            found = interruptible(
+                lambda: torch.onnx.export(program, (example,), dynamo=True, opset_version=NEWER_OPSET, verbose=False)
+            )
+    except TimeUp:
+        raise
     except Exception as error:
         if any(isinstance(e, ImportError) for e in (error, error.__cause__, error.__context__)):
             raise BadInput(

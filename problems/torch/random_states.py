@@ -57,7 +57,8 @@ class RandomStates:
             now = last or self.states()
             between = self.middle or now  # of a module that fails there was one call
             for k, (_, put_back) in enumerate(self.generators):
-                if differs(first[k], between[k]) and (self.middle is None or differs(between[k], now[k])):
+                ended = self.middle is None or last is None  # in one of the calls, or before the second moved anything
+                if differs(first[k], between[k]) and (ended or differs(between[k], now[k])):
                     self.own[k] = now[k]
                     put_back(first[k])
 
