@@ -117,6 +117,39 @@ def test_memory_that_runs_out_anywhere_is_unknown(monkeypatch):
             assert outcome.verdict == "unknown" and outcome.reason.startswith("out of memory while "), place
 
 
+def test_memory_that_runs_out_before_the_search_is_unknown(tmp_path, capsys, monkeypatch):
+    """There is no room for a thread, or for the libraries; no other command has a verdict."""
+
+    def fail(*arguments, **options):
+        raise RuntimeError("can't start new thread")
+
+    net, prop, results = save_network(tmp_path / "n.onnx"), save_property(tmp_path / "p.vnnlib", UNSAT), tmp_path / "r"
+    with monkeypatch.context() as patch:
+        patch.setattr("partita.bab.clock.guard", fail)
+        assert cli.run(["verify", str(net), str(prop), "--results", str(results)]) == 0
+    out, err = capsys.readouterr()
+    assert out == "unknown\n" == results.read_text() and err == "partita: unknown: out of memory while the run began\n"
+    for argv, code, out in ((["verify", str(net), str(prop)], 0, "unknown\n"), (["supports"], cli.MEMORY, "")):
+        codes = []
+        monkeypatch.setattr("partita.bab.cli.streams.mend", lambda: None)
+        monkeypatch.setattr("partita.bab.cli.Stops", fail)
+        monkeypatch.setattr("partita.bab.cli.os._exit", codes.append)
+        monkeypatch.setattr("sys.argv", ["partita", *argv])
+        cli.main()
+        said = capsys.readouterr()
+        assert codes == [code] and said.out == out and said.err.endswith("out of memory\n") and said.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("megabytes", [32, 84, 120])
+def test_an_address_space_without_room_for_the_libraries(tmp_path, megabytes):
+    """OpenBLAS ends the process where it is loaded into so little."""
+    net, prop = save_network(tmp_path / "n.onnx"), save_property(tmp_path / "p.vnnlib", UNSAT)
+    command = f"ulimit -v {megabytes << 10}; exec {sys.executable} -m partita verify {net} {prop}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, "unknown\n")
+    assert "out of memory" in done.stderr and "Traceback" not in done.stderr
+
+
 def test_which_errors_are_lack_of_memory():
     said = ("Failed to allocate memory for requested buffer of size 8", "std::bad_alloc", "can't start new thread")
     assert all(out_of_memory(RuntimeError(text)) for text in said)

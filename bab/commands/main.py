@@ -50,13 +50,17 @@ def main() -> NoReturn:
     # with other work, spinning threads wait for one that is not running (3 s and 40 s with one core of two taken).
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     streams.mend()
-    stops = Stops()
-    parent = os.environ.get("PARTITA_PARENT")
-    if parent is not None:
-        from ..running.child_process import die_with
+    try:
+        stops = Stops()
+        parent = os.environ.get("PARTITA_PARENT")
+        if parent is not None:
+            from ..running.child_process import die_with
 
-        die_with(int(parent))
-    code = run(sys.argv[1:], stops)
+            die_with(int(parent))
+    except Exception as error:  # no memory for a thread
+        code = _failed(error, sys.argv[1:])
+    else:
+        code = run(sys.argv[1:], stops)
     error = streams.lost(sys.stdout)
     if error is not None and code != streams.LOST and streams.code_of(error):
         say(f"the answer could not be written to standard output: {error.strerror}")
@@ -84,14 +88,23 @@ def run(argv: list[str], stops: Stops | None = None) -> int:
         if stops is not None and stops.number:  # what some library made of the interrupt
             say(stops.why)
             return stops.code
-        if out_of_memory(error):
-            say("out of memory")
-            return MEMORY
-        if isinstance(error, OSError) and error.strerror:
-            say(f"{error.filename or 'a file'}: {error.strerror}")
-            return streams.LOST
-        say(fault(error))
-        return INTERNAL
+        return _failed(error, argv)
+
+
+def _failed(error: Exception, argv: list[str]) -> int:
+    """Says what failed where no command could; the exit code."""
+    if out_of_memory(error) and argv[:1] == ["verify"]:  # it had not come to where it answers
+        print("unknown")
+        say("unknown: out of memory")
+        return 0
+    if out_of_memory(error):
+        say("out of memory")
+        return MEMORY
+    if isinstance(error, OSError) and error.strerror:
+        say(f"{error.filename or 'a file'}: {error.strerror}")
+        return streams.LOST
+    say(fault(error))
+    return INTERNAL
 
 
 def _run(argv: list[str], stops: Stops | None) -> int:

@@ -12,11 +12,14 @@ from ...problems.errors import BadInput, InternalError, out_of_memory
 from ..config import Config, keys_of, load_config
 from ..ending.results import check_writable
 from ..ending.stopping import Stops
+from ..ending.streams import LOST
 from ..search import clock
 from .answer import Answer
 from .arguments import CHOICES, INTERNAL, Parser, add_choices, exist, fault, files, overrides, say
 
-LEAST = 64 << 20  # bytes of address space below which nothing is begun: libraries die of such a lack, and say nothing
+# Bytes of address space below which nothing is begun, as libraries die of such a lack and say nothing: with them loaded,
+# and before they are (no network is read in less; OpenBLAS ends the process in a tenth of it).
+LEAST, UNLOADED = 64 << 20, 512 << 20
 
 
 def run(argv: list[str], stops: Stops | None = None) -> int:
@@ -43,6 +46,20 @@ def run(argv: list[str], stops: Stops | None = None) -> int:
     network, prop, pairs = _files(options)
     given = overrides(options, pairs, (*CHOICES, "timeout"))
     answer = Answer(options.results, options.summary)
+    try:
+        return _run(network, prop, options, given, answer, stops)
+    except Exception as error:
+        if not out_of_memory(error):
+            raise
+        if answer.given.locked():
+            say("out of memory while the verdict was written")
+            return LOST
+        code = answer.early("unknown", "out of memory")
+        return code if stops is None or not stops.number else stops.code
+
+
+def _run(network: Path, prop: Path, options: Any, given: list[str], answer: Answer, stops: Stops | None) -> int:
+    """What the arguments ask for; the exit code."""
     if stops is not None:
         stops.heed(answer.asked, lambda why, code: answer.and_exit("unknown", why, code))
     if options.trust_log and options.resume is None:
@@ -88,10 +105,10 @@ def _decide(network: Path, prop: Path, config: Config, options: Any, given: list
     """Verifies, answers once whatever happens, and returns the exit code."""
     try:
         answer.known.stage.text = "loading the libraries"
+        if room() < (LEAST if "torch" in sys.modules else UNLOADED):
+            raise MemoryError
         from .. import api
 
-        if room() < LEAST:
-            raise MemoryError
         answer.known.stage.text = "reading the network and the property"
         api.check_device(config)
         with until(clock.deadline(config.timeout)), staged(answer.known.stage):
