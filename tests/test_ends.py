@@ -136,8 +136,8 @@ def test_memory_that_runs_out_before_the_search_is_unknown(tmp_path, capsys, mon
         monkeypatch.setattr("partita.bab.cli.os._exit", codes.append)
         monkeypatch.setattr("sys.argv", ["partita", *argv])
         cli.main()
-        said = capsys.readouterr()
-        assert codes == [code] and said.out == out and said.err.endswith("out of memory\n") and said.err.count("\n") == 1
+        said, err = capsys.readouterr()
+        assert codes == [code] and said == out and err.endswith("out of memory\n") and err.count("\n") == 1
 
 
 @pytest.mark.parametrize("megabytes", [32, 84, 120])

@@ -17,8 +17,8 @@ from ..search import clock
 from .answer import Answer
 from .arguments import CHOICES, INTERNAL, Parser, add_choices, exist, fault, files, overrides, say
 
-# Bytes of address space below which nothing is begun, as libraries die of such a lack and say nothing: with them loaded,
-# and before they are (no network is read in less; OpenBLAS ends the process in a tenth of it).
+# Bytes of address space below which nothing is begun, as libraries die of such a lack and say nothing: with them
+# loaded, and before (no network is read in less; OpenBLAS ends the process in a sixth of it).
 LEAST, UNLOADED = 64 << 20, 512 << 20
 
 
