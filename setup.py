@@ -18,7 +18,7 @@ EXTRAS = {
     "ray": ["ray>=2.9"],
 }
 EXTRAS["all"] = [*EXTRAS["gurobi"], *EXTRAS["layers"]]
-EXTRAS["test"] = ["pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100", "ruff>=0.6", "scikit-learn>=1.4"]
+EXTRAS["test"] = ["pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100", "ruff>=0.6", "mypy>=1.18", "scikit-learn>=1.4"]
 
 setup(
     name="partita",
@@ -32,7 +32,7 @@ setup(
     packages=["partita"]
     + [f"partita.{name}" for name in find_packages(include=[f"{floor}*" for floor in FLOORS])]
     + ["partita.configs"],
-    package_data={"partita.configs": ["*.yaml"]},
+    package_data={"partita": ["py.typed"], "partita.configs": ["*.yaml"]},
     install_requires=[
         "torch>=2.6",
         "numpy>=1.26",

@@ -15,7 +15,7 @@ and the flushing of denormal numbers are the calling thread's, and are put back 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 
 import torch
@@ -29,8 +29,10 @@ MATMUL = (("cuda", "matmul"), ("mkldnn", "matmul"))
 PRODUCTS = (*MATMUL, ("mkldnn", "conv"), ("mkldnn", "rnn"))
 SHORT = ("tf32", "bf16")
 FULL = "ieee"
-_switch = getattr(torch._C, "_get_fp32_precision_getter", None)
-_set_switch = getattr(torch._C, "_set_fp32_precision_setter", None)
+Get = Callable[[str, str], str]
+Set = Callable[[str, str, str], object]
+_switch: Get | None = getattr(torch._C, "_get_fp32_precision_getter", None)
+_set_switch: Set | None = getattr(torch._C, "_set_fp32_precision_setter", None)
 
 
 @contextmanager
@@ -54,10 +56,10 @@ def direct_convolution(image: Tensor) -> AbstractContextManager[object]:
 def _lengthen() -> Found:
     """No factor of a product is shortened from here on; what was set otherwise."""
     found = Found()
-    if _switch is not None:
+    if _switch is not None and _set_switch is not None:
         for product in PRODUCTS:
             if _switch(*product) in SHORT:
-                found[product] = _own(product)
+                found[product] = _own(product, _switch, _set_switch)
                 _set_switch(*product, FULL)
     word = torch.get_float32_matmul_precision()  # raises where it and the switches differ; here they do no more
     if word != "highest":
@@ -71,16 +73,17 @@ def _lengthen() -> Found:
     return found
 
 
-def _own(product: tuple[str, str]) -> str:
+def _own(product: tuple[str, str], get: Get, put: Set) -> str:
     """A switch's own position, 'none' where it follows a more general one. Those are full for the moment."""
-    general, found = (("generic", "all"), (product[0], "all")), []
+    general = (("generic", "all"), (product[0], "all"))
+    found: list[tuple[tuple[str, str], str]] = []
     for switch in general:
-        if _switch(*switch) in SHORT:
-            found.append((switch, _switch(*switch)))
-            _set_switch(*switch, FULL)
-    own = _switch(*product)
+        if get(*switch) in SHORT:
+            found.append((switch, get(*switch)))
+            put(*switch, FULL)
+    own = get(*product)
     for switch, position in reversed(found):
-        _set_switch(*switch, position)
+        put(*switch, position)
     return own if own in SHORT else "none"
 
 
@@ -88,7 +91,7 @@ def _shorten(found: Found) -> None:
     if "word" in found:
         torch.set_float32_matmul_precision(found["word"])
     for product in PRODUCTS:
-        if product in found:
+        if product in found and _set_switch is not None:
             _set_switch(*product, found[product])
     if "nnpack" in found:
         torch._C._set_nnpack_enabled(True)

@@ -15,6 +15,7 @@ unknown order, with some zeros among them (see `rounding.gamma`; the number of t
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -34,6 +35,9 @@ class Block(NamedTuple):
     row: int
     column: int
     values: Tensor  # (m, n)
+
+
+Change = Callable[[Tensor, Tensor, Tensor], Tensor]  # of values, with their rows and columns
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +80,10 @@ class Blocks:
     @property
     def like(self) -> Tensor:
         """Some entries: their dtype and device are the matrix's."""
-        return self.dense[0].values if self.dense else self.rest.values()
+        if self.dense:
+            return self.dense[0].values
+        assert self.rest is not None, "`of` makes no matrix without parts"
+        return self.rest.values()
 
     def times(self, x: Tensor) -> Tensor:  # (V, B) -> (R, B)
         """A X."""
@@ -123,7 +130,7 @@ class Blocks:
         self._with(gather)
         return out
 
-    def _with(self, change, device: torch.device | str | None = None) -> Blocks:  # type: ignore[no-untyped-def]
+    def _with(self, change: Change, device: torch.device | str | None = None) -> Blocks:
         """The matrix with each part's values through `change(values, rows, columns)`, indices broadcast to values."""
         dense = []
         for row, column, values in self.dense:
@@ -135,22 +142,20 @@ class Blocks:
         start, columns = self.rest.crow_indices(), self.rest.col_indices()
         rows = torch.repeat_interleave(torch.arange(self.shape[0], device=start.device), start.diff())
         values = change(self.rest.values(), rows, columns)
-        parts = (t.cpu().numpy() for t in (rows, columns, values))
-        rows, columns, values = parts
-        both = (
-            _compressed(rows, columns, values, self.shape),
-            _compressed(columns, rows, values, (self.shape[1], self.shape[0])),
-        )
+        i, j, entries = (t.cpu().numpy() for t in (rows, columns, values))
         where = start.device if device is None else device
-        return Blocks(self.shape, tuple(dense), *(t.to(where) for t in both))
+        by_rows = _compressed(i, j, entries, self.shape).to(where)
+        by_columns = _compressed(j, i, entries, (self.shape[1], self.shape[0])).to(where)
+        return Blocks(self.shape, tuple(dense), by_rows, by_columns)
 
 
 def _stretches(start: np.ndarray, column: np.ndarray) -> list[tuple[int, int, int, int]]:
     """Candidates (top, bottom, first, end): consecutive rows with nearly the same stretch of columns."""
-    found, open_ = [], []  # an open one: [top, first, end] of rows up to the last one
+    found: list[tuple[int, int, int, int]] = []
+    open_: list[tuple[int, int, int]] = []  # (top, first, end) of rows up to the last one
     for r in range(len(start) - 1):
         mine = np.sort(column[start[r] : start[r + 1]])
-        kept = []
+        kept: list[tuple[int, int, int]] = []
         if len(mine) >= SHORTEST:
             breaks = np.flatnonzero(np.diff(mine) > GAP)
             heads, tails = np.append(0, breaks + 1), np.append(breaks, len(mine) - 1)
@@ -158,10 +163,10 @@ def _stretches(start: np.ndarray, column: np.ndarray) -> list[tuple[int, int, in
             for first, end in zip(mine[heads[long]], mine[tails[long]] + 1, strict=True):
                 match = next((o for o in open_ if abs(o[1] - first) <= GAP and abs(o[2] - end) <= GAP), None)
                 if match is None:
-                    kept.append([r, first, end])
+                    kept.append((r, first, end))
                 else:
                     open_ = [o for o in open_ if o is not match]
-                    kept.append([match[0], min(match[1], first), max(match[2], end)])
+                    kept.append((match[0], min(match[1], first), max(match[2], end)))
         found += [(top, r, first, end) for top, first, end in open_ if r - top >= SHORTEST]
         open_ = kept
     rows = len(start) - 1

@@ -188,7 +188,8 @@ def slide(group: _Group, aims: Tensor) -> Tensor:  # (G, R, 2 K) -> (G, R, 2 K)
     tiny = torch.finfo(x.dtype).tiny
     # Coordinates come first from here on, (n, G, R): sums over them are then sums of long vectors.
     way = (aims / scale - centre).permute(2, 0, 1).contiguous() + 0.02 * noise
-    w, met = torch.zeros_like(way), []
+    w = torch.zeros_like(way)
+    met: list[Tensor] = []
     left = x.new_ones(groups, way.shape[2], places)  # 1 - w x
     for step in range(dimension):
         way = way * (way * way).sum(0).clamp_(min=tiny).rsqrt_()
@@ -291,8 +292,8 @@ def _dual_bound(
     high = torch.where(positive, group.upper, group.upper.clamp(max=0))
     reach = torch.maximum(low.abs(), high.abs())
     entry = lambda block, j, k: best[..., (block * size + j) * size + k]  # noqa: E731
-    price = [sum(entry(0, j, k) * form[..., k] for k in range(size)).clamp_(min=0) for j in range(size)]
-    bound = lost = torch.zeros_like(form[..., 0])
+    bound = lost = none = torch.zeros_like(form[..., 0])
+    price = [sum((entry(0, j, k) * form[..., k] for k in range(size)), none).clamp_(min=0) for j in range(size)]
     for j in range(size):
         paid = price[j] * best[..., 2 * size * size + j]
         bound, lost = bound + paid, lost + paid.abs()

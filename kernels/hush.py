@@ -33,15 +33,22 @@ def hushed(*categories: type[Warning], start: str = "") -> Iterator[None]:
     """Within it this thread's warnings of these categories, with texts that start so, are not shown or raised."""
     items = [("ignore", _Mine(start), category, None, 0) for category in categories]
     for item in items:
-        warnings._add_filter(*item, append=False)  # type: ignore[attr-defined]
-    entered = warnings.filters
+        warnings._add_filter(*item, append=False)  # type: ignore[attr-defined]  # private: not in the stub
+    entered = _filters()
     try:
         yield
     finally:
-        for filters in (entered, warnings.filters):
+        for filters in (entered, _filters()):
             for item in items:
                 with suppress(ValueError):
                     filters.remove(item)
+
+
+def _filters() -> list[tuple[Any, ...]]:
+    """The list of filters that holds now; `warnings.catch_warnings` puts another in its place."""
+    filters = warnings.filters
+    assert isinstance(filters, list)
+    return filters
 
 
 # Filters that libraries add to the process's when they are first imported, by their category's or message's beginning.
@@ -59,7 +66,7 @@ def untouched() -> Iterator[None]:
     finally:
         if len(warnings.filters) > len(before):
             for item in [f for f in warnings.filters if f not in before and _of_a_library(f)]:
-                warnings.filters.remove(item)
+                _filters().remove(item)
         if cache is None and os.environ.get(CACHE) is not None:
             os.environ.pop(CACHE, None)
 
@@ -115,7 +122,7 @@ class _Deaf:
 def unprinted() -> Iterator[None]:
     """Within it nothing that this thread's Python code prints on standard error is seen."""
     before = sys.stderr
-    sys.stderr = now = _Deaf(before)  # type: ignore[assignment]
+    sys.stderr = now = _Deaf(before)
     try:
         yield
     finally:

@@ -62,7 +62,11 @@ def _take() -> Found:
     return Found(kept=_set(KEEPING))
 
 
-pages_kept = Held("the C library's allocator", _take, lambda found: _set(usual(dict(os.environ))) and None)
+def _put_back(found: Found) -> None:
+    _set(usual(dict(os.environ)))
+
+
+pages_kept = Held("the C library's allocator", _take, _put_back)
 
 
 def room() -> float:

@@ -22,7 +22,7 @@ Soundness: `closed` and `empty_orthants` are outward rounded; `corners` is heuri
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
 from itertools import combinations, product
 from math import gcd
 from typing import NamedTuple
@@ -46,6 +46,16 @@ class Section(NamedTuple):
     bases: Tensor  # (N, K') rows of `normals` that can meet
     inverses: Tensor  # (N, K', K')
     room: int  # corners kept
+
+    def to(self, device: torch.device | str) -> Section:
+        """The same section on another device."""
+        return self._replace(
+            sources=self.sources.to(device),
+            beside=self.beside.to(device),
+            normals=self.normals.to(device),
+            bases=self.bases.to(device),
+            inverses=self.inverses.to(device),
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,10 +83,8 @@ class Octahedron:
 
     def to(self, device: torch.device | str) -> Octahedron:
         """The same template on another device."""
-        move = lambda t: t.to(device) if isinstance(t, Tensor) else t  # noqa: E731
-        values = {f.name: move(getattr(self, f.name)) for f in fields(self)}
-        values["sections"] = tuple(Section(*map(move, section)) for section in self.sections)
-        return Octahedron(**values)
+        moved = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)}
+        return replace(self, **moved, sections=tuple(section.to(device) for section in self.sections))
 
 
 class Corners(NamedTuple):
@@ -108,17 +116,18 @@ def octahedron(size: int, order: int | None = None) -> Octahedron:
     orthants = list(product((1, -1), repeat=size))
     shadows = _padded([list(_shadows(rows, orthant)) for orthant in orthants])
     kept = [k for n in range(size, 0, -1) for k in combinations(range(size), n)]
-    singles = [[at[tuple(sign * int(i == k) for i in range(size))] for k in range(size)] for sign in (1, -1)]
+    upper, lower = ([at[tuple(sign * int(i == k) for i in range(size))] for k in range(size)] for sign in (1, -1))
     return Octahedron(
-        normals,
-        *map(torch.tensor, singles),
-        torch.tensor([at[tuple(-x for x in row)] for row in rows]),
-        pairs,
-        share,
-        _apart(rows),
-        torch.tensor(orthants, dtype=torch.float64),
-        shadows,
-        tuple(_section(rows, k, order) for k in kept),
+        normals=normals,
+        upper=torch.tensor(upper),
+        lower=torch.tensor(lower),
+        opposite=torch.tensor([at[tuple(-x for x in row)] for row in rows]),
+        sums=pairs,
+        share=share,
+        apart=_apart(rows),
+        orthants=torch.tensor(orthants, dtype=torch.float64),
+        shadows=shadows,
+        sections=tuple(_section(rows, k, order) for k in kept),
     )
 
 

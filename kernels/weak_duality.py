@@ -71,16 +71,16 @@ class Definitions:
         """Of a matrix in compressed rows; `equation` (R,) tells the rows that are equations in every program."""
         from scipy.sparse import csr_array
 
-        rows, last = [], []
+        equations, defined = [], []
         seen: set[int] = set()
         for r in np.flatnonzero(equation):
             mine = column[start[r] : start[r + 1]]
             if len(mine) and (v := int(mine.max())) not in seen:
                 seen.add(v)
-                rows.append(r)
-                last.append(v)
-        order = np.argsort(last)[::-1]
-        rows, last = np.array(rows, int)[order], np.array(last, int)[order]
+                equations.append(r)
+                defined.append(v)
+        order = np.argsort(defined)[::-1]
+        rows, last = np.array(equations, int)[order], np.array(defined, int)[order]
         by_column = csr_array((value, column, start), shape=shape).T.tocsr()
         level_of_row = np.full(shape[0], -1)
         for r, v in zip(rows, last, strict=True):
@@ -92,15 +92,16 @@ class Definitions:
         for level in range(level_of_row.max(initial=-1) + 1):
             here = level_of_row[rows] == level
             some = np.sort(np.flatnonzero(here))[::-1]  # as they stand in the matrix, so that blocks are found
-            r, v = rows[some], last[some]
-            part = by_column[v].tolil()
-            at = np.arange(len(v))
-            pivot = part[at, r].toarray().ravel()
-            part[at, r] = 0
+            here_rows, here_last = rows[some], last[some]
+            part = by_column[here_last].tolil()
+            at = np.arange(len(some))
+            pivot = part[at, here_rows].toarray().ravel()
+            part[at, here_rows] = 0
             part = part.tocsr()
             part.eliminate_zeros()
             others = Blocks.of(part.indptr, part.indices, part.data, part.shape)
-            levels.append(Level(torch.from_numpy(r), torch.from_numpy(v), torch.from_numpy(pivot)[:, None], others))
+            tensors = (torch.from_numpy(here_rows), torch.from_numpy(here_last), torch.from_numpy(pivot)[:, None])
+            levels.append(Level(*tensors, others))
         return Definitions(tuple(levels))
 
     def to(self, device: torch.device | str) -> Definitions:

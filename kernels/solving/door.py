@@ -73,7 +73,8 @@ def load(
 ) -> None:
     """Hands a program over; sides and bounds may be infinite."""
     start, index, value = rows[0].astype(np.int32), rows[1].astype(np.int32), rows[2]
-    parts = {"cost": cost, "lower": lower, "upper": upper, "row_lower": row_lower, "row_upper": row_upper}
+    parts: dict[str, NDArray[Any]] = {"cost": cost, "lower": lower, "upper": upper}
+    parts |= {"row_lower": row_lower, "row_upper": row_upper}
     parts |= {"start": start, "index": index, "value": value}
     shape = (len(row_lower), len(cost))
     if isinstance(solver, Remote):
@@ -96,7 +97,8 @@ def linprog(cost: Array, matrix: Any, sides: Array, **names: Any) -> tuple[int, 
     """
     if wild(np.asarray(matrix.data if hasattr(matrix, "tocsr") else matrix)):
         try:
-            return worker().ask("linprog", (cost, matrix, sides), names)[0]  # type: ignore[no-any-return]
+            answer: tuple[int, Array | None] = worker().ask("linprog", (cost, matrix, sides), names)[0]
+            return answer
         except Died:
             return 4, None
     from scipy.optimize import linprog as inside

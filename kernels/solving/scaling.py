@@ -79,7 +79,8 @@ def equilibrated(
     for _ in range(PASSES):
         r -= _middle(size + r[row] + c[column], row, shape[0])
         c -= _middle(size + r[row] + c[column], column, shape[1])
-    return Scaling(*(np.clip(np.rint(part), -MOST, MOST).astype(np.int32) for part in (r, c)))
+    rows, columns = (np.clip(np.rint(part), -MOST, MOST).astype(np.int32) for part in (r, c))
+    return Scaling(rows, columns)
 
 
 def _middle(size: Array, line: NDArray[np.integer], count: int) -> Array:

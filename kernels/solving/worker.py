@@ -22,7 +22,7 @@ import time
 from collections import deque
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from .server import PATIENCE
 
@@ -111,7 +111,7 @@ class Worker:
                 start_new_session=True,
             )
             if os.name == "posix":
-                os.set_blocking(self._process.stdin.fileno(), False)  # type: ignore[union-attr]
+                os.set_blocking(_pipe(self._process.stdin), False)
             _send(self._process, list(sys.path), time.monotonic() + START)
         except OSError as error:
             self._end()
@@ -128,8 +128,9 @@ class Worker:
         with suppress(OSError):
             process.wait(5)
         for stream in (process.stdin, process.stdout):
-            with suppress(OSError):
-                stream.close()  # type: ignore[union-attr]
+            if stream is not None:
+                with suppress(OSError):
+                    stream.close()
 
     def close(self) -> None:
         """Ends the process; a later request starts another."""
@@ -140,9 +141,15 @@ class Worker:
                 self._lock.release()
 
 
+def _pipe(stream: IO[bytes] | None) -> int:
+    """The descriptor of one of the process's two streams."""
+    assert stream is not None, "Popen was told to make pipes of both"
+    return stream.fileno()
+
+
 def _send(process: subprocess.Popen[bytes], value: Any, deadline: float) -> None:
     """One message, as `server.read` takes it; raises TimeoutError where nobody takes it in time."""
-    stream = process.stdin.fileno()  # type: ignore[union-attr]
+    stream = _pipe(process.stdin)
     data = pickle.dumps(value, protocol=5)
     left = memoryview(struct.pack("<Q", len(data)) + data)
     while left:
@@ -153,7 +160,7 @@ def _send(process: subprocess.Popen[bytes], value: Any, deadline: float) -> None
 
 def _bytes(process: subprocess.Popen[bytes], size: int, deadline: float) -> bytes:
     """So many bytes of an answer; raises TimeoutError, or EOFError where the process has ended."""
-    stream, found = process.stdout.fileno(), bytearray()  # type: ignore[union-attr]
+    stream, found = _pipe(process.stdout), bytearray()
     while len(found) < size:
         if os.name == "posix" and not select.select([stream], [], [], max(0.0, deadline - time.monotonic()))[0]:
             raise TimeoutError

@@ -91,7 +91,9 @@ def dual_step(
     return _launch(_dual, (y, anchor, activity, row_lower, row_upper), step, weight)
 
 
-def _launch(kernel, vectors: tuple[Tensor, ...], step: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[no-untyped-def]
+def _launch(
+    kernel: triton.JITFunction, vectors: tuple[Tensor, ...], step: Tensor, weight: Tensor
+) -> tuple[Tensor, Tensor]:
     first = vectors[0]
     vectors = tuple(v.contiguous() for v in vectors)
     bar, following = torch.empty_like(vectors[0]), torch.empty_like(vectors[0])

@@ -130,7 +130,8 @@ def substitute(
     joint = None if added is None else joint
     slack = None if above is None and under is None and joint is None else torch.empty_like(gain)
     coefficient, *strides = laid(coefficient, size)
-    tensors, by_row = [coefficient], []
+    tensors: list[Tensor | None] = [coefficient]
+    by_row = []
     for line in (lower_slope, lower_bias, upper_slope, upper_bias):
         line, piece, row = (None, 0, 0) if line is None else laid(line, size)
         tensors.append(line)

@@ -13,6 +13,8 @@ memory's bandwidth is the limit. Rounding: `depth(n)`, see `tile`. Reference: `k
 
 from __future__ import annotations
 
+from typing import overload
+
 import torch
 import triton
 import triton.language as tl
@@ -99,6 +101,12 @@ def _box(
     tl.store(least + piece * count + row, total(first, HIGH, WIDE) - total(second, HIGH, WIDE), mask=row < count)
 
 
+@overload
+def sums(rows: Tensor, vector: Tensor, weight: None) -> tuple[Tensor, None]: ...
+@overload
+def sums(rows: Tensor, vector: None, weight: Tensor) -> tuple[None, Tensor]: ...
+@overload
+def sums(rows: Tensor, vector: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]: ...
 def sums(
     rows: Tensor,  # (B, R, n)
     vector: Tensor | None,  # (n,), (B, n) or (B, R, n)
