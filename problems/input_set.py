@@ -43,7 +43,8 @@ def polytopes_of(graph: Graph, input_set: InputSet) -> list[Polytope]:
 def box(lower: Any, upper: Any) -> Polytope:
     """Arrays (lower, upper) of any shape, flattened in row-major order; `BadInput` where they hold no numbers."""
     try:
-        return Polytope(*(np.asarray(side, dtype=np.float64).reshape(-1) for side in (lower, upper)))
+        low, high = (np.asarray(side, dtype=np.float64).reshape(-1) for side in (lower, upper))
+        return Polytope(low, high)
     except (TypeError, ValueError, RuntimeError) as error:
         raise BadInput(f"an input set (lower, upper) must hold numbers: {str(error).splitlines()[0]}") from None
 

@@ -80,6 +80,7 @@ def load_problem(
         from .torch.module import load_module
 
         _, confirm = load_module(network, example_input, check=False)  # the file is compared below
+        assert confirm.model is not None, "a module is read by way of its file"
         model, name = confirm.model, type(network).__name__
     reading = Reading(model, name)
     prop = load_property_for(reading.graph, property)

@@ -19,6 +19,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 from math import prod
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -29,11 +30,17 @@ from ...kernels.deadline import spent
 from ...kernels.work import MOST, in_parts
 
 
+@dataclass(frozen=True, eq=False)
 class AbstractLinear(ABC):
     """A linear map from flat vectors of `n_in` entries to flat vectors of `n_out` entries (exact, no bias)."""
 
-    n_in: int
-    n_out: int
+    @property
+    @abstractmethod
+    def n_in(self) -> int: ...
+
+    @property
+    @abstractmethod
+    def n_out(self) -> int: ...
 
     @abstractmethod
     def apply(self, x: Tensor) -> Tensor:  # (*batch, n_in) -> (*batch, n_out)
@@ -76,8 +83,8 @@ class AbstractLinear(ABC):
 
     def to(self, dtype: torch.dtype, device: torch.device | str) -> AbstractLinear:
         """The same operator with floating-point tensors in `dtype` and all tensors on `device`."""
-        moved = {}
-        for f in fields(self):  # type: ignore[arg-type]
+        moved: dict[str, Any] = {}
+        for f in fields(self):
             value = getattr(self, f.name)
             if f.name == "scale":
                 moved["scale"] = self._moved_scale(dtype, device)
@@ -87,22 +94,24 @@ class AbstractLinear(ABC):
                 moved[f.name] = value.to(dtype, device)
             elif isinstance(value, tuple) and value and isinstance(value[0], AbstractLinear):
                 moved[f.name] = tuple(v.to(dtype, device) for v in value)
-        return replace(self, **moved)  # type: ignore[type-var]
+        return replace(self, **moved)
 
     def _moved_scale(self, dtype: torch.dtype, device: torch.device | str) -> Tensor | None:
         """`scale` for weights stored in `dtype`: what a coarser dtype rounds away dwarfs what `scale` stood for, and
         weights below its normal numbers lose more than a unit roundoff of themselves."""
-        scale = getattr(self, "scale", None)
+        scale: Tensor | None = getattr(self, "scale", None)
         stored = next(v for v in vars(self).values() if isinstance(v, Tensor))  # weights stand before their scale
         finfo, size = torch.finfo(dtype), stored.abs()
         ratio = torch.finfo(stored.dtype).eps / finfo.eps
-        lost = (size < finfo.tiny) & (size > 0) if ratio < 1 else None
-        if scale is None and (lost is None or not bool(lost.any())):
+        if ratio >= 1:
+            return None if scale is None else scale.to(device, dtype)
+        lost = (size < finfo.tiny) & (size > 0)
+        if scale is None and not bool(lost.any()):
             return None
-        if ratio < 1:  # |stored - exact| <= u' |stored| + t u scale <= t u' (|stored| + (u / u') scale)
-            before = 0.0 if scale is None else scale * (2 * ratio)
-            scale = size * (1 + 2 * finfo.eps) + before + torch.where(lost, 4 * finfo.tiny / finfo.eps, 0.0)
-        return scale.to(device, dtype)
+        # |stored - exact| <= u' |stored| + t u scale <= t u' (|stored| + (u / u') scale)
+        before = 0.0 if scale is None else scale * (2 * ratio)
+        more = size * (1 + 2 * finfo.eps) + before + torch.where(lost, 4 * finfo.tiny / finfo.eps, 0.0)
+        return more.to(device, dtype)
 
 
 def _dtype(operator: AbstractLinear) -> torch.dtype | None:
@@ -228,11 +237,15 @@ class Select(AbstractLinear):
     """
 
     index: Tensor  # (n_out,) integer, -1 for zero
-    n_in: int  # type: ignore[assignment]
+    n: int  # entries of x
     full: bool = field(init=False)  # no -1 among the indices; kept because asking a GPU tensor would wait for it
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "full", bool((self.index >= 0).all()))
+
+    @property
+    def n_in(self) -> int:
+        return self.n
 
     @property
     def n_out(self) -> int:

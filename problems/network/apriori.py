@@ -75,7 +75,7 @@ def judged(
             case Activation():
                 found[i] = _activation(node.function, arguments[0], own)
             case _:
-                found[i] = _product(*arguments, own)
+                found[i] = _product(arguments[0], arguments[1], own)
     return found
 
 
@@ -113,8 +113,8 @@ def inner_terms(a: AbstractLinear) -> int:
             return a.weight.shape[1]
         case Conv():
             return prod(a.weight.shape[1:])
-        case Adjoint(inner=Conv()):
-            return prod(a.inner.weight.shape[2:]) * a.inner.weight.shape[0] // a.inner.groups
+        case Adjoint(inner=Conv() as conv):
+            return prod(conv.weight.shape[2:]) * conv.weight.shape[0] // conv.groups
         case Adjoint():
             return a.terms
         case Chain():

@@ -42,11 +42,11 @@ def compose(outer: AbstractLinear, inner: AbstractLinear) -> AbstractLinear | No
 def total(a: AbstractLinear, b: AbstractLinear) -> AbstractLinear | None:
     """a + b as one operator, or None where that is not cheap."""
     if isinstance(a, (Identity, Diagonal)) and isinstance(b, (Identity, Diagonal)):
-        one, two = _as_diagonal(a), _as_diagonal(b)
-        factor = one.factor + two.factor
-        if short(one.factor, two.factor) and exact_sum(one.factor, two.factor):
+        first, second = _as_diagonal(a), _as_diagonal(b)
+        factor = first.factor + second.factor
+        if short(first.factor, second.factor) and exact_sum(first.factor, second.factor):
             return Diagonal(factor)
-        bound = one.magnitude().factor + two.magnitude().factor
+        bound = first.magnitude().factor + second.magnitude().factor
         return Diagonal(factor, rounding_scale(bound, 2, 1))
     if a.n_in * a.n_out > SMALL or not (_is_matrix(a) or _is_matrix(b) or a.n_in * a.n_out <= TINY):
         return None
@@ -134,9 +134,11 @@ def _melt(outer: AbstractLinear, inner: AbstractLinear) -> AbstractLinear | None
         case Conv(), Diagonal():
             factor = _channelwise(inner, outer.in_shape)
             return None if factor is None else _scaled_weights(outer, "weight", factor, _in_channels(outer))
-        case (Diagonal(), Adjoint()) | (Adjoint(), Diagonal()):
-            adjoint, diagonal = (inner, outer) if isinstance(inner, Adjoint) else (outer, inner)
-            melted = _melt(adjoint.inner, diagonal) if adjoint is inner else _melt(diagonal, adjoint.inner)
+        case Diagonal(), Adjoint():
+            melted = _melt(inner.inner, outer)
+            return None if melted is None else Adjoint(melted)
+        case Adjoint(), Diagonal():
+            melted = _melt(inner, outer.inner)
             return None if melted is None else Adjoint(melted)
         case Select(), Dense():
             return _picked_rows(outer, inner)

@@ -70,8 +70,8 @@ def exact_outputs(graph: Graph, x: Sequence[Fraction]) -> list[Fraction]:  # (n_
         match node:
             case Affine():
                 values.append(_affine(node, arguments, denominator))
-            case Activation(function=LeakyReLU()):
-                values.append(_leaky(node.function.slope, arguments[0]))
+            case Activation(function=LeakyReLU(slope=slope)):
+                values.append(_leaky(slope, arguments[0]))
             case _:
                 raise TypeError(f"layer {node.name!r} has no exact value")
     n, exponent = values[-1]
@@ -142,8 +142,8 @@ def _factors(a: AbstractLinear) -> Iterator[AbstractLinear]:
         case Chain():
             for part in a.parts:
                 yield from _factors(part)
-        case Adjoint(inner=Chain()):
-            for part in reversed(a.inner.parts):
+        case Adjoint(inner=Chain(parts=parts)):
+            for part in reversed(parts):
                 yield from _factors(Adjoint(part))
         case _:
             yield a
@@ -171,8 +171,8 @@ def _slices(a: AbstractLinear, bits: int) -> Iterator[tuple[AbstractLinear, int]
             for part, shift in _slices_of(a.factor, bits):
                 yield Diagonal(part), shift
         case Adjoint():
-            for part, shift in _slices(a.inner, bits):
-                yield Adjoint(part), shift
+            for inner, shift in _slices(a.inner, bits):
+                yield Adjoint(inner), shift
         case _:
             yield a, 0
 

@@ -70,7 +70,7 @@ class Affine:
 class Activation:
     """y = function(x), entry by entry; its input is the pre-activation."""
 
-    inputs: tuple[int]
+    inputs: tuple[int, ...]  # one
     function: AbstractActivation
     size: int
     name: str = ""
@@ -80,7 +80,7 @@ class Activation:
 class Product:
     """y = a * b, entry by entry."""
 
-    inputs: tuple[int, int]
+    inputs: tuple[int, ...]  # two
     size: int
     name: str = ""
 

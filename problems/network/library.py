@@ -104,7 +104,8 @@ def identity_padding(graph: Graph, layers: int, after: int = 0, shift: float = 1
             f"identity_padding goes after an activation layer 0 to {len(graph.activations) - 1}, not {after}"
         )
     cut, copies = graph.activations[after], 2 * layers
-    if graph.nodes[cut].function != ReLU():
+    layer = graph.nodes[cut]
+    if not isinstance(layer, Activation) or layer.function != ReLU():
         raise BadInput(f"identity_padding goes after a layer of ReLUs, and {graph.nodes[cut].name!r} is another")
     if any(i < cut for node in graph.nodes[cut + 1 :] for i in node.inputs):
         raise BadInput(f"identity_padding after {graph.nodes[cut].name!r} needs that nothing behind reads past it")
@@ -115,9 +116,9 @@ def identity_padding(graph: Graph, layers: int, after: int = 0, shift: float = 1
         nodes.activation(at, ReLU(), f"pad{k + 1}")
     for node in graph.nodes[cut + 1 :]:
         moved = replace(node, inputs=tuple(i + copies for i in node.inputs))
-        if layers and isinstance(node, Affine):
-            read = [op.apply(torch.ones(size).double()) for i, op in zip(node.inputs, node.operators) if i == cut]
-            moved = replace(moved, bias=node.bias - shift * sum(read))
+        if layers and isinstance(moved, Affine):
+            read = [op.apply(torch.ones(size).double()) for i, op in zip(node.inputs, moved.operators) if i == cut]
+            moved = replace(moved, bias=moved.bias - shift * sum(read))
         nodes.append(moved)
     return Graph(tuple(nodes), graph.input_shape, graph.output_shape)
 
@@ -134,7 +135,8 @@ def copied_inputs(graph: Graph, lower: ArrayLike) -> Graph:
     lower = np.broadcast_to(np.asarray(lower, np.float64), (graph.input_size,))
     if not np.isfinite(lower).all():
         raise BadInput("copied_inputs needs finite lower bounds of the inputs")
-    if any(node.function != ReLU() for node in graph.nodes if isinstance(node, Activation)):
+    others = [node for node in graph.nodes[1:] if not isinstance(node, Affine)]
+    if not all(isinstance(node, Activation) and node.function == ReLU() for node in others):
         raise BadInput("copied_inputs copies inputs by ReLUs, and the network has other activations")
     size, feeds = graph.input_size, {graph.nodes[i].inputs[0] for i in graph.activations}
     nodes, source = Nodes(graph.nodes[:1]), 0
@@ -142,6 +144,7 @@ def copied_inputs(graph: Graph, lower: ArrayLike) -> Graph:
         if isinstance(node, Activation):
             source = nodes.activation(node.inputs[0], node.function, node.name)
             continue
+        assert isinstance(node, Affine), "nodes are affine or of ReLUs"
         terms = {i: np.zeros((node.size, nodes[i].size)) for i in node.inputs}
         for i, operator in zip(node.inputs, node.operators, strict=True):
             terms[i][:, : operator.n_in] += _matrix(operator)

@@ -112,7 +112,9 @@ def roundings(a: AbstractLinear) -> int:
             return roundings(a.inner)
         case Chain():
             return sum(roundings(part) + 1 for part in a.parts)
-    return 1 if a.scale is None else a.terms  # type: ignore[attr-defined]
+        case Dense() | Diagonal() | Conv():
+            return 1 if a.scale is None else a.terms
+    raise TypeError(f"a {type(a).__name__} is not written out")
 
 
 def one_hot(a: Dense) -> AbstractLinear:

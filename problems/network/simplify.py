@@ -46,7 +46,7 @@ def simplified(graph: Graph) -> tuple[Graph, list[int]]:
     nodes: list[Node] = [graph.nodes[0]]
     same = [0]  # for each of them the node of `graph` that has its value
     position = {0: 0}  # old position -> new position
-    single = {}  # new position of an affine node -> whether it has one reader
+    single: dict[int, bool] = {}  # new position of an affine node -> whether it has one reader
 
     def affine_before(i: int) -> int:
         """The node i, or a copy of it as an affine node."""
@@ -109,7 +109,7 @@ def _fused(node: Affine, nodes: list[Node], single: dict[int, bool]) -> Affine:
         inner = None
         if isinstance(before, Affine):
             inner = _swallowed(operator, before, single.get(source, False), len(terms))
-        if inner is None:
+        if inner is None or not isinstance(before, Affine):
             terms.append((source, operator))
             continue
         moved, size = operator.apply(before.bias), operator.absolute().apply(before.bias.abs())

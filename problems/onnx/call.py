@@ -47,9 +47,10 @@ class Call:
 
     def argument(self, i: int) -> Argument:
         """Argument i, known or not."""
-        if not self.has(i):
+        x = self.arguments[i] if i < len(self.arguments) else None
+        if x is None:
             raise self.refuse(f"lacks its input {i}; the file is damaged")
-        return self.arguments[i]  # type: ignore[return-value]
+        return x
 
     def variable(self, i: int) -> Value:
         """Argument i, which must depend on the network's input (all-constant calls never get here)."""
@@ -84,11 +85,19 @@ class Call:
             )
         return x
 
-    def integers(self, key: str, i: int | None = None, default: list[int] | None = None) -> list[int] | None:
-        """Integers given as attribute `key` in old opsets and as argument `i` in new ones."""
+    def integers(self, key: str, i: int | None = None, default: list[int] | None = None) -> list[int]:
+        """Integers given as attribute `key` in old opsets and as argument `i` in new ones; `BadInput` without either,
+        unless there is a default."""
+        found = self.integers_or_none(key, i)
+        if found is None and default is None:
+            raise self.refuse(f"lacks its {key}; the file is damaged")
+        return default or [] if found is None else found
+
+    def integers_or_none(self, key: str, i: int | None = None) -> list[int] | None:
+        """`integers` that need not be given."""
         if key in self.attributes:
             value = self.attributes[key]
             return [int(v) for v in value] if not isinstance(value, int) else [value]
         if i is not None and self.has(i):
             return [int(v) for v in self.constant(i, key).reshape(-1)]
-        return default
+        return None

@@ -112,14 +112,14 @@ class _Operators:
         if not any(isinstance(a, Value) for a in call.arguments):
             self._constant(step, runs[0])
             return True
-        known: dict[int, Tensor] = {0: _stacked(runs, self.source)}
+        values: dict[int, Tensor] = {0: _stacked(runs, self.source)}
         for name, argument in zip(call.names, call.arguments, strict=True):
             if isinstance(argument, Value):
-                known[argument.node] = _stacked(runs, name)
-        rows = torch.stack([v.isfinite().all(1) for v in known.values()]).all(0)
+                values[argument.node] = _stacked(runs, name)
+        rows = torch.stack([v.isfinite().all(1) for v in values.values()]).all(0)
         if not rows.any():
             return False
-        known = {node: given(v[rows]) for node, v in known.items()}
+        known = {node: given(v[rows]) for node, v in values.items()}
         kept = [run for run, row in zip(runs, rows.tolist(), strict=True) if row]
         doubt = self._doubt(call, runs[0])
         for name, result in zip(step.outputs, step.results, strict=True):
@@ -179,8 +179,11 @@ class _Operators:
 
     def _constant(self, step: Step, run: dict[str, NDArray]) -> None:
         """A node of constants, fed onnxruntime's own."""
-        arguments = tuple(run.get(n, a) for n, a in zip(step.call.names, step.call.arguments, strict=True))
-        for name, (ours, error) in zip(step.outputs, refolded(step.call, arguments), strict=False):
+        arguments: list[NDArray | None] = []
+        for name, given_here in zip(step.call.names, step.call.arguments, strict=True):
+            assert not isinstance(given_here, Value), "a node of constants has no variable"
+            arguments.append(run.get(name, given_here))
+        for name, (ours, error) in zip(step.outputs, refolded(step.call, tuple(arguments)), strict=False):
             self._equal(step.call, name, ours, run[name], error)
 
     def _doubt(self, call: Call, run: dict[str, NDArray]) -> int:

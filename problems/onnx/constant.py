@@ -57,7 +57,7 @@ def cast(call: Call) -> Argument:
     return x
 
 
-def _numpy(function: Callable[..., NDArray]) -> Callable[[Call], NDArray]:
+def _numpy(function: Callable[..., NDArray | np.generic]) -> Callable[[Call], NDArray]:
     return lambda call: np.asarray(function(*(call.argument(i) for i in range(len(call.arguments)))))
 
 
@@ -73,7 +73,7 @@ def _range(start: NDArray, limit: NDArray, delta: NDArray) -> NDArray:
 
 def _reduced(function: Callable[..., NDArray]) -> Callable[[Call], NDArray]:
     def run(call: Call) -> NDArray:
-        axes = call.integers("axes", 1)
+        axes = call.integers("axes", 1, default=[])
         if not axes and call.attribute("noop_with_empty_axes", 0):
             return call.constant(0, "values")
         x = call.constant(0, "values")
@@ -124,7 +124,9 @@ FOLDED_OPERATORS: dict[str, Callable[[Call], Argument]] = {
 
 def folded_size(call: Call, arguments: tuple[NDArray | None, ...], y: NDArray) -> tuple[NDArray, int]:
     """The sum of absolute values behind each entry of the folded result y, and how many roundings it takes."""
+    first = arguments[0]
+    assert first is not None, "operators that are folded have a first argument"
     if call.kind in ("MatMul", "ReduceMean", "ReduceSum"):
         sizes = tuple(np.abs(a) if a is not None and a.dtype.kind == "f" else a for a in arguments)
-        return np.asarray(FOLDED_OPERATORS[call.kind](replace(call, arguments=sizes))), arguments[0].size
-    return np.abs(y.astype(np.float64)), arguments[0].size if call.kind == "ReduceProd" else 2
+        return np.asarray(FOLDED_OPERATORS[call.kind](replace(call, arguments=sizes))), first.size
+    return np.abs(y.astype(np.float64)), first.size if call.kind == "ReduceProd" else 2

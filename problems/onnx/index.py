@@ -25,7 +25,8 @@ def moved(mover: Mover) -> Callable[[Call], Argument | list[Argument]]:
     def run(call: Call) -> Argument | list[Argument]:
         x = call.argument(0)
         if not isinstance(x, Value):
-            return mover(call, x)
+            known = mover(call, x)
+            return list(known) if isinstance(known, list) else known
         result = mover(call, positions(x.shape))
         if isinstance(result, list):
             return [call.builder.select(x, part, call.name) for part in result]
@@ -62,7 +63,7 @@ def _transpose(call: Call, x: NDArray) -> NDArray:
 
 
 def _squeeze(call: Call, x: NDArray) -> NDArray:
-    axes = call.integers("axes", 1)
+    axes = call.integers_or_none("axes", 1)
     return x.squeeze() if axes is None else x.squeeze(tuple(axes))
 
 
@@ -85,7 +86,7 @@ def _gather(call: Call, x: NDArray) -> NDArray:
 
 
 def _split(call: Call, x: NDArray) -> list[NDArray]:
-    axis, parts = call.attribute("axis", 0), call.integers("split", 1)
+    axis, parts = call.attribute("axis", 0), call.integers_or_none("split", 1)
     if parts is None:
         each = -(-x.shape[axis] // call.attribute("num_outputs", call.outputs))
         parts = [each] * call.outputs
@@ -100,8 +101,9 @@ def _expand(call: Call, x: NDArray) -> NDArray:
 def concat(call: Call) -> Argument:
     """Concat of constants and variables in any mixture."""
     arguments, axis = [call.argument(i) for i in range(len(call.arguments))], call.attribute("axis")
-    if not any(isinstance(x, Value) for x in arguments):
-        return np.concatenate(arguments, axis=axis)
+    known = [x for x in arguments if not isinstance(x, Value)]
+    if len(known) == len(arguments):
+        return np.concatenate(known, axis=axis)
     terms, bias = [], []
     for i, x in enumerate(arguments):
         bias.append(np.zeros(x.shape) if isinstance(x, Value) else call.finite(x, i))
@@ -116,9 +118,9 @@ def pad(call: Call) -> Argument:
     """Pad with a constant, or by reflecting or repeating the edge."""
     x, pads = call.argument(0), call.integers("pads", 1)
     axes = call.integers("axes", 3, default=list(range(len(x.shape))))
-    mode = {"constant": "constant", "reflect": "reflect", "edge": "edge", "wrap": "wrap"}[
-        call.attribute("mode", "constant")
-    ]
+    mode = call.attribute("mode", "constant")
+    if mode not in ("constant", "reflect", "edge", "wrap"):
+        raise call.refuse(f"has mode '{mode}', which is not supported")
     fill = call.attribute("value", 0.0)
     if call.has(2):
         fill = call.constant(2, "a fill value").item()
@@ -130,7 +132,7 @@ def pad(call: Call) -> Argument:
         cut[axis] = slice(max(-before, 0), array.shape[axis] - max(-after, 0))
     array = array[tuple(cut)]
     if not isinstance(x, Value):
-        return np.pad(array, widths, mode, **({"constant_values": fill} if mode == "constant" else {}))
+        return np.pad(array, widths, constant_values=fill) if mode == "constant" else np.pad(array, widths, mode)
     if mode != "constant":
         return call.builder.select(x, np.pad(array, widths, mode), call.name)
     index = np.pad(array, widths, constant_values=-1)
@@ -155,7 +157,7 @@ def _resize(call: Call, x: NDArray) -> NDArray:
         factors = np.asarray(scales, np.float32)
         after = [int(np.floor(np.float32(n) * s)) for n, s in zip(before, factors, strict=True)]
     else:
-        after, factors = sizes, np.asarray(sizes, np.float32) / np.asarray(before, np.float32)
+        after, factors = sizes, np.divide(np.asarray(sizes, np.float32), np.asarray(before, np.float32))
     if list(after) == before:
         return x
     for axis, n, m, scale in zip(axes, before, after, factors, strict=True):

@@ -64,7 +64,7 @@ def mul(call: Call) -> Value:
     x, y = call.argument(0), call.argument(1)
     if isinstance(x, Value) and isinstance(y, Value):
         raise call.refuse("multiplies two variables; Mul is supported with a constant only")
-    return _times(call, x, call.weights(1)) if isinstance(x, Value) else _times(call, y, call.weights(0))
+    return _times(call, x, call.weights(1)) if isinstance(x, Value) else _times(call, call.variable(1), call.weights(0))
 
 
 def div(call: Call) -> Value:
@@ -102,10 +102,11 @@ def batch_normalization(call: Call) -> Value:
 
 def _matmul(call: Call, a: Argument, b: Argument) -> Value:
     """a @ b as numpy defines it, one of them constant."""
-    if isinstance(a, Value) and isinstance(b, Value):
-        raise call.refuse(f"multiplies two variables; {call.kind} is supported with one constant factor only")
     if isinstance(a, Value):
+        if isinstance(b, Value):
+            raise call.refuse(f"multiplies two variables; {call.kind} is supported with one constant factor only")
         return _times_matrix(call, a, call.finite(b, 1))
+    assert isinstance(b, Value), "products of constants are folded"
     if len(b.shape) == 1:
         return _times_matrix(call, b, np.swapaxes(call.finite(a, 0), -1, -2) if a.ndim > 1 else call.finite(a, 0))
     # a @ b = (b^T @ a^T)^T
@@ -252,18 +253,18 @@ def _transposed_space(
         (n - 1) * s + d * (k - 1) + 1 + e for n, s, d, k, e in zip(space, stride, dilation, kernel, extra, strict=True)
     ]
     auto = call.attribute("auto_pad", "NOTSET")
-    wanted = call.integers("output_shape")
+    wanted = call.integers_or_none("output_shape")
     if wanted is None and auto in ("SAME_UPPER", "SAME_LOWER"):
         wanted = [min(n * s, most) for n, s, most in zip(space, stride, full, strict=True)]
     if wanted is None:
         padding = explicit_padding(call, space, kernel, stride, dilation)
         return tuple(n - sum(p) for n, p in zip(full, padding, strict=True)), padding
-    padding = []
+    around: list[tuple[int, int]] = []
     for n, size in zip(full, wanted[-len(kernel) :], strict=True):
         total = max(n - size, 0)
         before = total // 2 if auto == "SAME_UPPER" else total - total // 2
-        padding.append((before, total - before))
-    return tuple(wanted[-len(kernel) :]), tuple(padding)
+        around.append((before, total - before))
+    return tuple(wanted[-len(kernel) :]), tuple(around)
 
 
 def pool_windows(
@@ -319,7 +320,7 @@ def global_average_pool(call: Call) -> Value:
 def reduce(call: Call) -> Value:
     """ReduceSum and ReduceMean."""
     x = call.variable(0)
-    axes = call.integers("axes", 1)
+    axes = call.integers("axes", 1, default=[])
     if not axes:
         if call.attribute("noop_with_empty_axes", 0):
             return x

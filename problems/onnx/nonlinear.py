@@ -144,6 +144,7 @@ def _larger(call: Call, a: Argument, b: Argument, sign: int) -> Value:
     """sign * max(sign * a, sign * b); a constant, if there is one, comes first."""
     if not isinstance(b, Value):
         a, b = b, a
+    assert isinstance(b, Value), "extrema of constants are folded"
     builder, shape = call.builder, np.broadcast_shapes(a.shape, b.shape)
     if not isinstance(a, Value):
         if np.isnan(a).any():
@@ -165,8 +166,9 @@ def extremum(call: Call) -> Argument:
     """Max and Min of several tensors, as a balanced tree."""
     sign = 1 if call.kind == "Max" else -1
     fold = np.maximum if sign > 0 else np.minimum
-    variables: list[Argument] = [x for x in call.arguments if isinstance(x, Value)]
-    known = [x for x in call.arguments if not isinstance(x, Value)]
+    arguments = [call.argument(i) for i in range(len(call.arguments))]
+    variables: list[Argument] = [x for x in arguments if isinstance(x, Value)]
+    known = [x for x in arguments if not isinstance(x, Value)]
     if known:
         constant = known[0]
         for x in known[1:]:
@@ -174,7 +176,7 @@ def extremum(call: Call) -> Argument:
         variables.append(constant)
     while len(variables) > 1:
         paired = [_larger(call, a, b, sign) for a, b in zip(variables[::2], variables[1::2], strict=False)]
-        variables = paired + variables[2 * len(paired) :]
+        variables = [*paired, *variables[2 * len(paired) :]]
     return variables[0]
 
 

@@ -15,12 +15,16 @@ from io import BytesIO
 from math import prod
 from os import PathLike
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...kernels.deadline import TimeUp, abandonable, check
 from ..errors import BadInput
+
+if TYPE_CHECKING:
+    import onnxruntime
 
 Array = NDArray[np.float64]
 LARGE = 1 << 24  # bytes of a model that onnxruntime takes a while for, to read and to run
@@ -69,20 +73,21 @@ def static_shape(dimensions: list[int | str | None], name: str) -> tuple[int, ..
     shape = [d if isinstance(d, int) and d > 0 else None for d in dimensions]
     if shape and shape[0] is None:
         shape[0] = 1
-    if None in shape:
+    known = tuple(d for d in shape if d is not None)
+    if len(known) < len(shape):
         open_at = shape.index(None)
         raise BadInput(
             f"dimension {open_at} of the network input '{name}' is dynamic ({dimensions[open_at] or 'unknown'}); "
             "only the first (batch) dimension may be, so export the model with a fixed input shape"
         )
-    return tuple(shape)  # type: ignore[arg-type]
+    return known
 
 
 def _first_line(error: Exception) -> str:
     return str(error).strip().split("\n")[0]
 
 
-def _session(model: bytes, threads: int = 1, optimised: bool = True):  # -> InferenceSession
+def _session(model: bytes, threads: int = 1, optimised: bool = True) -> onnxruntime.InferenceSession:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

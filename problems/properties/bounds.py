@@ -78,7 +78,7 @@ class Side:
             near[i] = close
             outward[i] = nextafter(close, self.sign * inf) if gap * self.sign < 0 else close
             if gap:
-                others[i] = value  # type: ignore[assignment]
+                others[i] = value
             elif i in self.others:
                 back.append(i)
         if len(self.others) > 4 * len(changes) and not back:
@@ -104,6 +104,7 @@ class Side:
         if near == self.sign * LARGEST and (value > near if self.sign > 0 else value < near):
             return False
         if i in changes:
+            standing: Rational | float
             standing, closed = changes[i]
         else:
             if near != self.near[i]:
@@ -116,7 +117,7 @@ class Side:
         return (value < standing) == (self.sign > 0)
 
 
-def _maps(others: Mapping[int, Number]) -> list[Mapping[int, Number]]:
+def _maps(others: MutableMapping[int, Number]) -> list[MutableMapping[int, Number]]:
     return list(others.maps) if isinstance(others, ChainMap) else [others]
 
 

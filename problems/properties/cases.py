@@ -145,7 +145,7 @@ def _cut(box: Box, cut: _Cut, clause: Clause) -> _Cut:
     return _Cut(box, (lower, upper), tuple(rows))
 
 
-def _bound(coefficient: Rational, constant: Rational) -> Rational:
+def _bound(coefficient: int | Fraction, constant: Rational) -> Rational:
     """The bound on v that coefficient v + constant <= 0 means."""
     if coefficient == 1:
         return constant.copy_negate() if isinstance(constant, Decimal) else -constant
@@ -223,7 +223,8 @@ def _bounded(lower: Side, upper: Side, normals: Array, offsets: Array, where: st
 
 def _split(clause: Clause, n_in: int, n_out: int) -> tuple[Clause, UnsafeSet]:
     """The atoms of the clause that name inputs alone, and the unsafe set of the others."""
-    extra, atoms = [], []
+    extra: list[Linear] = []
+    atoms: list[Linear] = []
     for atom in clause:
         (atoms if max(atom.terms) >= n_in else extra).append(atom)
     rows, constants, on_input = np.zeros((len(atoms), n_out)), [], None

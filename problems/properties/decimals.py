@@ -100,10 +100,11 @@ def nearest_of(texts: list[str]) -> tuple[NDArray[np.float64], NDArray[np.int8]]
     side = np.zeros(len(texts), np.int8)
     easy, decimals = _easy(texts)
     if easy.all():
-        chosen, digits = slice(None), "\n".join(texts)
+        chosen: slice | NDArray[np.int64] = slice(None)
+        digits = "\n".join(texts)
     else:
-        chosen = np.flatnonzero(easy)
-        digits = "\n".join([texts[i] for i in chosen])
+        chosen = places = np.flatnonzero(easy)
+        digits = "\n".join([texts[i] for i in places])
     if digits:
         integers = np.fromstring(digits.replace(".", ""), dtype=np.int64, sep="\n")
         side[chosen] = _side(near[chosen], integers, _TENS[decimals[chosen]])

@@ -28,8 +28,9 @@ def enclose(polytope: Polytope) -> Polytope:
         for sign, bound in ((-1.0, polytope.lower[i]), (1.0, polytope.upper[i]))
         if not np.isfinite(bound)
     ]
-    found = [_side(polytope, i, sign) for i, sign in sides]
-    if None in found or max(growth for _, growth in found) >= 0.5:
+    answers = [_side(polytope, i, sign) for i, sign in sides]
+    found = [answer for answer in answers if answer is not None]
+    if len(found) < len(answers) or max(growth for _, growth in found) >= 0.5:
         return polytope
     given = np.concatenate([polytope.lower, polytope.upper])
     reach = max(max(value for value, _ in found), np.abs(given[np.isfinite(given)]).max(initial=0.0))

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
+from fractions import Fraction
 from typing import TypeVar
 
 from ...kernels.deadline import check
@@ -32,11 +33,11 @@ class Linear:
     but its sign; everything else is `int` or `Fraction`. No term is zero.
     """
 
-    terms: dict[int, int | Rational]
+    terms: dict[int, int | Fraction]
     constant: Rational = 0
     strict: bool = False
 
-    def plus(self, other: Linear, factor: Rational = 1) -> Linear:
+    def plus(self, other: Linear, factor: int | Fraction = 1) -> Linear:
         """self + factor * other, not strict."""
         terms = dict(self.terms)
         for variable, coefficient in other.terms.items():
@@ -104,13 +105,14 @@ def join(kind: type[And] | type[Or], parts: list[Formula]) -> Formula:
     """The conjunction or disjunction of parts, with parts of the same kind dissolved, so that chains stay flat."""
     if len(parts) == 1:
         return parts[0]
-    longest = max((part for part in parts if isinstance(part, kind)), key=lambda part: len(part.parts), default=None)
-    if longest is None:
+    same: list[And | Or] = [part for part in parts if isinstance(part, And | Or) and type(part) is kind]
+    if not same:
         return kind(parts)
+    longest = max(same, key=lambda part: len(part.parts))
     # Extended in place, or a chain of n links would copy n^2 parts: formulas are built once and never shared.
     for part in parts:
         if part is not longest:
-            longest.parts.extend(part.parts if isinstance(part, kind) else [part])
+            longest.parts.extend(part.parts if isinstance(part, And | Or) and type(part) is kind else [part])
     return longest
 
 
@@ -154,17 +156,27 @@ def reduce(
     return done[0]
 
 
-def _is_flat(formula: Formula) -> bool:
-    """Whether the formula is a disjunction of conjunctions of atoms already, as large ones are."""
-    return type(formula) is Or and all(
-        type(part) is Linear or (type(part) is And and all(type(atom) is Linear for atom in part.parts))
-        for part in formula.parts
-    )
+def _flat(formula: Formula) -> list[Clause] | None:
+    """The clauses of a formula that is a disjunction of conjunctions of atoms already, as large ones are."""
+    if not isinstance(formula, Or):
+        return None
+    found: list[Clause] = []
+    for part in formula.parts:
+        if isinstance(part, Linear):
+            found.append((part,))
+        elif isinstance(part, And):
+            found.append(tuple(atom for atom in part.parts if isinstance(atom, Linear)))
+            if len(found[-1]) < len(part.parts):
+                return None
+        else:
+            return None
+    return found
 
 
 def normal(formula: Formula) -> Formula:
     """The formula of atoms, `And` and `Or` alone; constant atoms and what they decide are gone."""
-    if _is_flat(formula) and formula.parts and all(atom.terms for atom in atoms_of(formula)):
+    flat = _flat(formula)
+    if flat and all(atom.terms for clause in flat for atom in clause):
         return formula
     return reduce(formula, _decided, _joined)
 
@@ -189,8 +201,9 @@ def _joined(kind: type[And] | type[Or], parts: list[Formula]) -> Formula:
 
 def size(formula: Formula) -> tuple[int, int]:
     """How many conjunctions and how many atoms in all `clauses` would return; both stop at `MANY`."""
-    if _is_flat(formula):
-        return len(formula.parts), sum(1 if type(part) is Linear else len(part.parts) for part in formula.parts)
+    flat = _flat(formula)
+    if flat is not None:
+        return len(flat), sum(map(len, flat))
     return reduce(formula, lambda atom: (1, 1), _size)
 
 
@@ -229,8 +242,9 @@ def clauses(formula: Formula) -> list[Clause]:
     been collected so far, `pending` one of what is still to be expanded. Deep nesting says similar things again and
     again: of atoms with the same terms a clause keeps the tightest, and of equal clauses there is one.
     """
-    if _is_flat(formula):
-        return [(part,) if type(part) is Linear else tuple(part.parts) for part in formula.parts]
+    flat = _flat(formula)
+    if flat is not None:
+        return flat
     found: dict[frozenset[tuple], Clause] = {}
     left = {id(atom): frozenset(atom.terms.items()) for atom in atoms_of(formula)}
     todo: list[tuple] = [(None, (formula, None))]

@@ -33,14 +33,13 @@ class Polytope:
 
     lower: Array  # (D,)
     upper: Array  # (D,)
-    normals: Array = field(default=None)  # type: ignore[assignment]  # (H, D)
-    offsets: Array = field(default=None)  # type: ignore[assignment]  # (H,)
+    normals: Array = field(default_factory=lambda: np.zeros((0, 0)))  # (H, D)
+    offsets: Array = field(default_factory=lambda: np.zeros(0))  # (H,)
     exact: ExactSet | None = None  # rows in the order of `normals`
 
     def __post_init__(self) -> None:
-        if self.normals is None:
+        if not len(self.normals):
             object.__setattr__(self, "normals", np.zeros((0, len(self.lower))))
-            object.__setattr__(self, "offsets", np.zeros(0))
 
     @property
     def size(self) -> int:
@@ -85,17 +84,20 @@ class UnsafeSet:
 
     def margin(self, y: Array, x: Array | None = None) -> float:
         """Largest left-hand side at y: the point is unsafe where this is <= 0."""
-        values = self.rows @ y + self.constants
-        if self.on_input is not None:
-            values = values + self.on_input @ x
+        values = self._values(y, x)
         return float(values.max()) if len(values) else -np.inf
 
     def reached(self, y: Array, x: Array | None = None) -> bool:
         """Whether the point is unsafe as float64 computes it, strict rows strictly."""
-        values = self.rows @ y + self.constants
-        if self.on_input is not None:
-            values = values + self.on_input @ x
+        values = self._values(y, x)
         return bool(np.where(self.strict, values < 0, values <= 0).all())
+
+    def _values(self, y: Array, x: Array | None) -> Array:
+        values = self.rows @ y + self.constants
+        if self.on_input is None:
+            return values
+        assert x is not None, "rows that name inputs need the input"
+        return values + self.on_input @ x
 
     @cached_property
     def strict(self) -> NDArray[np.bool_]:  # (R,)
@@ -125,6 +127,9 @@ class UnsafeSet:
             for i, a in row.terms.items():
                 rows[r, i] = distance(a, self.rows[r, i])
             for i, a in row.on_input.items():
+                assert on_input is not None and self.on_input is not None, (
+                    "the arrays name the inputs that the exact rows name"
+                )
                 on_input[r, i] = distance(a, self.on_input[r, i])
         parts = (rows, constants) if on_input is None else (rows, constants, on_input)
         return Lost(rows, constants, on_input) if any(part.any() for part in parts) else None

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from fractions import Fraction
 from math import inf, nextafter
+from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,10 +26,10 @@ class Row:
     In a half-space v is the input; in a row of an unsafe set v is the output, and x the input.
     """
 
-    terms: Mapping[int, Fraction]
+    terms: Mapping[int, int | Fraction]
     constant: Fraction
     strict: bool = False
-    on_input: Mapping[int, Fraction] = field(default_factory=dict)
+    on_input: Mapping[int, int | Fraction] = field(default_factory=dict)
 
     def value(self, v: Sequence[Fraction], x: Sequence[Fraction] = ()) -> Fraction:
         """The left-hand side."""
@@ -51,7 +52,13 @@ class Numbers(Sequence[Fraction]):
     def __len__(self) -> int:
         return len(self.near)
 
-    def __getitem__(self, i):  # type: ignore[no-untyped-def,override]
+    @overload
+    def __getitem__(self, i: int) -> Fraction: ...
+    @overload
+    def __getitem__(self, i: slice) -> list[Fraction]: ...
+    def __getitem__(self, i: int | slice) -> Fraction | list[Fraction]:
+        if isinstance(i, slice):
+            return [self[k] for k in range(*i.indices(len(self)))]
         other = self.others.get(i)
         if other is None:
             return Fraction(float(self.near[i]))
@@ -127,7 +134,7 @@ def arrays_of(rows: Sequence[Row], size: int) -> tuple[NDArray[np.float64], NDAr
     return normals, constants
 
 
-def distance(exact: Fraction, near: float) -> float:
+def distance(exact: int | Fraction, near: float) -> float:
     """|exact - near|, rounded up."""
     if exact.as_integer_ratio() == near.as_integer_ratio():
         return 0.0

@@ -14,6 +14,7 @@ import operator
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import BadInput
 from .property import Array, Case, Polytope, Property, UnsafeSet
@@ -181,7 +182,7 @@ def _is_inf(norm: Any) -> bool:
     )
 
 
-def _first(where: Array) -> int:
+def _first(where: NDArray[np.bool_]) -> int:
     return int(np.flatnonzero(where)[0])
 
 

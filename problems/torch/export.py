@@ -83,7 +83,7 @@ def _check_operators(program: ExportedProgram) -> None:
                 raise BadInput(
                     f"the module calls torch's '{target.name()}'{_at(node)}, which is not supported; {ADVICE}"
                 )
-        elif isinstance(target, torch._ops.OpOverload) and _random(node):
+        elif isinstance(target, torch._ops.OpOverload) and _random(target, node):
             raise BadInput(
                 f"the module draws random numbers ({target._schema.name}){_at(node)}; a network to be verified has one "
                 "output for each input, so remove them, or switch dropout off with training=self.training"
@@ -97,12 +97,12 @@ def _valueless(node: Node) -> bool:
     return any(isinstance(v, torch.Tensor) and any(isinstance(n, torch.SymInt) for n in v.shape) for v in values)
 
 
-def _random(node: Node) -> bool:
+def _random(operator: torch._ops.OpOverload, node: Node) -> bool:
     """Whether the operator draws random numbers with these arguments."""
-    if torch.Tag.nondeterministic_seeded not in node.target.tags:
+    if torch.Tag.nondeterministic_seeded not in operator.tags:
         return False
-    names = [a.name for a in node.target._schema.arguments]
-    given = {a.name: a.default_value for a in node.target._schema.arguments if a.has_default_value()}
+    names = [a.name for a in operator._schema.arguments]
+    given = {a.name: a.default_value for a in operator._schema.arguments if a.has_default_value()}
     given |= dict(zip(names, node.args, strict=False)) | dict(node.kwargs)
     off = [given[name] in (False, 0.0) for name in ("train", "training", "dropout_p") if name in given]
     return not (off and any(off))
@@ -176,7 +176,8 @@ def _at(node: Node) -> str:
 def _chain(error: BaseException) -> Iterator[BaseException]:
     """The error and what it was raised from."""
     seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        yield error
-        error = error.__cause__ or error.__context__  # type: ignore[assignment]
+    link: BaseException | None = error
+    while link is not None and id(link) not in seen:
+        seen.add(id(link))
+        yield link
+        link = link.__cause__ or link.__context__

@@ -27,6 +27,7 @@ from collections.abc import Iterator
 from importlib import import_module
 from io import BytesIO
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -242,7 +243,7 @@ def _straight(program: ExportedProgram) -> torch.nn.Module:
     """The program as a module whose code is a straight line."""
     straight = program.module(check_guards=False) if _can_drop_guards() else program.module()
     straight._forward_pre_hooks.clear()  # checks of the input's shape, which is the example's
-    straight.train = lambda mode=True: straight  # exported modules refuse it, and the writer asks for it
+    vars(straight)["train"] = lambda mode=True: straight  # exported modules refuse it, and the writer asks for it
     for part in straight.modules():
         part.training = False
     return straight
@@ -270,7 +271,15 @@ def _older(module: torch.nn.Module, example: torch.Tensor) -> bytes:
         raise TimeUp("the time limit would pass")
     buffer = BytesIO()
     with _heard(), torch.no_grad():
-        interruptible(lambda: torch.onnx.export(module, (example,), buffer, dynamo=False, opset_version=OPSET))
+        interruptible(
+            lambda: torch.onnx.export(
+                module,
+                (example,),
+                buffer,  # type: ignore[arg-type]  # the stub leaves out what the older writer takes
+                dynamo=False,
+                opset_version=OPSET,
+            )
+        )
     return buffer.getvalue()
 
 
@@ -289,6 +298,7 @@ def _newer(program: ExportedProgram, example: torch.Tensor) -> bytes:
                 "this module is exported with onnxscript, which is not installed: pip install onnxscript"
             ) from error
         raise BadInput(f"torch.onnx cannot export the module: {_first(error)}") from error
+    assert found is not None, "the newer writer returns what it wrote"
     return found.model_proto.SerializeToString()
 
 
@@ -316,13 +326,13 @@ def _traced_lines() -> Iterator[list[str]]:
     def made(warning: Warning, *words: object) -> None:
         Warning.__init__(warning, *words)
         if threading.get_ident() == thread and not str(warning).startswith(HARMLESS):
-            frame = sys._getframe(1)
+            frame: FrameType | None = sys._getframe(1)
             while frame is not None and frame.f_code.co_filename.startswith((home, "<")):
                 frame = frame.f_back
             ours = frame is None or frame.f_code.co_filename == __file__
-            said.append("" if ours else line(frame.f_code.co_filename, frame.f_lineno))
+            said.append("" if frame is None or ours else line(frame.f_code.co_filename, frame.f_lineno))
 
-    torch.jit.TracerWarning.__init__ = made
+    type.__setattr__(torch.jit.TracerWarning, "__init__", made)
     try:
         yield said
     finally:
