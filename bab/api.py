@@ -180,9 +180,9 @@ def log_of(
     """The log that this run writes, if any; see `logged.open_log`."""
     if log is None and resume is None:
         return None
-    from .logs.logged import open_log
+    from .logs.logged import Wanted, open_log
 
-    return open_log(given, problem.graph, problem.property, config, log, resume, trust)
+    return open_log(given, problem.graph, problem.property, config, Wanted(log, resume, trust))
 
 
 def check_device(config: Config) -> None:

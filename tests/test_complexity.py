@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from partita.bab.comparing.exact_goal import goal_for, rows_of
+from partita.bab.comparing.exact_goal import Notion, goal_for, rows_of
 from partita.bab.comparing.grow import Bounder, grow
 from partita.bab.comparing.measured import Region
 from partita.bab.comparing.measures import measure_for
@@ -31,7 +31,7 @@ from studies.complexity_subjects import MOST, shrunk, trained_subjects  # noqa: 
 
 def bounder(n: int) -> Bounder:
     graph, inputs = pairwise_differences(n).to(torch.float64), Polytope(np.zeros(n), np.ones(n))
-    goal = goal_for(graph, inputs, rows_of(graph, ()), "max", None, 1e-6).goal
+    goal = goal_for(graph, inputs, rows_of(graph, ()), Notion("max", None, 1e-6)).goal
     measure = measure_for(graph, goal, inputs, "triangle", True)
     return Bounder(graph, goal, measure, measure.linear, Region(inputs), "activation")
 

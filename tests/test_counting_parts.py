@@ -19,7 +19,7 @@ from partita.bab.counting.inputs import lifted, vertices_of, without_fixed
 from partita.bab.counting.patterns import count
 from partita.bab.counting.proof import proved, witnessed
 from partita.bab.counting.rational import RationalCounter
-from partita.bab.counting.search import Found, Tally, _finish, confirm, remember, search
+from partita.bab.counting.search import Found, Listener, Tally, _finish, confirm, remember, search
 from partita.bab.counting.tree import (
     _finest,
     _grid,
@@ -47,7 +47,7 @@ def grown(graph: Graph, polytope: Polytope, faces: bool = False):
     made = plan(graph, faces)
     chunk = root(made, vertices_of(polytope, made.words, graph.neurons))
     while not finished(made, chunk):
-        (chunk,) = advance(made, chunk, faces, None)
+        (chunk,) = advance(made, chunk, None)
     return made, chunk
 
 
@@ -146,7 +146,7 @@ def test_points_that_are_called_exact_are_exact(name):
     chunk = root(made, vertices_of(Polytope(np.full(2, 0.0), np.array([1.0, 1 + 2.0**-20])), made.words, graph.neurons))
     seen = 0
     while not finished(made, chunk):
-        (chunk,) = advance(made, chunk, False, 0.0)
+        (chunk,) = advance(made, chunk, 0.0)
         cells = chunk.cells
         for x in cells.points[cells.exact]:
             values = at([Fraction(v) for v in x[:2].tolist()], graph)
@@ -227,7 +227,7 @@ def test_a_cells_cuts_leave_that_cell_alone(faces):
         ([[1.0, -1.0, 0.5], [-1.0, 1.0, 1.0]], [0.25, -0.5]),
     )
     made, chunk = grown(graph, unit(2), faces)
-    counter, nothing = RationalCounter(made, unit(2), faces), np.zeros(5, dtype=bool)
+    counter, nothing = RationalCounter(made, unit(2)), np.zeros(5, dtype=bool)
     on, cut = active(made, chunk.cells.labels), cutting(made, chunk.cells.labels)
     assert len(on) > 6 and (faces or np.array_equal(on, phases(made, chunk.cells)))
     for phase, own in zip(on, cut, strict=True):
@@ -241,7 +241,7 @@ def test_a_cells_cuts_leave_that_cell_alone(faces):
 def test_what_is_settled_is_so_behind_the_same_phases_alone():
     """x - 1/2 and relu(x - 1/2) - 1/4: where the first is inactive so is the second; where it is not, that is open."""
     graph = dense([[1.0]], [-0.5], ([[1.0]], [-0.25]))
-    counter, no = RationalCounter(plan(graph), unit(1), False), np.zeros(2, dtype=bool)
+    counter, no = RationalCounter(plan(graph), unit(1)), np.zeros(2, dtype=bool)
     found = counter.recount(no, no, np.array([False, True]), None)
     assert set(found) == {b"\x00", b"\x01", b"\x03"}
     assert set(counter.recount(no, np.array([True, False]), no, None)) == {b"\x00"}
@@ -283,7 +283,7 @@ def test_exact_arithmetic_finds_the_same_patterns_each_at_a_point_inside():
         (dense([[1.0, 1.0], [1.0, -1.0], [1.0, 1.0]], [-1.5, 0.25, -1.75]), half),
     ):
         by_tree, given = count(graph, polytope), []
-        by_fractions = count(graph, polytope, rational=True, emit=given.append)
+        by_fractions = count(graph, polytope, rational=True, listener=Listener(given.append))
         assert set(map(bytes, by_tree.patterns)) == set(map(bytes, by_fractions.patterns))
         for found in given:
             for pattern, x in zip(found.patterns, found.points, strict=True):
@@ -412,7 +412,7 @@ def test_cells_that_exist_and_are_not_proved():
 
 def test_a_search_without_time_keeps_its_root():
     made = plan(dense([[1.0]], [-0.5]))
-    tally = search(made, unit(1), vertices_of(unit(1), made.words, 1), False, time.monotonic() - 1)
+    tally = search(made, unit(1), vertices_of(unit(1), made.words, 1), time.monotonic() - 1)
     assert tally.reason and len(tally.pending) == 1 and tally.certain == 0
 
 

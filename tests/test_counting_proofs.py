@@ -270,7 +270,7 @@ def test_unfinished_cells_are_judged_by_the_neurons_that_are_decided():
     chunk = root(made, vertices_of(polytope, made.words, graph.neurons))
     seen = set()
     while not finished(made, chunk):
-        (chunk,) = advance(made, chunk, False, 0.0)
+        (chunk,) = advance(made, chunk, 0.0)
         node = min(chunk.node, made.last)
         decided = graph.offsets[node] + chunk.neuron if chunk.node in graph.offsets else {1: 0, 3: 4}.get(chunk.node, 8)
         count = len(chunk.cells)
@@ -293,7 +293,7 @@ def test_cells_under_half_spaces_are_proved():
     made = plan(graph)
     chunk = root(made, vertices_of(polytope, made.words, graph.neurons))
     while not finished(made, chunk):
-        (chunk,) = advance(made, chunk, False, None)
+        (chunk,) = advance(made, chunk, None)
     assert len(chunk.cells) == 4 and proved(made, chunk.cells, polytope).all()
     looser = Polytope(polytope.lower, polytope.upper, normals, np.array([0.7, 0.6, 0.5]))
     assert not proved(made, chunk.cells, looser).all()

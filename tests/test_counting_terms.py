@@ -90,7 +90,7 @@ def test_cells_that_rounding_made_are_not_proved(order, last):
     made = plan(graph)
     chunk = root(made, vertices_of(polytope, made.words, graph.neurons))
     while not finished(made, chunk):
-        (chunk,) = advance(made, chunk, False, None)
+        (chunk,) = advance(made, chunk, None)
     true = 2 if last < -1 else 1
     if len(chunk.cells) != true or last < -1:
         certain = proved(made, chunk.cells, polytope)
@@ -109,6 +109,6 @@ def test_a_neuron_that_is_within_its_error_is_no_witness():
             made = plan(graph)
             chunk = root(made, vertices_of(polytope, made.words, graph.neurons))
             while not finished(made, chunk):
-                (chunk,) = advance(made, chunk, False, None)
+                (chunk,) = advance(made, chunk, None)
             assert not witnessed(made, chunk.cells, polytope, 4).any()
             assert not (proved(made, chunk.cells, polytope) & ~chunk.cells.sure).any()

@@ -18,7 +18,7 @@ import torch
 
 from partita.bab.comparing import grow as growing
 from partita.bab.comparing.branches import Branches
-from partita.bab.comparing.exact_goal import goal_for, rows_of
+from partita.bab.comparing.exact_goal import Notion, goal_for, rows_of
 from partita.bab.comparing.grow import Bounder, grow
 from partita.bab.comparing.measured import (
     FLAT,
@@ -86,13 +86,13 @@ def test_a_goal_is_what_it_says():
     """x and 1 - 2 x on [0, 1]: minima 0 and -1, maxima 1 and 1; tolerances are relative beyond one."""
     graph = dense(([[1.0]], [0.0]), ([[1.0], [-8.0]], [0.0, 4.0]))
     measured = rows_of(graph, ())
-    low = goal_for(graph, unit(1), measured, "min", None, 1e-3)
+    low = goal_for(graph, unit(1), measured, Notion("min", None, 1e-3))
     assert low.goal.targets == pytest.approx([0.0, -4.0]) and low.goal.tolerances == pytest.approx([1e-3, 4e-3])
     assert low.goal.rows.tolist() == [[1, 0], [0, 1]] and low.goal.groups == ((0,), (1,))
-    high = goal_for(graph, unit(1), measured, "max", None, 1e-3)
+    high = goal_for(graph, unit(1), measured, Notion("max", None, 1e-3))
     assert high.goal.targets == pytest.approx([-1.0, -4.0]) and high.goal.rows.tolist() == [[-1, 0], [0, -1]]
     assert [value for _, value in high.values] == pytest.approx([1.0, 4.0])
-    both = goal_for(graph, unit(1), measured, "both", None, 1e-3)
+    both = goal_for(graph, unit(1), measured, Notion("both", None, 1e-3))
     assert both.goal.targets == pytest.approx([0.0, -4.0, -1.0, -4.0]) and len(both.goal.groups) == 4
     assert [name for name, _ in both.values] == ["min of Y_0", "min of Y_1", "max of Y_0", "max of Y_1"]
 
@@ -101,13 +101,13 @@ def test_rows_of_a_property_keep_inputs_and_constants():
     """y0 - 2 x + 3, with y0 = x: least 2, most 3."""
     graph = dense(([[1.0]], [0.0]), ([[1.0]], [0.0]))
     measured = rows_of(graph, [UnsafeSet(np.ones((1, 1)), np.array([3.0]), np.array([[-2.0]]))], "rows")
-    both = goal_for(graph, unit(1), measured, "both", None, 0.0).goal
+    both = goal_for(graph, unit(1), measured, Notion("both", None, 0.0)).goal
     assert both.targets == pytest.approx([2.0, -3.0]) and both.constants.tolist() == [3.0, -3.0]
     assert both.on_input.tolist() == [[-2.0], [2.0]] and both.rows.tolist() == [[1.0], [-1.0]]
-    above = goal_for(graph, unit(1), measured, "threshold", 1.5, 0.0).goal
+    above = goal_for(graph, unit(1), measured, Notion("threshold", 1.5, 0.0)).goal
     assert above.targets.tolist() == [1.5] and above.constants.tolist() == [3.0] and above.tolerances.tolist() == [0.0]
     with pytest.raises(BadInput, match="does not hold"):
-        goal_for(graph, unit(1), measured, "threshold", 2.5, 0.0)
+        goal_for(graph, unit(1), measured, Notion("threshold", 2.5, 0.0))
 
 
 def test_unsafe_sets_are_groups_of_their_rows():
@@ -116,15 +116,15 @@ def test_unsafe_sets_are_groups_of_their_rows():
         UnsafeSet(np.array([[1.0], [-1.0]]), np.array([1.0, -3.0])),
         UnsafeSet(np.array([[1.0]]), np.array([2.0]), np.array([[0.5]])),
     ]
-    goal = goal_for(graph, unit(1), rows_of(graph, sets), "threshold", None, 0.0).goal
+    goal = goal_for(graph, unit(1), rows_of(graph, sets), Notion("threshold", None, 0.0)).goal
     assert goal.groups == ((0, 1), (2,)) and goal.constants.tolist() == [1.0, -3.0, 2.0]
     assert goal.on_input.tolist() == [[0.0], [0.0], [0.5]] and (goal.targets == 5e-324).all()
     with pytest.raises(BadInput, match="set 1 is reached"):
         reached = UnsafeSet(np.array([[1.0]]), np.array([-0.5]))
-        goal_for(graph, unit(1), rows_of(graph, [sets[0], reached]), "threshold", None, 0.0)
+        goal_for(graph, unit(1), rows_of(graph, [sets[0], reached]), Notion("threshold", None, 0.0))
     with pytest.raises(BadInput, match="empty"):
         nothing = Polytope(np.zeros(1), np.ones(1), np.ones((1, 1)), np.full(1, -1.0))
-        goal_for(graph, nothing, rows_of(graph, ()), "min", None, 0.0)
+        goal_for(graph, nothing, rows_of(graph, ()), Notion("min", None, 0.0))
 
 
 @pytest.mark.parametrize("constant", ["0", "3", "1/3", "1000000.1", "0.1"])
@@ -134,7 +134,7 @@ def test_rounded_rows_are_charged(constant):
     for coefficient in (Fraction(1, 3), Fraction(-1, 3), Fraction(1, 10), Fraction(1)):
         row = Row({0: coefficient}, Fraction(constant) + (8 if coefficient < 0 else 0), False)
         unsafe = UnsafeSet(np.array([[float(coefficient)]]), np.array([float(row.constant)]), None, (row,))
-        goal = goal_for(graph, unit(1), rows_of(graph, [unsafe]), "threshold", None, 0.0).goal
+        goal = goal_for(graph, unit(1), rows_of(graph, [unsafe]), Notion("threshold", None, 0.0)).goal
         for y in (Fraction(5), Fraction(8)):
             assert Fraction(goal.constants[0]) + Fraction(goal.rows[0, 0]) * y <= row.constant + coefficient * y
         off = Fraction(goal.constants[0]) - row.constant

@@ -15,7 +15,7 @@ import partita
 from partita.bab.commands import main as cli
 from partita.bab.commands.partition import relaxation_list
 from partita.bab.comparing.comparison import Measurement, compared, data, neurons_of, table
-from partita.bab.comparing.exact_goal import formula, goal_for, rows_of
+from partita.bab.comparing.exact_goal import Notion, formula, goal_for, rows_of
 from partita.bab.comparing.grow import Bounder, grow
 from partita.bab.comparing.measured import Cut, Goal, Region, affine_forms, bisect, cut_along
 from partita.bab.comparing.measures import boxes_of, measure_for
@@ -36,7 +36,7 @@ def unit(d: int) -> tuple[np.ndarray, np.ndarray]:
 
 def bounder(graph, inputs: Polytope, name="triangle", exactness="both", pieces="activation", tight=True) -> Bounder:
     graph = graph.to(torch.float64)
-    exact = goal_for(graph, inputs, rows_of(graph, ()), exactness, None, 1e-6)
+    exact = goal_for(graph, inputs, rows_of(graph, ()), Notion(exactness))
     measure = measure_for(graph, exact.goal, inputs, name, tight)
     return Bounder(graph, exact.goal, measure, measure.linear, Region(inputs), pieces)
 

@@ -115,10 +115,10 @@ def test_more_facets_than_a_word_has_bits():
 
 
 def leaves(graph, polytope, faces=False):
-    made = plan(graph)
+    made = plan(graph, faces)
     chunks = [root(made, vertices_of(polytope, made.words, graph.neurons))]
     while not finished(made, chunks[0]):
-        chunks = advance(made, chunks[0], faces, None)
+        chunks = advance(made, chunks[0], None)
     return made, chunks[0].cells
 
 

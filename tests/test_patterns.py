@@ -23,6 +23,7 @@ from networks import graph_to_onnx, random_graph
 import partita
 from partita.bab.counting.bound import zaslavsky
 from partita.bab.counting.patterns import count, count_patterns
+from partita.bab.counting.search import Listener
 from partita.problems.errors import BadInput
 from partita.problems.network.activation import ReLU
 from partita.problems.network.affine import Dense
@@ -239,7 +240,7 @@ def test_an_interrupt_keeps_what_was_found():
         raise KeyboardInterrupt
 
     for rational in (False, True):
-        part = count(graph, polytope, progress=stop, rational=rational)
+        part = count(graph, polytope, listener=Listener(progress=stop), rational=rational)
         assert part.low <= whole.low <= part.high
         assert part.finished or part.reason == "interrupted"
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from partita.bab.comparing.branches import Branches, TooSlow
-from partita.bab.comparing.exact_goal import goal_for, rows_of
+from partita.bab.comparing.exact_goal import Notion, goal_for, rows_of
 from partita.bab.comparing.grow import Bounder, grow
 from partita.bab.comparing.measured import Region
 from partita.bab.comparing.measures import measure_for
@@ -197,7 +197,7 @@ def test_what_is_too_large_or_too_slow_is_undecided():
 
 def bounder(graph: Graph, inputs: Polytope, name: str) -> Bounder:
     graph = graph.to(torch.float64)
-    goal = goal_for(graph, inputs, rows_of(graph, ()), "both", None, 1e-6).goal
+    goal = goal_for(graph, inputs, rows_of(graph, ()), Notion()).goal
     measure = measure_for(graph, goal, inputs, name, True)
     return Bounder(graph, goal, measure, measure.linear, Region(inputs), "activation")
 

@@ -21,7 +21,7 @@ from partita import replay
 from partita.bab.commands import main as cli
 from partita.bab.config import load_config
 from partita.bab.logs.check import check, sampled
-from partita.bab.logs.logged import open_log
+from partita.bab.logs.logged import Wanted, open_log
 from partita.bab.logs.read import read_log
 from partita.bab.logs.resume import pieces_of
 from partita.problems.errors import BadInput
@@ -129,12 +129,12 @@ def test_only_limits_may_be_new(tmp_path):
 
 
 def test_one_run_at_a_time_writes_a_log(tmp_path):
-    from partita.bab.logs.logged import open_log, resumed_config
+    from partita.bab.logs.logged import Wanted, open_log, resumed_config
 
     graph, prop = barely(1)
     logged(tmp_path / "log", graph, prop, max_pieces=9, batch=4)
     config = resumed_config(tmp_path / "log", {})
-    held = open_log((graph, prop), graph, prop, config, None, tmp_path / "log")
+    held = open_log((graph, prop), graph, prop, config, Wanted(resume=tmp_path / "log"))
     with pytest.raises(BadInput, match="another run is writing"):
         partita.verify(graph, prop, resume=tmp_path / "log")
     held.close()
@@ -146,17 +146,17 @@ def test_two_runs_that_begin_at_once_do_not_share_a_log(tmp_path):
     graph, prop = barely(1)
     other, another = barely(2)
     config = load_config(None, {})
-    held = open_log((graph, prop), graph, prop, config, tmp_path / "log", None)
+    held = open_log((graph, prop), graph, prop, config, Wanted(tmp_path / "log"))
     header = (tmp_path / "log" / "header.json").read_bytes()
     for path in ("header.json", None):  # the header as it is, and before it was written
         if path is None:
             (tmp_path / "log" / "header.json").unlink()
         with pytest.raises(BadInput, match="another run is writing"):
-            open_log((other, another), other, another, config, tmp_path / "log", None)
+            open_log((other, another), other, another, config, Wanted(tmp_path / "log"))
     (tmp_path / "log" / "header.json").write_bytes(header)
     held.about(prop)
     with pytest.raises(BadInput, match="another run is writing"):
-        open_log((graph, prop), graph, prop, config, None, tmp_path / "log")
+        open_log((graph, prop), graph, prop, config, Wanted(resume=tmp_path / "log"))
     held.close()
 
 

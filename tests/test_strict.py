@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import random_graph
 
-from partita.bab.comparing.exact_goal import goal_for, rows_of
+from partita.bab.comparing.exact_goal import Notion, goal_for, rows_of
 from partita.bab.config import load_config
 from partita.bab.strategy import choose
 from partita.bab.trees import programs
@@ -217,15 +217,15 @@ def test_a_measured_trees_target_is_zero_for_strict_rows_and_above_it_for_others
     least = minimum(graph, inputs, np.array([1.0, 0.0])).upper
     row = lambda strict: Row({0: Fraction(1)}, Fraction(-least), strict)  # noqa: E731
     strict = rows_of(graph, [unsafe_of([row(True)], 2)])
-    goal = goal_for(graph, inputs, strict, "threshold", None, 0.0).goal
+    goal = goal_for(graph, inputs, strict, Notion("threshold", None, 0.0)).goal
     assert goal.targets.tolist() == [0.0] and goal.closed(np.array([0.0])) and not goal.closed(np.array([BELOW]))
     far = rows_of(graph, [unsafe_of([Row({0: Fraction(1)}, Fraction(1 - least), False)], 2)])
-    goal = goal_for(graph, inputs, far, "threshold", None, 0.0).goal
+    goal = goal_for(graph, inputs, far, Notion("threshold", None, 0.0)).goal
     assert not goal.closed(np.array([0.0])) and goal.closed(np.array([5e-324]))
     with pytest.raises(BadInput, match="violated"):
-        goal_for(graph, inputs, rows_of(graph, [unsafe_of([row(False)], 2)]), "threshold", None, 0.0)
+        goal_for(graph, inputs, rows_of(graph, [unsafe_of([row(False)], 2)]), Notion("threshold", None, 0.0))
     third = rows_of(graph, [unsafe_of([Row({0: Fraction(1, 3)}, Fraction(1, 3) + 9, False)], 2)])
-    charged = goal_for(graph, inputs, third, "threshold", None, 0.0).goal
+    charged = goal_for(graph, inputs, third, Notion("threshold", None, 0.0)).goal
     assert Fraction(charged.constants[0]) < Fraction(1, 3) + 9
 
 

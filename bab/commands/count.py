@@ -35,6 +35,7 @@ def run(argv: list[str]) -> int:
     from ...problems.input_set import polytopes_of
     from ...problems.load import load_network
     from ..counting.patterns import count_union
+    from ..counting.search import Listener
 
     graph, _ = load_network(network)
     polytopes = polytopes_of(graph, prop)
@@ -51,8 +52,7 @@ def run(argv: list[str]) -> int:
             cells=options.cells,
             deadline=ends,
             rational=options.rational,
-            emit=emit,
-            progress=_Progress(),
+            listener=Listener(emit, _Progress()),
         )
     print(_json(result) if options.json else result, flush=True)
     _report(result)

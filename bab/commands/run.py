@@ -24,9 +24,11 @@ def run(argv: list[str]) -> int:
     config = load_config(options.config, overrides(options, options.pairs, (*CHOICES, "timeout")))
     if not options.jobs.isdigit() or int(options.jobs) < 1:
         raise BadInput(f"--jobs must be a whole number of at least 1, not '{options.jobs}'")
-    from ..running.instances import run_instances
+    from ..running.instances import Manner, run_instances
 
     choices = overrides(options, options.pairs, CHOICES)
     if options.config is not None:
         choices = ["--config", options.config, *choices]
-    return run_instances(options.instances, options.out, config.timeout, int(options.jobs), choices, log=options.log)
+    return run_instances(
+        options.instances, options.out, config.timeout, Manner(int(options.jobs), choices, options.log)
+    )

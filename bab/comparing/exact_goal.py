@@ -45,6 +45,16 @@ TERMS = 6  # of a formula in words
 Outputs = str | Sequence[int | str] | None  # "all", "rows", names or numbers of outputs
 
 
+@dataclass(frozen=True)
+class Notion:
+    """What "exact" means, one of `NOTIONS`, how near is near enough, and which solver says what is exact."""
+
+    exactness: str = "both"
+    threshold: float | None = None
+    tolerance: float = 1e-6  # absolute, or of the value, whichever is more
+    backend: str = "highs"
+
+
 @dataclass(frozen=True, eq=False)
 class Measured:
     """Rows rows f(x) + on_input x + constants that a comparison speaks of, and the property's unsafe sets."""
@@ -127,17 +137,14 @@ def goal_for(
     graph: Graph,  # float64
     inputs: Polytope,
     measured: Measured,
-    exactness: str,
-    threshold: float | None,
-    tolerance: float,
-    backend: str = "highs",
+    notion: Notion,
     deadline: float | None = None,
 ) -> Exact:
     """The goal of a notion. Raises `BadInput` for one that cannot be reached, and for an exact value that is not found
     before `deadline` (of `time.perf_counter`)."""
     try:
         with until(moment(deadline)):
-            return _goal(graph, inputs, measured, exactness, threshold, tolerance, backend, deadline)
+            return _goal(graph, inputs, measured, notion, deadline)
     except TimeUp:
         raise BadInput(
             "the exact values were not found before the time limit; take more time, a smaller input set, or "
@@ -145,23 +152,12 @@ def goal_for(
         ) from None
 
 
-def _goal(
-    graph: Graph,
-    inputs: Polytope,
-    measured: Measured,
-    exactness: str,
-    threshold: float | None,
-    tolerance: float,
-    backend: str,
-    deadline: float | None,
-) -> Exact:
+def _goal(graph: Graph, inputs: Polytope, measured: Measured, notion: Notion, deadline: float | None) -> Exact:
     _, pieces = root(graph, graph, torch.from_numpy(inputs.lower), torch.from_numpy(inputs.upper))
-    oracle = _Oracle(graph, inputs, measured, backend, deadline, boxes_from(graph, inputs, pieces, 0))
-    if exactness == "threshold" and threshold is None:
-        return _property(oracle)
-    if exactness == "threshold":
-        return _above(oracle, float(threshold))  # type: ignore[arg-type]
-    signs = {"min": (1.0,), "max": (-1.0,), "both": (1.0, -1.0)}[exactness]
+    oracle = _Oracle(graph, inputs, measured, notion.backend, deadline, boxes_from(graph, inputs, pieces, 0))
+    if notion.exactness == "threshold":
+        return _property(oracle) if notion.threshold is None else _above(oracle, float(notion.threshold))
+    signs = {"min": (1.0,), "max": (-1.0,), "both": (1.0, -1.0)}[notion.exactness]
     rows, constants, on_input, targets, values = [], [], [], [], []
     for sign in signs:
         for r in range(len(measured.rows)):
@@ -176,7 +172,7 @@ def _goal(
         np.array(rows),
         np.array(constants),
         aims,
-        tolerance * np.maximum(1.0, np.abs(aims)),
+        notion.tolerance * np.maximum(1.0, np.abs(aims)),
         tuple((r,) for r in range(len(rows))),
         None if measured.on_input is None else np.array(on_input),
     )

@@ -32,14 +32,12 @@ from ...kernels.threads import threads_for
 from ...problems.errors import BadInput
 from ...problems.input_set import box
 from ...problems.load import compare_on, load_network, load_property_for
-from ...problems.network.activation import LeakyReLU
-from ...problems.network.graph import Activation, Graph
+from ...problems.network.graph import Graph
 from ...problems.properties.property import Polytope, Property
-from ...relaxations.lp.backends import NAMES as BACKENDS
-from ...relaxations.names import BATCHED, parse
 from .comparison import Comparison, Measurement, compared, neurons_of
-from .exact_goal import NOTIONS, Exact, Outputs, goal_for, rows_of
-from .grow import INPUT_RULES, NEURON_RULES, SIMPLE, Bounder, grow
+from .conventions import Conventions, check_network, check_relaxations
+from .exact_goal import Exact, Notion, Outputs, goal_for, rows_of
+from .grow import Bounder, grow
 from .measured import Region
 from .measures import measure_for
 from .proper import PATIENCE, Judge, judged
@@ -51,9 +49,6 @@ if TYPE_CHECKING:
 
 GROWING = 0.8  # share of its time that a tree grows; then its leaves are judged
 GRACE = 0.5  # seconds beyond the limit, of all trees, to say something of each
-PIECES = ("activation", "input", "polyhedral")
-INTERVALS = ("tight", "crown")
-CELLS = ("open", "all")
 INTERRUPTED = "interrupted: the trees that are missing were not grown"
 
 
@@ -101,13 +96,15 @@ def partition(
     start = time.perf_counter()
     end = None if timeout is None else start + float(timeout)
     graph, original = _loaded(network, example_input, end)
-    _check(graph, relaxations, exactness, threshold, pieces, branching, intervals, tolerance, cells, backend)
+    check_relaxations(relaxations)
+    notion = Notion(exactness, threshold, tolerance, backend)
+    conventions = Conventions(notion, pieces, branching, intervals, cells)
+    check_network(graph)
     inputs, unsafe = _problem(graph, input_set, case)
     compare_on(original, [inputs])
     graph = graph.to(torch.float64)
-    exact = goal_for(graph, inputs, rows_of(graph, unsafe, outputs), exactness, threshold, tolerance, backend, end)
-    rules = SIMPLE[pieces] if branching == "all" else (branching,)
-    found, notes, jobs = [], [], len(relaxations) * len(rules)
+    exact = goal_for(graph, inputs, rows_of(graph, unsafe, outputs), notion, end)
+    found, notes, jobs = [], [], len(relaxations) * len(conventions.rules)
     patterns = _counted(graph, inputs, cells, _deadline(end, jobs + convex + 1)) if count else None
     judge = _judge(graph, inputs, patterns)
     pieces_5_3 = _convex(graph, inputs, _deadline(end, jobs + 1)) if convex else None
@@ -119,26 +116,23 @@ def partition(
             for name in relaxations:
                 try:
                     with until(moment(end)):
-                        bounder = _bounder(graph, exact, inputs, name, pieces, intervals == "tight", backend)
+                        bounder = _bounder(graph, exact, inputs, name, conventions)
                 except TimeUp:
                     notes.append(f"{name}: the time limit passed before a tree was begun")
                     continue
-                for rule in rules:
+                for rule in conventions.rules:
                     found.append(_measured(bounder, judge, name, rule, _deadline(end, jobs - len(found)), GRACE / jobs))
                     tell(f"{name}, {rule}: {found[-1].shown} proper leaves ({found[-1].seconds:.2f} s)")
                 notes += [f"{name}: {note}" for note in getattr(bounder.measure, "notes", ())]
     except KeyboardInterrupt:
         notes.append(INTERRUPTED)
-    conventions = _conventions(exactness, threshold, tolerance, pieces, branching, intervals, cells, relaxations)
-    conventions = (("rows", ", ".join(exact.rows)), *conventions)
+    stated = (("rows", ", ".join(exact.rows)), *conventions.stated(relaxations))
     lemma = pieces != "input"
     judge.deadline = judge.deadline if end is None else end
     sides = () if patterns is None else tuple(compared(m, patterns.low, patterns.high, lemma) for m in found)
     measured = (patterns, tuple(found), sides, tuple(notes))
     closed = judge.closed_patterns() if lemma else None
-    return Comparison(
-        conventions, exact.values, *measured, graph, inputs, time.perf_counter() - start, pieces_5_3, closed
-    )
+    return Comparison(stated, exact.values, *measured, graph, inputs, time.perf_counter() - start, pieces_5_3, closed)
 
 
 def _loaded(network: Any, example_input: torch.Tensor | None, end: float | None) -> tuple[Graph, Any]:
@@ -175,10 +169,10 @@ def _convex(graph: Graph, inputs: Polytope, deadline: float | None) -> tuple[Pol
     return found, verified(graph, found.pieces, deadline=deadline)
 
 
-def _bounder(
-    graph: Graph, exact: Exact, inputs: Polytope, name: str, pieces: str, tight: bool, backend: str
-) -> Bounder:
-    measure = measure_for(graph, exact.goal, inputs, name, tight, backend)
+def _bounder(graph: Graph, exact: Exact, inputs: Polytope, name: str, conventions: Conventions) -> Bounder:
+    tight = conventions.intervals == "tight"
+    measure = measure_for(graph, exact.goal, inputs, name, tight, conventions.notion.backend)
+    pieces = conventions.pieces
     return Bounder(graph, exact.goal, measure, measure.linear, Region(inputs), pieces)  # type: ignore[arg-type]
 
 
@@ -220,54 +214,6 @@ def _deadline(end: float | None, jobs: int) -> float | None:
     return None if end is None else time.perf_counter() + max(0.0, end - time.perf_counter()) / jobs
 
 
-# ---- arguments
-
-
-def _check(
-    graph: Graph,
-    relaxations: Sequence[str],
-    exactness: str,
-    threshold: float | None,
-    pieces: str,
-    branching: str,
-    intervals: str,
-    tolerance: float,
-    cells: str,
-    backend: str,
-) -> None:
-    if isinstance(relaxations, str) or not relaxations:
-        raise BadInput("relaxations is a list of names, at least one, such as ['triangle', 'm-1']")
-    for name in relaxations:
-        if any(part.kind == "exact" for part in parse(name)):
-            raise BadInput(
-                "exact needs no partition: its tree is one piece, and it is what the others are held against"
-            )
-        if len(kinds := {part.kind for part in parse(name)}) > 1 and kinds & set(BATCHED):
-            raise BadInput(f"'{name}' joins a batched relaxation with programs, which are at least as tight alone")
-    rules = INPUT_RULES if pieces == "input" else (*NEURON_RULES, "optimal")
-    for what, value, known in (
-        ("exactness", exactness, NOTIONS),
-        ("pieces", pieces, PIECES),
-        ("branching", branching, (*rules, "all")),
-        ("intervals", intervals, INTERVALS),
-        ("cells", cells, CELLS),
-        ("backend", backend, BACKENDS),
-    ):
-        if not isinstance(value, str) or value not in known:
-            raise BadInput(f"{what} must be one of {', '.join(known)}, not '{value}'")
-    if threshold is not None and exactness != "threshold":
-        raise BadInput("a threshold goes with exactness=threshold")
-    if not (tolerance > 0 and np.isfinite(tolerance)):
-        raise BadInput(f"tolerance must be a positive number, not {tolerance}")
-    graph.check_products()
-    for node in graph.nodes:
-        if isinstance(node, Activation) and not isinstance(node.function, LeakyReLU):
-            name = node.name or type(node).__name__
-            raise BadInput(
-                f"layer {name!r} is not piecewise linear, so it has no activation patterns to hold a partition against"
-            )
-
-
 def _problem(graph: Graph, input_set: Any, case: int | None) -> tuple[Polytope, tuple]:
     """One input polytope, and the unsafe sets that go with it."""
     match input_set:
@@ -295,53 +241,3 @@ def _problem(graph: Graph, input_set: Any, case: int | None) -> tuple[Polytope, 
     if inputs.empty:
         raise BadInput("the input set is empty: some lower bound exceeds its upper bound, so there is no partition")
     return inputs, tuple(unsafe)
-
-
-def _conventions(
-    exactness: str,
-    threshold: float | None,
-    tolerance: float,
-    pieces: str,
-    branching: str,
-    intervals: str,
-    cells: str,
-    relaxations: Sequence[str],
-) -> tuple[tuple[str, str], ...]:
-    """The four conventions that a count of pieces depends on, and two more that a tree does."""
-    near = f"within {tolerance:g}, absolute or of the value, whichever is more"
-    notion = {
-        "min": f"the least bound over the leaves is the exact minimum of each, {near}",
-        "max": f"the greatest bound over the leaves is the exact maximum of each, {near}",
-        "both": f"the bounds over the leaves are the exact minimum and maximum of each, {near}",
-        "threshold": "every unsafe set is excluded on every leaf by a positive row, or a strict one not below 0"
-        if threshold is None
-        else f"each is proved to be at least {threshold:g} on every leaf",
-    }[exactness]
-    piece = {
-        "activation": "an activation branch: X with some neurons decided",
-        "input": "a box, by bisecting sides",
-        "polyhedral": "a polytope, X cut along neurons' hyperplanes",
-    }[pieces]
-    counted = (
-        "those that have an interior relative to the affine hull of X"
-        if pieces == "input"
-        else "proper ones: with z <= 0 for inactive and z > 0 for active neurons they have an interior relative to the "
-        "affine hull of X; 'closed' have one with z >= 0 only, 'flat' have points and none, 'empty' have no point"
-    )
-    rule = {
-        "all": f"the simple heuristics {', '.join(SIMPLE[pieces])}, each with its own tree; none is the smallest",
-        "optimal": "the smallest tree, found by exhaustive search",
-    }.get(branching, f"the heuristic {branching}; the tree need not be the smallest")
-    a = {
-        "open": "sign patterns of all neurons whose cell has non-empty interior in X",
-        "all": "sign patterns of all neurons, cells of lower dimension included",
-    }.get(cells, cells)
-    found = [("exactness", notion), ("piece", piece), ("leaves", counted), ("branching", rule), ("A(f, X)", a)]
-    if any(part.kind not in BATCHED for name in relaxations for part in parse(name)):
-        how = (
-            "two programs for each undecided neuron on every piece"
-            if intervals == "tight"
-            else "those of crown on the piece"
-        )
-        found.append(("pre-activation intervals of programs", how))
-    return tuple(found)

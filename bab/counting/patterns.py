@@ -37,7 +37,7 @@ from ...problems.network.graph import Graph
 from ...problems.properties.property import Polytope
 from .bound import remaining, undecided
 from .inputs import check_input, lifted, vertices_of, without_fixed
-from .search import Emit, Found, Progress, Tally, confirm, search
+from .search import NOBODY, Emit, Found, Listener, Tally, confirm, search
 from .tree import Plan, plan
 
 Kind = Literal["open", "all"]
@@ -104,7 +104,9 @@ def count_patterns(
     from .cells import CellWriter
 
     with CellWriter(Path(out)) as writer:
-        return count_union(graph, polytopes, cells=cells, deadline=deadline, rational=rational, emit=writer.write)
+        return count_union(
+            graph, polytopes, cells=cells, deadline=deadline, rational=rational, listener=Listener(writer.write)
+        )
 
 
 def count_union(
@@ -114,17 +116,14 @@ def count_union(
     cells: Kind = "open",
     deadline: float | None = None,
     rational: bool = False,
-    emit: Emit | None = None,
-    progress: Progress | None = None,
+    listener: Listener = NOBODY,
 ) -> PatternCount:
     """The patterns of a union of polytopes: those that one of them has, each once."""
     start = time.monotonic()
     counts = []
     for i, polytope in enumerate(polytopes):
         share = None if deadline is None else start + (deadline - start) * (i + 1) / len(polytopes)
-        counts.append(
-            count(graph, polytope, cells=cells, deadline=share, rational=rational, emit=emit, progress=progress)
-        )
+        counts.append(count(graph, polytope, cells=cells, deadline=share, rational=rational, listener=listener))
         if counts[-1].reason == "interrupted":
             break
     if len(polytopes) == 1:
@@ -159,13 +158,11 @@ def count(
     cells: Kind = "open",
     deadline: float | None = None,
     rational: bool = False,
-    emit: Emit | None = None,
-    progress: Progress | None = None,
+    listener: Listener = NOBODY,
 ) -> PatternCount:
     """A(f, X) on one polytope; `deadline` is a value of `time.monotonic()`.
 
-    `emit` is called with batches of finished cells, `progress` with cells found, cells waiting and seconds. Raises
-    `BadInput` as `count_patterns` does. An interrupt from the keyboard ends the count, not the program.
+    Raises `BadInput` as `count_patterns` does. An interrupt from the keyboard ends the count, not the program.
     """
     start = time.monotonic()
     if cells not in ("open", "all"):
@@ -184,19 +181,21 @@ def count(
     except TimeUp:
         seconds, why = time.monotonic() - start, "the time limit was reached before the first cell"
         return PatternCount(0, 2**graph.neurons, False, seconds, why, cells, 0, 0)
-    if emit is not None and reduced is not graph:
-        emit = lifted(emit, whole)
+    if listener.emit is not None and reduced is not graph:
+        listener = replace(listener, emit=lifted(listener.emit, whole))
     with torch.inference_mode(), threads_for(graph.widest):
         if rational:
-            tally = _rational(made, polytope, faces, deadline, emit, progress)
+            from .rational import search_exactly
+
+            tally = search_exactly(made, polytope, deadline, listener)
         elif polytope.size <= (STRUCTURED if _structured(made, polytope) else DIMENSIONS):
             root = vertices_of(polytope, made.words, made.graph.neurons)
-            tally = search(made, polytope, root, faces, deadline, emit, progress)
+            tally = search(made, polytope, root, deadline, listener)
         else:
             from .programs import search_by_programs
 
-            tally = search_by_programs(made, polytope, deadline, emit, progress)
-        result = _conclude(made, polytope, tally, faces, deadline, emit)
+            tally = search_by_programs(made, polytope, deadline, listener)
+        result = _conclude(made, polytope, tally, deadline, listener.emit)
     reason = "counted in exact arithmetic" if rational and result.finished else result.reason
     return replace(result, seconds=time.monotonic() - start, reason=reason)
 
@@ -208,24 +207,22 @@ def _structured(made: Plan, polytope: Polytope) -> bool:
     return coarse and bool((bounds == np.round(bounds)).all())
 
 
-def _conclude(
-    made: Plan, polytope: Polytope, tally: Tally, faces: bool, deadline: float | None, emit: Emit | None
-) -> PatternCount:
+def _conclude(made: Plan, polytope: Polytope, tally: Tally, deadline: float | None, emit: Emit | None) -> PatternCount:
     """The count or the interval that a tally proves."""
-    kind: Kind = "all" if faces else "open"
+    kind: Kind = "all" if made.faces else "open"
     if tally.reason == "interrupted":  # the user waits
         deadline = min(time.monotonic() + PATIENCE, np.inf if deadline is None else deadline)
     extra: dict[bytes, NDArray[np.float64]] = {}
     left, recounted = [], 0
     if tally.unsure:
-        extra, left, recounted = _recount(made, polytope, tally, faces, deadline)
+        extra, left, recounted = _recount(made, polytope, tally, deadline)
     layers = tuple(tally.layers.get(i, 0) for i in made.graph.activations)
     doubtful = len(left)
     if not tally.pending and not tally.waiting and not left and (tally.patterns is not None or not extra):
         known = tally.patterns if tally.patterns is not None else []
         packed = np.concatenate(known) if known else np.zeros((0, (made.graph.neurons + 7) // 8), dtype=np.uint8)
         if extra:
-            packed = np.concatenate([packed, _fresh(packed, extra, polytope, faces, emit)])
+            packed = np.concatenate([packed, _fresh(packed, extra, polytope, made.faces, emit)])
         total = len(packed) if tally.patterns is not None else tally.certain
         reason = "every cell is proved" + (f", {recounted} of them in exact arithmetic" if recounted else "")
         patterns = packed if tally.patterns is not None else None
@@ -255,13 +252,13 @@ def _prefixes(made: Plan, patterns: NDArray[np.uint8]) -> tuple[int, ...]:
 
 
 def _recount(
-    made: Plan, polytope: Polytope, tally: Tally, faces: bool, deadline: float | None
+    made: Plan, polytope: Polytope, tally: Tally, deadline: float | None
 ) -> tuple[dict[bytes, NDArray[np.float64]], list[bool], int]:
     """Patterns, with a point each, of cells that are not certain, exactly; of those left over, whether they exist."""
     from .programs import ProgramCounter
     from .rational import RationalCounter
 
-    counter, programs = RationalCounter(made, polytope, faces), ProgramCounter(made, polytope)
+    counter, programs = RationalCounter(made, polytope), ProgramCounter(made, polytope)
     extra: dict[bytes, NDArray[np.float64]] = {}
     left: list[bool] = []
     done = 0
@@ -294,16 +291,3 @@ def _fresh(
         dimensions = np.full(len(new), -1 if faces else polytope.size, dtype=np.int8)
         emit(Found(polytope, fresh, np.stack([extra[pattern] for pattern in new]), dimensions))
     return fresh
-
-
-def _rational(
-    made: Plan,
-    polytope: Polytope,
-    faces: bool,
-    deadline: float | None,
-    emit: Emit | None,
-    progress: Progress | None,
-) -> Tally:
-    from .rational import search_exactly
-
-    return search_exactly(made, polytope, faces, deadline, emit, progress)

@@ -32,7 +32,7 @@ from ...problems.errors import BadInput
 from ...problems.properties.property import Polytope
 from ...relaxations.leaf.forms import UNIT, pattern_forms
 from .proof import input_planes
-from .search import Emit, Found, Progress, Tally, Unsure, Waiting, remember
+from .search import NOBODY, Emit, Found, Listener, Tally, Unsure, Waiting, remember
 from .tree import Plan
 
 if TYPE_CHECKING:
@@ -306,8 +306,7 @@ def search_by_programs(
     plan: Plan,
     polytope: Polytope,
     deadline: float | None,
-    emit: Emit | None = None,
-    progress: Progress | None = None,
+    listener: Listener = NOBODY,
 ) -> Tally:
     """All cells, depth first, as the tally of a finished count, or of one without an end."""
     tally, begin = Tally(), time.monotonic()
@@ -333,11 +332,11 @@ def search_by_programs(
                 parts = counter.step(cell)
             through = sum(part.layer is None for part in parts)
             tally.layers[cell.node] = tally.layers.get(cell.node, 0) + through
-            _keep(counter, polytope, [part for part in parts if part.node > plan.last], tally, emit)
+            _keep(counter, polytope, [part for part in parts if part.node > plan.last], tally, listener.emit)
             front.put([part for part in parts if part.node <= plan.last])
             cell = None
-            if progress is not None:
-                progress(tally.certain, len(front), time.monotonic() - begin)
+            if listener.progress is not None:
+                listener.progress(tally.certain, len(front), time.monotonic() - begin)
     except TimeUp:
         tally.reason = "the time limit was reached"
     except KeyboardInterrupt:

@@ -33,7 +33,7 @@ from ...problems.errors import BadInput
 from ...problems.network.graph import Activation, Affine
 from ...problems.network.matrix import matrix
 from ...problems.properties.property import Polytope
-from .search import Emit, Found, Progress, Tally, Waiting, remember
+from .search import NOBODY, Found, Listener, Tally, Waiting, remember
 from .tree import Plan
 
 Array = NDArray[np.float64]
@@ -61,8 +61,8 @@ class Known(NamedTuple):
 class RationalCounter:
     """Patterns of one network on one input polytope, in exact arithmetic."""
 
-    def __init__(self, plan: Plan, polytope: Polytope, faces: bool) -> None:
-        self.plan, self.faces = plan, faces
+    def __init__(self, plan: Plan, polytope: Polytope) -> None:
+        self.plan, self.faces = plan, plan.faces
         self.weights = {
             i: ([dyadic(matrix(a).numpy()) for a in node.operators], dyadic(node.bias.numpy()))
             for i, node in enumerate(plan.graph.nodes[: plan.last + 1])
@@ -217,24 +217,22 @@ def _packed(found: list[Region], neurons: int) -> NDArray[np.uint8]:
 def search_exactly(
     plan: Plan,
     polytope: Polytope,
-    faces: bool,
     deadline: float | None,
-    emit: Emit | None = None,
-    progress: Progress | None = None,
+    listener: Listener = NOBODY,
 ) -> Tally:
     """All patterns on a polytope in exact arithmetic, as the tally of a finished count, or of one without an end."""
-    counter, tally, begin = RationalCounter(plan, polytope, faces), Tally(), time.monotonic()
+    counter, tally, begin = RationalCounter(plan, polytope), Tally(), time.monotonic()
     found: list[Region] = []
     region = counter.begin(counter.start)
     if region is None:
-        what = "empty" if faces else "empty or flat"
+        what = "empty" if plan.faces else "empty or flat"
         raise BadInput(f"the input set is {what}: its half-spaces leave nothing to count in its box")
     stack = [region]
     try:
         while stack and not tally.reason:
             counter.patterns(stack, min(deadline or math.inf, time.monotonic() + 1.0), found)
-            if progress is not None:
-                progress(len(found), len(stack), time.monotonic() - begin)
+            if listener.progress is not None:
+                listener.progress(len(found), len(stack), time.monotonic() - begin)
             if deadline is not None and time.monotonic() > deadline:
                 tally.reason = "the time limit was reached"
     except KeyboardInterrupt:
@@ -242,7 +240,7 @@ def search_exactly(
     tally.waiting += [Waiting(left.node, left.neuron, True, True) for left in stack]
     packed = _packed(found, plan.graph.neurons)
     remember(tally, packed)
-    if emit is not None and found:
-        dimensions = np.full(len(found), -1 if faces else polytope.size, dtype=np.int8)
-        emit(Found(polytope, packed, counter.points(found), dimensions))
+    if listener.emit is not None and found:
+        dimensions = np.full(len(found), -1 if plan.faces else polytope.size, dtype=np.int8)
+        listener.emit(Found(polytope, packed, counter.points(found), dimensions))
     return tally

@@ -76,14 +76,23 @@ Emit = Callable[[Found], None]
 Progress = Callable[[int, int, float], None]  # cells found, cells waiting, seconds
 
 
+@dataclass(frozen=True)
+class Listener:
+    """Who hears of a count: `emit` of batches of finished cells, `progress` of how far it is."""
+
+    emit: Emit | None = None
+    progress: Progress | None = None
+
+
+NOBODY = Listener()
+
+
 def search(
     plan: Plan,
     polytope: Polytope,
     cells: Polytopes,
-    faces: bool,
     deadline: float | None,
-    emit: Emit | None = None,
-    progress: Progress | None = None,
+    listener: Listener = NOBODY,
 ) -> Tally:
     """All cells of the tree, until the deadline (of `time.monotonic`) or an interrupt."""
     begin = time.monotonic()
@@ -96,16 +105,16 @@ def search(
                 tally.reason = "the time limit was reached"
                 break
             current = tally.pending.pop()
-            parts = advance(plan, current, faces, stop, tally.layers)
+            parts = advance(plan, current, stop, tally.layers)
             for part in reversed(parts):
                 if finished(plan, part):
-                    _finish(plan, polytope, part, tally, emit, stop)
+                    _finish(plan, polytope, part, tally, listener.emit, stop)
                 else:
                     tally.pending.append(part)
             current = None
-            if progress is not None:
+            if listener.progress is not None:
                 waiting = sum(len(c.cells) for c in tally.pending)
-                progress(tally.certain, waiting, time.monotonic() - begin)
+                listener.progress(tally.certain, waiting, time.monotonic() - begin)
     except KeyboardInterrupt:
         tally.reason = "interrupted"
         if current is not None:

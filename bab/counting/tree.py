@@ -73,6 +73,7 @@ class Plan:
     twins: dict[int, Twins]  # activation -> its twins
     grid: dict[int, float | None]  # affine node or activation -> 2^p such that weights are multiples of 2^-p
     width: dict[int, int]  # node -> entries
+    faces: bool  # whether patterns of lower-dimensional cells count
 
     @property
     def words(self) -> int:
@@ -99,7 +100,7 @@ def plan(graph: Graph, faces: bool = False) -> Plan:
     users = {j: i for i, node in enumerate(graph.nodes[: last + 1]) for j in node.inputs}
     grid = {i: _grid(node) for i, node in enumerate(graph.nodes[: last + 1]) if i}
     twins = {i: _twins(graph, i, faces) for i in graph.activations}
-    return Plan(graph, last, users, twins, grid, {i: node.size for i, node in enumerate(graph.nodes)})
+    return Plan(graph, last, users, twins, grid, {i: node.size for i, node in enumerate(graph.nodes)}, faces)
 
 
 def _grid(node: Affine | Activation) -> float | None:
@@ -159,9 +160,7 @@ def root(plan: Plan, cells: Polytopes) -> Chunk:
     return Chunk(cells, {0: (0, plan.graph.input_size)}, {0: size}, 1)
 
 
-def advance(
-    plan: Plan, chunk: Chunk, faces: bool, deadline: float | None, passed: dict[int, int] | None = None
-) -> list[Chunk]:
+def advance(plan: Plan, chunk: Chunk, deadline: float | None, passed: dict[int, int] | None = None) -> list[Chunk]:
     """Takes a chunk on until it is complete (`finished`), too large (then it is two), or the time is over.
 
     `passed` counts, for each activation node, the cells that have come through it.
@@ -171,7 +170,7 @@ def advance(
         if isinstance(node, Affine):
             chunk = _affine(plan, chunk, node)
         else:
-            chunk = _activation(plan, chunk, node, faces, deadline)
+            chunk = _activation(plan, chunk, node, deadline)
             if chunk.node <= plan.last and chunk.neuron > 0:  # too large, or too late
                 return halves(chunk) if large(chunk.cells) else [chunk]
             if passed is not None:
@@ -228,12 +227,12 @@ def _affine(plan: Plan, chunk: Chunk, node: Affine) -> Chunk:
     return _with_columns(plan, chunk, new, reach, np.full(node.size, scale), exact)
 
 
-def _activation(plan: Plan, chunk: Chunk, node: Activation, faces: bool, deadline: float | None) -> Chunk:
+def _activation(plan: Plan, chunk: Chunk, node: Activation, deadline: float | None) -> Chunk:
     """All neurons of a layer from `chunk.neuron` on; stops between two where the chunk is large or the time over."""
     i, source, cells = chunk.node, node.inputs[0], chunk.cells
     begin, end = chunk.columns[source]
     for j in range(chunk.neuron, node.size):
-        cells = _neuron(plan, cells, i, j, begin, chunk.reach[source], faces)
+        cells = _neuron(plan, cells, i, j, begin, chunk.reach[source])
         if j + 1 < node.size and (large(cells) or (deadline is not None and time.monotonic() > deadline)):
             return replace(chunk, cells=cells, neuron=j + 1)
     value = node.function.value(torch.from_numpy(cells.points[:, begin:end])).numpy()
@@ -243,7 +242,7 @@ def _activation(plan: Plan, chunk: Chunk, node: Activation, faces: bool, deadlin
     return _with_columns(plan, replace(chunk, cells=cells, neuron=0), value, reach, scale, exact)
 
 
-def _neuron(plan: Plan, cells: Polytopes, node: int, j: int, begin: int, reach: Floats, faces: bool) -> Polytopes:
+def _neuron(plan: Plan, cells: Polytopes, node: int, j: int, begin: int, reach: Floats) -> Polytopes:
     """The cells cut by neuron j of a layer, whose values begin at a column, with its phase among their labels."""
     twins, place = plan.twins[node], plan.graph.offsets[node] + j
     first = twins.first[j]
@@ -253,7 +252,7 @@ def _neuron(plan: Plan, cells: Polytopes, node: int, j: int, begin: int, reach: 
     if twins.opposite[j]:
         sign = -sign
     try:
-        done = cut(cells, begin + first, sign, place, plan.graph.input_size, faces)
+        done = cut(cells, begin + first, sign, place, plan.graph.input_size, plan.faces)
     except Crowded as error:
         raise BadInput("a cell has more than 62 facets, which is more than this counter keeps") from error
     labels = done.polytopes.labels.copy() if done.polytopes is cells else done.polytopes.labels

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,15 @@ from .read import read_ends, read_log
 if TYPE_CHECKING:
     from ...problems.network.graph import Graph
     from ...problems.properties.property import Property
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """The log that a user asks for: a folder for a new one, or one to go on with, whose claims may be trusted."""
+
+    log: str | Path | None = None
+    resume: str | Path | None = None
+    trust: bool = False
 
 
 def resumed_config(folder: str | Path, limits: Mapping[str, Any] | Iterable[str]) -> Config:
@@ -35,30 +45,29 @@ def open_log(
     graph: Graph,
     prop: Property,
     config: Config,
-    log: str | Path | None,
-    resume: str | Path | None,
-    trust: bool = False,
+    wanted: Wanted,
 ) -> PartitionLog | None:
     """The log to write, where one was asked for. Raises `BadInput` where the folder holds a log that must not be
     overwritten, where another run writes there, or where the log to go on with is damaged or of another network or
     property. The lock comes first: what is read of a log is read under it."""
-    if log is None and resume is None:
+    place = wanted.log if wanted.resume is None else wanted.resume
+    if place is None:
         return None
-    folder = Path(log if resume is None else resume)
-    if resume is None:
+    folder = Path(place)
+    if wanted.resume is None:
         header, lock = header_of(given, graph, prop, config, choose(graph, config)), locked_folder(folder)
     else:
         read_ends(folder)  # no folder is made where there is no log
         header, lock = {}, locked_folder(folder)
     try:
-        if resume is None:
+        if wanted.resume is None:
             return PartitionLog(folder, header, lock)
         header, _ = read_ends(folder)
         same_config(header, folder, config)
         matching(header, folder, given[0], graph, prop)
         same_search(header, folder, choose(graph, config))
         before = read_log(folder)
-        return PartitionLog(folder, before.header, lock, before, trust)
+        return PartitionLog(folder, before.header, lock, before, wanted.trust)
     except BaseException:
         lock.close()
         raise

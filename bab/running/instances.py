@@ -27,6 +27,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
+from typing import TextIO
 
 from ...problems.errors import BadInput
 from ..config import NO_EFFECT
@@ -49,150 +50,129 @@ class Instance:
     expected: str
 
 
+@dataclass(frozen=True)
+class Manner:
+    """How instances are run: `jobs` at a time, `choices` for every `partita verify` as they are, a log of each."""
+
+    jobs: int = 1
+    choices: Sequence[str] = ()
+    log: bool = False
+
+
 def run_instances(
-    instances: Path,
-    out: Path,
-    timeout: float | None,
-    jobs: int,
-    choices: Sequence[str],
-    stream=None,
-    log: bool = False,
+    instances: Path, out: Path, timeout: float | None, manner: Manner, stream: TextIO | None = None
 ) -> int:
     """Runs what is not yet in `out`, prints the closing table on standard output, and returns the exit code.
 
-    `timeout` caps the instances' own limits; `choices` go to every `partita verify` as they are.
+    `timeout` caps the instances' own limits.
     """
     work = read_instances(instances, timeout)
-    store = Store(out, log)
+    store = Store(out)
     done = store.rows(work)
     waiting = [instance for instance in work if instance.number not in done]
     from .report import closing_table, progress
 
     with progress(len(work), len(done), stream or sys.stderr) as show:
-        code = _run_all(waiting, instances.parent, store, jobs, choices, done, show)
+        code = _Running(instances.parent, store, manner).all(waiting, done, show)
     for sentence in _unused(store.folder / "logs"):
         print(f"partita: {sentence}", file=stream or sys.stderr)
     print(closing_table([done[number] for number in sorted(done)], len(work)))
     return code
 
 
-def _run_all(
-    waiting: list[Instance],
-    folder: Path,
-    store: Store,
-    jobs: int,
-    choices: Sequence[str],
-    done: dict[int, Row],
-    show: Callable[[Row], None],
-) -> int:
-    """Runs the waiting instances, `jobs` at a time, filling `done`; 130 where Ctrl-C stopped it."""
-    children: dict[int, subprocess.Popen] = {}
-    ended = threading.Event()
-    with ThreadPoolExecutor(jobs) as pool:
-        queue = iter(waiting)
-        running: set[Future[Row]] = set()
-        try:
-            while True:
-                while len(running) < jobs and (instance := next(queue, None)) is not None:
-                    running.add(pool.submit(_run_one, instance, folder, store, jobs, choices, children, ended))
-                if not running:
-                    return 0
-                finished, running = wait(running, return_when=FIRST_COMPLETED)
-                for future in finished:
-                    row = future.result()
-                    store.append(row)
-                    done[row.number] = row
-                    show(row)
-        except BaseException as error:  # interrupted, or the results cannot be written any more
-            ended.set()
-            for child in list(children.values()):
+class _Running:
+    """The processes that run instances of one folder, `manner.jobs` at a time."""
+
+    def __init__(self, folder: Path, store: Store, manner: Manner) -> None:
+        self.folder, self.store, self.manner = folder, store, manner
+        self.children: dict[int, subprocess.Popen[bytes]] = {}
+        self.ended = threading.Event()
+
+    def all(self, waiting: list[Instance], done: dict[int, Row], show: Callable[[Row], None]) -> int:
+        """Runs the waiting instances, filling `done`; 130 where Ctrl-C stopped it."""
+        with ThreadPoolExecutor(self.manner.jobs) as pool:
+            queue = iter(waiting)
+            running: set[Future[Row]] = set()
+            try:
+                while True:
+                    while len(running) < self.manner.jobs and (instance := next(queue, None)) is not None:
+                        running.add(pool.submit(self.one, instance))
+                    if not running:
+                        return 0
+                    finished, running = wait(running, return_when=FIRST_COMPLETED)
+                    for future in finished:
+                        row = future.result()
+                        self.store.append(row)
+                        done[row.number] = row
+                        show(row)
+            except BaseException as error:  # interrupted, or the results cannot be written any more
+                self.ended.set()
+                for child in list(self.children.values()):
+                    _kill(child)
+                if isinstance(error, KeyboardInterrupt):
+                    return 130
+                raise
+
+    def one(self, instance: Instance) -> Row:
+        """One `partita verify`, from start to exit."""
+        name, out = f"{instance.number:04d}", self.store.folder
+        summary, log = out / "logs" / f"{name}.json", out / "logs" / f"{name}.log"
+        summary.unlink(missing_ok=True)
+        start = time.monotonic()
+        output, code = self._output(instance, self._command(instance, summary), log)
+        seconds = time.monotonic() - start
+        text = output.decode("utf-8", "replace")
+        verdict, reason = text.split("\n", 1)[0].strip(), ""
+        if code is None:
+            verdict, reason = "timeout", f"killed {KILL_AFTER:g} s after its limit"
+        elif verdict not in VERDICTS:
+            verdict, reason = "error", _last_line(log) or f"the process ended with code {code}"
+        pieces, said = _cost(summary)
+        if verdict == "sat":
+            write_atomically(out / "witnesses" / f"{name}.txt", text)
+        asked = (instance.number, instance.network, instance.property, instance.expected)
+        return Row(*asked, verdict, round(seconds, 3), pieces, " ".join((reason or said).split()))
+
+    def _command(self, instance: Instance, summary: Path) -> list[str]:
+        paths = [str(_existing(self.folder / path)) for path in (instance.network, instance.property)]
+        command = [sys.executable, "-m", "partita", "verify", *paths, "--summary", str(summary), "--unused", "say"]
+        command += self.manner.choices
+        if self.manner.log:  # of an instance that was stopped something may be left
+            partition = self.store.folder / "partitions" / f"{instance.number:04d}"
+            shutil.rmtree(partition, ignore_errors=True)
+            command += ["--log", str(partition)]
+        if instance.timeout is not None:
+            command += ["--timeout", f"{instance.timeout:g}"]
+        return command
+
+    def _output(self, instance: Instance, command: list[str], log: Path) -> tuple[bytes, int | None]:
+        """What the process wrote, and its exit code; None where it was killed because it did not end in time."""
+        environment = {**os.environ, "PARTITA_PARENT": str(os.getpid())}
+        if self.manner.jobs > 1:
+            environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // self.manner.jobs)))
+        limit = None if instance.timeout is None else instance.timeout + KILL_AFTER
+        with open(log, "wb") as errors:
+            child = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                env=environment,
+                start_new_session=True,
+            )
+            self.children[instance.number] = child
+            if self.ended.is_set():  # it was started after the others were killed
                 _kill(child)
-            if isinstance(error, KeyboardInterrupt):
-                return 130
-            raise
+            try:
+                return child.communicate(timeout=limit)[0], child.returncode
+            except subprocess.TimeoutExpired:
+                _kill(child)
+                return child.communicate()[0], None
+            finally:
+                del self.children[instance.number]
 
 
-def _run_one(
-    instance: Instance,
-    folder: Path,
-    store: Store,
-    jobs: int,
-    choices: Sequence[str],
-    children: dict[int, subprocess.Popen],
-    ended: threading.Event,
-) -> Row:
-    """One `partita verify`, from start to exit."""
-    name, out = f"{instance.number:04d}", store.folder
-    summary, log = out / "logs" / f"{name}.json", out / "logs" / f"{name}.log"
-    summary.unlink(missing_ok=True)
-    paths = [str(_existing(folder / path)) for path in (instance.network, instance.property)]
-    command = [
-        sys.executable,
-        "-m",
-        "partita",
-        "verify",
-        *paths,
-        "--summary",
-        str(summary),
-        "--unused",
-        "say",
-        *choices,
-    ]
-    if store.log:  # of an instance that was stopped something may be left
-        shutil.rmtree(out / "partitions" / name, ignore_errors=True)
-        command += ["--log", str(out / "partitions" / name)]
-    if instance.timeout is not None:
-        command += ["--timeout", f"{instance.timeout:g}"]
-    environment = {**os.environ, "PARTITA_PARENT": str(os.getpid())}
-    if jobs > 1:
-        environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // jobs)))
-    limit = None if instance.timeout is None else instance.timeout + KILL_AFTER
-    start = time.monotonic()
-    killed = False
-    with open(log, "wb") as errors:
-        child = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            env=environment,
-            start_new_session=True,
-        )
-        children[instance.number] = child
-        if ended.is_set():  # it was started after the others were killed
-            _kill(child)
-        try:
-            output, _ = child.communicate(timeout=limit)
-        except subprocess.TimeoutExpired:
-            killed = True
-            _kill(child)
-            output, _ = child.communicate()
-        finally:
-            del children[instance.number]
-    seconds = time.monotonic() - start
-    text = output.decode("utf-8", "replace")
-    verdict, reason = text.split("\n", 1)[0].strip(), ""
-    if killed:
-        verdict, reason = "timeout", f"killed {KILL_AFTER:g} s after its limit"
-    elif verdict not in VERDICTS:
-        verdict, reason = "error", _last_line(log) or f"the process ended with code {child.returncode}"
-    pieces, said = _cost(summary)
-    if verdict == "sat":
-        write_atomically(out / "witnesses" / f"{name}.txt", text)
-    reason = " ".join((reason or said).split())
-    return Row(
-        instance.number,
-        instance.network,
-        instance.property,
-        instance.expected,
-        verdict,
-        round(seconds, 3),
-        pieces,
-        reason,
-    )
-
-
-def _kill(child: subprocess.Popen) -> None:
+def _kill(child: subprocess.Popen[bytes]) -> None:
     """Ends the child and whatever it started."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(child.pid, signal.SIGKILL)
@@ -270,8 +250,8 @@ def _instance(number: int, row: list[str], where: str, cap: float | None) -> Ins
 class Store:
     """The folder of a run: `results.csv`, one row appended and forced to disk as each instance ends."""
 
-    def __init__(self, folder: Path, log: bool = False) -> None:
-        self.folder, self.path, self.log = folder, folder / "results.csv", log
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.path = folder, folder / "results.csv"
         self.names = [f.name for f in fields(Row)]
         try:
             for part in ("witnesses", "logs"):
