@@ -17,7 +17,8 @@ from networks import dense
 from partita.bab.counting.bound import remaining, undecided
 from partita.bab.counting.inputs import lifted, vertices_of, without_fixed
 from partita.bab.counting.patterns import count
-from partita.bab.counting.proof import proved, witnessed
+from partita.bab.counting.programs import ProgramCounter
+from partita.bab.counting.proof import centres, input_planes, offset_errors, proved, witnessed
 from partita.bab.counting.rational import RationalCounter
 from partita.bab.counting.search import Found, Listener, Tally, _finish, confirm, remember, search
 from partita.bab.counting.tree import (
@@ -37,6 +38,7 @@ from partita.problems.network.activation import LeakyReLU, ReLU
 from partita.problems.network.affine import Dense
 from partita.problems.network.graph import Activation, Affine, Graph, Input
 from partita.problems.properties.property import Polytope
+from partita.problems.properties.rational import ExactSet, Numbers, Row
 
 
 def unit(d: int) -> Polytope:
@@ -347,6 +349,65 @@ def test_fixed_inputs_are_taken_out_of_half_spaces():
     emit(Found(polytope, np.zeros((2, 1), np.uint8), y.numpy(), np.zeros(2, np.int8), np.array([0, 1, 2]), y.numpy()))
     assert given[0].polytope is whole
     assert np.array_equal(given[0].points, x.numpy()) and np.array_equal(given[0].vertices, x.numpy())
+
+
+@pytest.mark.parametrize("rational", [True, False])
+def test_half_spaces_keep_their_last_bit_where_inputs_are_fixed(rational):
+    """z <= b - 3 y - w with y and w fixed: z + 3 y + w - b is 0 at the border, and positive nowhere."""
+    random, rounded = np.random.default_rng(5), set()
+    for _ in range(12 if rational else 40):
+        y, w = random.uniform(0.1, 0.2, 2)
+        b = float(random.uniform(1.0, 1.4))
+        low, high = np.array([0.0, y, w]), np.array([1.0, y, w])
+        whole = Polytope(low, high, np.array([[1.0, 3.0, 1.0]]), np.array([b]))
+        border = Fraction(b) - 3 * Fraction(float(y)) - Fraction(float(w))
+        assert 0 < border < 1
+        _, polytope = without_fixed(dense([[1.0, 3.0, 1.0]], [-b]), whole)
+        offset = Fraction(float(polytope.offsets[0]))
+        assert polytope.meaning.rows[0].constant == -border <= 0 and 0 <= offset - border <= Fraction(1, 2**52)
+        assert (polytope.exact is None) == (offset == border)
+        assert Fraction(float(offset_errors(polytope)[0])) >= offset - border
+        rounded.add((offset > border, b - 3 * y - w > border, b - 3 * y - w < border))
+        # Never active; active everywhere but at the border; a neuron beside, so that no twin decides.
+        for weights, bias, number in (([1.0, 3.0, 1.0], -b, 1), ([-1.0, -3.0, -1.0], b, 2)):
+            found = count(dense([weights], [bias]), whole, cells="all", rational=rational)
+            assert found.low <= number <= found.high
+            assert found.finished and found.low == number
+    assert len(rounded) >= 3  # float64's own sum is above the border, below it, and on it
+
+
+def test_proofs_count_with_what_an_offset_lacks():
+    """x + y <= 1.5 is written as x + y <= 1.75: nothing is proved of what lies between, by vertices or programs."""
+    exact = ExactSet(Numbers(np.zeros(2)), Numbers(np.ones(2)), rows=(Row({0: 1, 1: 1}, Fraction(-3, 2)),))
+    whole = Polytope(np.zeros(2), np.ones(2), np.ones((1, 2)), np.array([1.75]), exact)
+    assert offset_errors(whole).tolist() == [0.25] and input_planes(whole)[2].tolist() == [0, 0, 0, 0, 0.25]
+    graph = dense([[1.0, 0.0]], [0.5])
+    made = plan(graph)
+    for offset, exists in ((1.75, True), (1.2, False)):
+        polytope = replace(whole, offsets=np.array([offset]))
+        cells = grown(graph, polytope)[1].cells
+        middle = centres(cells, 2)[0].sum()
+        off = abs(1.5 - offset)
+        assert witnessed(made, cells, polytope, 1)[0] == (offset - middle > 2 * off) == exists
+        assert not cells.sure.any() and not cells.exact.any()
+    near = replace(whole, offsets=np.array([1.5]))
+    assert proved(made, grown(graph, near)[1].cells, near).all()
+    assert not proved(made, grown(graph, whole)[1].cells, whole).any()
+    assert ProgramCounter(made, whole).start.doubt[0] >= 0.5
+
+
+def test_a_half_space_of_fixed_inputs_alone_holds_or_empties_the_set():
+    """0.1 y <= b for y = 3: in float64 0.1 * 3 is more than it is."""
+    border = Fraction(0.1) * 3
+    graph = dense([[1.0, 1.0]], [-3.5])
+    for b in (float(border), np.nextafter(float(border), 1.0), 0.1 * 3, np.nextafter(float(border), 0.0)):
+        whole = Polytope(np.array([0.0, 3.0]), np.array([1.0, 3.0]), np.array([[0.0, 0.1]]), np.array([b]))
+        if Fraction(float(b)) < border:
+            with pytest.raises(BadInput, match="is empty"):
+                count(graph, whole, cells="all")
+        else:
+            assert without_fixed(graph, whole)[1].normals.shape == (0, 1)
+            assert count(graph, whole, cells="all").low == 2
 
 
 def test_neurons_that_may_still_cut():

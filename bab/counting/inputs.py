@@ -1,7 +1,9 @@
 """The input set of a count: which polytopes it is, whether patterns can be counted on it, and its vertices.
 
 `open` patterns need an input set with an interior. For `all`, inputs whose lower and upper bounds agree are taken out
-of the network instead (`without_fixed`): the count over the other inputs is the count over the flat box.
+of the network instead (`without_fixed`): the count over the other inputs is the count over the flat box. What that
+adds to the offsets of half-spaces is added in rational numbers, which go along (`Polytope.exact`) where float64 does
+not hold them: exact arithmetic counts on them, and proofs in float64 count with the difference (`proof.input_planes`).
 
 Soundness: exact, but for half-spaces: their cuts round like all others and are judged with the cells
 (`counting.proof`).
@@ -10,6 +12,7 @@ Soundness: exact, but for half-spaces: their cuts round like all others and are 
 from __future__ import annotations
 
 from dataclasses import replace
+from fractions import Fraction
 
 import numpy as np
 import torch
@@ -20,7 +23,10 @@ from ...problems.errors import BadInput
 from ...problems.input_set import check_size
 from ...problems.network.affine import Select
 from ...problems.network.graph import Affine, Graph, Input
+from ...problems.properties.decimals import outward
 from ...problems.properties.property import Polytope
+from ...problems.properties.rational import ExactSet, Numbers, Row, arrays_of, rows_of
+from .proof import offset_errors
 from .search import Emit, Found
 
 NARROW = 1e-12  # of the box: what half-spaces leave less of is flat
@@ -55,8 +61,26 @@ def without_fixed(graph: Graph, polytope: Polytope) -> tuple[Graph, Polytope]:
     whole = Affine((0,), (Select(place, len(free)),), torch.from_numpy(rest), "input")
     shifted = [replace(node, inputs=tuple(i + 1 for i in node.inputs)) for node in graph.nodes[1:]]
     reduced = Graph((Input(len(free)), whole, *shifted), (len(free),), graph.output_shape)
-    normals, offsets = polytope.normals[:, free], polytope.offsets - polytope.normals @ rest
-    return reduced, Polytope(polytope.lower[free], polytope.upper[free], normals, offsets)
+    return reduced, _section(polytope, free)
+
+
+def _section(polytope: Polytope, free: NDArray[np.intp]) -> Polytope:
+    """The polytope in its free inputs, the others at their values; `BadInput` where half-spaces exclude those."""
+    lower, upper, place = polytope.lower[free], polytope.upper[free], {int(i): k for k, i in enumerate(free)}
+    rows = []
+    for row in rows_of(polytope.normals, -polytope.offsets):
+        own = {place[i]: a for i, a in row.terms.items() if i in place}
+        at = [(a, Fraction(float(polytope.lower[i]))) for i, a in row.terms.items() if i not in place]
+        constant = sum((a * x for a, x in at), row.constant)
+        if own:
+            rows.append(Row(own, constant))
+        elif constant > 0:
+            raise BadInput("the input set is empty: a half-space excludes the values at which inputs are fixed")
+    normals, _ = arrays_of(rows, len(free))
+    offsets = np.array([outward(-row.constant, up=True) for row in rows], dtype=float)
+    if all(-row.constant == Fraction(offset) for row, offset in zip(rows, offsets.tolist())):
+        return Polytope(lower, upper, normals, offsets)
+    return Polytope(lower, upper, normals, offsets, ExactSet(Numbers(lower), Numbers(upper), rows=tuple(rows)))
 
 
 def lifted(emit: Emit, whole: Polytope) -> Emit:
@@ -81,14 +105,14 @@ def vertices_of(polytope: Polytope, words: int, neurons: int) -> Polytopes:
 
     Raises `BadInput` where the half-spaces leave nothing, or nothing with an interior.
     """
-    d = polytope.size
+    d, rounded = polytope.size, offset_errors(polytope) > 0
     cells = box(polytope.lower, polytope.upper, words, neurons)
     for h, (a, offset) in enumerate(zip(polytope.normals, polytope.offsets, strict=True)):
         value, grid = offset - cells.points @ a, 2.0**20
         reach = float(abs(offset) + np.abs(cells.points).max(0) @ np.abs(a))
         numbers = np.append(a, offset) * grid
         scale = float(cells.scale.max()) * grid
-        if not ((numbers.round() == numbers).all() and reach * scale <= UNITS):
+        if rounded[h] or not ((numbers.round() == numbers).all() and reach * scale <= UNITS):
             cells = cells.but(exact=np.zeros_like(cells.exact), sure=np.zeros_like(cells.sure))
         tolerance = np.where(cells.exact, 0.0, NARROW * reach)
         sign = (value > tolerance).view(np.int8) - (value < -tolerance).view(np.int8)

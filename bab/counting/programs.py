@@ -151,9 +151,9 @@ class ProgramCounter:
         self.lower, self.upper = polytope.lower, polytope.upper
         self.reach = np.maximum(np.abs(self.lower), np.abs(self.upper)) * (1 + 2 * UNIT) + 1e-300
         self.solver = _Solver(self.lower, self.upper)
-        static, offset = (t.numpy() for t in input_planes(polytope))
+        static, offset, off = (t.numpy() for t in input_planes(polytope))
         half = slice(2 * polytope.size, None)
-        doubt = 2 * gamma(polytope.size + 3, torch.float64) * (np.abs(static) @ self.reach + np.abs(offset))
+        doubt = 2 * gamma(polytope.size + 3, torch.float64) * (np.abs(static) @ self.reach + np.abs(offset)) + 2 * off
         self.start = Rows(static[half], offset[half], doubt[half])
 
     def settled(self, active: NDArray[np.bool_], cutting: NDArray[np.bool_]) -> NDArray[np.bool_]:  # (N,) each

@@ -26,6 +26,7 @@ Soundness: outward rounded.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 import torch
@@ -36,6 +37,7 @@ from ...kernels import bits
 from ...kernels.double_description import Floats, Polytopes
 from ...kernels.ragged import Flags, Ints
 from ...kernels.rounding import gamma
+from ...problems.properties.decimals import outward
 from ...problems.properties.property import Polytope
 from ...relaxations.leaf.forms import UNIT, pattern_forms
 from .tree import Plan, active
@@ -160,9 +162,9 @@ def _planes(plan: Plan, phases: Flags, polytope: Polytope, reach: Tensor) -> _Pl
     pattern, reach = torch.from_numpy(phases), reach * (1 + 1e-3) + 1e-3  # true vertices are that near, or no proof
     forms = pattern_forms(plan.graph, pattern, reach)
     sign = torch.where(pattern, 1.0, -1.0).to(torch.float64)
-    static, offset = input_planes(polytope)
+    static, offset, off = input_planes(polytope)
     count, more = len(pattern), (0, len(static))
-    beside = 2 * gamma(static.shape[1] + 3, torch.float64) * (reach @ static.abs().mT + offset.abs())
+    beside = 2 * gamma(static.shape[1] + 3, torch.float64) * (reach @ static.abs().mT + offset.abs()) + 2 * off
     row = torch.cat([forms.row * sign[..., None], static.expand(count, -1, -1)], 1)
     size = row.abs() @ torch.ones(row.shape[2], dtype=torch.float64)
     zero = (size[:, : -len(static)] == 0) & (forms.constant == 0) & (forms.doubt == 0) & ~pattern
@@ -176,21 +178,34 @@ def _planes(plan: Plan, phases: Flags, polytope: Polytope, reach: Tensor) -> _Pl
     )
 
 
-def input_planes(polytope: Polytope) -> tuple[Tensor, Tensor]:  # (2 D + H, D), (2 D + H,)
-    """The input set's constraints as row . x + constant >= 0: lower and upper side of each input, half-spaces."""
-    lower, upper, normals, offsets = (
-        torch.as_tensor(a) for a in (polytope.lower, polytope.upper, polytope.normals, polytope.offsets)
+def input_planes(polytope: Polytope) -> tuple[Tensor, Tensor, Tensor]:  # (2 D + H, D), (2 D + H,), (2 D + H,)
+    """The input set's constraints as row . x + constant >= 0: lower and upper side of each input, half-spaces.
+
+    The last result is how far each true constant may be from the one given.
+    """
+    lower, upper, normals, offsets, errors = (
+        torch.as_tensor(a)
+        for a in (polytope.lower, polytope.upper, polytope.normals, polytope.offsets, offset_errors(polytope))
     )
     unit = torch.eye(len(lower), dtype=torch.float64)
     sides = torch.stack([unit, -unit], 1).flatten(0, 1)
-    return torch.cat([sides, -normals]), torch.cat([torch.stack([-lower, upper], 1).flatten(), offsets])
+    constant = torch.cat([torch.stack([-lower, upper], 1).flatten(), offsets])
+    return torch.cat([sides, -normals]), constant, torch.cat([torch.zeros(len(sides), dtype=torch.float64), errors])
+
+
+def offset_errors(polytope: Polytope) -> Floats:  # (H,)
+    """How far each half-space's offset is from the true one, rounded up; normals must be exact."""
+    if polytope.exact is None:
+        return np.zeros(len(polytope.offsets))
+    pairs = zip(polytope.exact.rows, polytope.offsets.tolist(), strict=True)
+    return np.array([outward(abs(row.constant + Fraction(offset)), up=True) for row, offset in pairs], dtype=float)
 
 
 def witnessed(plan: Plan, cells: Polytopes, polytope: Polytope, until: int) -> Flags:  # (C,)
     """Which cells surely exist: at the mean of their vertices all signs of the first `until` neurons are certain."""
     found = np.zeros(len(cells), dtype=bool)
     d, neurons = plan.graph.input_size, plan.graph.neurons
-    static, offset = input_planes(polytope)
+    static, offset, off = input_planes(polytope)
     skip, middle = _skipped(plan, until), torch.from_numpy(centres(cells, d))
     step = max(1, NUMBERS // ((neurons + 1) * (d + 1) * 2))
     for part in (slice(a, a + step) for a in range(0, len(cells), step)):
@@ -200,7 +215,8 @@ def witnessed(plan: Plan, cells: Polytopes, polytope: Polytope, until: int) -> F
         value = (forms.row @ x[..., None])[..., 0] + forms.constant
         value = torch.where(pattern, value, -value)
         zero = (forms.row == 0).all(2) & (forms.constant == 0) & (forms.doubt == 0) & ~pattern
-        inside = x @ static.mT + offset - 2 * gamma(d + 3, torch.float64) * (x.abs() @ static.abs().mT + offset.abs())
+        size = x.abs() @ static.abs().mT + offset.abs()
+        inside = x @ static.mT + offset - 2 * gamma(d + 3, torch.float64) * size - 2 * off
         strict = (value > forms.error) | zero | skip
         found[part] = (strict.all(1) & (inside > 0).all(1)).numpy()
     return found

@@ -85,14 +85,16 @@ class RationalCounter:
         return np.array(rows).reshape(len(regions), len(lower))
 
     def _input_set(self, polytope: Polytope) -> tuple[Inequality, ...]:
-        """The half-spaces, and for `open` the box's sides, which are strict then."""
+        """The half-spaces, in rational numbers, and for `open` the box's sides, which are strict then."""
         found = []
-        if len(polytope.offsets):
-            rows = dyadic(np.column_stack([-polytope.normals, polytope.offsets]))
-            coefficient, constant = rows.whole[:, :-1], rows.whole[:, -1]
-            on_y = coefficient @ self.input.whole
-            on_y[:, -1] += constant << self.input.shift
-            found += [inequality(row, not self.faces) for row in on_y]
+        for row in polytope.meaning.rows:
+            scale = math.lcm(row.constant.denominator, *(a.denominator for a in row.terms.values()))
+            normal = np.full(polytope.size, 0, dtype=object)
+            for i, a in row.terms.items():
+                normal[i] = -int(a * scale)
+            on_y = normal @ self.input.whole
+            on_y[-1] -= int(row.constant * scale) << self.input.shift
+            found.append(inequality(on_y, not self.faces or row.strict))
         if not self.faces:
             for i, top in enumerate(self.top):
                 row = [0] * len(self.top)
