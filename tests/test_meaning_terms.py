@@ -13,7 +13,8 @@ import torch
 from partita.problems.errors import BadInput
 from partita.problems.network.affine import Dense
 from partita.problems.network.graph import Affine, Graph, Input
-from partita.problems.properties.decimals import closest, nearest, nearest_of, outward
+from partita.problems.properties.bounds import Side
+from partita.problems.properties.decimals import closest, fraction, gap_of, gaps_of, nearest, outward
 from partita.problems.properties.enclosure import enclose
 from partita.problems.properties.rational import ExactSet, Numbers, Row, distance
 from partita.problems.properties.vnnlib import parse_property
@@ -41,12 +42,49 @@ def test_texts_are_told_from_the_float64_beside_them():
     texts = [f"{random.normal() * 10.0 ** random.integers(-4, 5):.{random.integers(1, 14)}f}" for _ in range(3000)]
     texts += [repr(float(v)) for v in random.normal(size=500)] + ["0.1", "-0.1", "0.5", "1e-400", "123456789012345678"]
     texts += [str(Decimal(float(v))) for v in random.normal(size=20)]
-    near, side = nearest_of(texts)
-    for text, value, sign in zip(texts, near.tolist(), side.tolist(), strict=True):
+    texts += ["-.5", "+5.", "-0", "0.0", ".1e1", "1e308", "-7E-3", "0." + "3" * 60, "0." + "1" * 4500, "9" * 40 + ".5"]
+    near = [float(text) + 0.0 for text in texts]
+    for text, value, sign in zip(texts, near, gaps_of(texts, np.array(near)).tolist(), strict=True):
         true = Fraction(Decimal(text))
-        assert sign == (Fraction(value) > true) - (Fraction(value) < true), text
+        assert sign == (Fraction(value) > true) - (Fraction(value) < true) == gap_of(text, value), text
         assert (value, sign) == nearest(Decimal(text)) and value == closest(Decimal(text))
+        assert (true, value, sign) == fraction(Decimal(text))
         assert Fraction(outward(Decimal(text), up=False)) <= true <= Fraction(outward(Decimal(text), up=True))
+
+
+@pytest.mark.parametrize(
+    "value", [10**400, -(10**400), Fraction(-(10**700), 3), Decimal("1e4000"), Fraction(1, 10**400), 0]
+)
+def test_fractions_beyond_float64_have_the_nearest_finite_one(value):
+    true, near, gap = fraction(value)
+    assert true == value and (near, gap) == nearest(value) and np.isfinite(near)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_few_bounds_and_many_are_read_alike(sign):
+    """Of bounds on a few inputs, many of which round alike, the same are kept, and they are the tightest."""
+    random = np.random.default_rng(3 + sign)
+    near_third = [
+        "0.3333333333333333148296",
+        "0.33333333333333331482",
+        "0.3333333333333333",
+        "0.333333333333333314829617",
+    ]
+    pool = [*near_third, *("-" + text for text in near_third), "0", "-0.0", "0.5", "5e-1", "0.1", "0.10", "1e-330", "7"]
+    for _ in range(300):
+        n, size = int(random.integers(1, 12)), 4
+        index, strict = random.integers(0, size, n), random.random(n) < 0.4
+        texts = [pool[k] for k in random.integers(0, len(pool), n)]
+        near = np.array(list(map(float, texts))) + 0.0
+        many = Side.of_texts(sign, size, index, texts, near, gaps_of(texts, near), strict)
+        few = Side.of_few(sign, size, list(zip(index.tolist(), texts, strict.tolist(), strict=True)))
+        assert (few.near == many.near).all() and (few.outward == many.outward).all() and few.open == many.open
+        assert few.whole == many.whole == (len(set(index.tolist())) == size)
+        for i in set(index.tolist()):
+            own = [(sign * Fraction(Decimal(texts[k])), not strict[k]) for k in np.flatnonzero(index == i)]
+            value, closed = min(own)
+            assert few.numbers[i] == many.numbers[i] == sign * value and (i in few.open) == (not closed)
+            assert sign * Fraction(few.outward[i]) >= value
 
 
 def test_distances_are_rounded_up():

@@ -17,7 +17,7 @@ from math import inf, nextafter
 import numpy as np
 from numpy.typing import NDArray
 
-from .decimals import LARGEST, Rational, closest, nearest, nearest_of
+from .decimals import LARGEST, Rational, closest, gap_of, nearest
 from .rational import Number, Numbers
 
 Array = NDArray[np.float64]
@@ -45,13 +45,54 @@ class Side:
         """The bounds as rationals; every one must be finite."""
         return Numbers(self.near, self.others)
 
+    @property
+    def whole(self) -> bool:
+        """Whether every input has a bound."""
+        bounds = self.outward
+        return not len(bounds) or bool(bounds.max() < inf if self.sign > 0 else bounds.min() > -inf)
+
     @staticmethod
-    def of_texts(sign: int, size: int, index: NDArray[np.int64], texts: list[str], strict: NDArray[np.bool_]) -> Side:
+    def of_few(sign: int, size: int, bounds: list[tuple[int, str, bool]]) -> Side:
+        """`of_texts` for triples (index, text, strict), faster where there are few."""
+        end = sign * inf
+        near, best = [end] * size, {}
+        for bound in bounds:
+            i, text, strict = bound
+            value, standing = float(text) + 0.0, near[i]
+            if value != standing:
+                tighter = (value < standing) == (sign > 0)
+            else:
+                a, b = Decimal(text), Decimal(best[i][1])
+                tighter = (a < b) == (sign > 0) if a != b else strict and not best[i][2]
+            if tighter:
+                near[i] = value
+                best[i] = bound
+        outward, others, opened = near.copy(), {}, []
+        for i, text, strict in best.values():
+            gap = gap_of(text, near[i])
+            if gap:
+                others[i] = text
+                if gap != sign:
+                    outward[i] = nextafter(near[i], end)
+            if strict:
+                opened.append(i)
+        array = np.array(near, dtype=float)
+        return Side(sign, array, np.array(outward) if others else array, others, frozenset(opened))
+
+    @staticmethod
+    def of_texts(
+        sign: int,
+        size: int,
+        index: NDArray[np.int64],  # (n,)
+        texts: list[str],
+        near: Array,  # (n,)
+        gap: NDArray[np.int8],  # (n,)
+        strict: NDArray[np.bool_],  # (n,)
+    ) -> Side:
         """The tightest of many bounds, v_index <= text (sign 1) or >= text (-1).
 
-        Each text is a `decimals.number` within float64's range.
+        Each text is a `decimals.number` within float64's range, `near` its nearest float64 and `gap` its `gap_of`.
         """
-        near, gap = nearest_of(texts)
         bounds = np.full(size, sign * inf)
         (np.minimum if sign > 0 else np.maximum).at(bounds, index, near)
         winners = np.flatnonzero(near == bounds[index])

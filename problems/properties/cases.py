@@ -24,7 +24,7 @@ import numpy as np
 from ...kernels.deadline import check
 from ..errors import BadInput
 from .bounds import Bound, Box, Side
-from .decimals import Rational, closest, nearest, outward, rational
+from .decimals import Rational, fraction, nearest, outward, rational
 from .formula import And, Clause, Formula, Linear, atoms_of, clauses, normal, size
 from .property import Array, Case, Polytope, Property, UnsafeSet
 from .rational import ExactSet, Row
@@ -46,23 +46,24 @@ def to_property(
 
     Raises `BadInput` where an input has no finite bounds or the disjunctive normal form is too large.
     """
-    parts = [part for formula in formulas for part in _conjuncts(formula)]
-    of_outputs = [_names_output(part, n_in) for part in parts]
-    of_inputs = [part for part, named in zip(parts, of_outputs, strict=True) if not named]
-    atoms = tuple(part for part in of_inputs if isinstance(part, Linear))
-    on_inputs = _conjunction([part for part in of_inputs if not isinstance(part, Linear)])
-    on_outputs = _conjunction([part for part, named in zip(parts, of_outputs, strict=True) if named])
+    atoms, of_inputs, of_outputs = [], [], []
+    for formula in formulas:
+        for part in _conjuncts(formula):
+            if _names_output(part, n_in):
+                of_outputs.append(part)
+            else:
+                (atoms if isinstance(part, Linear) else of_inputs).append(part)
+    on_inputs, on_outputs = _conjunction(of_inputs), _conjunction(of_outputs)
     _check_size(on_inputs, on_outputs, where)
-    base = _cut(box or Box.unbounded(n_in), _EVERYWHERE, atoms)
-    start = Box(
-        *(side.tightened(changes) for side, changes in zip((base.box.lower, base.box.upper), base.bounds, strict=True))
-    )
+    box = box or Box.unbounded(n_in)
+    base = _cut(box, _EVERYWHERE, atoms)
+    start = Box(box.lower.tightened(base.bounds[0]), box.upper.tightened(base.bounds[1]))
     plain = _Cut(start, ({}, {}), base.rows)
-    output_clauses = [_split(clause, n_in, n_out) for clause in clauses(on_outputs)]
+    output_clauses = _split(clauses(on_outputs), n_in, n_out)
     groups: dict[tuple, tuple[_Cut, list[UnsafeSet]]] = {}
     for clause in clauses(on_inputs):
         check()
-        cut = _cut(plain.box, plain, clause)
+        cut = _cut(plain.box, plain, clause) if clause else plain
         own = cut.key
         for extra, unsafe in output_clauses:
             both = _cut(plain.box, cut, extra) if extra else cut
@@ -88,6 +89,8 @@ def _conjunction(parts: list[Formula]) -> Formula:
 
 def _names_output(formula: Formula, n_in: int) -> bool:
     """Whether some atom of the formula has an output in it."""
+    if isinstance(formula, Linear) and formula.terms:
+        return max(formula.terms) >= n_in
     return any(max(atom.terms) >= n_in for atom in atoms_of(formula) if atom.terms)
 
 
@@ -129,7 +132,7 @@ class _Cut:
 _EVERYWHERE = _Cut(Box.unbounded(0), ({}, {}), ())
 
 
-def _cut(box: Box, cut: _Cut, clause: Clause) -> _Cut:
+def _cut(box: Box, cut: _Cut, clause: Sequence[Linear]) -> _Cut:
     """The part of the cut, a cut of `box`, that satisfies the clause, whose atoms name inputs alone."""
     lower, upper = dict(cut.bounds[0]), dict(cut.bounds[1])
     rows = list(cut.rows)
@@ -157,18 +160,21 @@ def _bound(coefficient: int | Fraction, constant: Rational) -> Rational:
 def _polytope(cut: _Cut, where: str) -> Polytope:
     """The cut with a finite box around it, or `BadInput` that names an input without bounds."""
     check()
-    lower, upper = (
-        side.tightened(changes) for side, changes in zip((cut.box.lower, cut.box.upper), cut.bounds, strict=True)
-    )
-    if not (cut.rows or lower.others or upper.others or lower.open or upper.open):
-        _bounded(lower, upper, np.zeros((0, 0)), np.zeros(0), where)
-        return Polytope(lower.near, upper.near)
+    lower, upper = cut.box.lower.tightened(cut.bounds[0]), cut.box.upper.tightened(cut.bounds[1])
+    if not cut.rows:
+        if not (lower.whole and upper.whole):
+            _bounded(lower, upper, np.zeros((0, 0)), np.zeros(0), where)
+        if not (lower.others or upper.others or lower.open or upper.open):
+            return Polytope(lower.near, upper.near)
+        exact = ExactSet(lower.numbers, upper.numbers, lower.open, upper.open)
+        return Polytope(lower.outward, upper.outward, exact=exact)
     scaled, normals, offsets = [], np.zeros((len(cut.rows), len(lower.near))), np.zeros(len(cut.rows))
     for r, atom in enumerate(cut.rows):
-        row, near, _ = _rounded(atom)
+        found = _rounded(atom)
+        row = found.row
         scaled.append(row)
-        normals[r, list(row.terms)] = near
-        offsets[r] = outward(-rational(row.constant), up=True)
+        normals[r, list(row.terms)] = found.near
+        offsets[r] = outward(-found.constant, up=True)
     lower, upper = _bounded(lower, upper, normals, offsets, where)
     lost = [_charge(row, normals[r], lower, upper) for r, row in enumerate(scaled)]
     for r, row in enumerate(scaled):
@@ -178,7 +184,7 @@ def _polytope(cut: _Cut, where: str) -> Polytope:
     strict = bool(lower.open or upper.open or any(row.strict for row in scaled))
     if not (strict or lower.others or upper.others or any(lost) or any(map(_rounds, scaled))):
         return Polytope(lower.near, upper.near, normals, offsets)
-    rows = tuple(_row(row, 0) for row in scaled)
+    rows = tuple(_row(row, 0, Fraction(row.constant)) for row in scaled)
     exact = ExactSet(lower.numbers, upper.numbers, lower.open, upper.open, rows)
     return Polytope(lower.outward, upper.outward, normals, offsets, exact)
 
@@ -200,7 +206,7 @@ def _charge(row: Linear, normal: Array, lower: Side, upper: Side) -> Fraction:
 
 def _bounded(lower: Side, upper: Side, normals: Array, offsets: Array, where: str) -> tuple[Side, Side]:
     """The bounds, those that are missing from the half-spaces; `BadInput` where they don't give one."""
-    if np.isfinite(lower.outward).all() and np.isfinite(upper.outward).all():
+    if lower.whole and upper.whole:
         return lower, upper
     if len(offsets):
         from .enclosure import enclose
@@ -221,63 +227,102 @@ def _bounded(lower: Side, upper: Side, normals: Array, offsets: Array, where: st
 # ---- unsafe sets
 
 
-def _split(clause: Clause, n_in: int, n_out: int) -> tuple[Clause, UnsafeSet]:
-    """The atoms of the clause that name inputs alone, and the unsafe set of the others."""
-    extra: list[Linear] = []
-    atoms: list[Linear] = []
-    for atom in clause:
-        (atoms if max(atom.terms) >= n_in else extra).append(atom)
-    rows, constants, on_input = np.zeros((len(atoms), n_out)), [], None
-    exact, scaled = False, []
-    for r, atom in enumerate(atoms):
-        row, near, differs = _rounded(atom)
-        constant, gap = nearest(row.constant)
-        scaled.append(row)
-        constants.append(constant)
-        exact |= differs or gap != 0 or row.strict
-        for variable, coefficient in zip(row.terms, near, strict=True):
+@dataclass(slots=True)
+class _Rounded:
+    """An atom, scaled into float64's range, and its float64 numbers."""
+
+    row: Linear
+    near: list[float]  # of the terms
+    constant: Fraction
+    close: float  # to the constant
+    differs: bool  # whether some number is not its float64
+    meaning: Row | None = None
+
+
+def _split(expanded: list[Clause], n_in: int, n_out: int) -> list[tuple[list[Linear], UnsafeSet]]:
+    """For each clause its atoms that name inputs alone, and the unsafe set of the others.
+
+    The sets' arrays are parts of two large ones.
+    """
+    known: dict[int, _Rounded | None] = {}  # by `id`; None for atoms that name inputs alone
+    parts = []
+    for clause in expanded:
+        check()
+        extra, found = [], []
+        for atom in clause:
+            name = id(atom)
+            if name not in known:
+                known[name] = _rounded(atom) if max(atom.terms) >= n_in else None
+            rounded = known[name]
+            if rounded is None:
+                extra.append(atom)
+            else:
+                found.append(rounded)
+        parts.append((extra, found))
+    constants = np.array([rounded.close for _, found in parts for rounded in found], dtype=float)
+    rows, end, sets = np.zeros((len(constants), n_out)), 0, []
+    for extra, found in parts:
+        start, end = end, end + len(found)
+        sets.append((extra, _unsafe(found, n_in, rows[start:end], constants[start:end])))
+    return sets
+
+
+def _unsafe(found: list[_Rounded], n_in: int, rows: Array, constants: Array) -> UnsafeSet:
+    """The set of these atoms; `rows` (R, n_out) is filled."""
+    exact, on_input = False, None
+    for r, rounded in enumerate(found):
+        row = rounded.row
+        exact = exact or rounded.differs or row.strict
+        for variable, coefficient in zip(row.terms, rounded.near):
             if variable >= n_in:
                 rows[r, variable - n_in] = coefficient
             else:
-                on_input = np.zeros((len(atoms), n_in)) if on_input is None else on_input
+                on_input = np.zeros((len(found), n_in)) if on_input is None else on_input
                 on_input[r, variable] = coefficient
-    meaning = tuple(_row(row, n_in) for row in scaled) if exact else None
-    return tuple(extra), UnsafeSet(rows, np.array(constants, dtype=float), on_input, meaning)
+    if not exact:
+        return UnsafeSet(rows, constants, on_input)
+    for rounded in found:
+        if rounded.meaning is None:
+            rounded.meaning = _row(rounded.row, n_in, rounded.constant)
+    return UnsafeSet(rows, constants, on_input, tuple([rounded.meaning for rounded in found]))
 
 
-def _row(atom: Linear, n_in: int) -> Row:
-    """The atom as a row on what follows the first `n_in` variables, and on those."""
+def _row(atom: Linear, n_in: int, constant: Fraction) -> Row:
+    """The atom, with this constant, as a row on what follows the first `n_in` variables, and on those."""
     own = {v - n_in: a for v, a in atom.terms.items() if v >= n_in}
-    on_input = {v: a for v, a in atom.terms.items() if v < n_in} if len(own) < len(atom.terms) else {}
-    return Row(own, Fraction(atom.constant), atom.strict, on_input)
+    if len(own) == len(atom.terms):
+        return Row(own, constant, atom.strict)
+    return Row(own, constant, atom.strict, {v: a for v, a in atom.terms.items() if v < n_in})
 
 
-def _rounded(atom: Linear) -> tuple[Linear, list[float], bool]:
-    """The atom, scaled into float64's range, its terms' nearest float64 numbers, and whether some of them differ.
+def _rounded(atom: Linear) -> _Rounded:
+    """The atom, scaled into float64's range, and its nearest float64 numbers.
 
     An atom with numbers outside the middle of the range is multiplied by a power of two, so that the largest
     coefficient comes near 1, unless that would carry the constant out of the range.
     """
-    numbers, differs = [], False
+    constant, close, gap = fraction(atom.constant)
+    numbers, differs = [], gap != 0
     for a in atom.terms.values():
-        near, gap = (float(a), 0) if a in (1, -1) else nearest(a)
+        near, gap = (float(a), 0) if type(a) is int and -2 < a < 2 else nearest(a)
         if not SMALL <= abs(near) <= LARGE:
             return _scaled(atom)
         differs |= gap != 0
         numbers.append(near)
-    if atom.constant and not SMALL <= abs(closest(atom.constant)) <= LARGE:
+    if constant and not SMALL <= abs(close) <= LARGE:
         return _scaled(atom)
-    return atom, numbers, differs
+    return _Rounded(atom, numbers, constant, close, differs)
 
 
-def _scaled(atom: Linear) -> tuple[Linear, list[float], bool]:
+def _scaled(atom: Linear) -> _Rounded:
     power = -max(map(_magnitude, atom.terms.values()))
     if atom.constant:
         power = min(power, 500 - _magnitude(atom.constant))
     if power:
         atom = atom.times(Fraction(2) ** power).below(atom.strict)
     pairs = list(map(nearest, atom.terms.values()))
-    return atom, [near for near, _ in pairs], any(gap for _, gap in pairs)
+    constant, close, gap = fraction(atom.constant)
+    return _Rounded(atom, [near for near, _ in pairs], constant, close, gap != 0 or any(gap for _, gap in pairs))
 
 
 def _magnitude(value: Rational) -> int:

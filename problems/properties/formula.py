@@ -12,7 +12,7 @@ business. Soundness: exact.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
@@ -25,9 +25,9 @@ T = TypeVar("T")
 MANY = 10**18  # counts stop here
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen, which costs twice the time where there are hundreds of thousands
 class Linear:
-    """sum of terms[i] * variable i, plus constant; as a formula: this is <= 0, or < 0 where `strict`.
+    """sum of terms[i] * variable i, plus constant; as a formula: this is <= 0, or < 0 where `strict`. Never changed.
 
     The constant of an atom that compares a variable with a number may be a `Decimal`, which nothing is computed with
     but its sign; everything else is `int` or `Fraction`. No term is zero.
@@ -156,18 +156,19 @@ def reduce(
     return done[0]
 
 
-def _flat(formula: Formula) -> list[Clause] | None:
-    """The clauses of a formula that is a disjunction of conjunctions of atoms already, as large ones are."""
-    if not isinstance(formula, Or):
+def flat(formula: Formula) -> list[Clause] | None:
+    """The disjunctive normal form of a disjunction of conjunctions of atoms, as large formulas are; None of others."""
+    if type(formula) is not Or:
         return None
     found: list[Clause] = []
     for part in formula.parts:
-        if isinstance(part, Linear):
+        if type(part) is Linear:
             found.append((part,))
-        elif isinstance(part, And):
-            found.append(tuple(atom for atom in part.parts if isinstance(atom, Linear)))
-            if len(found[-1]) < len(part.parts):
-                return None
+        elif type(part) is And:
+            for atom in part.parts:
+                if type(atom) is not Linear:
+                    return None
+            found.append(tuple(part.parts))  # type: ignore[arg-type]
         else:
             return None
     return found
@@ -175,8 +176,12 @@ def _flat(formula: Formula) -> list[Clause] | None:
 
 def normal(formula: Formula) -> Formula:
     """The formula of atoms, `And` and `Or` alone; constant atoms and what they decide are gone."""
-    flat = _flat(formula)
-    if flat and all(atom.terms for clause in flat for atom in clause):
+    found = flat(formula)
+    if found:
+        for clause in found:
+            for atom in clause:
+                if not atom.terms:
+                    return reduce(formula, _decided, _joined)
         return formula
     return reduce(formula, _decided, _joined)
 
@@ -201,10 +206,27 @@ def _joined(kind: type[And] | type[Or], parts: list[Formula]) -> Formula:
 
 def size(formula: Formula) -> tuple[int, int]:
     """How many conjunctions and how many atoms in all `clauses` would return; both stop at `MANY`."""
-    flat = _flat(formula)
-    if flat is not None:
-        return len(flat), sum(map(len, flat))
+    factors = _factors(formula)
+    if factors is not None:
+        return _size(And, [(len(factor), sum(map(len, factor))) for factor in factors])
     return reduce(formula, lambda atom: (1, 1), _size)
+
+
+def _factors(formula: Formula) -> list[list[Clause]] | None:
+    """Of a conjunction of atoms and `flat` disjunctions: the clauses of each; the first list holds all its atoms."""
+    if type(formula) is not And:
+        listed = [(formula,)] if type(formula) is Linear else flat(formula)
+        return None if listed is None else [listed]
+    atoms, found = [], []
+    for part in formula.parts:
+        if type(part) is Linear:
+            atoms.append(part)
+        else:
+            listed = flat(part)
+            if listed is None:
+                return None
+            found.append(listed)
+    return [[tuple(atoms)], *found]
 
 
 def _size(kind: type[And] | type[Or], parts: list[tuple[int, int]]) -> tuple[int, int]:
@@ -238,18 +260,28 @@ def atoms_of(formula: Formula) -> Iterator[Linear]:
 def clauses(formula: Formula) -> list[Clause]:
     """The disjunctive normal form of a `normal` formula: a list of conjunctions of atoms.
 
-    Walked from the top, so that what several clauses have in common is visited once: `atoms` is a chain of what has
-    been collected so far, `pending` one of what is still to be expanded. Deep nesting says similar things again and
-    again: of atoms with the same terms a clause keeps the tightest, and of equal clauses there is one.
+    Deep nesting says similar things again and again: of atoms with the same terms a clause keeps the tightest, and of
+    equal clauses there is one.
     """
-    flat = _flat(formula)
-    if flat is not None:
-        return flat
-    found: dict[frozenset[tuple], Clause] = {}
-    left = {id(atom): frozenset(atom.terms.items()) for atom in atoms_of(formula)}
+    factors = _factors(formula)
+    if factors is None or len(factors) > 2:
+        return _unique(_expanded(formula), formula)
+    if type(formula) is not And:
+        return factors[0]
+    ((atoms,), *others) = factors
+    if not others and len({frozenset(atom.terms.items()) for atom in atoms}) == len(atoms):
+        return [atoms]
+    return _unique([atoms + clause for clause in others[0]] if others else [atoms], formula)
+
+
+def _expanded(formula: Formula) -> Iterator[Clause]:
+    """The conjunctions one by one.
+
+    Walked from the top, so that what several have in common is visited once: `atoms` is a chain of what has been
+    collected so far, `pending` one of what is still to be expanded.
+    """
     todo: list[tuple] = [(None, (formula, None))]
     while todo:
-        check()
         atoms, pending = todo.pop()
         while pending is not None:
             node, pending = pending
@@ -268,12 +300,38 @@ def clauses(formula: Formula) -> list[Clause]:
                 todo.extend((atoms, (part, pending)) for part in reversed(node.parts))
                 break
         else:
-            kept: dict[frozenset, Linear] = {}
+            clause = []
             while atoms is not None:
                 atom, atoms = atoms
+                clause.append(atom)
+            yield tuple(reversed(clause))
+
+
+def _unique(expanded: Iterable[Clause], formula: Formula) -> list[Clause]:
+    """The clauses of the formula without what says nothing beside the rest."""
+    found: dict[frozenset[int], Clause] = {}
+    left, whole = _numbered(formula)
+    for clause in expanded:
+        check()
+        if len({left[id(atom)] for atom in clause}) < len(clause):
+            kept: dict[int, Linear] = {}
+            for atom in reversed(clause):
                 other = kept.setdefault(left[id(atom)], atom)
                 if (atom.constant, atom.strict) > (other.constant, other.strict):
                     kept[left[id(atom)]] = atom
-            key = frozenset((terms, atom.constant, atom.strict) for terms, atom in kept.items())
-            found.setdefault(key, tuple(reversed(kept.values())))
+            clause = tuple(reversed(kept.values()))
+        found.setdefault(frozenset([whole[id(atom)] for atom in clause]), clause)
     return list(found.values())
+
+
+def _numbered(formula: Formula) -> tuple[dict[int, int], dict[int, int]]:
+    """For the `id` of each atom a number that atoms with the same terms share, and one that equal atoms do."""
+    left: dict[int, int] = {}
+    whole: dict[int, int] = {}
+    terms: dict[frozenset, int] = {}
+    atoms: dict[tuple, int] = {}
+    for atom in atoms_of(formula):
+        number = terms.setdefault(frozenset(atom.terms.items()), len(terms))
+        left[id(atom)] = number
+        whole[id(atom)] = atoms.setdefault((number, atom.constant, atom.strict), len(atoms))
+    return left, whole

@@ -67,19 +67,20 @@ def fold(text: str, combine: Callable[[list], Any], command: Callable[[list], No
                 if items is not None:
                     stack.append(items)
                 items = []
+            elif token == ")" and items is not None:
+                if stack:
+                    value = combine(items)
+                    items = stack.pop()
+                    items.append(value)
+                else:
+                    command(items)
+                    items = None
             elif token in _OPEN:
                 raise BadInput(f"the {_OPEN[token]} that begins here is never closed")
             elif items is None:
                 raise BadInput(f"'{shortened(token)}' stands outside of any brackets")
-            elif token != ")":
-                items.append(token)
-            elif stack:
-                value = combine(items)
-                items = stack.pop()
-                items.append(value)
             else:
-                command(items)
-                items = None
+                items.append(token)
         if items is not None:
             raise BadInput("the file ends inside an open bracket; it may be truncated")
     except BadInput as error:

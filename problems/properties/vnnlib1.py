@@ -22,12 +22,13 @@ from itertools import combinations, pairwise
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import BadInput
 from . import sexpr
 from .bounds import Box, Side
 from .cases import LIMIT, to_property
-from .decimals import FEW, LARGEST, PLAIN, number, rational, shortened
+from .decimals import FEW, LARGEST, PLAIN, gaps_of, number, rational, shortened
 from .formula import And, Formula, Linear, Not, Or, join, negate, summed
 from .property import Property
 
@@ -41,6 +42,7 @@ _BOUND = re.compile(
 _MARKS = re.compile(rf"(?:{_MARK}\s*)+", re.ASCII)
 _SILENT = frozenset(("set-logic", "set-info", "set-option", "get-model", "get-value"))
 _LAST = frozenset(("check-sat", "exit"))
+_FORMULAS = (Linear, And, Or, Not)
 _EMPTY = object()  # the list ()
 
 
@@ -65,8 +67,9 @@ class _Reader:
     def __init__(self, n_in: int, n_out: int, where: str) -> None:
         self.n_in, self.n_out, self.where = n_in, n_out, where
         self.variables: dict[str, int] = {}
+        self.inputs = 0  # how many of them are
         self.formulas: list[Formula] = []
-        self.box = Box.unbounded(n_in)
+        self.box: Box | None = None
         self.ended = ""  # the command after which nothing counts
 
     # ---- the plain lines, many at a time
@@ -87,6 +90,7 @@ class _Reader:
         fresh = {f"{kind}_{i}": int(i) + start[kind] for kind, i in zip(kinds, indices, strict=True)}
         if len(fresh) == len(kinds) and fresh.keys().isdisjoint(self.variables):
             self.variables |= fresh
+            self.inputs += kinds.count("X")
             return _MARK.join(pieces[0::3])
         for kind, index in zip(kinds, indices, strict=True):  # says what is wrong
             self.declare(f"{kind}_{index}", kind, index)
@@ -97,30 +101,42 @@ class _Reader:
         if len(pieces) == 1:
             return text
         if len(pieces) < 6 * FEW:
-            for relation, equal, kind, i, text in zip(*(pieces[k::6] for k in range(1, 6)), strict=True):
-                variable = self.variables.get(f"{kind}_{i}")
-                if variable is None:
-                    raise BadInput(f"{self.where} has a bound on an undeclared variable")
-                self.formulas.append(_bound(variable, relation == "<", number(text), equal == ""))
+            self._take_few(pieces)
             return _MARK.join(pieces[0::6])
-        relations, kinds, texts = pieces[1::6], pieces[3::6], pieces[5::6]
-        index = np.array(list(map(int, pieces[4::6])))
-        is_input = np.array([kind == "X" for kind in kinds])
-        below = np.array([relation == "<" for relation in relations])
-        strict = np.array([equal == "" for equal in pieces[2::6]])
+        index, texts = np.array(list(map(int, pieces[4::6]))), pieces[5::6]
+        is_input = _letters(pieces[3::6]) == ord("X")
+        below = _letters(pieces[1::6]) == ord("<")
+        equal = pieces[2::6]
+        strict = np.array([sign == "" for sign in equal]) if "" in equal else np.zeros(len(equal), dtype=bool)
         if (index >= np.where(is_input, self.n_in, self.n_out)).any():
             raise BadInput(f"{self.where} has a bound on an undeclared variable")
-        within = np.abs(np.array(list(map(float, texts)))) < LARGEST
-        sides = []
-        for sign, chosen in ((-1, is_input & within & ~below), (1, is_input & within & below)):
-            own = np.flatnonzero(chosen)
-            chosen_texts = texts if len(own) == len(texts) else [texts[k] for k in own.tolist()]
-            sides.append(Side.of_texts(sign, self.n_in, index[own], chosen_texts, strict[own]))
-        self.box = Box(*sides)
-        for k in np.flatnonzero(~(is_input & within)).tolist():
+        near = np.array(list(map(float, texts))) + 0.0  # + 0.0: no negative zero
+        taken = is_input & (np.abs(near) < LARGEST)
+        for k in np.flatnonzero(~taken).tolist():
             variable = int(index[k]) + (0 if is_input[k] else self.n_in)
             self.formulas.append(_bound(variable, bool(below[k]), number(texts[k]), bool(strict[k])))
+            texts[k] = "0"
+        gaps = gaps_of(texts, np.where(taken, near, 0.0))
+        sides = []
+        for sign, own in ((-1, np.flatnonzero(taken & ~below)), (1, np.flatnonzero(taken & below))):
+            decimals = [texts[k] for k in own.tolist()]
+            sides.append(Side.of_texts(sign, self.n_in, index[own], decimals, near[own], gaps[own], strict[own]))
+        self.box = Box(*sides)
         return _MARK.join(pieces[0::6])
+
+    def _take_few(self, pieces: list[str]) -> None:
+        n_in, lower, upper = self.n_in, [], []
+        for k in range(1, len(pieces), 6):
+            relation, equal, kind, i, text = pieces[k : k + 5]
+            index = int(i)
+            if index >= (n_in if kind == "X" else self.n_out):
+                raise BadInput(f"{self.where} has a bound on an undeclared variable")
+            if kind == "X" and -LARGEST < float(text) < LARGEST:
+                (upper if relation == "<" else lower).append((index, text, not equal))
+            else:
+                variable = index if kind == "X" else index + n_in
+                self.formulas.append(_bound(variable, relation == "<", number(text), not equal))
+        self.box = Box(Side.of_few(-1, n_in, lower), Side.of_few(1, n_in, upper))
 
     # ---- everything else, list by list
 
@@ -132,9 +148,14 @@ class _Reader:
         if len(index) > 9:
             raise BadInput(f"'{shortened(name)}' is declared, but the network has {size:,} {what}")
         self.variables[name] = int(index) + (self.n_in if kind == "Y" else 0)
+        self.inputs += kind == "X"
 
     def check_sizes(self) -> None:
         """The declared variables must be exactly the network's."""
+        many = self.n_in + self.n_out
+        as_many = (len(self.variables), self.inputs) == (many, self.n_in)
+        if as_many and 2 * sum(self.variables.values()) == many * (many - 1):
+            return  # different indices have this sum only where they are the first
         for kind, size, what in (("X", self.n_in, "input"), ("Y", self.n_out, "output")):
             declared = [name for name in self.variables if name[0] == kind]
             if len(declared) != size:
@@ -185,6 +206,8 @@ class _Reader:
         head, arguments = items[0], items[1:]
         match head:
             case "and" | "or":
+                if len(arguments) == 1:
+                    return self._formula(arguments[0])
                 return join(And if head == "and" else Or, [self._formula(a) for a in arguments])
             case "<=" | "<" | ">=" | ">" | "=":
                 return self._comparison(head, arguments)
@@ -231,7 +254,7 @@ class _Reader:
         return join(And, pairs)
 
     def _formula(self, item: Any) -> Formula:
-        if isinstance(item, Linear | And | Or | Not):
+        if isinstance(item, _FORMULAS):
             return item
         if isinstance(item, str) and item in ("true", "false"):
             return And([]) if item == "true" else Or([])
@@ -263,6 +286,11 @@ class _Term:
 
     def __init__(self, value: Linear) -> None:
         self.value = value
+
+
+def _letters(words: list[str]) -> NDArray[np.uint8]:
+    """Words of one letter each, as its code."""
+    return np.frombuffer("".join(words).encode("ascii"), np.uint8)
 
 
 def _bound(variable: int, below: bool, value: Decimal, strict: bool) -> Linear:
