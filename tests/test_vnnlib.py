@@ -183,6 +183,24 @@ def test_deep_nesting_and_long_chains_are_read():
     assert len(parse(BOX + f"(assert {chain})").cases[0].unsafe[0].constants) == 5001
 
 
+def test_gzip_files_are_read_whole_or_refused(tmp_path):
+    """Several members are one text; a file cut short anywhere, or with a bit turned, is refused in a sentence."""
+    path, text = tmp_path / "p.vnnlib.gz", (BOX + "(assert (<= Y_0 0))\n(assert (<= Y_1 0))").encode()
+    declared = "".join(f"(declare-const {v} Real)\n" for v in ("X_0", "X_1", "Y_0", "Y_1")).encode()
+    whole = gzip.compress(declared + text)
+    for data in (whole, gzip.compress(declared) + gzip.compress(text), whole + b"\0" * 8, declared + text):
+        path.write_bytes(data)
+        assert len(load_property(path, 2, 2).cases[0].unsafe[0].constants) == 2
+    for end in (2, 10, 20, len(whole) // 2, len(whole) - 8, len(whole) - 1):
+        path.write_bytes(whole[:end])
+        with pytest.raises(BadInput, match=r"p\.vnnlib\.gz is a damaged or truncated gzip file"):
+            load_property(path, 2, 2)
+    for data in (whole[:-6] + bytes([whole[-6] ^ 1]) + whole[-5:], whole + b"tail"):
+        path.write_bytes(data)
+        with pytest.raises(BadInput, match="damaged or truncated"):
+            load_property(path, 2, 2)
+
+
 def test_large_files_are_read_quickly(tmp_path):
     n = 3072
     lines = [f"(declare-const X_{i} Real)" for i in range(n)] + ["(declare-const Y_0 Real)"]
