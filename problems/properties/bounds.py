@@ -55,7 +55,8 @@ class Side:
     def of_few(sign: int, size: int, bounds: list[tuple[int, str, bool]]) -> Side:
         """`of_texts` for triples (index, text, strict), faster where there are few."""
         end = sign * inf
-        near, best = [end] * size, {}
+        near = [end] * size
+        best: dict[int, tuple[int, str, bool]] = {}
         for bound in bounds:
             i, text, strict = bound
             value, standing = float(text) + 0.0, near[i]
@@ -67,7 +68,8 @@ class Side:
             if tighter:
                 near[i] = value
                 best[i] = bound
-        outward, others, opened = near.copy(), {}, []
+        outward, opened = near.copy(), []
+        others: dict[int, Number] = {}
         for i, text, strict in best.values():
             gap = gap_of(text, near[i])
             if gap:

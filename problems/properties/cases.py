@@ -46,13 +46,17 @@ def to_property(
 
     Raises `BadInput` where an input has no finite bounds or the disjunctive normal form is too large.
     """
-    atoms, of_inputs, of_outputs = [], [], []
+    atoms: list[Linear] = []
+    of_inputs: list[Formula] = []
+    of_outputs: list[Formula] = []
     for formula in formulas:
         for part in _conjuncts(formula):
             if _names_output(part, n_in):
                 of_outputs.append(part)
+            elif isinstance(part, Linear):
+                atoms.append(part)
             else:
-                (atoms if isinstance(part, Linear) else of_inputs).append(part)
+                of_inputs.append(part)
     on_inputs, on_outputs = _conjunction(of_inputs), _conjunction(of_outputs)
     _check_size(on_inputs, on_outputs, where)
     box = box or Box.unbounded(n_in)
@@ -281,10 +285,12 @@ def _unsafe(found: list[_Rounded], n_in: int, rows: Array, constants: Array) -> 
                 on_input[r, variable] = coefficient
     if not exact:
         return UnsafeSet(rows, constants, on_input)
+    meaning: list[Row] = []
     for rounded in found:
         if rounded.meaning is None:
             rounded.meaning = _row(rounded.row, n_in, rounded.constant)
-    return UnsafeSet(rows, constants, on_input, tuple([rounded.meaning for rounded in found]))
+        meaning.append(rounded.meaning)
+    return UnsafeSet(rows, constants, on_input, tuple(meaning))
 
 
 def _row(atom: Linear, n_in: int, constant: Fraction) -> Row:

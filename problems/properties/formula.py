@@ -215,8 +215,8 @@ def size(formula: Formula) -> tuple[int, int]:
 def _factors(formula: Formula) -> list[list[Clause]] | None:
     """Of a conjunction of atoms and `flat` disjunctions: the clauses of each; the first list holds all its atoms."""
     if type(formula) is not And:
-        listed = [(formula,)] if type(formula) is Linear else flat(formula)
-        return None if listed is None else [listed]
+        whole: list[Clause] | None = [(formula,)] if type(formula) is Linear else flat(formula)
+        return None if whole is None else [whole]
     atoms, found = [], []
     for part in formula.parts:
         if type(part) is Linear:

@@ -125,7 +125,9 @@ class _Reader:
         return _MARK.join(pieces[0::6])
 
     def _take_few(self, pieces: list[str]) -> None:
-        n_in, lower, upper = self.n_in, [], []
+        n_in = self.n_in
+        lower: list[tuple[int, str, bool]] = []
+        upper: list[tuple[int, str, bool]] = []
         for k in range(1, len(pieces), 6):
             relation, equal, kind, i, text = pieces[k : k + 5]
             index = int(i)
