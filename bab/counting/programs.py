@@ -322,7 +322,7 @@ def search_by_programs(
         tally.reason = "the time limit was reached"
         tally.waiting.append(Waiting(plan.graph.activations[0], 0, False, False))
         return tally
-    cell: Cell | None = None
+    settled = tally.mark(), front.copy()
     try:
         while cell := _taken(front, counter, deadline):
             if deadline is not None and time.monotonic() > deadline:
@@ -334,14 +334,17 @@ def search_by_programs(
             tally.layers[cell.node] = tally.layers.get(cell.node, 0) + through
             _keep(counter, polytope, [part for part in parts if part.node > plan.last], tally, listener.emit)
             front.put([part for part in parts if part.node <= plan.last])
-            cell = None
+            settled = tally.mark(), front.copy()
             if listener.progress is not None:
                 listener.progress(tally.certain, len(front), time.monotonic() - begin)
     except TimeUp:
         tally.reason = "the time limit was reached"
     except KeyboardInterrupt:
         tally.reason = "interrupted"
-    for left in [*front.cells(), *([] if cell is None else [cell])]:
+    if tally.reason:  # in the middle of a step
+        tally.restore(settled[0])
+        front = settled[1]
+    for left in front.cells():
         exists = counter.inside(left.rows, left.points[0])
         tally.waiting.append(Waiting(left.node, left.neuron, exists and left.sure, left.sure))
     return tally
@@ -361,6 +364,11 @@ class _Front:
 
     def __len__(self) -> int:
         return len(self.inside) + sum(map(len, self.waiting.values()))
+
+    def copy(self) -> _Front:
+        front = _Front()
+        front.inside, front.waiting = list(self.inside), {node: list(cells) for node, cells in self.waiting.items()}
+        return front
 
     def put(self, cells: list[Cell]) -> None:
         for cell in cells:

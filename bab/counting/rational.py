@@ -114,10 +114,12 @@ class RationalCounter:
         found: list[Region],
         known: Known | None = None,
     ) -> None:
-        """Appends the patterns of the regions to `found`; `stack` keeps what the deadline leaves."""
+        """Appends the patterns of the regions to `found`; `stack` keeps what the deadline leaves; after an interrupt
+        its last region may be in both."""
         while stack and (deadline is None or time.monotonic() <= deadline):
             if stack[-1].node > self.plan.last:
-                found.append(stack.pop())
+                found.append(stack[-1])
+                stack.pop()
             else:
                 stack[-1:] = self._step(stack[-1], known)
 
@@ -239,6 +241,8 @@ def search_exactly(
                 tally.reason = "the time limit was reached"
     except KeyboardInterrupt:
         tally.reason = "interrupted"
+    if stack and found and stack[-1] is found[-1]:
+        stack.pop()
     tally.waiting += [Waiting(left.node, left.neuron, True, True) for left in stack]
     packed = _packed(found, plan.graph.neurons)
     remember(tally, packed)

@@ -3,7 +3,8 @@
 Chunks that outgrow the memory they may take are halved, and the later half waits; so millions of cells pass through
 while few are held. What is kept of a finished cell is its pattern, N bits.
 
-`Tally` is the state of a count: nothing that was found is lost when the time is over or the user interrupts.
+`Tally` is the state of a count: nothing that was found is lost when the time is over or the user interrupts. An
+interrupt may come between any two instructions, so what the last chunk has begun to change is then taken back (`Mark`).
 """
 
 from __future__ import annotations
@@ -58,6 +59,17 @@ class Waiting(NamedTuple):
     sure: bool  # all its points have these phases
 
 
+class Mark(NamedTuple):
+    """A tally after a whole step."""
+
+    certain: int
+    bytes: int
+    patterns: int  # how many batches
+    unsure: int
+    pending: tuple[Chunk, ...]
+    layers: dict[int, int]
+
+
 @dataclass(eq=False)
 class Tally:
     """What is known so far."""
@@ -70,6 +82,19 @@ class Tally:
     layers: dict[int, int] = field(default_factory=dict)
     reason: str = ""
     bytes: int = 0
+
+    def mark(self) -> Mark:
+        """What is there, for `restore`; `waiting` and `reason`, which come last, stay out of it."""
+        batches = len(self.patterns or ())
+        return Mark(self.certain, self.bytes, batches, len(self.unsure), tuple(self.pending), dict(self.layers))
+
+    def restore(self, mark: Mark) -> None:
+        """Takes back what came after a mark, each cell into the chunk that it came from."""
+        self.certain, self.bytes = mark.certain, mark.bytes
+        self.pending, self.layers = list(mark.pending), dict(mark.layers)
+        del self.unsure[mark.unsure :]
+        if self.patterns is not None:
+            del self.patterns[mark.patterns :]
 
 
 Emit = Callable[[Found], None]
@@ -98,27 +123,25 @@ def search(
     begin = time.monotonic()
     stop = None if deadline is None else begin + SEARCH * max(0.0, deadline - begin)
     tally = Tally(pending=[root(plan, cells)])
-    current: Chunk | None = None
+    mark = tally.mark()
     try:
         while tally.pending:
             if stop is not None and time.monotonic() > stop:
                 tally.reason = "the time limit was reached"
                 break
-            current = tally.pending.pop()
-            parts = advance(plan, current, stop, tally.layers)
+            parts = advance(plan, tally.pending.pop(), stop, tally.layers)
             for part in reversed(parts):
                 if finished(plan, part):
                     _finish(plan, polytope, part, tally, listener.emit, stop)
                 else:
                     tally.pending.append(part)
-            current = None
+            mark = tally.mark()
             if listener.progress is not None:
                 waiting = sum(len(c.cells) for c in tally.pending)
                 listener.progress(tally.certain, waiting, time.monotonic() - begin)
     except KeyboardInterrupt:
+        tally.restore(mark)
         tally.reason = "interrupted"
-        if current is not None:
-            tally.pending.append(current)
     return tally
 
 
