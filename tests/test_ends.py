@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
@@ -27,6 +28,7 @@ from partita.bab.logs.read import read_log
 from partita.bab.search.known import Known
 from partita.bab.search.observer import Observer
 from partita.bab.search.outcome import Outcome
+from partita.kernels.deadline import TimeUp
 from partita.problems.errors import BadInput, out_of_memory
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -125,15 +127,15 @@ def test_memory_that_runs_out_before_the_search_is_unknown(tmp_path, capsys, mon
 
     net, prop, results = save_network(tmp_path / "n.onnx"), save_property(tmp_path / "p.vnnlib", UNSAT), tmp_path / "r"
     with monkeypatch.context() as patch:
-        patch.setattr("partita.bab.clock.guard", fail)
+        patch.setattr("partita.bab.search.clock.guard", fail)
         assert cli.run(["verify", str(net), str(prop), "--results", str(results)]) == 0
     out, err = capsys.readouterr()
     assert out == "unknown\n" == results.read_text() and err == "partita: unknown: out of memory while the run began\n"
     for argv, code, out in ((["verify", str(net), str(prop)], 0, "unknown\n"), (["supports"], cli.MEMORY, "")):
         codes = []
-        monkeypatch.setattr("partita.bab.cli.streams.mend", lambda: None)
-        monkeypatch.setattr("partita.bab.cli.Stops", fail)
-        monkeypatch.setattr("partita.bab.cli.os._exit", codes.append)
+        monkeypatch.setattr("partita.bab.commands.main.streams.mend", lambda: None)
+        monkeypatch.setattr("partita.bab.commands.main.Stops", fail)
+        monkeypatch.setattr("partita.bab.commands.main.os._exit", codes.append)
         monkeypatch.setattr("sys.argv", ["partita", *argv])
         cli.main()
         said, err = capsys.readouterr()
@@ -309,6 +311,31 @@ def test_faults_end_in_a_sentence(capsys, monkeypatch):
         monkeypatch.setitem(sys.modules, "partita.bab.commands.supports", broken)
         assert cli.run(["supports"]) == code
         assert f"partita: {sentence}" in capsys.readouterr().err
+
+
+COMMANDS = {"bound": ["--relaxation", "ibp", "timeout=0.001"], "count": [], "partition": ["--no-count"]}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_limit_that_passes_before_anything_is_known(command, tmp_path, capsys):
+    """This process is older than the limit."""
+    net, prop = save_network(tmp_path / "n.onnx"), save_property(tmp_path / "p.vnnlib", UNSAT)
+    limit = [] if command == "bound" else ["--timeout", "0.001"]
+    line = [command, str(net), str(prop), *limit, *COMMANDS[command]]
+    assert cli.run(line) == 0
+    out, err = capsys.readouterr()
+    assert out == "timeout\n" and err.count("\n") == 1
+    assert err.startswith("partita: the time limit passed while ") and "yet" in err
+    assert cli.run([*line, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"verdict": "timeout", "reason": err[len("partita: ") : -1]}
+
+
+def test_exact_values_that_are_not_found_in_time():
+    graph, _ = barely(2)
+    box = [0.0] * graph.input_size, [1.0] * graph.input_size
+    late = mock.Mock(side_effect=TimeUp)
+    with mock.patch("partita.bab.comparing.exact_goal._goal", late), pytest.raises(TimeoutError, match="exact values"):
+        partita.partition(graph, box, ["triangle"], count=False, timeout=60)
 
 
 def test_a_stream_keeps_its_first_error():

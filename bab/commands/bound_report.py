@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 
 from ...kernels.deadline import TimeUp, staged, until
-from ...problems.errors import BadInput
 from ...relaxations.bound import BoundsReport, bound
 from .. import api
 from ..config import Config
@@ -14,13 +13,14 @@ from ..search import clock
 
 
 def bound_report(network: Path, prop: Path, config: Config, as_json: bool) -> str:
-    """What `partita bound` prints. `auto` is crown, in float64, on the CPU."""
+    """What `partita bound` prints. `auto` is crown, in float64, on the CPU. Raises `TimeoutError` where nothing is
+    known by the time limit."""
     api.check_device(config)
     with until(clock.deadline(config.timeout)), staged() as stage:
         try:
             problem = api.load(network, prop, timeout=config.timeout)
         except TimeUp:
-            raise BadInput(f"the time limit passed while {stage.text}: there are no bounds; allow more time") from None
+            raise TimeoutError(f"the time limit passed while {stage.text}: there are no bounds yet") from None
         found = bound(
             problem.graph,
             problem.property,

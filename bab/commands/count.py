@@ -32,13 +32,10 @@ def run(argv: list[str]) -> int:
     ends = deadline(options.timeout)
     from contextlib import ExitStack
 
-    from ...problems.input_set import polytopes_of
-    from ...problems.load import load_network
-    from ..counting.patterns import count_union
+    from ..counting.patterns import count_union, read
     from ..counting.search import Listener
 
-    graph, _ = load_network(network)
-    polytopes = polytopes_of(graph, prop)
+    graph, polytopes = read(network, prop, ends)
     with ExitStack() as stack:
         emit = cells = None
         if options.out is not None:

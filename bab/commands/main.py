@@ -1,10 +1,11 @@
 """The command `partita`: which command is meant, and what its end looks like. One file a command in `commands/`.
 
 Standard output carries answers (the verdict alone on the first line), standard error everything else. Exit codes:
-0 for every verdict, 2 for bad input (one sentence, nothing written), 70 where Partita contradicts itself, 71 where
-memory does not suffice for a command that has no verdict, 74 where an answer could not be written to where it was
-wanted (a full disk; it is said on the streams that are left), 130 after Ctrl-C and 143 after SIGTERM; `verify` still
-reports `unknown` after 70, 130 and 143. A standard output that is closed, or that nobody reads, changes no code.
+0 for every verdict (also for `timeout`, which a command says that knows nothing when its time limit has passed), 2 for
+bad input (one sentence, nothing written), 70 where Partita contradicts itself, 71 where memory does not suffice for a
+command that has no verdict, 74 where an answer could not be written to where it was wanted (a full disk; it is said on
+the streams that are left), 130 after Ctrl-C and 143 after SIGTERM; `verify` still reports `unknown` after 70, 130 and
+143. A standard output that is closed, or that nobody reads, changes no code.
 
 This module must cost nothing: before the arguments are known to be sound it imports neither torch nor numpy, and it
 parses with the standard library, because typer and click take 70 ms of a process that may live for one second. For
@@ -93,6 +94,12 @@ def run(argv: list[str], stops: Stops | None = None) -> int:
 
 def _failed(error: Exception, argv: list[str]) -> int:
     """Says what failed where no command could; the exit code."""
+    if isinstance(error, TimeoutError) and not error.strerror:  # ours
+        import json
+
+        print(json.dumps({"verdict": "timeout", "reason": str(error)}) if "--json" in argv else "timeout")
+        say(str(error))
+        return 0
     if out_of_memory(error) and argv[:1] == ["verify"]:  # it had not come to where it answers
         print("unknown")
         say("unknown: out of memory")

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 import re
+import time
 from pathlib import Path
 
+from ...kernels.deadline import LEAST
 from ...problems.errors import BadInput
 from ...relaxations.names import BATCHED, PROGRAMS, parse
+from ..search import clock
 from .arguments import Parser, exist, say
 
 
@@ -51,6 +54,8 @@ def run(argv: list[str]) -> int:
     from ..comparing.comparison import dumped, text
     from ..comparing.partition import INTERRUPTED, partition
 
+    if numbers["timeout"] is not None:  # which counts from the process's start
+        numbers["timeout"] = max(LEAST, clock.deadline(numbers["timeout"]) - time.monotonic())
     found = partition(
         options.network,
         options.prop,

@@ -140,15 +140,15 @@ def goal_for(
     notion: Notion,
     deadline: float | None = None,
 ) -> Exact:
-    """The goal of a notion. Raises `BadInput` for one that cannot be reached, and for an exact value that is not found
-    before `deadline` (of `time.perf_counter`)."""
+    """The goal of a notion. Raises `BadInput` for one that cannot be reached, and `TimeoutError` where an exact value
+    is not found before `deadline` (of `time.perf_counter`)."""
     try:
         with until(moment(deadline)):
             return _goal(graph, inputs, measured, notion, deadline)
     except TimeUp:
-        raise BadInput(
-            "the exact values were not found before the time limit; take more time, a smaller input set, or "
-            "exactness=threshold"
+        raise TimeoutError(
+            "the time limit passed while the exact values were sought: nothing is measured yet; take more time, a "
+            "smaller input set, or exactness=threshold"
         ) from None
 
 

@@ -91,17 +91,15 @@ def partition(
     `progress` is told a sentence when a tree is grown. Ctrl-C ends the comparison with the trees that are: the last of
     its `notes` is then INTERRUPTED.
 
-    Raises `BadInput` for networks that are not piecewise linear, unknown names, and goals that cannot be reached.
+    Raises `BadInput` for networks that are not piecewise linear, unknown names, and goals that cannot be reached, and
+    `TimeoutError` where nothing is measured by the timeout: the network or the exact values took all of it.
     """
     start = time.perf_counter()
     end = None if timeout is None else start + float(timeout)
-    graph, original = _loaded(network, example_input, end)
     check_relaxations(relaxations)
     notion = Notion(exactness, threshold, tolerance, backend)
     conventions = Conventions(notion, pieces, branching, intervals, cells)
-    check_network(graph)
-    inputs, unsafe = _problem(graph, input_set, case)
-    compare_on(original, [inputs])
+    graph, inputs, unsafe = _read(network, example_input, input_set, case, end)
     graph = graph.to(torch.float64)
     exact = goal_for(graph, inputs, rows_of(graph, unsafe, outputs), notion, end)
     found, notes, jobs = [], [], len(relaxations) * len(conventions.rules)
@@ -135,13 +133,19 @@ def partition(
     return Comparison(stated, exact.values, *measured, graph, inputs, time.perf_counter() - start, pieces_5_3, closed)
 
 
-def _loaded(network: Any, example_input: torch.Tensor | None, end: float | None) -> tuple[Graph, Any]:
-    """The network and what it was made of, read under the limit."""
+def _read(
+    network: Any, example_input: torch.Tensor | None, input_set: Any, case: int | None, end: float | None
+) -> tuple[Graph, Polytope, tuple]:
+    """The network, an input polytope and its unsafe sets, read under the limit (of `time.perf_counter`)."""
     with until(moment(end)), staged() as stage:
         try:
-            return load_network(network, example_input)
+            graph, original = load_network(network, example_input)
+            check_network(graph)
+            inputs, unsafe = _problem(graph, input_set, case)
+            compare_on(original, [inputs])
         except TimeUp:
             raise TimeoutError(f"the time limit passed while {stage.text}: nothing is measured yet") from None
+    return graph, inputs, unsafe
 
 
 def _counted(graph: Graph, inputs: Polytope, cells: str, deadline: float | None) -> PatternCount:

@@ -92,13 +92,7 @@ def count_patterns(
     """
     start = time.monotonic()
     deadline = None if timeout is None else start + timeout
-    with until(deadline), staged() as stage:
-        try:
-            graph, original = load_network(network, example_input)
-            polytopes = polytopes_of(graph, input_set)
-            compare_on(original, polytopes)
-        except TimeUp:
-            raise TimeoutError(f"the time limit passed while {stage.text}: nothing is counted yet") from None
+    graph, polytopes = read(network, input_set, deadline, example_input)
     if out is None:
         return count_union(graph, polytopes, cells=cells, deadline=deadline, rational=rational)
     from .cells import CellWriter
@@ -107,6 +101,23 @@ def count_patterns(
         return count_union(
             graph, polytopes, cells=cells, deadline=deadline, rational=rational, listener=Listener(writer.write)
         )
+
+
+def read(
+    network: str | Path | Graph | torch.nn.Module,
+    input_set: InputSet,
+    deadline: float | None,
+    example_input: torch.Tensor | None = None,
+) -> tuple[Graph, list[Polytope]]:
+    """The network and the input set; `TimeoutError` where that takes until the deadline (of `time.monotonic`)."""
+    with until(deadline), staged() as stage:
+        try:
+            graph, original = load_network(network, example_input)
+            polytopes = polytopes_of(graph, input_set)
+            compare_on(original, polytopes)
+        except TimeUp:
+            raise TimeoutError(f"the time limit passed while {stage.text}: nothing is counted yet") from None
+    return graph, polytopes
 
 
 def count_union(
