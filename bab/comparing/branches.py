@@ -64,7 +64,7 @@ class Branches(RationalCounter):
     """
 
     def __init__(self, graph: Graph, inputs: Polytope, deadline: float | None = None) -> None:
-        super().__init__(plan(graph, True), inputs, True)
+        super().__init__(plan(graph, True), inputs)
         self.end: float | None = None
         self._until_then(deadline)
         self.graph = self.plan.graph
