@@ -32,6 +32,11 @@ def test_every_fault_can_be_planted():
     assert not wrong, "\n".join(wrong)
 
 
+def test_no_fault_stands_twice():
+    times = Counter((fault.file, fault.old, fault.new) for fault in FAULTS)
+    assert not [fault for fault, count in times.items() if count > 1]
+
+
 def test_every_fault_has_tests_that_exist():
     for fault in FAULTS:
         assert fault.tests, fault.title
