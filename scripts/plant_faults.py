@@ -108,11 +108,16 @@ def faults(folder: Path = LISTS) -> list[Fault]:
     return found
 
 
-def planted(fault: Fault, text: str) -> str:
+def replaced(fault: Fault, text: str) -> str:
     """The file's text with the fault in it. Raises ValueError unless `old` occurs exactly once."""
     if (times := text.count(fault.old)) != 1:
         raise ValueError(f"{fault.title}: the text to replace occurs {times} times")
-    made = text.replace(fault.old, fault.new)
+    return text.replace(fault.old, fault.new)
+
+
+def planted(fault: Fault, text: str) -> str:
+    """`replaced`, which must be Python; SyntaxError otherwise."""
+    made = replaced(fault, text)
     ast.parse(made)
     return made
 

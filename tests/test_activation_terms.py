@@ -84,3 +84,20 @@ def test_images_of_smooth_functions_leave_room_for_their_kernels(function, dtype
     ceiling = torch.where((upper <= 0) & (function.offset == 0), 0.0, most).double()
     assert (low.double() <= torch.maximum(wide_low - 2 * eps, floor)).all()
     assert (high.double() >= torch.minimum(wide_high + 2 * eps, ceiling)).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("function", [Sigmoid(), Tanh()], ids=str)
+def test_the_upper_line_is_the_lower_one_turned_with_its_rounding(function, dtype):
+    """f(x) = 2 f(0) - f(-x): moving the bias by 2 f(0) = 1 rounds once more, which is charged."""
+    lower, upper = drawn(dtype, 800)
+    some = (lower > -20) & (upper < 20)
+    lower, upper = lower[some], upper[some]
+    slope, bias = function._lower_line(-upper, -lower, None)
+    lines = function.lines(lower, upper)
+    assert torch.equal(lines.upper_slope, slope)
+    turned = [Fraction(2 * function.offset) - b for b in exact(bias)]
+    rounded = 2 * function.offset - bias
+    if function.offset:  # so that the term matters
+        assert any(Fraction(float(r)) < t for r, t in zip(rounded, turned, strict=True))
+    assert all(b >= t for b, t in zip(exact(lines.upper_bias), turned, strict=True))

@@ -193,3 +193,21 @@ def test_magnitude_covers_the_rounding_of_folded_weights(kind: str, dtype: torch
     for stored, true, bound in zip(folded.weight.tolist(), exact, folded.magnitude().weight.tolist(), strict=True):
         for s, t, m in zip(stored, true, bound, strict=True):
             assert abs(Fraction(s) - t) <= folded.terms * unit * Fraction(m)
+
+
+def test_a_chain_has_the_terms_of_all_its_parts() -> None:
+    """Each part rounds on its own."""
+    parts = Dense(torch.ones(2, 5).double()), Diagonal(torch.ones(2).double()), Dense(torch.ones(3, 2).double())
+    assert [part.terms for part in parts] == [5, 1, 3]
+    assert Chain(parts).terms == 9 and Adjoint(Chain(parts)).terms == 9
+
+
+@pytest.mark.parametrize("value", [1e-42, 3e-40, 1.1e-38, 1e-45, 1.0, 1 / 3])
+def test_what_a_coarser_type_loses_is_in_the_scale(value: float) -> None:
+    """Also of numbers below its normal ones, which lose more than a unit roundoff of themselves."""
+    for operator in (Dense(torch.tensor([[value]]).double()), Diagonal(torch.tensor([value]).double())):
+        moved = operator.to(torch.float32, "cpu")
+        (stored,) = moved.weights()[:1]
+        off = abs(Fraction(float(stored)) - Fraction(float(operator.weights()[0])))
+        (size,) = moved.magnitude().weights()[:1]
+        assert off <= Fraction(2) ** -24 * Fraction(float(size)) * moved.terms

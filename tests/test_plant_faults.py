@@ -16,20 +16,52 @@ ROOT = plant_faults.ROOT
 FAULTS = plant_faults.faults()
 
 
+def parts(tree: ast.Module, text: str, made: str, start: int, old: str, new: str) -> tuple[str, str]:
+    """The top-level statements of a file that the change reaches into, before and after it, without their places."""
+    first = text[:start].count("\n") + 1
+    inside = [node for node in tree.body if node.end_lineno >= first and node.lineno <= first + old.count("\n")]
+    low, high = min(min((d.lineno for d in _decorators(n)), default=n.lineno) for n in inside), inside[-1].end_lineno
+    more = new.count("\n") - old.count("\n")
+    after = "\n".join(made.split("\n")[low - 1 : high + more])
+    return "".join(ast.dump(node) for node in inside), "".join(ast.dump(node) for node in ast.parse(after).body)
+
+
+def _decorators(node: ast.stmt) -> list[ast.expr]:
+    return getattr(node, "decorator_list", [])
+
+
 def test_every_fault_can_be_planted():
     """Its text occurs exactly once in today's code, what stands there instead is Python and something else."""
     texts = {name: (ROOT / name).read_text(encoding="utf-8") for name in {fault.file for fault in FAULTS}}
-    trees = {name: ast.dump(ast.parse(text)) for name, text in texts.items()}
+    trees = {name: ast.parse(text) for name, text in texts.items()}
     wrong = []
     for fault in FAULTS:
+        text = texts[fault.file]
         try:
-            made = plant_faults.planted(fault, texts[fault.file])
+            made = plant_faults.replaced(fault, text)
+            before, after = parts(trees[fault.file], text, made, text.index(fault.old), fault.old, fault.new)
         except (ValueError, SyntaxError) as error:
-            wrong.append(str(error))
+            wrong.append(f"{fault.title}: {error}")
             continue
-        if ast.dump(ast.parse(made)) == trees[fault.file]:
+        if before == after:
             wrong.append(f"{fault.title}: changes nothing")
     assert not wrong, "\n".join(wrong)
+
+
+def test_a_fault_that_changes_nothing_is_told_apart():
+    text = "a = 1\n\n\n@cache\ndef f(x):\n    return x + 1  # more\n\n\nb = 2\n"
+    tree = ast.parse(text)
+    for old, new, same in (
+        ("  # more", "", True),
+        ("x + 1", "(x + 1)", True),
+        ("x + 1", "x", False),
+        ("(x)", "(y)", False),
+        ("@cache\n", "", False),
+        ("b = 2", "c = 2", False),
+        ("    return x + 1  # more", "    y = x + 1\n    return y", False),
+    ):
+        before, after = parts(tree, text, text.replace(old, new), text.index(old), old, new)
+        assert (before == after) is same, old
 
 
 def test_no_fault_stands_twice():
