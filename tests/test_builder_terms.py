@@ -15,13 +15,14 @@ from partita.problems.network.builder import Builder, Value, scaled, select
 from partita.problems.network.graph import Affine
 from partita.problems.onnx.call import Call
 from partita.problems.onnx.exact import exactly, mark
+from partita.problems.onnx.nonlinear import extremum
 from partita.problems.onnx.runtime import ExposedModel, OnnxModel, static_shape
 from partita.problems.properties.property import Polytope
 
 
 def call(kind: str = "Gemm", *arguments, builder: Builder | None = None, **attributes) -> Call:
     builder = builder or Builder((2,))
-    return Call(builder, kind, "n", 13, arguments, tuple("abcdef"[: len(arguments)]), attributes, 1)
+    return Call(builder, kind, "n", 13, arguments, tuple("abcdefgh"[: len(arguments)]), attributes, 1)
 
 
 # ---- building
@@ -38,6 +39,22 @@ def test_maxima_are_those_of_their_windows(seed):
     graph = builder.graph(builder.maximum(builder.input, windows, (5,)))
     x = random.normal(size=(50, n))
     expected = np.where(windows < 0, -np.inf, x[:, windows]).max(2)
+    np.testing.assert_allclose(graph(torch.from_numpy(x)).numpy(), expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["Max", "Min"])
+@pytest.mark.parametrize("count", range(1, 6))
+@pytest.mark.parametrize("known", [False, True])
+def test_extrema_of_any_number_of_tensors(kind, count, known):
+    """Also of an odd number, and beside constants."""
+    random = np.random.default_rng(count)
+    builder = Builder((2 * count,))
+    parts = [builder.select(builder.input, np.array([2 * k, 2 * k + 1])) for k in range(count)]
+    constants = [random.normal(size=2) for _ in range(2)] if known else []
+    graph = builder.graph(extremum(call(kind, *constants, *parts, builder=builder)))
+    x = random.normal(size=(60, 2 * count))
+    every = [x[:, 2 * k : 2 * k + 2] for k in range(count)] + [np.broadcast_to(c, (60, 2)) for c in constants]
+    expected = (np.max if kind == "Max" else np.min)(every, axis=0)
     np.testing.assert_allclose(graph(torch.from_numpy(x)).numpy(), expected, rtol=0, atol=1e-12)
 
 

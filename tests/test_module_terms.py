@@ -126,7 +126,7 @@ def test_which_operators_draw() -> None:
 
         with torch.no_grad():
             program = torch.export.export(Plain().eval(), (EXAMPLE,), strict=False)
-        return [_random(n) for n in program.graph.nodes if isinstance(n.target, torch._ops.OpOverload)]
+        return [_random(n.target, n) for n in program.graph.nodes if isinstance(n.target, torch._ops.OpOverload)]
 
     drop = torch.nn.functional.dropout
     assert any(drawn(lambda x: drop(x, 0.5, training=True)))
