@@ -205,7 +205,8 @@ def test_a_chain_has_the_terms_of_all_its_parts() -> None:
 @pytest.mark.parametrize("value", [1e-42, 3e-40, 1.1e-38, 1e-45, 1.0, 1 / 3])
 def test_what_a_coarser_type_loses_is_in_the_scale(value: float) -> None:
     """Also of numbers below its normal ones, which lose more than a unit roundoff of themselves."""
-    for operator in (Dense(torch.tensor([[value]]).double()), Diagonal(torch.tensor([value]).double())):
+    weight = torch.tensor([value], dtype=torch.float64)
+    for operator in (Dense(weight[None]), Diagonal(weight)):
         moved = operator.to(torch.float32, "cpu")
         (stored,) = moved.weights()[:1]
         off = abs(Fraction(float(stored)) - Fraction(float(operator.weights()[0])))
