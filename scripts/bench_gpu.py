@@ -4,8 +4,9 @@
     python scripts/bench_gpu.py run FOLDER --out DIR [--only STAGE,...] [--device cuda] [--pretend]
 
 The machine with the GPU may be bare: Python 3.12, torch 2.11, triton 3.6, numpy 2.5, no network. `carry` puts what it
-lacks into a folder of at most 64 MiB: wheels, in the order in which they are missed (what does not fit is named), and
-a few instances. `run` installs the wheels into the results' folder and starts the stages (`measure/gpu.py`), each a
+lacks into a folder that fits into 64 MiB together with this checkout: wheels, in the order in which they are missed
+(what does not fit is named), and a few instances. `run` installs those wheels that the machine lacks into the results'
+folder and starts the stages (`measure/gpu.py`), each a
 process of its own: `tests`, `kernels`, `verdicts`, `throughput`, `profile`. A stage that outlives its minute is ended,
 with what it had written. `--pretend` tries all of it out on the device of `tests/pretend`, where figures mean nothing.
 Exit code 1 where a stage failed or a verdict differs from the CPU's.
@@ -20,17 +21,19 @@ import shutil
 import subprocess
 import sys
 import time
+from importlib import metadata
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "scripts"))
 STAGES = ("tests", "kernels", "verdicts", "throughput", "profile")
 MINUTE, ALL = 60.0, 300.0  # seconds
-ROOM = 64 * 2**20  # bytes that travel
-# By need: solver and reader of properties, tests, networks. Of onnxruntime a version half the size of later ones.
+ROOM = 64 * 2**20  # bytes that travel, the checkout's among them
+# By need: solver and reader of properties, tests, networks. Of onnxruntime a version half the size of later ones. Tests
+# do without the rest: pyarrow, onnxscript, gurobipy.
 WHEELS = (
     *("highspy", "vnnlib", "pytest", "iniconfig", "pluggy", "hypothesis", "sortedcontainers", "pyyaml", "packaging"),
-    *("protobuf", "ml_dtypes", "onnx", "flatbuffers", "scipy", "onnxruntime<1.21"),
+    *("protobuf", "ml_dtypes", "onnx", "flatbuffers", "onnxruntime<1.21", "scipy"),
 )
 FILES = (  # family, network, property
     ("acasxu", "onnx/ACASXU_run2a_1_1_batch_2000.onnx.gz", "vnnlib/prop_3.vnnlib.gz"),
@@ -73,7 +76,7 @@ def carried(folder: Path, bench: Path, wheels: bool) -> int:
     for name in needed():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(bench / name, folder / name)
-    left = download(folder / "wheels", ROOM - size(folder)) if wheels else []
+    left = download(folder / "wheels", ROOM - size(folder) - checkout()) if wheels else []
     print(f"{size(folder) / 2**20:.1f} MiB in {folder}" + (f"; left out: {', '.join(left)}" if left else ""))
     return 0
 
@@ -81,6 +84,17 @@ def carried(folder: Path, bench: Path, wheels: bool) -> int:
 def needed() -> list[str]:
     """The instances' files."""
     return sorted({f"{family}/{name}" for family, *names in FILES for name in names})
+
+
+def checkout() -> int:
+    """Bytes of the files of this checkout that git does not ignore."""
+    listed = subprocess.run(
+        ["git", "-C", str(ROOT), "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        capture_output=True,
+        check=True,
+    )
+    paths = [ROOT / os.fsdecode(name) for name in listed.stdout.split(b"\0") if name]
+    return sum(path.stat().st_size for path in paths if path.is_file())
 
 
 def size(folder: Path) -> int:
@@ -137,10 +151,21 @@ def installed(wheels: Path, out: Path) -> dict[str, str]:
         paths = [str(out / "path")]
     if wheels.is_dir():
         target = out / "packages"
+        lacking = [path for path in sorted(wheels.glob("*.whl")) if not present(path.name.split("-")[0])]
         pip = [sys.executable, "-m", "pip", "install", "-q", "--no-index", "--no-deps", "--target", str(target)]
-        subprocess.run([*pip, *map(str, wheels.glob("*.whl"))], check=True)
+        if lacking:
+            subprocess.run([*pip, *map(str, lacking)], check=True)
         paths.append(str(target))
     return os.environ | {"PYTHONPATH": os.pathsep.join([*paths, os.environ.get("PYTHONPATH", "")])}
+
+
+def present(distribution: str) -> bool:
+    """Whether the machine has a package, whose own version goes best with what else is there."""
+    try:
+        metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
 
 
 def staged(stage: str, options: argparse.Namespace, limit: float, environment: dict[str, str]) -> str:

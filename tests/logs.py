@@ -5,11 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
-from networks import random_graph, random_property, sample
 from search import Recorded
 
 import partita
@@ -19,19 +16,7 @@ from partita.bab.logs.format import HEADER, PARTS, about_part, encodings
 from partita.bab.logs.read import Partition, read_log
 from partita.bab.search.outcome import Outcome
 from partita.problems.network.graph import Graph
-from partita.problems.properties.property import Case, Property, UnsafeSet
-
-
-def barely(seed: int, inputs: int = 3, halfspaces: int = 0, sets: int = 1) -> tuple[Graph, Property]:
-    """A property whose least sampled value is a little above zero; nearly all hold, after a few dozen pieces."""
-    graph = random_graph(seed, "mlp", inputs=inputs, width=10, depth=2)
-    radius, margin = (3.0, 0.003) if inputs <= 3 else (1.0, 0.4)
-    polytope = random_property(seed, graph, radius=radius, halfspaces=halfspaces).cases[0].inputs
-    y = graph(torch.from_numpy(sample(polytope, 100_000, seed))).numpy()
-    random = np.random.default_rng(seed)
-    rows = [random.normal(size=(1, graph.output_size)) for _ in range(sets)]
-    unsafe = tuple(UnsafeSet(row, np.array([margin - float((y @ row.T).min())])) for row in rows)
-    return graph, Property((Case(polytope, unsafe),), inputs, graph.output_size, "barely")
+from partita.problems.properties.property import Property
 
 
 def logged(

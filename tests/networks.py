@@ -218,3 +218,15 @@ def dense(weight: list, bias: list, *more: tuple[list, list], slope: float = 0.0
         nodes.append(Affine((len(nodes) - 1,), (Dense(matrix),), shift))
         nodes.append(Activation((len(nodes) - 1,), LeakyReLU(slope) if slope else ReLU(), len(b)))
     return Graph(tuple(nodes), (len(weight[0]),), (len(bias),))
+
+
+def barely(seed: int, inputs: int = 3, halfspaces: int = 0, sets: int = 1) -> tuple[Graph, Property]:
+    """A property whose least sampled value is a little above zero; nearly all hold, after a few dozen pieces."""
+    graph = random_graph(seed, "mlp", inputs=inputs, width=10, depth=2)
+    radius, margin = (3.0, 0.003) if inputs <= 3 else (1.0, 0.4)
+    polytope = random_property(seed, graph, radius=radius, halfspaces=halfspaces).cases[0].inputs
+    y = graph(torch.from_numpy(sample(polytope, 100_000, seed))).numpy()
+    random = np.random.default_rng(seed)
+    rows = [random.normal(size=(1, graph.output_size)) for _ in range(sets)]
+    unsafe = tuple(UnsafeSet(row, np.array([margin - float((y @ row.T).min())])) for row in rows)
+    return graph, Property((Case(polytope, unsafe),), inputs, graph.output_size, "barely")

@@ -41,6 +41,28 @@ def test_wheels_travel_while_they_fit(tmp_path, monkeypatch):
     assert {path.stem for path in (tmp_path / "wheels").iterdir()} | set(left) == set(bench_gpu.WHEELS)
 
 
+def test_what_the_machine_has_is_not_installed(tmp_path, monkeypatch):
+    installed = []
+    monkeypatch.setattr(bench_gpu.subprocess, "run", lambda command, **options: installed.append(command))
+    for name in ("pytest-1.0-py3-none-any.whl", "no_such_thing-1.0-py3-none-any.whl"):
+        (tmp_path / "wheels").mkdir(exist_ok=True)
+        (tmp_path / "wheels" / name).touch()
+    environment = bench_gpu.installed(tmp_path / "wheels", tmp_path / "out")
+    ((*_, last),) = installed
+    assert last.endswith("no_such_thing-1.0-py3-none-any.whl") and "--no-index" in installed[0]
+    assert not any("pytest-1.0" in word for word in installed[0]) and str(tmp_path / "out") in environment["PYTHONPATH"]
+    (tmp_path / "wheels" / "no_such_thing-1.0-py3-none-any.whl").unlink()
+    bench_gpu.installed(tmp_path / "wheels", tmp_path / "out")
+    assert len(installed) == 1
+
+
+def test_the_checkout_travels_too():
+    git = bench_gpu.subprocess.run(["git", "-C", str(ROOT), "status"], capture_output=True)
+    if git.returncode:
+        pytest.skip("this is no checkout")
+    assert 2**20 < bench_gpu.checkout() < bench_gpu.ROOM / 2
+
+
 def test_kernels_dry(tmp_path):
     out = tmp_path / "out"
     assert bench_gpu.main(["run", str(tmp_path), "--out", str(out), "--pretend", "--only", "kernels"]) == 0

@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 import torch
 from device_cases import KINDS, confirmations, one_row, searched, within_rounding
-from logs import barely
-from networks import random_box, random_graph, random_property
+from networks import barely, random_box, random_graph, random_property
 from search import engine, run
 from test_folded_bias import BOX, DOUBT, E, cancelling, doubtful, real
 from test_twins import below_row, compared, property_of

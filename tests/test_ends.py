@@ -16,7 +16,7 @@ from unittest import mock
 
 import pytest
 import torch
-from logs import barely
+from networks import barely
 from small_files import SAT, UNSAT, save_network, save_property
 
 import partita

@@ -7,7 +7,8 @@ import time
 import numpy as np
 import pytest
 import torch
-from logs import barely, logged
+from logs import logged
+from networks import barely
 from search import Recorded, engine, run
 from test_precision import network
 

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from logs import barely, flip, forge, logged
+from logs import flip, forge, logged
+from networks import barely
 
 import partita
 from partita import replay

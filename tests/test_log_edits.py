@@ -16,7 +16,8 @@ import tracemalloc
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from logs import barely, forge, logged
+from logs import forge, logged
+from networks import barely
 from test_log_believed import violated
 
 import partita

@@ -11,7 +11,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from logs import barely, forge, logged
+from logs import forge, logged
+from networks import barely
 from search import engine
 
 from partita.bab.config import load_config

@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from logs import barely, logged
+from logs import logged
+from networks import barely
 from search import engine
 
 from partita import replay

@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from logs import barely, forge, logged
-from networks import random_graph, random_property
+from logs import forge, logged
+from networks import barely, random_graph, random_property
 from search import Recorded
 
 import partita

@@ -9,8 +9,8 @@ import subprocess
 from html.parser import HTMLParser
 
 import pytest
-from logs import barely, logged
-from networks import random_graph, random_property
+from logs import logged
+from networks import barely, random_graph, random_property
 
 from partita.bab.commands import main as cli
 from partita.bab.logs.read import read_log

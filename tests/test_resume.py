@@ -12,8 +12,8 @@ import time
 
 import numpy as np
 import pytest
-from logs import barely, logged
-from networks import graph_to_onnx, random_graph, sample
+from logs import logged
+from networks import barely, graph_to_onnx, random_graph, sample
 from search import engine
 
 import partita
@@ -251,7 +251,7 @@ def test_a_killed_run_leaves_a_log_that_can_be_taken_up(tmp_path):
     code = f"""
 import sys; sys.path.insert(0, {os.path.dirname(__file__)!r})
 import partita, time
-from logs import barely
+from networks import barely
 from partita.bab import partition_log
 from partita.bab.observer import Observer
 partition_log.ROWS = 150

@@ -19,8 +19,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import torch
-from logs import barely
-from networks import graph_to_onnx
+from networks import barely, graph_to_onnx
 
 import partita
 from partita.bab.commands import main as cli

@@ -189,13 +189,14 @@ class _Oracle:
     boxes: list[Box]
 
     def least(self, r: int, sign: float) -> float:
-        """The exact minimum of sign times a row, as attained at a point; `BadInput` where it is not found."""
+        """The exact minimum of sign times a row, as attained at a point; `BadInput` where it is not found, and
+        `TimeoutError` where its time did not suffice."""
         m = self.measured
         what = f"the exact {'minimum' if sign > 0 else 'maximum'} of {m.names[r]}"
         on_input = None if m.on_input is None else sign * m.on_input[r : r + 1]
         found = self.margin(UnsafeSet(sign * m.rows[r : r + 1], sign * m.constants[r : r + 1], on_input))
         if found.status is not Status.optimal or not np.isfinite(found.upper):
-            raise BadInput(
+            raise (TimeoutError if found.status is Status.limit and self.deadline is not None else BadInput)(
                 f"{what} was not found: the mixed-integer program ended between {found.lower:.9g} and "
                 f"{found.upper:.9g}; take more time, a smaller input set, or exactness=threshold"
             )
