@@ -140,7 +140,7 @@ def _bounded(
     d: Tensor,
     names: Sequence[Name],
     precision: str,
-    device: str,
+    device: str | torch.device,
     steps: int,
     backend: str,
     time_limit: float | None,
@@ -152,7 +152,8 @@ def _bounded(
     for kind in kinds:
         if kind not in (*BATCHED, *PROGRAMS, "exact"):
             raise unknown(kind, "bounds", (*BATCHED, *PROGRAMS, "exact"))
-    found, notes = [], ()
+    found: list[SetBounds] = []
+    notes: tuple[str, ...] = ()
     with threads_for(graph.widest):
         for kind in dict.fromkeys(k for k in kinds if k in BATCHED):
             found.append(batched(graph, polytopes, c, d, kind, dtype, device, steps))
@@ -194,8 +195,12 @@ def _exact(
         for r, (row, constant) in enumerate(zip(c.numpy(), d.tolist(), strict=True)):
             ends: list[tuple[float, float]] = []
             for polytope, boxes in zip(polytopes, bounds, strict=True):
-                options = {"backend": backend, "time_limit": time_limit, "bounds": boxes}
-                low, high = (minimum(graph, polytope, s * row, s * constant, **options).lower for s in (1, -1))
+                low, high = (
+                    minimum(
+                        *(graph, polytope, s * row, s * constant), backend=backend, time_limit=time_limit, bounds=boxes
+                    ).lower
+                    for s in (1, -1)
+                )
                 ends.append((low, -high))
             lower[r], upper[r] = max(lower[r], min(e[0] for e in ends)), min(upper[r], max(e[1] for e in ends))
     except TimeUp:
@@ -225,7 +230,8 @@ def _programs(
     if loose.linear is None:
         return loose, ()
     lower, upper = np.full(len(c), np.inf), np.full(len(c), -np.inf)
-    pre, notes = [], {}
+    pre: list[Pieces] = []
+    notes: dict[str, None] = {}
     graph = loose.working
     doing("linear programs were solved")
     for b, polytope in enumerate(polytopes):
@@ -239,8 +245,8 @@ def _programs(
             return loose, tuple(notes)
         lower, upper = np.minimum(lower, found.lower), np.maximum(upper, found.upper)
         sources = [graph.nodes[i].inputs[0] for i in graph.activations]
-        sides = (torch.cat([found.boxes[j][k] for j in sources] or [piece.pre_lower[0]])[None] for k in (0, 1))
-        pre.append(piece.with_pre(*sides))
+        low, high = (torch.cat([found.boxes[j][k] for j in sources] or [piece.pre_lower[0]])[None] for k in (0, 1))
+        pre.append(piece.with_pre(low, high))
         notes |= dict.fromkeys(found.notes)
     pieces = joined(pre)
     best = np.maximum(lower, loose.lower), np.minimum(upper, loose.upper)

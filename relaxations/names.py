@@ -65,8 +65,13 @@ TABLE: Mapping[str, Mapping[str, Whole | Word]] = {
     "triangle": {**TIGHTEN, **STRICT},
     "k-relu": {"k": Whole(2, 1, 5), "groups": Word(("disjoint", "sparse", "all")), **DIRECTIONS, **TIGHTEN, **STRICT},
     "prima": {"k": Whole(3, 1, 5), "groups": Word(("sparse", "disjoint", "all")), **DIRECTIONS, **TIGHTEN, **STRICT},
-    "m": {"groups": Word(("all", "disjoint", "sparse")), "by": Word(("auto", "hull", "cuts")), **LIMITS}
-    | {"tighten": Word(("auto", *SWITCH)), **STRICT},
+    "m": {
+        "groups": Word(("all", "disjoint", "sparse")),
+        "by": Word(("auto", "hull", "cuts")),
+        **LIMITS,
+        "tighten": Word(("auto", *SWITCH)),
+        **STRICT,
+    },
     "p": {**LIMITS, **TIGHTEN, **STRICT},
     "exact": {},
 }
@@ -92,6 +97,18 @@ class Name:
     def __str__(self) -> str:
         given = [f"{k}={v}" for k, v in self.options.items() if v != TABLE[self.kind][k].default]
         return self.word + (":" + ",".join(given) if given else "")
+
+    def whole(self, option: str) -> int:
+        """The value of an option that is a whole number."""
+        value = self.options[option]
+        assert isinstance(value, int), f"{option} is a word"
+        return value
+
+    def chosen(self, option: str) -> str:
+        """The value of an option that is one of a few words."""
+        value = self.options[option]
+        assert isinstance(value, str), f"{option} is a number"
+        return value
 
     @property
     def word(self) -> str:

@@ -76,8 +76,11 @@ def bounded_polytopes(graph: Graph, input_set: InputSet) -> list[Polytope]:
 
 def _shown_empty(polytope: Polytope) -> bool:
     """Whether bound propagation proves that the half-spaces have no point in the box."""
+    if not len(polytope.offsets):
+        return False
     parts = (polytope.lower, polytope.upper, polytope.normals, polytope.offsets)
-    return len(polytope.offsets) > 0 and bool(clip_box(*(torch.as_tensor(t)[None] for t in parts))[2])
+    lower, upper, normals, offsets = (torch.as_tensor(t)[None] for t in parts)
+    return bool(clip_box(lower, upper, normals, offsets)[2])
 
 
 def objectives(graph: Graph, rows: ArrayLike | None, constants: ArrayLike | None) -> tuple[Tensor, Tensor]:

@@ -119,14 +119,14 @@ class InputCuts(Addition):
     def cuts(self, encoding: Encoding, answer: Solution) -> Rows:
         """Rows that the optimum breaks: of neurons whose upper rows the bound rests on, else of all; over boxes, and
         over polytopes where the box has none."""
-        price = upper_price(encoding.model, answer.dual)
+        price, x = upper_price(encoding.model, answer.dual), answer.point
         for some in (lambda layer: price[layer.y] > PRICE, lambda layer: price[layer.y] <= PRICE):
             found = Rows()
             for layer in self.layers:
-                loose = np.flatnonzero(some(layer) & (_excess(layer, encoding, answer.x) > BROKEN))
-                left = box_rows(layer, encoding, answer.x, loose, found) if len(loose) else loose
+                loose = np.flatnonzero(some(layer) & (_excess(layer, encoding, x) > BROKEN))
+                left = box_rows(layer, encoding, x, loose, found) if len(loose) else loose
                 if len(left):
-                    polytope_rows(layer, encoding, answer.x, left, found, self.setting.backend)
+                    polytope_rows(layer, encoding, x, left, found, self.setting.backend)
             if found.sides:
                 break
         return found

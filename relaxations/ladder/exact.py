@@ -24,7 +24,7 @@ from ...problems.errors import BadInput
 from ...problems.network.graph import Activation, Graph
 from ...problems.properties.property import Polytope, UnsafeSet
 from ..linear.rebounding import AbstractRelaxation
-from ..lp.backends import backend
+from ..lp.backends import Backend, backend
 from ..lp.boxes import Box, node_boxes
 from ..lp.model import Array, LinearModel, Solution, Status
 from ..types import Multipliers, Pieces, Result, Rows
@@ -112,8 +112,8 @@ def feasible_unsafe(
     return replace(found, lower=np.nextafter(found.lower - lost, -np.inf), margin=found.margin + lost)
 
 
-def _judge(  # type: ignore[no-untyped-def]
-    graph: Graph, polytope: Polytope, unsafe: UnsafeSet, model: LinearModel, solution: Solution, solve
+def _judge(
+    graph: Graph, polytope: Polytope, unsafe: UnsafeSet, model: LinearModel, solution: Solution, solve: Backend
 ) -> ExactResult:
     """The solver's answer, with its bound lowered by the margin and its point evaluated by the network."""
     found = ExactResult(-np.inf, np.inf, None, solution.status, 0.0, solution.note)
@@ -152,12 +152,12 @@ def _check(graph: Graph, polytope: Polytope, unsafe: UnsafeSet) -> None:
         raise BadInput(f"a row has {unsafe.rows.shape[1]} coefficients and the network {graph.output_size} outputs.")
 
 
-def _solver(name: str):  # type: ignore[no-untyped-def]
+def _solver(name: str) -> Backend:
     """The backend's solve function (the keyword `backend` hides the function of that name above)."""
     return backend(name)
 
 
-def _proved_empty(polytope: Polytope, solve) -> bool:  # type: ignore[no-untyped-def]
+def _proved_empty(polytope: Polytope, solve: Backend) -> bool:
     """Whether no point of the box satisfies the half-spaces; certified by a Farkas ray."""
     if not len(polytope.normals):
         return False
@@ -198,7 +198,8 @@ class Exact(AbstractRelaxation):
     def _piece(self, pieces: Pieces, rows: Rows, b: int) -> list[torch.Tensor]:
         kept = torch.isfinite(pieces.offsets[b])
         inputs = (pieces.lower[b], pieces.upper[b], pieces.normals[b][kept], pieces.offsets[b][kept])
-        polytope = Polytope(*(t.double().cpu().numpy() for t in inputs))
+        lower, upper, normals, offsets = (t.double().cpu().numpy() for t in inputs)
+        polytope = Polytope(lower, upper, normals, offsets)
         boxes = boxes_from(self.graph.to(torch.float64), polytope, pieces, b)
         answers = []
         for s in range(rows.constants.shape[1]):

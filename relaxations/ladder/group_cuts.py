@@ -87,12 +87,12 @@ class GroupCuts(Addition):
 
     def cuts(self, encoding: Encoding, answer: Solution) -> Rows:
         """Rows that the optimum breaks: those that lie ready, and where there are none, rows made for the point."""
-        found = Rows()
+        found, x = Rows(), answer.point
         for layer in self.layers:
-            _broken(layer, layer.pool, encoding, answer.x, found)
+            _broken(layer, layer.pool, encoding, x, found)
         if not found.sides:
             for layer in self.layers:
-                _broken(layer, _towards(layer, answer.x), encoding, answer.x, found)
+                _broken(layer, _towards(layer, x), encoding, x, found)
         return found
 
 

@@ -108,18 +108,21 @@ def parts(
     if any(name.options.get("tighten") == "on" and not _by_cuts(name, graph, boxes) for name in names):
         additions.append(Tightening(setting))
     for name in names:
-        options = name.options
         match name.kind:
-            case "k-relu" | "prima" if _groups_by_cuts(name, graph, boxes):
-                additions.append(GroupCuts(setting, options["k"], options["groups"], options["directions"], name.kind))
-                cutters.append(additions[-1])
             case "k-relu" | "prima":
-                additions.append(GroupHull(setting, options["k"], options["groups"], options["directions"], name.kind))
+                groups = name.whole("k"), name.chosen("groups"), name.chosen("directions"), name.kind
+                if _groups_by_cuts(name, graph, boxes):
+                    cuts = GroupCuts(setting, *groups)
+                    additions.append(cuts)
+                    cutters.append(cuts)
+                else:
+                    additions.append(GroupHull(setting, *groups))
             case "m" if _by_cuts(name, graph, boxes):
-                additions.append(InputCuts(setting, options["tighten"]))
-                cutters.append(additions[-1])
+                own = InputCuts(setting, name.chosen("tighten"))
+                additions.append(own)
+                cutters.append(own)
             case "m":
-                additions.append(InputHull(setting, name.number, options["groups"], _size(name)))
+                additions.append(InputHull(setting, name.number, name.chosen("groups"), _size(name)))
             case "p":
                 additions.append(BlockHull(setting, name.number, _size(name)))
             case "triangle":
@@ -130,7 +133,7 @@ def parts(
 
 
 def _size(name: Name) -> Size:
-    return Size(name.options["patterns"], name.options["size"])
+    return Size(name.whole("patterns"), name.whole("size"))
 
 
 def _by_cuts(name: Name, graph: Graph, boxes: Sequence[Box]) -> bool:
@@ -156,7 +159,7 @@ def extended_size(graph: Graph, boxes: Sequence[Box]) -> int:
 
 def _groups_by_cuts(name: Name, graph: Graph, boxes: Sequence[Box]) -> bool:
     """Whether group hulls come as cutting planes: as asked, or where many neurons are undecided."""
-    if name.options["by"] != "auto" or not 2 <= name.options["k"] <= LARGEST:
+    if name.options["by"] != "auto" or not 2 <= name.whole("k") <= LARGEST:
         return name.options["by"] == "cuts"
     sources = [(graph.nodes[i].function, graph.nodes[i].inputs[0]) for i in graph.activations]
     return sum(int((~function.decided(*boxes[j])).sum()) for function, j in sources) > MANY

@@ -151,6 +151,7 @@ def _program(cell: Cell, cuts: _Cuts) -> LinearModel:
 def _multipliers(cell: Cell, cuts: _Cuts, solution: Solution) -> Multipliers:
     """The program's dual vector, as multipliers of the constraints before they were divided by their sizes."""
     sizes = [len(size) for size in cuts.sizes]
+    assert solution.dual is not None, "the program was solved"
     dual = np.maximum(-np.nan_to_num(solution.dual), 0.0) / np.concatenate(cuts.sizes)
     unsafe, halfspaces, *rest = np.split(dual, np.cumsum(sizes)[:-1])
     neurons = {i: np.zeros(cell.graph.nodes[i].size) for i in cell.signs}
@@ -162,7 +163,7 @@ def _multipliers(cell: Cell, cuts: _Cuts, solution: Solution) -> Multipliers:
 def _at(cell: Cell, unsafe: UnsafeSet, solution: Solution) -> LeafResult:
     """What the network itself says at the program's point."""
     polytope = cell.polytope
-    x = np.clip(solution.x[: polytope.size], polytope.lower, polytope.upper)
+    x = np.clip(solution.point[: polytope.size], polytope.lower, polytope.upper)
     y = cell.graph(torch.as_tensor(x)).numpy()
     found = unsafe.reached(y, x) and polytope.contains(x)
     return LeafResult(LeafStatus.witness if found else LeafStatus.undecided, x, unsafe.margin(y, x))
@@ -183,7 +184,7 @@ def _better(best: LeafResult, new: LeafResult) -> LeafResult:
 
 def _add_broken(cell: Cell, cuts: _Cuts, used: dict[int, torch.Tensor], solution: Solution) -> bool:
     """Add the phases that the program's point breaks most; whether there were any."""
-    x, t = torch.as_tensor(solution.x[:-1]), float(solution.x[-1])
+    x, t = torch.as_tensor(solution.point[:-1]), float(solution.point[-1])
     values = cell.values(x)
     broken: list[tuple[int, torch.Tensor, torch.Tensor]] = []
     for i, sign in cell.signs.items():

@@ -45,6 +45,7 @@ class Ascent:
         _ascend(new_choice, choice, self.moments[0], self.step, self.rates.choice * decay)
         _ascend(new_split, split, self.moments[1], self.step, self.rates.split * decay)
         if joint is not None:
+            assert scale is not None, "rows have a scale where they have a gradient"
             new_joint = at.joint / scale
             _ascend(new_joint, joint * scale, self.moments[2], self.step, self.rates.joint * decay)
             new_joint.clamp_(min=0).mul_(scale)

@@ -57,11 +57,12 @@ class Facets:
     def violation(self, pre: Tensor, post: Tensor, source: Tensor | None = None) -> Tensor:  # (*b, n), (*b, m)
         """How far each row is broken, (*b, C): positive where it is. Plain floating point."""
         left = (post[..., self.index] * self.on_post).sum(-1) + (pre[..., self.index] * self.on_pre).sum(-1)
-        if self.source_index is not None:
-            left = left + (source[..., self.source_index] * self.on_source).sum(-1)
-        elif self.on_source is not None:
-            left = left + source @ self.on_source.mT
-        return left - self.offset
+        if self.on_source is None:
+            return left - self.offset
+        assert source is not None, "rows on the source's values are asked with them"
+        if self.source_index is None:
+            return left + source @ self.on_source.mT - self.offset
+        return left + (source[..., self.source_index] * self.on_source).sum(-1) - self.offset
 
 
 def joined(parts: Sequence[Facets]) -> Facets:
@@ -73,19 +74,19 @@ def joined(parts: Sequence[Facets]) -> Facets:
         width = max(value.shape[1] for value in values)
         return torch.cat([pad(value, (0, width - value.shape[1])) for value in values])
 
-    sources, index = [p.on_source for p in parts], [p.source_index for p in parts]
-    some = next((k for k, source in enumerate(sources) if source is not None), None)
-    if some is not None:
-        sources = [p.offset.new_zeros(len(p), 1) if p.on_source is None else p.on_source for p in parts]
-        if index[some] is None:
-            size = sources[some].shape[1]
-            sources = [pad(source, (0, size - source.shape[1])) for source in sources]
-        else:
-            index = [parts[some].source_index.new_zeros(len(p), 1) if i is None else i for p, i in zip(parts, index)]
+    on_source = source_index = None
+    if any(p.on_source is not None for p in parts):
+        on_source = together([p.offset.new_zeros(len(p), 1) if p.on_source is None else p.on_source for p in parts])
+    if any(p.source_index is not None for p in parts):
+        assert not any(p.on_source is not None and p.source_index is None for p in parts), "dense beside listed entries"
+        none = [p.index.new_zeros(len(p), 1) for p in parts]
+        source_index = together([i if p.source_index is None else p.source_index for p, i in zip(parts, none)])
     return Facets(
         parts[0].position,
-        *(together([getattr(p, name) for p in parts]) for name in ("index", "on_post", "on_pre")),
-        torch.cat([p.offset for p in parts]),
-        None if some is None else together(sources),
-        None if some is None or index[some] is None else together(index),
+        index=together([p.index for p in parts]),
+        on_post=together([p.on_post for p in parts]),
+        on_pre=together([p.on_pre for p in parts]),
+        offset=torch.cat([p.offset for p in parts]),
+        on_source=on_source,
+        source_index=source_index,
     )

@@ -193,14 +193,14 @@ class Joint:
         facets, index = [], []
         for position in sorted(old.keys() | new.keys()):
             parts = [old[position][0]] if position in old else []
-            where = [old[position][1]] if position in old else []
+            before = [old[position][1]] if position in old else []
             if position in new:
                 parts.append(new[position])
-                where.append(torch.full((len(new[position]),), -1, dtype=torch.int64, device=kept.device))
-            where = torch.cat(where)
-            if len(where):
+                before.append(torch.full((len(new[position]),), -1, dtype=torch.int64, device=kept.device))
+            places = torch.cat(before)
+            if len(places):
                 facets.append(joined(parts))
-                index.append(where)
+                index.append(places)
         return Joint.of(graph, scales, facets), torch.cat(index) if index else at[:0]
 
     def to(self, graph: Graph, scales: Scales) -> Joint:
@@ -213,10 +213,10 @@ class Joint:
             f = layer.facets
             if torch.finfo(bias.dtype).eps > torch.finfo(f.offset.dtype).eps:
                 raise ValueError("rows cannot be rounded to a lower precision: they would no longer hold")
-            real = lambda t: None if t is None else t.to(bias.device, bias.dtype)  # noqa: E731
+            post, pre, offset = (t.to(bias.device, bias.dtype) for t in (f.on_post, f.on_pre, f.offset))
+            source = None if f.on_source is None else f.on_source.to(bias.device, bias.dtype)
             where = None if f.source_index is None else f.source_index.to(bias.device)
-            own = real(f.on_post), real(f.on_pre), real(f.offset), real(f.on_source)
-            facets.append(Facets(f.position, f.index.to(bias.device), *own, where))
+            facets.append(Facets(f.position, f.index.to(bias.device), post, pre, offset, source, where))
         return Joint.of(graph, scales, facets)
 
     def _split(self, values: Tensor) -> tuple[Tensor, ...]:

@@ -46,7 +46,7 @@ def batched(
     d: Tensor,
     relaxation: str,
     dtype: torch.dtype = torch.float64,
-    device: str = "cpu",
+    device: str | torch.device = "cpu",
     steps: int = 0,
 ) -> SetBounds:
     """Least lower and greatest upper bounds, and the pieces with their pre-activation bounds.
@@ -78,15 +78,15 @@ def batched(
             pieces = pieces.with_pre(*(side.expand(len(pieces), -1) for side in pre))
     except TimeUp:
         return SetBounds(low.numpy(), high.numpy(), known[0] if known else pieces, working, None)
-    known, least, greatest = [], [], []
+    bounded, least, greatest = [], [], []
     for chosen in _parts(len(pieces), ELEMENTS // max(node.size for node in graph.nodes) ** 2):
         several = len(polytopes) > 1
-        part, *both = _part(pieces[chosen], intervals, linear, relaxation, several, c, d, steps, (low, high))
-        known.append(part)
+        piece, *both = _part(pieces[chosen], intervals, linear, relaxation, several, c, d, steps, (low, high))
+        bounded.append(piece)
         least.append(both[0].amin(0))
         greatest.append(both[1].amax(0))
     low, high = (t.numpy() for t in (torch.stack(least).amin(0), torch.stack(greatest).amax(0)))
-    return SetBounds(low, high, joined(known), working, linear)
+    return SetBounds(low, high, joined(bounded), working, linear)
 
 
 def _pieces(polytopes: list[Polytope], lower: Tensor, upper: Tensor, whole: Pieces) -> Pieces:
@@ -189,9 +189,9 @@ def _parts(count: int, most: int) -> list[slice]:
 
 def joined(parts: list[Pieces]) -> Pieces:
     """The pieces in one batch again, what is known of their pre-activations with them."""
-    low, high = (torch.cat([getattr(p, side) for p in parts]) for side in ("pre_lower", "pre_upper"))
-    boxes = Pieces.boxes(*(torch.cat([getattr(p, side) for p in parts]) for side in ("lower", "upper")), low.shape[1])
-    return boxes.with_pre(low, high)
+    lower, upper = torch.cat([p.lower for p in parts]), torch.cat([p.upper for p in parts])
+    low, high = torch.cat([p.pre_lower for p in parts]), torch.cat([p.pre_upper for p in parts])
+    return Pieces.boxes(lower, upper, low.shape[1]).with_pre(low, high)
 
 
 def backward_rows(linear: Linear, piece: Pieces, node: int, rows: Tensor) -> Array:  # (S, n) -> (S,)

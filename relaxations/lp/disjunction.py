@@ -98,7 +98,7 @@ def patterns(
     """
     programs = session(model, backend)
     found: list[tuple[Array, Array, tuple[int, ...]]] = []
-    open_ = [(model.lower, model.upper, ())]
+    open_: list[tuple[Array, Array, tuple[int, ...]]] = [(model.lower, model.upper, ())]
     while open_:
         lower, upper, signs = open_.pop()
         if len(signs) == len(branches):

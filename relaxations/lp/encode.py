@@ -36,6 +36,7 @@ from ...problems.network.activation import LeakyReLU
 from ...problems.network.affine import AbstractLinear
 from ...problems.network.graph import Activation, Affine, Graph
 from ...problems.properties.property import Polytope, UnsafeSet
+from .backends import Backend
 from .boxes import UNIT, Box, affine_box, node_boxes
 from .model import Array, LinearModel, Solution
 from .program import Index, Program
@@ -191,7 +192,7 @@ def _layer(graph: Graph, position: int) -> int:
     return graph.activations.index(position)
 
 
-def tightened(graph: Graph, polytope: Polytope, solve, boxes: list[Box] | None = None) -> list[Box]:  # type: ignore[no-untyped-def]
+def tightened(graph: Graph, polytope: Polytope, solve: Backend, boxes: Sequence[Box] | None = None) -> list[Box]:
     """Interval bounds improved by two linear programs for each undecided neuron; outward rounded (safe bounds)."""
     graph.check_products()
     graph = graph.to(torch.float64)
@@ -261,10 +262,10 @@ def _affine_rows(building: Building, node: Affine, i: int, skip: NDArray[np.bool
         if _folded(operator):
             reach = torch.maximum(building.boxes[j][0].abs(), building.boxes[j][1].abs())
             doubt = doubt + 2 * operator.terms * UNIT * (operator.magnitude().apply(reach) + node.bias.abs())
-    right, doubt = -node.bias.numpy(), doubt.numpy()
+    right, spread = -node.bias.numpy(), doubt.numpy()
     if skip is not None and skip.any():
-        parts, right, doubt = [(csr_array(m[~skip]), columns) for m, columns in parts], right[~skip], doubt[~skip]
-    building.program.add_matrix(parts, right - doubt, right + doubt)
+        parts, right, spread = [(csr_array(m[~skip]), columns) for m, columns in parts], right[~skip], spread[~skip]
+    building.program.add_matrix(parts, right - spread, right + spread)
 
 
 def _activation_rows(building: Building, i: int, phase: NDArray[np.int8], form: str) -> Index:

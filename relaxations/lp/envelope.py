@@ -11,6 +11,8 @@ one a phase.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from scipy.sparse import csr_array
 
@@ -70,8 +72,14 @@ def envelope(
     return (coefficients, offset) if np.isfinite(offset) else None
 
 
-def _slope(  # type: ignore[no-untyped-def]
-    known: LinearModel, phases, at: int, v: Index, slope: float, value: Array, backend: str
+def _slope(
+    known: LinearModel,
+    phases: Sequence[tuple[Array, Array]],
+    at: int,
+    v: Index,
+    slope: float,
+    value: Array,
+    backend: str,
 ) -> Array | None:
     """The envelope's slope at the value."""
     program = Program()

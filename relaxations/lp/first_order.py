@@ -200,7 +200,7 @@ def solve(model: LinearModel, *, time_limit: float | None = None) -> Solution:
     return FirstOrder(model, dtype=torch.float64).minimise(model.cost, model.offset, time_limit=time_limit)
 
 
-def _require_bounded(lower, upper) -> None:  # type: ignore[no-untyped-def]
+def _require_bounded(lower: Array | Tensor, upper: Array | Tensor) -> None:
     if not bool(((lower > -np.inf) & (upper < np.inf)).all()):
         raise BadInput("the backend 'first-order' needs finite bounds on every variable; use 'highs' without them.")
 

@@ -18,7 +18,7 @@ Gradients are heuristic.
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -44,11 +44,9 @@ class Tensors(NamedTuple):
         """The same as numbers."""
         from scipy.sparse import coo_array
 
-        number = lambda t: t.detach().numpy()  # noqa: E731
-        shape = (len(self.row_lower), len(self.lower))
-        matrix = coo_array((number(self.values), (number(self.rows), number(self.columns))), shape).tocsr()
-        sides = map(number, (self.lower, self.upper))
-        return LinearModel(number(cost), *sides, matrix, number(self.row_lower), number(self.row_upper))
+        values, rows, columns, row_lower, row_upper, lower, upper = (t.detach().numpy() for t in self)
+        matrix = coo_array((values, (rows, columns)), (len(row_lower), len(lower))).tocsr()
+        return LinearModel(cost.detach().numpy(), lower, upper, matrix, row_lower, row_upper)
 
 
 def optima(
@@ -79,7 +77,18 @@ class _Optima(torch.autograd.Function):
     """Values by a backend, gradients by the envelope theorem."""
 
     @staticmethod
-    def forward(ctx, costs, values, row_lower, row_upper, lower, upper, rows, columns, backend):  # type: ignore[no-untyped-def]
+    def forward(
+        ctx: Any,
+        costs: Tensor,
+        values: Tensor,
+        row_lower: Tensor,
+        row_upper: Tensor,
+        lower: Tensor,
+        upper: Tensor,
+        rows: Tensor,
+        columns: Tensor,
+        backend: str,
+    ) -> Tensor:
         program = Tensors(values, rows, columns, row_lower, row_upper, lower, upper)
         solver = session(program.model(costs[0]), backend)
         found = []
@@ -95,7 +104,7 @@ class _Optima(torch.autograd.Function):
         return torch.tensor([a.bound_safe for a in found], dtype=torch.float64)
 
     @staticmethod
-    def backward(ctx, above):  # type: ignore[no-untyped-def]
+    def backward(ctx: Any, above: Tensor) -> tuple[Tensor | None, ...]:
         costs, values, rows, columns, x, y = ctx.saved_tensors
         above = above[:, None]
         products = torch.zeros_like(x).index_add_(1, columns, values * y[:, rows])

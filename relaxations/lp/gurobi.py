@@ -21,6 +21,7 @@ from ...problems.errors import BadInput
 from .model import Array, LinearModel, Solution, Status
 
 if TYPE_CHECKING:
+    import gurobipy
     from scipy.sparse import csr_array
 
 TOLERANCE = 1e-9  # the smallest that Gurobi accepts
@@ -111,7 +112,7 @@ class _Loaded:
         parameters |= {"MIPGapAbs": TOLERANCE, "InfUnbdInfo": 1, "DualReductions": 0}
         for name, value in parameters.items():
             self.solver.setParam(name, value)
-        kinds = np.where(model.integer, "I", "C") if model.discrete else "C"
+        kinds = "C" if model.integer is None or not model.discrete else np.where(model.integer, "I", "C")
         self.x = self.solver.addMVar(len(model.cost), lb=model.lower, ub=model.upper, vtype=kinds)
         self.rows: list[np.ndarray] = []  # which row of the model each constraint is, block after block
         self.append(model.matrix, model.row_lower, model.row_upper, 0)
@@ -179,7 +180,7 @@ def _package() -> Any:
     return gurobipy
 
 
-def _sentence(error: Exception, model: LinearModel, strict: bool) -> str:
+def _sentence(error: gurobipy.GurobiError, model: LinearModel, strict: bool) -> str:
     """Why HiGHS solves the model instead; with `strict`, why nobody does (`BadInput`)."""
     said = str(error).strip().splitlines()[0] if str(error).strip() else f"error {error.errno}"
     rows, variables = model.matrix.shape

@@ -13,7 +13,7 @@ run with feasibility and integrality tolerance `TOLERANCE` and gap zero; what th
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import highspy
 import numpy as np
@@ -79,12 +79,13 @@ class HighsMany:
             raise BadInput("a cost of the linear model is not a finite number; look for NaN in the objective.")
         if self.model.empty:
             return Solution(Status.infeasible, bound_safe=np.inf, note="an interval of the model is empty")
-        if not door.standing(self._solver):
-            self._solver = _started(self.model)
+        solver = self._solver
+        if solver is None or not door.standing(solver):
+            solver = self._solver = _started(self.model)
         columns = np.arange(len(self.model.cost), dtype=np.int32)
-        self._solver.changeColsCost(len(columns), columns, self.model.cost)
-        self._solver.changeObjectiveOffset(self.model.offset)
-        return _run(self.model, self._solver, self.time_limit if time_limit is None else time_limit)
+        solver.changeColsCost(len(columns), columns, self.model.cost)
+        solver.changeObjectiveOffset(self.model.offset)
+        return _run(self.model, solver, self.time_limit if time_limit is None else time_limit)
 
     def set_bounds(self, lower: Array, upper: Array) -> None:
         """Another box of variables, (V,) and (V,)."""
@@ -126,7 +127,7 @@ class HighsMany:
 def _started(model: LinearModel) -> highspy.Highs | Remote:
     """A solver that holds the model."""
     solver = door.solver(model.matrix.data, model.discrete and model.matrix.nnz > LARGE and left() < PATIENCE)
-    options = {"output_flag": False, "threads": 1, "random_seed": 0}
+    options: dict[str, float] = {"output_flag": False, "threads": 1, "random_seed": 0}
     options |= {"primal_feasibility_tolerance": TOLERANCE, "dual_feasibility_tolerance": TOLERANCE}
     options |= {"mip_feasibility_tolerance": TOLERANCE, "mip_rel_gap": 0.0, "mip_abs_gap": TOLERANCE}
     for name, value in options.items():
@@ -158,8 +159,8 @@ def _run(model: LinearModel, solver: highspy.Highs | Remote, time_limit: float |
 
 def _polished(model: LinearModel, solver: highspy.Highs | Remote, found: Solution) -> Solution:
     """The same program once more, unscaled and without presolve; the answer that proves more."""
-    options = {"simplex_scale_strategy": 0, "presolve": "off"}
-    usual = {name: solver.getOptionValue(name)[1] for name in options}
+    options: dict[str, int | str] = {"simplex_scale_strategy": 0, "presolve": "off"}
+    usual: dict[str, Any] = {name: solver.getOptionValue(name)[1] for name in options}
     for name, value in options.items():
         solver.setOptionValue(name, value)
     try:
@@ -168,8 +169,8 @@ def _polished(model: LinearModel, solver: highspy.Highs | Remote, found: Solutio
         return found
     status = _STATUS.get(solver.getModelStatus(), Status.failed)
     again = _read(model, solver, status)
-    for name, value in usual.items():
-        solver.setOptionValue(name, value)
+    for name, before in usual.items():
+        solver.setOptionValue(name, before)
     return again if status is Status.optimal and again.bound_safe > found.bound_safe else found
 
 
@@ -185,7 +186,7 @@ def _read(model: LinearModel, solver: highspy.Highs | Remote, status: Status) ->
     return Solution(status, value, value if status is Status.optimal else safe, x, dual, safe)
 
 
-def _with_ray(model: LinearModel, solver: highspy.Highs) -> Solution:
+def _with_ray(model: LinearModel, solver: highspy.Highs | Remote) -> Solution:
     """The claim "infeasible" of a linear model, with a certificate where the solver can be made to give one."""
     try:
         ray = _certificate(solver)

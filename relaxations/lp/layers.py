@@ -10,6 +10,8 @@ Soundness: none is claimed here; `LinearModel.safe_bound` judges the dual vector
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -33,12 +35,12 @@ def solve(model: LinearModel, *, time_limit: float | None = None) -> Solution:
     options = {} if time_limit is None else {"time_limit": float(time_limit)}
     sides = torch.as_tensor(model.row_lower), torch.as_tensor(model.row_upper)
     try:
-        reached, x, dual = _optimum(model, torch.as_tensor(model.cost), *sides, options)
+        reached, found, dual = _optimum(model, torch.as_tensor(model.cost), *sides, options)
     except BadInput:
         raise
     except Exception as error:  # cvxpy and diffcp raise errors of their own for what they cannot solve
         return Solution(Status.failed, note=f"cvxpylayers: {str(error).splitlines()[0] if str(error) else 'failed'}")
-    value, x = float(reached) + model.offset, x.numpy()
+    value, x = float(reached) + model.offset, found.numpy()
     if not model.violation(x) <= FEASIBLE:
         return Solution(Status.failed, dual=dual, bound_safe=model.safe_bound(dual), note="no feasible point was found")
     return Solution(Status.optimal, value, value, x, dual, model.safe_bound(dual))
@@ -97,11 +99,11 @@ def _optimum(
     constraints, parameters, given = [], [c], [cost]
     blocks = [(below, -1.0, row_lower), (above, 1.0, row_upper)]
     blocks = [block for block in blocks if len(block[0])]
-    for rows, sign, side in blocks:
+    for rows, sign, limits in blocks:
         end = cp.Parameter(len(rows))
         constraints.append(sign * model.matrix[rows] @ x <= end)
         parameters.append(end)
-        given.append(sign * side[torch.as_tensor(rows)])
+        given.append(sign * limits[torch.as_tensor(rows)])
     prices = [constraint.dual_variables[0] for constraint in constraints]
     for sign, side in ((-1.0, model.lower), (1.0, model.upper)):
         finite = np.isfinite(side).nonzero()[0]
@@ -117,7 +119,8 @@ def _optimum(
     return cost @ found, found, dual
 
 
-def _packages():  # type: ignore[no-untyped-def]
+def _packages() -> tuple[Any, Any]:
+    """cvxpy, and the layer of cvxpylayers for PyTorch."""
     try:
         import cvxpy
         from cvxpylayers.torch import CvxpyLayer

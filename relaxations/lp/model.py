@@ -64,6 +64,12 @@ class Solution:
     bound_safe: float = -math.inf
     note: str = ""
 
+    @property
+    def point(self) -> Array:  # (V,)
+        """`x`, of a solution that has one."""
+        assert self.x is not None, "this solution has no point"
+        return self.x
+
 
 class Columns(NamedTuple):
     """What weak duality needs of a matrix (R, V), by column."""

@@ -21,7 +21,9 @@ from .model import Array, LinearModel, Solution
 class Session(Protocol):
     """A linear model that is minimised again and again."""
 
-    model: LinearModel
+    @property
+    def model(self) -> LinearModel:
+        """As it stands now."""
 
     def minimise(self, cost: Array, offset: float = 0.0) -> Solution:
         """min cost x + offset."""

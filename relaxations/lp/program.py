@@ -6,6 +6,7 @@ this is the only place where one grows. Soundness: exact; nothing is computed he
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -42,7 +43,9 @@ class Program:
         self.lower, self.upper = np.append(self.lower, lower), np.append(self.upper, upper)
         return np.arange(start, self.variables)
 
-    def add(self, columns: list[Index], coefficients: list[Array | float], low: Array | float, high: Array | float):  # type: ignore[no-untyped-def]
+    def add(
+        self, columns: list[Index], coefficients: Sequence[Array | float], low: Array | float, high: Array | float
+    ) -> None:
         """One row for each entry of the column arrays: low <= sum_k coefficients[k] x[columns[k]] <= high."""
         n = len(columns[0])
         at = self.rows + np.arange(n)
@@ -77,9 +80,9 @@ class Program:
 
     def _pack(self) -> None:
         """Many small blocks as one, so that the next model need not join them again."""
-        kinds = (np.int64, np.int64, np.float64)
-        empty = tuple(np.zeros(0, kind) for kind in kinds)
-        joined = [np.concatenate([e[k] for e in [empty, *self._entries]]).astype(kinds[k]) for k in range(3)]
-        self._entries = [(joined[0], joined[1], joined[2])]
-        none = (np.zeros(0), np.zeros(0))
-        self._sides = [tuple(np.concatenate([s[k] for s in [none, *self._sides]]) for k in (0, 1))]  # type: ignore[list-item]
+        none, nowhere = np.zeros(0), np.zeros(0, np.int64)
+        rows, columns, data = zip((nowhere, nowhere, none), *self._entries, strict=True)
+        places = np.concatenate(rows).astype(np.int64), np.concatenate(columns).astype(np.int64)
+        self._entries = [(*places, np.concatenate(data).astype(np.float64))]
+        low, high = zip((none, none), *self._sides, strict=True)
+        self._sides = [(np.concatenate(low), np.concatenate(high))]

@@ -124,7 +124,10 @@ def _local(window: Window, model: LinearModel, columns: Index, z: Index) -> tupl
     rows = np.flatnonzero(alone)
     matrix, lower, upper = csr_array(model.matrix[rows][:, columns]), model.lower[columns], model.upper[columns]
     row_lower, row_upper = model.row_lower[rows].copy(), model.row_upper[rows].copy()
-    where = lambda c: np.searchsorted(columns, c)  # noqa: E731
+
+    def where(c: Index) -> Index:
+        return np.searchsorted(columns, c)
+
     branches: list[Branch] = []
     tied = [where(building.columns(i)) for i in window.reads]
     for i in window.inner:
@@ -133,7 +136,7 @@ def _local(window: Window, model: LinearModel, columns: Index, z: Index) -> tupl
             continue
         pre, post = building.columns(building.graph.nodes[i].inputs[0]), building.columns(i)
         tied.append(where(post[kinks.neurons]))
-        slacks = []
+        slacks: list[Index] = []
         for side in (kinks.above, kinks.below):
             at = np.searchsorted(rows, side)
             row_upper[at] = 0.0

@@ -12,7 +12,7 @@ counts as no.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
@@ -21,7 +21,7 @@ import numpy as np
 
 from ...problems.network.exact_network import exact_outputs, exactly_known, multiplications
 from ...problems.network.graph import Graph
-from ...problems.properties.property import UnsafeSet
+from ...problems.properties.property import Array, UnsafeSet
 from ...problems.properties.rational import Numbers
 from .at_point import AtPoint
 
@@ -91,7 +91,7 @@ class OverReals:
         return self.fused if self.written is self.graph else AtPoint(self.written)
 
 
-def _told(least: Sequence[float], most: Sequence[float]) -> Answer:
+def _told(least: Array, most: Array) -> Answer:  # (R,), (R,)
     """What enclosures of the rows say. A bound of exactly zero is left to exact arithmetic, strict row or not."""
     least, most = np.nan_to_num(least, nan=-np.inf), np.nan_to_num(most, nan=np.inf)
     worst = int(most.argmax())

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
+from torch import Tensor
 
 from ...kernels.deadline import now
 from ..linear.alpha import Alpha, better
@@ -56,7 +57,7 @@ def cut(
     joint = alpha.joint or Joint((), tuple(n.size for n in graph.nodes))
     joint = joint if node is None else joint.below(node)
     count = rows.constants.shape[1]
-    asking = slice(None)
+    asking: slice | Tensor = slice(None)
     if speakers is not None and speakers < count:
         asking = torch.linspace(0, count - 1, speakers, device=root.lower.device).round().long()
     patient = replace(alpha, patient=True, joint=joint if len(joint) else None)
@@ -78,9 +79,10 @@ def cut(
     return Cut(best, joint if len(joint) else None, plain)
 
 
-def _better(old: Result, new: Result, index: torch.Tensor) -> Result:
+def _better(old: Result, new: Result, index: Tensor) -> Result:
     """Objective by objective the larger bound; multipliers and all from where it was met, the old ones carried over
     to the new rows."""
+    assert old.multipliers is not None, "optimised bounds have multipliers"
     joint = old.multipliers.joint
     if joint.shape[-1]:
         carried = torch.where(index >= 0, joint[..., index.clamp(min=0)], 0.0)

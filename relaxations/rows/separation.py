@@ -36,7 +36,8 @@ def input_box(graph: Graph, root: Pieces, node: int) -> tuple[Tensor, Tensor] | 
             return root.lower[0], root.upper[0]
         case Activation() as activation:
             low, high = part(graph, root, node)
-            return tuple(side[0] for side in activation.function.interval(low, high))
+            lower, upper = activation.function.interval(low, high)
+            return lower[0], upper[0]
     return None
 
 

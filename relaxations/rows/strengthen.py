@@ -134,6 +134,7 @@ def lean(alpha: Alpha, found: Strengthened, most: int) -> Strengthened:
     if found.joint is None or len(found.joint) <= most:
         return found
     joint, multipliers = found.joint, found.result.multipliers
+    assert multipliers is not None, "optimised bounds have multipliers"
     weight = torch.cat([layer.weight for layer in joint.layers])
     worth = (multipliers.joint[0] * weight).amax(0)
     kept = torch.zeros_like(worth, dtype=torch.bool)

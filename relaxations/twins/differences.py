@@ -196,8 +196,8 @@ class Differences:
         least, most = (zero, zero), (zero, zero)
         for key, weights in group.below:
             low, high = found[key]
-            least = tuple(map(torch.add, least, weights.below(low, high, _matrix)))
-            most = tuple(map(torch.add, most, weights.below(-high, -low, _matrix)))
+            least = _added(least, weights.below(low, high, _matrix))
+            most = _added(most, weights.below(-high, -low, _matrix))
         for node, error in group.loose:
             size = torch.maximum(values[node][0].abs(), values[node][1].abs())
             worth = 1.01 * _times(size, error, _matrix) + len(error.mT) * torch.finfo(self.dtype).tiny * (
@@ -249,3 +249,7 @@ def slopes_of(function: AbstractActivation, lower: Tensor, upper: Tensor) -> Int
             most * (1 + STEEP * finfo.eps) + finfo.tiny,
         )
     return None
+
+
+def _added(a: Interval, b: Interval) -> Interval:
+    return a[0] + b[0], a[1] + b[1]

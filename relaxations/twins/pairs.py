@@ -23,6 +23,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -42,6 +43,7 @@ ROUNDS = 3  # of telling inputs apart by what reads them
 
 Entry = tuple[int, int]  # node, index
 Pair = tuple[Entry, Entry]
+L = TypeVar("L")  # what is equal for entries that may be matched
 
 
 @dataclass(eq=False)
@@ -78,7 +80,7 @@ class Twins:
                 entries += sum(operator.n_in * operator.n_out for operator in node.operators)
         return entries <= ENTRIES
 
-    def match(self, ones: list[tuple[Entry, object]], others: list[tuple[Entry, object]]) -> list[tuple[Pair, object]]:
+    def match(self, ones: list[tuple[Entry, L]], others: list[tuple[Entry, L]]) -> list[tuple[Pair, L]]:
         """Pairs of twins, one of `ones` and one of `others`, with equal labels; each entry is used once. What has no
         twin is left out. The pairs' own pairs are found as well."""
         first, second = self.colours()
@@ -132,10 +134,10 @@ class Twins:
         bias = [[side[index].item() for side in self.graph.nodes[node].bias_sides()] for node, index in pair]
         if not bias[0][0] == bias[0][1] == bias[1][0] == bias[1][1]:  # biases in doubt may differ
             return None
-        terms = self._terms(pair[0]), self._terms(pair[1])
-        if terms[0] is None or terms[1] is None:
+        first, second = self._terms(pair[0]), self._terms(pair[1])
+        if first is None or second is None:
             return None
-        (ones, loose), (others, loose_too) = terms
+        (ones, loose), (others, loose_too) = first, second
         if len(ones) != len(others):
             return None
         common = set(ones) & set(others)
@@ -143,7 +145,7 @@ class Twins:
         found = self.match(ones, others)
         if len(found) < len(ones):
             return None
-        return Twin([(below, weight) for below, weight in found], loose + loose_too)
+        return Twin(found, loose + loose_too)
 
     def _terms(self, entry: Entry) -> tuple[list[tuple[Entry, float]], list[tuple[Entry, float]]] | None:
         """The inputs of an affine entry with their weights, and those whose weight is not exact with its error; None

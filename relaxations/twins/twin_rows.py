@@ -172,7 +172,8 @@ def _alike(node: Node, row: Row) -> bool:
     greatest of them tell."""
     if not isinstance(node, Affine) or len(row.terms) < 3:  # two outputs: their neurons tell
         return False
-    bias, ends = node.bias.tolist(), {}
+    bias: list[float] = node.bias.tolist()
+    ends: dict[int, tuple[float, float]] = {}
     for i, a in row.terms.items():
         for j, b in row.terms.items():
             if not a or a != -b or bias[i] != bias[j]:
@@ -189,11 +190,13 @@ def _parts(twins: Twins, row: Row) -> Parts | None:
     """A row in single entries and differences; exact. None where float64 cannot hold its coefficients."""
     output = twins.graph.output
     node = twins.graph.nodes[output]
-    outputs, pairs = _paired({(output, k): value for k, value in row.terms.items() if value}, twins)
+    outputs, pairs = _paired({(output, k): Fraction(value) for k, value in row.terms.items() if value}, twins)
+    form: Form = defaultdict(Fraction)
+    loose: Form = defaultdict(Fraction)
+    constant = row.constant
     if not isinstance(node, Affine):
-        form, loose, constant = outputs, {}, row.constant
+        form = outputs
     else:
-        form, loose, constant = defaultdict(Fraction), defaultdict(Fraction), row.constant
         for (_, k), coefficient in outputs.items():
             constant += coefficient * Fraction(node.bias[k].item())
             if node.doubt is not None:
@@ -206,8 +209,8 @@ def _parts(twins: Twins, row: Row) -> Parts | None:
         form, more = _paired({entry: value for entry, value in form.items() if value}, twins)
         pairs = pairs + more
     form = defaultdict(Fraction, form)
-    for j, coefficient in row.on_input.items():
-        form[0, j] += coefficient
+    for j, own in row.on_input.items():
+        form[0, j] += own
     try:
         for value in [*form.values(), *loose.values(), *(value for _, value in pairs), constant]:
             float(value)
@@ -228,7 +231,7 @@ def _paired(form: Form, twins: Twins) -> tuple[Form, Pairs]:
     return {entry: value for entry, value in form.items() if entry not in used}, pairs
 
 
-def _nearest(value: Fraction) -> float:
+def _nearest(value: int | Fraction) -> float:
     """The nearest float64 number; where that is 0 and the value is not, the least number of its sign."""
     near = float(value)
     return near if near or not value else (5e-324 if value > 0 else -5e-324)
