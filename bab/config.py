@@ -33,10 +33,9 @@ NO_EFFECT = "has no effect here"  # see `effects`
 DEVICES = f"auto, {NAMES}"
 Precision = Literal["auto", "float32", "float64"]
 Split = Literal["auto", "input", "polyhedral", "activation"]
-Relaxation = Literal[  # by name alone; see `relaxations.names` for numbers and options
-    *("auto", "ibp", "deeppoly-0", "deeppoly-1", "crown", "alpha-crown"),
-    *("triangle", "k-relu", "prima", "m-1", "p-1", "exact"),
-]
+Bounding = Literal["auto", "ibp", "deeppoly-0", "deeppoly-1", "crown", "alpha-crown"]
+# By name alone; see `relaxations.names` for numbers and options.
+Relaxation = Literal[Bounding, "triangle", "k-relu", "prima", "m-1", "p-1", "exact"]
 Rule = Literal["auto", "widest", "sensitivity", "babsr", "look-ahead"]
 Backend = Literal["highs", "gurobi", "layers", "first-order"]
 Judges = Literal["exact", "onnxruntime"]
@@ -111,7 +110,7 @@ def load_config(source: str | Path | Config | None = None, overrides: Mapping[st
     Raises `BadInput` for a missing or malformed file, an unknown key, or a value that is not allowed.
     """
     config = source if isinstance(source, Config) else Config()
-    if source is not config and source is not None:
+    if source is not None and not isinstance(source, Config):
         config = _filled(config, _read(source), f"in {source}")
     if not isinstance(overrides, Mapping):
         overrides = dict(_key_value(text) for text in overrides)

@@ -89,8 +89,8 @@ def ask(
 
 def _boxes(graph: Graph, polytope: Polytope) -> list[Box]:
     """CROWN's bounds of every node on the polytope's box."""
-    bounds = (torch.as_tensor(side) for side in (polytope.lower, polytope.upper))
-    return boxes_from(graph, polytope, root(graph, graph, *bounds)[1], 0)
+    lower, upper = torch.as_tensor(polytope.lower), torch.as_tensor(polytope.upper)
+    return boxes_from(graph, polytope, root(graph, graph, lower, upper)[1], 0)
 
 
 def _between(found: ExactResult) -> str:

@@ -11,7 +11,7 @@ Soundness: that of the search (see `engine`); of the log only the cuts are belie
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from ..problems.errors import BadInput
 from ..problems.load import load_problem
 from ..problems.network.graph import Graph
 from ..problems.properties.property import Array, Property
-from .attack.descent import Attack
+from .attack.descent import Attack, Budget
 from .attack.witness import Judge, Witness
 from .config import Config
 from .logs.check import leaves_of
@@ -47,8 +47,10 @@ class InClosed:
 
     def __init__(self, attack: Attack, partition: Partition, graph: Graph, roots: dict[tuple[int, int], int]) -> None:
         self.attack, self.partition, self.graph, self.roots = attack, partition, graph, roots
-        self.budgets = attack.budgets
         self.leaf = -1  # where the witness lies
+
+    def budgets(self) -> Iterator[Budget]:
+        return self.attack.budgets()
 
     def check(self, points: Tensor) -> Witness | None:
         return self._inside(self.attack.check(points))

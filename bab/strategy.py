@@ -88,7 +88,8 @@ def choose(graph: Graph, config: Config) -> Strategy:
     if relaxation == "auto":
         relaxation = "crown" if regions else "alpha-crown"
     names = parse(relaxation)
-    rows = programs = ()
+    rows: tuple[str, ...] = ()
+    programs: tuple[Name, ...] = ()
     if not regions and config.relaxation == "auto":
         rows = ("m-1",)
     elif not regions and len(names) == 1 and names[0].word in BATCHED_ROWS:

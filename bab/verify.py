@@ -203,7 +203,7 @@ def _asked(
     for observer in observers:
         observer.started(sentence)
     answer = ask(graph, judge, config.bounding.backend, deadline)
-    stats = {"strategy": sentence}
+    stats: dict[str, float | int | str] = {"strategy": sentence}
     seconds = now() - start
     outcome = _outcome(answer.verdict, judge, answer.witness, seconds, answer.reason, answer.pieces, stats)
     for observer in observers:
@@ -256,15 +256,17 @@ def build(
 
     if strategy.tree == "regions":
         steps = 4 if config.relaxation in ("auto", "alpha-crown") else 0
-        both = Rebounding(linear, steps=steps), Rebounding(precise, clipping=False)
+        bounding: Rebounding | Ibp = Rebounding(linear, steps=steps)
+        confirming: Rebounding | Ibp = Rebounding(precise, clipping=False)
         if strategy.relaxation == "ibp":
-            both = Ibp(linear), Ibp(precise)
+            bounding, confirming = Ibp(linear), Ibp(precise)
         tree = Regions(
             graph,
             prop,
             goals,
             precise_goals,
-            *both,
+            bounding,
+            confirming,
             pieces,
             strategy.splits,
             strategy.rule,

@@ -473,6 +473,9 @@ def test_a_disputed_point_is_told_with_all_that_was_said(strict):
     assert found.excess == 1.5  # of row 0 by onnxruntime
     assert ("unsafe below 0, is" in found.sentence()) == strict != ("unsafe from 0 down, is" in found.sentence())
     assert Disputed.of(x, GOAL, unsafe, Answer(False, 1, -0.25, 7.0), said).excess == 7
+    assert Disputed.of(x, GOAL, unsafe, None, said[:1]).row == 0  # the worst of the first judge's
+    unknown = Disputed.of(x, GOAL, unsafe, None, [("onnxruntime", np.array([np.nan]))])
+    assert unknown.row == 0 and unknown.values == (("onnxruntime", "not a number"),) and unknown.excess == np.inf
 
 
 # ---- what is shown

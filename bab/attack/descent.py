@@ -20,9 +20,10 @@ throughout; what is returned is exact, because the judge is.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -95,8 +96,10 @@ class _Table:
             own, cut = len(unsafe.rows), len(inputs.normals)
             rows[g, :own], constants[g, :own] = torch.from_numpy(unsafe.rows), torch.from_numpy(unsafe.constants)
             if unsafe.on_input is not None:
+                assert on_input is not None
                 on_input[g, :own] = torch.from_numpy(unsafe.on_input)
             if cut:
+                assert on_input is not None
                 on_input[g, own : own + cut] = torch.from_numpy(inputs.normals)
                 constants[g, own : own + cut] = -torch.from_numpy(inputs.offsets)
         rows, constants, on_input = _in_range(rows, constants, on_input)
@@ -125,6 +128,30 @@ def _in_range(
     absent = constants == ABSENT
     constants = torch.where(absent, ABSENT, constants * scale[0] * scale[1])
     return rows * scale[0][..., None] * scale[1][..., None], constants, on_input
+
+
+class Attacker(Protocol):
+    """Whoever a search asks for counterexamples; see `Attack`."""
+
+    def budgets(self) -> Iterator[Budget]:
+        """Budgets for `search`."""
+
+    def search(
+        self, *, restarts: int, steps: int, goals: Sequence[Goal] | None = None, deadline: float | None = None
+    ) -> Witness | None:
+        """From random points."""
+
+    def polish(
+        self, points: Tensor, *, goals: Sequence[Goal] | None = None, steps: int = 20, deadline: float | None = None
+    ) -> Witness | None:
+        """From these points."""
+
+    def check(self, points: Tensor) -> Witness | None:
+        """At these points."""
+
+    @property
+    def judge(self) -> Callable[..., Witness | None]:
+        """What says whether a point near x is a witness: of x, its goal and, where known, x in rational numbers."""
 
 
 class Attack:
@@ -305,7 +332,8 @@ class Attack:
         first, last = torch.tensor(strides, dtype=x.dtype, device=x.device)[place // 2 % len(strides)].T
         summed, step, ratio = place % 2 == 1, first[:, None], (last / first)[:, None] ** (1 / max(1, steps - 1))
         graph = leaking(self.graph, leak)
-        momentum, refused = torch.zeros_like(x), torch.inf
+        momentum = torch.zeros_like(x)
+        refused: float | Tensor = torch.inf
         for t in range(steps):
             x.requires_grad_()
             y = graph(x)

@@ -42,14 +42,17 @@ class Disputed:
         named = []
         rows = unsafe.meaning
         theirs = [
-            (name, [row.value(rationals(y), x) for row in rows] if np.isfinite(y).all() else [None] * len(rows))
-            for name, y in said
+            (name, [row.value(rationals(y), x) for row in rows] if np.isfinite(y).all() else None) for name, y in said
         ]
-        worst = [max(values) if None not in values else np.inf for _, values in theirs]
-        row = answer.row if answer is not None else theirs[0][1].index(worst[0]) if np.isfinite(worst[0]) else 0
+        if answer is not None:
+            row = answer.row
+        else:
+            first = theirs[0][1]
+            row = 0 if first is None else first.index(max(first))
         for name, values in theirs:
-            named.append((name, "not a number" if values[row] is None else f"{float(values[row]):.9g}"))
-        excess = max([float(value) for value in worst] + ([] if answer is None else [float(answer.most)]))
+            named.append((name, "not a number" if values is None else f"{float(values[row]):.9g}"))
+        worst = [np.inf if values is None else float(max(values)) for _, values in theirs]
+        excess = max(worst + ([] if answer is None else [float(answer.most)]))
         if answer is not None:
             exact = answer.least == answer.most
             interval = f"{float(answer.most):.9g}" if exact else f"{answer.least:.9g} to {answer.most:.9g}"

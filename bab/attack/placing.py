@@ -84,12 +84,14 @@ class Places:
     def _rounded(self, x: Array) -> Numbers:
         """The point of the box nearest to x, up to rounding."""
         first, last = self.ends
+        between = self.between
+        assert between is not None, "`point` has asked"
         with np.errstate(over="ignore"):
             fed = x.astype(self.element).astype(np.float64)
         fed = np.minimum(np.maximum(fed, first), last)
-        for i, (number, _) in self.between.items():
+        for i, (number, _) in between.items():
             fed[i] = number
-        return Numbers(fed, {i: decimal for i, (_, decimal) in self.between.items()})
+        return Numbers(fed, {i: decimal for i, (_, decimal) in between.items()})
 
     def _in_half_spaces(self, x: Array) -> Numbers | None:
         point = self._rounded(x)
@@ -116,14 +118,17 @@ class Places:
 
     def _solved(self, point: Numbers) -> Numbers | None:
         """The point with single coordinates moved until no half-space is crossed; each coordinate moves once."""
-        used: set[int] = set(self.between)
-        width = self.set.upper.near - self.set.lower.near
+        used: set[int] = set(self.between or {})
+        width = (self.set.upper.near - self.set.lower.near).tolist()
         for _ in range(len(self.set.rows) + 1):
             row = next((row for row in self.set.rows if not row.holds(point)), None)
             if row is None:
                 return point
-            i = max((i for i in row.terms if i not in used), key=lambda i: abs(row.terms[i]) * width[i], default=None)
-            moved = None if i is None else self._moved(point, row, i)
+            weights = {i: abs(a) * width[i] for i, a in row.terms.items() if i not in used}
+            if not weights:
+                return None
+            i = max(weights, key=weights.__getitem__)
+            moved = self._moved(point, row, i)
             if moved is None:
                 return None
             point = moved

@@ -106,6 +106,6 @@ class Answer:
                 unsaid.append((str(path), failed))
         if reason:
             say(f"{verdict}: {reason}")
-        for place, failed in unsaid:
-            say(f"the verdict {verdict} could not be written to {place}: {failed.strerror or failed}")
+        for place, lost in unsaid:
+            say(f"the verdict {verdict} could not be written to {place}: {lost.strerror or lost}")
         return max(codes)

@@ -62,11 +62,11 @@ def main() -> NoReturn:
         code = _failed(error, sys.argv[1:])
     else:
         code = run(sys.argv[1:], stops)
-    error = streams.lost(sys.stdout)
-    if error is not None and code != streams.LOST and streams.code_of(error):
-        say(f"the answer could not be written to standard output: {error.strerror}")
+    lost = streams.lost(sys.stdout)
+    if lost is not None and code != streams.LOST and streams.code_of(lost):
+        say(f"the answer could not be written to standard output: {lost.strerror}")
     sys.stderr.flush()
-    os._exit(code or streams.code_of(error))
+    os._exit(code or streams.code_of(lost))
 
 
 def run(argv: list[str], stops: Stops | None = None) -> int:

@@ -5,13 +5,18 @@ from __future__ import annotations
 import math
 import re
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
 
 from ...kernels.deadline import LEAST
 from ...problems.errors import BadInput
 from ...relaxations.names import BATCHED, PROGRAMS, parse
 from ..search import clock
 from .arguments import Parser, exist, say
+
+N = TypeVar("N", int, float)
 
 
 def run(argv: list[str]) -> int:
@@ -47,15 +52,19 @@ def run(argv: list[str]) -> int:
         raise BadInput(
             f"--intervals has no effect here: it acts with {', '.join(PROGRAMS)}; the others find their own intervals"
         )
-    numbers = {key: _number(key, getattr(options, key)) for key in ("threshold", "tolerance", "timeout", "case")}
+    threshold = _number("threshold", options.threshold, float)
+    tolerance = _number("tolerance", options.tolerance, float)
+    timeout, case = _number("timeout", options.timeout, float), _number("case", options.case, int)
+    assert tolerance is not None, "it has a default"
     exist(options.network, options.prop)
     if options.out is not None and options.out.exists() and not options.out.is_dir():
         raise BadInput(f"--out {options.out} is a file, not a folder")
     from ..comparing.comparison import dumped, text
     from ..comparing.partition import INTERRUPTED, partition
 
-    if numbers["timeout"] is not None:  # which counts from the process's start
-        numbers["timeout"] = max(LEAST, clock.deadline(numbers["timeout"]) - time.monotonic())
+    end = clock.deadline(timeout)  # which counts from the process's start
+    if end is not None:
+        timeout = max(LEAST, end - time.monotonic())
     found = partition(
         options.network,
         options.prop,
@@ -69,7 +78,10 @@ def run(argv: list[str]) -> int:
         count=not options.no_count,
         convex=options.convex,
         progress=say,
-        **numbers,
+        threshold=threshold,
+        tolerance=tolerance,
+        timeout=timeout,
+        case=case,
     )
     print(dumped(found) if options.json else text(found))
     if options.out is not None:
@@ -90,14 +102,12 @@ def relaxation_list(text: str) -> list[str]:
     return names
 
 
-def _number(key: str, text: str | None) -> float | int | None:
-    """An option's value; whole for `case`."""
+def _number(key: str, text: str | None, kind: Callable[[str], N]) -> N | None:
+    """An option's value."""
     if text is None:
         return None
-    try:
-        value = int(text) if key == "case" else float(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value) or (key in ("tolerance", "timeout") and value <= 0):
-        raise BadInput(f"--{key} must be a number, positive for tolerance and timeout, not '{text}'")
-    return value
+    with suppress(ValueError, OverflowError):
+        value = kind(text)
+        if math.isfinite(value) and (value > 0 or key not in ("tolerance", "timeout")):
+            return value
+    raise BadInput(f"--{key} must be a number, positive for tolerance and timeout, not '{text}'")

@@ -13,11 +13,18 @@ def run(argv: list[str]) -> int:
         return 0
     if topic not in topics:
         raise BadInput(f"partita supports takes one of {', '.join(topics)}")
+    lines: tuple[str, ...]
     if topic == "vnnlib-versions":
-        from ...problems.properties.vnnlib import VERSIONS as lines
+        from ...problems.properties.vnnlib import VERSIONS
+
+        lines = VERSIONS
     elif topic == "onnx-operators":
-        from ...problems.onnx.file import SUPPORTED_OPERATORS as lines
+        from ...problems.onnx.file import SUPPORTED_OPERATORS
+
+        lines = SUPPORTED_OPERATORS
     else:
-        from ...problems.onnx.file import SUPPORTED_ELEMENT_TYPES as lines
+        from ...problems.onnx.file import SUPPORTED_ELEMENT_TYPES
+
+        lines = SUPPORTED_ELEMENT_TYPES
     print("\n".join(lines))
     return 0

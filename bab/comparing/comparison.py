@@ -237,7 +237,7 @@ def _tree(tree: Tree) -> list[dict[str, Any]]:
     """One entry a piece: its parent, which side of the parent's cut it is, how it ended, and its own cut."""
     pieces = []
     for p in tree.pieces:
-        entry = {
+        entry: dict[str, Any] = {
             "parent": p.parent,
             "side": p.side,
             "status": p.status,

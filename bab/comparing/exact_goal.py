@@ -206,8 +206,8 @@ class _Oracle:
         """The least margin of an unsafe set, in half of the time that is left and no more than `most` seconds."""
         left = None if self.deadline is None else max(0.1, (self.deadline - time.perf_counter()) / 2)
         limit = min((s for s in (left, most) if s is not None), default=None)
-        options = {"backend": self.backend, "time_limit": limit, "bounds": list(self.boxes)}
-        found = feasible_unsafe(self.graph, self.inputs, unsafe, **options)
+        bounds = list(self.boxes)
+        found = feasible_unsafe(self.graph, self.inputs, unsafe, backend=self.backend, time_limit=limit, bounds=bounds)
         if np.isposinf(found.lower):
             raise BadInput("the input set is empty: its half-spaces leave nothing of its box, so there is no partition")
         return found

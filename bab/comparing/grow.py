@@ -30,7 +30,7 @@ import numpy as np
 from ...kernels.deadline import TimeUp
 from ...problems.network.graph import Graph
 from ...relaxations.linear.linear import Linear
-from .measured import Cut, Goal, Known, Piece, Pieces, Region, Tree, affine_on, children_of
+from .measured import Cut, Goal, Known, Piece, Pieces, Region, Status, Tree, affine_on, children_of
 from .measures import AbstractMeasure, blame, scores
 
 NEURON_RULES = ("first", "last", "babsr", "strong")
@@ -127,7 +127,8 @@ RULES: dict[str, Rule] = {
 def grow(bounder: Bounder, rule: str, deadline: float | None = None, most: int = MOST) -> Tree:
     """The tree that a rule grows from the bounder's root, until it ends, `deadline` (of `time.perf_counter`) passes or
     it has `most` pieces. What is open then stays in the tree with its status."""
-    choose, pieces = RULES[rule], []
+    choose = RULES[rule]
+    pieces: list[Piece] = []
     open_: list[tuple[int, int, int, Region]] = [(-1, 0, 0, bounder.root)]  # parent, side, depth
     late = False  # time was up in the middle of a piece, which is open still
     while open_:
@@ -152,7 +153,7 @@ def grow(bounder: Bounder, rule: str, deadline: float | None = None, most: int =
                 late, open_ = True, level[k:] + open_
                 break
             if cut is None:
-                status = "empty" if known.empty else "closed" if bounder.goal.closed(known.values) else "stuck"
+                status: Status = "empty" if known.empty else "closed" if bounder.goal.closed(known.values) else "stuck"
                 kept = replace(region, boxes=None)
                 pieces.append(Piece(number, parent, depth, status, gap, None, side, kept))
                 continue

@@ -17,7 +17,7 @@ Soundness: outward rounded. Scores are heuristic.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -47,6 +47,7 @@ class AbstractMeasure(ABC):
     """Bounds of a goal's rows on pieces; `programs` counts the leaves for which a linear program took over."""
 
     batch: int
+    linear: Linear  # backward bounds of the network
 
     @abstractmethod
     def bound(self, regions: Sequence[Region]) -> list[Known]:
@@ -121,7 +122,7 @@ class LinearPrograms(AbstractMeasure):
             return lowest
         return lowest + constant - 4 * np.finfo(float).eps * (abs(constant) + abs(lowest))
 
-    def _backward(self, region: Region, boxes: Sequence[Box]):  # type: ignore[no-untyped-def]
+    def _backward(self, region: Region, boxes: Sequence[Box]) -> Callable[[int, Tensor], Array] | None:
         """Proved lower bounds of rows of a node's value on the piece, where a relaxation asks for directions."""
         if not any(name.kind in ("k-relu", "prima") for name in self.names):
             return None
@@ -148,8 +149,8 @@ class Batched(AbstractMeasure):
 
     def bound(self, regions: Sequence[Region]) -> list[Known]:
         graph, goal = self.graph, self.goal
-        boxes = [boxes_of(graph, region) for region in regions]
-        alive = [b for b, box in enumerate(boxes) if box is not None]
+        boxes = {b: box for b, region in enumerate(regions) if (box := boxes_of(graph, region)) is not None}
+        alive = list(boxes)
         found = [nothing(graph, goal, region) for region in regions]
         if not alive:
             return found

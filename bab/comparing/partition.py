@@ -102,7 +102,9 @@ def partition(
     graph, inputs, unsafe = _read(network, example_input, input_set, case, end)
     graph = graph.to(torch.float64)
     exact = goal_for(graph, inputs, rows_of(graph, unsafe, outputs), notion, end)
-    found, notes, jobs = [], [], len(relaxations) * len(conventions.rules)
+    found: list[Measurement] = []
+    notes: list[str] = []
+    jobs = len(relaxations) * len(conventions.rules)
     patterns = _counted(graph, inputs, cells, _deadline(end, jobs + convex + 1)) if count else None
     judge = _judge(graph, inputs, patterns)
     pieces_5_3 = _convex(graph, inputs, _deadline(end, jobs + 1)) if convex else None

@@ -181,7 +181,7 @@ def _cells(part: Body, weight: Array, bias: Array) -> list[tuple[Body, Array]]:
         for cell, signs in cells:
             z = cell.vertices @ w + b
             least = FLAT * max(1.0, float(np.abs(z).max()))
-            sides = ((cell, -1.0),) if z.max() <= least else ((cell, 1.0),)
+            sides: tuple[tuple[Body, float], ...] = ((cell, -1.0),) if z.max() <= least else ((cell, 1.0),)
             if z.min() < -least and z.max() > least:
                 below, above = cell.cut(w, -b)
                 sides = tuple((half, s) for half, s in ((below, -1.0), (above, 1.0)) if half is not None)

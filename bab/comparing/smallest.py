@@ -20,6 +20,7 @@ is not decided whether a piece is proper the search ends, and its tree is not fi
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from math import inf
 
@@ -27,7 +28,7 @@ from ...kernels.deadline import TimeUp
 from ...problems.errors import BadInput
 from .branches import TooSlow
 from .grow import Bounder
-from .measured import Cut, Known, Piece, Region, Tree
+from .measured import Cut, Known, Piece, Region, Status, Tree
 from .proper import Judge
 
 MOST = 12  # undecided neurons at the root
@@ -122,7 +123,7 @@ def smallest(bounder: Bounder, judge: Judge, deadline: float | None = None) -> t
         return Tree(pieces, False, most), len(search.found)
 
 
-def _written(search: _Search):  # type: ignore[no-untyped-def]
+def _written(search: _Search) -> Iterator[Piece]:
     """The tree that the search proved smallest, root first."""
     bounder, number = search.bounder, 0
     open_: list[tuple[int, int, int, Region]] = [(-1, 0, 0, bounder.root)]
@@ -135,7 +136,7 @@ def _written(search: _Search):  # type: ignore[no-untyped-def]
         if not closed and (entry is None or entry.least == 0):  # not proper
             cut = next(iter(bounder.cuts(region, known)), None)
         if cut is None:
-            status = "empty" if known.empty else "closed" if closed else "stuck"
+            status: Status = "empty" if known.empty else "closed" if closed else "stuck"
             yield Piece(number, parent, depth, status, gap, None, side, kept)
         else:
             yield Piece(number, parent, depth, "split", gap, cut, side)

@@ -98,10 +98,10 @@ def _columns(found: Found, a: int, b: int, place: int) -> dict[str, Any]:
         "dimension": pa.array(dimensions, mask=dimensions < 0),
         "point": pa.FixedSizeListArray.from_arrays(pa.array(found.points[a:b].ravel()), d),
     }
-    if d <= VOLUMES and found.start is None:
+    if d <= VOLUMES and (found.start is None or found.vertices is None):
         columns["vertices"] = pa.nulls(b - a, pa.list_(pa.float64()))
         columns["volume"] = pa.nulls(b - a, pa.float64())
-    elif d <= VOLUMES:
+    elif found.start is not None and found.vertices is not None and d <= VOLUMES:
         start = found.start[a : b + 1] - found.start[a]
         x = found.vertices[found.start[a] : found.start[b]]
         x = _around(x, found.points[a:b], start) if d == 2 else x

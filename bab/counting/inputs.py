@@ -87,15 +87,14 @@ def lifted(emit: Emit, whole: Polytope) -> Emit:
     """`emit` for cells of a network without its fixed inputs: it gets points of all inputs."""
     free = whole.lower < whole.upper
 
-    def full(x: NDArray[np.float64] | None) -> NDArray[np.float64] | None:
-        if x is None:
-            return None
+    def full(x: NDArray[np.float64]) -> NDArray[np.float64]:
         points = np.tile(whole.lower, (len(x), 1))
         points[:, free] = x
         return points
 
     def inner(found: Found) -> None:
-        emit(replace(found, polytope=whole, points=full(found.points), vertices=full(found.vertices)))
+        vertices = None if found.vertices is None else full(found.vertices)
+        emit(replace(found, polytope=whole, points=full(found.points), vertices=vertices))
 
     return inner
 

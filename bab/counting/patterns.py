@@ -178,9 +178,9 @@ def count(
     start = time.monotonic()
     if cells not in ("open", "all"):
         raise BadInput(f"cells are 'open' or 'all', not '{cells}'")
-    polytope = Polytope(
-        *(np.asarray(a, np.float64) for a in (polytope.lower, polytope.upper, polytope.normals, polytope.offsets))
-    )
+    parts = (polytope.lower, polytope.upper, polytope.normals, polytope.offsets)
+    lower, upper, normals, offsets = (np.asarray(part, np.float64) for part in parts)
+    polytope = Polytope(lower, upper, normals, offsets)
     faces = cells == "all"
     try:
         with until(deadline):
@@ -224,7 +224,8 @@ def _conclude(made: Plan, polytope: Polytope, tally: Tally, deadline: float | No
     if tally.reason == "interrupted":  # the user waits
         deadline = min(time.monotonic() + PATIENCE, np.inf if deadline is None else deadline)
     extra: dict[bytes, NDArray[np.float64]] = {}
-    left, recounted = [], 0
+    left: list[bool] = []
+    recounted = 0
     if tally.unsure:
         extra, left, recounted = _recount(made, polytope, tally, deadline)
     layers = tuple(tally.layers.get(i, 0) for i in made.graph.activations)

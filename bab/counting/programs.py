@@ -391,7 +391,8 @@ class _Front:
 
 def _keep(counter: ProgramCounter, polytope: Polytope, cells: list[Cell], tally: Tally, emit: Emit | None) -> None:
     """Finished cells: the certain ones and the others."""
-    certain, unsure = [], []
+    certain: list[Cell] = []
+    unsure: list[Cell] = []
     for cell in cells:
         exists = counter.inside(cell.rows, cell.points[0])
         (certain if exists and cell.sure else unsure).append(cell)
@@ -402,5 +403,5 @@ def _keep(counter: ProgramCounter, polytope: Polytope, cells: list[Cell], tally:
             points = np.stack([cell.points[0] for cell in certain])
             emit(Found(polytope, packed, points, np.full(len(certain), polytope.size, dtype=np.int8)))
     if unsure:
-        active, cutting = (np.stack([getattr(c, name) for c in unsure]) for name in ("active", "cutting"))
-        tally.unsure.append(Unsure(active, cutting, np.zeros(len(unsure), dtype=bool)))
+        active, cutting = np.stack([c.active for c in unsure]), np.stack([c.cutting for c in unsure])
+        tally.unsure.append(Unsure(active, cutting, np.zeros(len(unsure), dtype=np.bool_)))

@@ -157,7 +157,7 @@ class RationalCounter:
             on = region.active[self.plan.graph.offsets[region.node] + first]
             return [self._child(region, on != twins.opposite[j], region.point, None)]
         here = sum((a * y for a, y in zip(row[:-1], region.point)), Fraction(int(row[-1])))
-        children = []
+        children: list[tuple[bool, list[Fraction], Inequality | None]] = []
         for on in (False, True):
             inside = here > 0 if on else (here < 0 or (self.faces and here == 0))
             cut = inequality(row if on else -row, on or not self.faces)

@@ -25,7 +25,7 @@ from typing import Any
 
 PATIENCE = 5.0  # seconds that the main thread has to end by itself
 LAST = 5.0  # seconds that the answer may take after that
-SIGNALS = {signal.SIGINT: "interrupted", signal.SIGTERM: "stopped by SIGTERM"}
+SIGNALS: dict[int, str] = {signal.SIGINT: "interrupted", signal.SIGTERM: "stopped by SIGTERM"}
 
 
 class Stopped(KeyboardInterrupt):

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...relaxations.types import Pieces
 from ..search.observer import Observer
 from ..trees.frontier import Record
 from ..trees.splits import twice
@@ -61,6 +62,9 @@ class Followed(AbstractTree):
     def roots(self) -> Record:
         roots = self.inner.roots()
         return roots | {"logged": roots["id"].clone()}
+
+    def pieces(self, record: Record) -> Pieces:
+        return self.inner.pieces(record)
 
     def bound(self, record: Record) -> Bounded:
         bounded = self.inner.bound(record)

@@ -81,15 +81,15 @@ def in_words(row: Row, name: str) -> str:
     return f"{' '.join(terms).removeprefix('+') or '0'}{constant} {'<' if row.strict else '<='} 0"
 
 
-def _term(factor: Fraction, name: str) -> str:
+def _term(factor: int | Fraction, name: str) -> str:
     return f"{'+' if factor > 0 else '-'}{name}" if abs(factor) == 1 else f"{_signed(factor)} {name}"
 
 
-def _signed(value: Fraction) -> str:
+def _signed(value: int | Fraction) -> str:
     return number(value) if value < 0 else f"+{number(value)}"
 
 
-def number(value: Fraction) -> str:
+def number(value: int | Fraction) -> str:
     """A rational in full: as a decimal where it is a short one, as a quotient otherwise."""
     value = Fraction(value)
     twos = (value.denominator & -value.denominator).bit_length() - 1
@@ -102,6 +102,7 @@ def number(value: Fraction) -> str:
     context = Context(prec=digits)
     exact = context.normalize(context.divide(Decimal(value.numerator), Decimal(value.denominator)))
     _, figures, exponent = exact.as_tuple()
+    assert isinstance(exponent, int), "a quotient of integers is finite"
     if len(figures) > LONGEST:
         return str(value)
     plain = -LONGEST < exponent <= 20 - len(figures)

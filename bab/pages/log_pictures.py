@@ -48,7 +48,7 @@ def share_over_time(tree: Partition) -> Figure:
     leaves = tree.closed
     order = np.argsort(tree.seconds[leaves])
     share = np.cumsum(np.exp2(-tree.depth[leaves][order].astype(float))) / tree.roots
-    pick = np.unique(np.linspace(0, len(order) - 1, min(len(order), POINTS)).astype(int)) if len(order) else []
+    pick = np.unique(np.linspace(0, max(len(order) - 1, 0), min(len(order), POINTS)).astype(int))
     figure, ax = _axes((WIDE, 2.4))
     x = [0.0, *tree.seconds[leaves][order][pick], tree.elapsed]
     y = [0.0, *(100 * share[pick]), 100 * share[-1] if len(order) else 0.0]

@@ -89,7 +89,7 @@ def cactus(rows: Sequence[Row]) -> Figure:
             ax.plot(range(1, len(times) + 1), times, color=colour, label=name, marker=".", markersize=4)
     ax.set(xlabel="instances solved", ylabel="seconds each", yscale="log")
     ax.axvline(len(rows), color="#cbd2d9", linewidth=1)
-    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.locator_params(axis="x", integer=True)
     for which in (ax.yaxis.set_major_formatter, ax.yaxis.set_minor_formatter):
         which(lambda value, _: f"{value:g}")
     if solved:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins  # a column is called `property`
 from dataclasses import dataclass
 
 
@@ -18,10 +19,10 @@ class Row:
     pieces: int
     reason: str
 
-    @property
+    @builtins.property
     def solved(self) -> bool:
         return self.verdict in ("sat", "unsat")
 
-    @property
+    @builtins.property
     def wrong(self) -> bool:
         return self.solved and self.expected in ("sat", "unsat") and self.verdict != self.expected

@@ -20,7 +20,7 @@ import torch
 
 from ...kernels.deadline import TimeUp, now
 from ...problems.errors import out_of_memory
-from ..attack.descent import Attack
+from ..attack.descent import Attacker
 from ..trees.frontier import Frontier, Record, select
 from ..trees.splits import twice
 from ..trees.tree import AbstractTree, Bounded
@@ -39,7 +39,7 @@ class Engine:
     def __init__(
         self,
         tree: AbstractTree,
-        attack: Attack,
+        attack: Attacker,
         schedule: Schedule,
         observers: Sequence[Observer],
         deadline: float | None,

@@ -27,7 +27,7 @@ class Frontier:
     def __init__(self, fill: Mapping[str, float] | None = None) -> None:
         self._fill = dict(fill or {})
         self._table: Record = {}
-        self._free: Tensor | None = None
+        self._free = torch.zeros(0, dtype=torch.int64)  # slots; on the records' device from the first on
         self._count = 0
 
     def __len__(self) -> int:

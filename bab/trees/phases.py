@@ -68,8 +68,8 @@ class Phases(AbstractTree):
         cases = [prop.cases[c].inputs for c, _ in goals.pairs]
         distinct = list({id(c): c for c in cases}.values())
         self.case = torch.tensor([[d is c for d in distinct].index(True) for c in cases], device=self.device)
-        boxes = [torch.tensor(np.stack([getattr(c, side) for c in distinct])) for side in ("lower", "upper")]
-        self.lower, self.upper = outward(*boxes, self.dtype, self.device)
+        low, high = (torch.tensor(np.stack([getattr(c, side) for c in distinct])) for side in ("lower", "upper"))
+        self.lower, self.upper = outward(low, high, self.dtype, self.device)
         self.normals, self.offsets = outward_half_spaces(distinct, self.lower, self.upper)
         self.root, self.words, self.room = root, words, room
         self.bases = {0: Base(root.pre_lower, root.pre_upper, relaxation.joint)}  # those that pieces stand on
@@ -81,7 +81,8 @@ class Phases(AbstractTree):
         self.piecewise = all(graph.nodes[i].function.kinks for i in graph.activations)
         self.sides = 1 if only_relu(graph) else 2
         self.rational = Rational(graph)
-        self.start, self.untreated = start, []
+        self.start = start
+        self.untreated: list[str] = []
         plain = "alpha-crown" if relaxation.steps else relaxation.linear.rule
         more = 1.0 + relaxation.joint.cost(graph) if relaxation.joint is not None else 1.0
         long = (PATIENT * relaxation.steps + 1) / (relaxation.steps + 1)
@@ -162,8 +163,11 @@ class Phases(AbstractTree):
         steps = self.relaxation.steps * (PATIENT if way is self.patient else 1)
         relaxation = replace(self.relaxation, joint=joint, steps=steps)
         result, values, _ = relaxation.bound(pieces, rows, self._start(record, pieces))
+        found, scores = result.multipliers, result.scores
+        assert found is not None and scores is not None, "optimised bounds have multipliers, and are scored"
         if joint is None:  # the rows' multipliers wait for the next time
-            result = replace(result, multipliers=replace(result.multipliers, joint=record["tied"]))
+            found = replace(found, joint=record["tied"])
+            result = replace(result, multipliers=found)
         empty = result.empty | (pieces.pre_lower > pieces.pre_upper).any(1)
         empty |= none_left(pieces, result, pieces.lower, pieces.upper)
         bound = torch.fmax(result.lower.amax(1), record["bound"])
@@ -178,14 +182,13 @@ class Phases(AbstractTree):
         if not self.piecewise:  # a smooth neuron is never decided, but its interval ends at two neighbouring numbers
             middle = (pieces.pre_lower + pieces.pre_upper) / 2
             undecided &= (pieces.pre_lower < middle) & (middle < pieces.pre_upper)
-        found = result.multipliers
         records = dict(record) | {
             "bound": bound,
             "choice": found.choice[..., self.free].half(),
             "multiplier": found.split,
             "tied": _stored(found.joint),
         }
-        scores = together(record, result.scores, ~closed, base.depth + LEVELS)
+        scores = together(record, scores, ~closed, base.depth + LEVELS)
         choice = self._choose(records, pieces, scores, undecided, ~closed)
         records |= {"index": choice.index, "point": choice.point}
         best = result.lower.argmax(1)
@@ -300,6 +303,7 @@ class Phases(AbstractTree):
         self.derived += 1
         self.bases[self.derived] = new
         start = found.result.multipliers
+        assert start is not None, "optimised bounds have multipliers"
         own = lambda value: value[0].unflatten(0, (len(goals), -1))[each]  # noqa: E731
         multiplier = record["multiplier"].clone()
         multiplier[..., :depth] = own(start.split)

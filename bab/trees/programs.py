@@ -51,6 +51,9 @@ class Programs(AbstractTree):
     def roots(self) -> Record:
         return self.inner.roots()
 
+    def pieces(self, record: Record) -> Pieces:
+        return self.inner.pieces(record)
+
     def bound(self, record: Record) -> Bounded:
         bounded = self.inner.bound(record)
         open_ = (~bounded.closed).nonzero()[:, 0]

@@ -157,6 +157,7 @@ class Regions(AbstractTree):
 
     def _choose(self, pieces: Pieces, result: Result, undecided: Tensor, depth: Tensor) -> Split:
         """The split of each piece; its kind is NONE where nothing can be split."""
+        assert result.blame is not None and result.scores is not None, "what bounds regions scores them"
         split = input_split(pieces.lower, pieces.upper, result.blame, self.root_width, self.rule)
         count, stuck = undecided.sum(1), split.kind == NONE
         few = ((count <= finishing(depth, pieces.lower.shape[1])) | stuck) & self.piecewise

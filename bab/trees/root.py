@@ -95,6 +95,7 @@ def _better(
 def starts(alpha: Alpha, found: Strengthened, open_: torch.Tensor) -> Multipliers:
     """Multipliers for every goal (G, S, ...): those found for the open ones; CROWN's slopes for the others."""
     multipliers, count = found.result.multipliers, int(open_.sum())
+    assert multipliers is not None, "optimised bounds have multipliers"
     width = multipliers.choice.shape[1] // count
     every = alpha.start(found.root, width)
     parts = []

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from ...problems.properties.property import Array
-from ...relaxations.types import Result
+from ...relaxations.types import Pieces, Result
 from .frontier import Record
 from .goals import Goals
 from .ways import Way
@@ -104,6 +104,10 @@ class AbstractTree(ABC):
     @abstractmethod
     def roots(self) -> Record:
         """One piece for each goal, not yet bounded."""
+
+    @abstractmethod
+    def pieces(self, record: Record) -> Pieces:
+        """The record's pieces, as relaxations take them."""
 
     @abstractmethod
     def bound(self, record: Record) -> Bounded:

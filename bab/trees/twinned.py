@@ -16,6 +16,7 @@ from torch import Tensor
 from ...problems.network.graph import Graph
 from ...problems.properties.property import Property
 from ...relaxations.twins.twin_rows import TwinRows, twin_rows
+from ...relaxations.types import Pieces
 from .frontier import Record
 from .goals import Goals
 from .tree import AbstractTree, Bounded, Settled
@@ -33,7 +34,7 @@ def rows_of_goals(graph: Graph, working: Graph, prop: Property, goals: Goals) ->
 
 
 class Twinned(AbstractTree):
-    """See the module's essay. `inner` must offer `pieces(record)`, as trees of regions and of phases do."""
+    """See the module's essay."""
 
     def __init__(self, inner: AbstractTree, rows: TwinRows, graph: Graph) -> None:
         self.inner, self.rows, self.graph = inner, rows, graph  # graph: float64, CPU
@@ -44,9 +45,8 @@ class Twinned(AbstractTree):
         twins = f", {self.rows.pairs} pairs of twin neurons" if self.rows.pairs else ""
         return f"{self.inner.describe()}{twins}"
 
-    def pieces(self, record: Record):  # type: ignore[no-untyped-def]
-        """The record's pieces."""
-        return self.inner.pieces(record)  # type: ignore[attr-defined]
+    def pieces(self, record: Record) -> Pieces:
+        return self.inner.pieces(record)
 
     def ways(self) -> list[Way]:
         return [*self.inner.ways(), self.way]
