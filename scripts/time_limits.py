@@ -6,7 +6,8 @@ Every call runs in a process of its own (so that one that never returns can be e
 makes the network, imports what the call needs, and then looks at the clock around the call alone: `verify`, `bound`,
 `count_patterns` or `partition` with a limit of 1 to 20 s. It holds where the call returned within one second or 5 % of
 the limit, whichever is more. Networks are made here from random weights: a VGG on 224 x 224 inputs, a smaller VGG, a
-residual network, wide and deep matrices, a small controller; with `--bench` also those of benchmarks.
+residual network, wide and deep matrices, a small controller; some of them are handed over as PyTorch modules. With
+`--bench` also those of benchmarks.
 
 On a machine that does other work a call may be late through no fault of its own: late calls are run again, up to
 `--again` times, and the row says how often.
@@ -50,6 +51,7 @@ class Call:
     limit: float
     radius: float
     options: dict[str, Any]
+    module: bool = False  # the network is handed over as a PyTorch module, which is exported within the limit
 
     @property
     def allowed(self) -> float:
@@ -88,7 +90,7 @@ def calls(count: int, seed: int, networks: tuple[str, ...]) -> list[Call]:
                 options = {}
             elif dice.random() < 0.5:
                 options["attack"] = "off"
-        found.append(Call(what, network, relaxation, limit, radius, options))
+        found.append(Call(what, network, relaxation, limit, radius, options, network in NETWORKS and k % 7 == 6))
     return found
 
 
@@ -176,9 +178,15 @@ def _timed(call: Call, folder: Path, bench: Path | None) -> tuple[float, str]:
     import partita.bab.verify
     import partita.relaxations.bound
 
+    more: dict[str, Any] = {}
+    if call.module:
+        import torch
+
+        network, shape = module(call.network)
+        more["example_input"] = torch.zeros(shape)
     begun = time.monotonic()
     try:
-        said = _said(call, network, prop, partita)
+        said = _said(call, network, prop, more, partita)
     except TimeoutError as error:
         said = f"TimeoutError: {error}"
     except partita.problems.errors.BadInput as error:
@@ -186,18 +194,18 @@ def _timed(call: Call, folder: Path, bench: Path | None) -> tuple[float, str]:
     return time.monotonic() - begun, said
 
 
-def _said(call: Call, network: Path, prop: Any, partita: Any) -> str:
+def _said(call: Call, network: Any, prop: Any, more: dict[str, Any], partita: Any) -> str:
     if call.what == "verify":
-        found = partita.verify(network, prop, timeout=call.limit, relaxation=call.relaxation, **call.options)
+        found = partita.verify(network, prop, timeout=call.limit, relaxation=call.relaxation, **call.options, **more)
         return f"{found.verdict}: {found.reason}"
     if call.what == "bound":
-        found = partita.bound(network, prop, call.relaxation, timeout=call.limit)
+        found = partita.bound(network, prop, call.relaxation, timeout=call.limit, **more)
         finite = int((abs(found.lower) < float("inf")).sum())
         return f"{finite} of {len(found.lower)} bounds; {'; '.join(found.notes)}"
     if call.what == "count":
-        found = partita.count_patterns(network, prop, timeout=call.limit)
+        found = partita.count_patterns(network, prop, timeout=call.limit, **more)
         return str(found)[:200]
-    found = partita.partition(network, prop, timeout=call.limit)
+    found = partita.partition(network, prop, timeout=call.limit, **more)
     return str(found)[:200]
 
 
