@@ -111,6 +111,7 @@ def test_searches_with_programs_and_groups(inputs, relaxation):
 
 @pytest.mark.parametrize("inputs, split, seed", ((3, "polyhedral", 1), (17, "auto", 1)))
 def test_logs_are_written_taken_up_and_replayed(inputs, split, seed, tmp_path):
+    pytest.importorskip("pyarrow")  # which a bare machine with a GPU may lack
     graph, prop = barely(seed, inputs)
     options = {"split": split, "precision": "float32", "attack": "off", "batch": 16, "relaxation": "crown"}
     partita.verify(graph, prop, log=tmp_path / "log", device="cuda:0", max_pieces=8, **options)
