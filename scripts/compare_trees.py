@@ -1,7 +1,7 @@
 """Does a change of the code change any tree? A list of instances with every clock taken out of the search.
 
     python scripts/compare_trees.py --bench DIR --out FILE.json [--against FILE.json] [--only TEXT] [--forked]
-    python scripts/compare_trees.py --out FILE.json --against FILE.json [--counts]     # runs nothing
+    python scripts/compare_trees.py --out FILE.json --against FILE.json [--only TEXT] [--counts]     # runs nothing
 
 Each instance of `measure/trees.csv` (both kinds of trees, all relaxations; its options there, a cap on pieces among
 them) is verified with the attack off, no time limit, one thread, and work counted where else a clock decides
@@ -48,6 +48,8 @@ def main() -> int:
     if options.against is None:
         return int(bool(errors))
     before = json.loads(options.against.read_text(encoding="utf-8"))
+    for part in (before, report):
+        part["rows"] = [row for row in part["rows"] if options.only in " ".join(key(row))]
     different = list(differences(before["rows"], report["rows"], COUNTS if options.counts else (*COUNTS, "digest")))
     print(*different, summary(before, report, len(different)), sep="\n")
     return int(bool(different or errors))
@@ -59,7 +61,7 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, required=True, help="the results, which are gone on with")
     parser.add_argument("--against", type=Path, help="results of another version")
     parser.add_argument("--list", type=Path, default=LIST, help="the instances, with their options")
-    parser.add_argument("--only", default="", help="only instances whose line in the list contains this text")
+    parser.add_argument("--only", default="", help="only instances of whose line in the list this is part")
     parser.add_argument("--forked", action="store_true", help="fork from one process that has its libraries loaded")
     parser.add_argument("--counts", action="store_true", help="compare no digests")
     return parser.parse_args(arguments)

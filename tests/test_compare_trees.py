@@ -104,3 +104,4 @@ def test_a_run_that_goes_on_and_is_compared_with_itself(tmp_path):
     again = compare("--out", str(out), "--against", str(other))
     assert again.returncode == 1 and "digest another ->" in again.stdout and "1 differences; 1 trees" in again.stdout
     assert compare("--out", str(out), "--against", str(other), "--counts").returncode == 0
+    assert "0 differences; 0 trees" in compare("--out", str(out), "--against", str(other), "--only", "none").stdout
