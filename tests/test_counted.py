@@ -23,6 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 CLOCKS = {
     "kernels/deadline.py": "the one clock of all decisions",
     "kernels/solving/worker.py": "patience with a process that hangs",
+    "kernels/interrupt.py": "ends what does not look at the clock: reading a module",
     "bab/search/clock.py": "a user's limit, from the process's start",
     "bab/ending/stopping.py": "the end of a run that was told to end",
     "bab/running/instances.py": "limits of whole runs",
