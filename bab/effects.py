@@ -39,8 +39,7 @@ def _phases(strategy: Strategy) -> bool:
 
 def _bisects(config: Config, strategy: Strategy, graph: Graph) -> bool:
     """Whether pieces are bisected in the input (smooth networks are, whatever the splits)."""
-    smooth = not all(graph.nodes[i].function.kinks for i in graph.activations)
-    return strategy.tree == "regions" and (strategy.splits != "activation" or smooth)
+    return strategy.tree == "regions" and (strategy.splits != "activation" or not graph.piecewise_linear)
 
 
 def _rule_acts(config: Config, strategy: Strategy, graph: Graph) -> bool:

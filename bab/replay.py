@@ -69,7 +69,7 @@ class InClosed:
             return None
         x = witness.x[None]
         values = self.graph.values(torch.from_numpy(x))
-        before = [values[self.graph.nodes[i].inputs[0]] for i in self.graph.activations]
+        before = [values[layer.source] for layer in self.graph.layers]
         neurons = torch.cat(before, 1).numpy() if before else np.zeros((1, 0))
         _, leaves, _ = leaves_of(self.partition, self.roots[witness.goal], x, neurons)
         if not len(leaves) or (self.partition.state[leaves] != CLOSED).any():

@@ -70,7 +70,7 @@ def choose(graph: Graph, config: Config) -> Strategy:
     inputs, neurons = graph.input_size, graph.neurons
     low = inputs <= SMALL or (inputs <= 2 * SMALL and neurons > DEEP * inputs)
     tiny = neurons <= TINY * inputs
-    tiny &= all(graph.nodes[i].function.kinks for i in graph.activations)  # smooth neurons are never decided
+    tiny &= graph.piecewise_linear  # smooth neurons are never decided
     regions = config.split in ("input", "polyhedral") or low
     if config.branching.rule not in INPUT_RULES:
         raise BadInput(f"there is no branching rule '{config.branching.rule}'; there are {', '.join(INPUT_RULES)}")

@@ -244,7 +244,7 @@ def _programs(
         except TimeUp:
             return loose, tuple(notes)
         lower, upper = np.minimum(lower, found.lower), np.maximum(upper, found.upper)
-        sources = [graph.nodes[i].inputs[0] for i in graph.activations]
+        sources = [layer.source for layer in graph.layers]
         low, high = (torch.cat([found.boxes[j][k] for j in sources] or [piece.pre_lower[0]])[None] for k in (0, 1))
         pre.append(piece.with_pre(low, high))
         notes |= dict.fromkeys(found.notes)
@@ -258,17 +258,14 @@ def _programs(
 
 def _layers(graph: Graph, pieces: Pieces) -> tuple[Layer, ...]:
     layers = []
-    for k, position in enumerate(graph.activations):
-        where = slice(graph.offsets[position], graph.offsets[position] + graph.nodes[position].size)
-        low, high = pieces.pre_lower[:, where].amin(0), pieces.pre_upper[:, where].amax(0)
-        name = graph.nodes[position].name or f"layer {k}"
+    for k, layer in enumerate(graph.layers):
+        below, above = pieces.pre(layer)
+        low, high = below.amin(0), above.amax(0)
+        name = layer.name or f"layer {k}"
         layers.append(Layer(name, low.double().cpu().numpy(), high.double().cpu().numpy()))
     return tuple(layers)
 
 
 def _unstable(graph: Graph, pieces: Pieces) -> tuple[np.ndarray, ...]:
     undecided = undecided_neurons(graph, pieces).any(0).cpu()
-    return tuple(
-        undecided[graph.offsets[i] : graph.offsets[i] + graph.nodes[i].size].nonzero()[:, 0].numpy()
-        for i in graph.activations
-    )
+    return tuple(undecided[layer.span].nonzero()[:, 0].numpy() for layer in graph.layers)

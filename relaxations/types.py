@@ -1,7 +1,7 @@
 """What passes between the search and a relaxation: pieces in, bounds out.
 
 All are plain tuples of tensors with the batch of pieces first. Letters: B pieces, S objective rows, D inputs,
-N neurons (all activation nodes, layer after layer, as numbered by `Graph.offsets`), H half-spaces, P decided neurons.
+N neurons (all activation nodes, layer after layer, as numbered by `Layer.span`), H half-spaces, P decided neurons.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
+
+from ..problems.graph import Layer
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +58,10 @@ class Pieces:
             empty,
             empty,
         )
+
+    def pre(self, layer: Layer) -> tuple[Tensor, Tensor]:  # (B, n), (B, n)
+        """The pre-activation bounds of one layer, as views: writing to them writes to the pieces."""
+        return self.pre_lower[:, layer.span], self.pre_upper[:, layer.span]
 
     def with_pre(self, lower: Tensor, upper: Tensor) -> Pieces:
         """The same pieces with other pre-activation bounds."""

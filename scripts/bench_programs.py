@@ -63,22 +63,21 @@ def root_program(graph, case):  # type: ignore[no-untyped-def]
     lower, upper = torch.as_tensor(case.inputs.lower), torch.as_tensor(case.inputs.upper)
     pieces = root(graph, graph, lower, upper)[1]
     boxes = node_boxes(graph, case.inputs)
-    for i in graph.activations:
-        at = slice(graph.offsets[i], graph.offsets[i] + graph.nodes[i].size)
-        before = graph.nodes[i].inputs[0]
+    for layer in graph.layers:
+        at, before = layer.span, layer.source
         low, high = pieces.pre_lower[0, at], pieces.pre_upper[0, at]
         boxes[before] = torch.maximum(boxes[before][0], low), torch.minimum(boxes[before][1], high)
-        boxes[i] = graph.nodes[i].function.interval(*boxes[before])
+        boxes[layer.position] = layer.function.interval(*boxes[before])
     encoding = encode(graph, case.inputs, boxes=boxes)
     unsafe = case.unsafe[0]
     model = encoding.minimising(graph.output, unsafe.rows[0], float(unsafe.constants[0]))
     matrix = model.matrix
     neurons = []
-    for i in graph.activations:
-        before = graph.nodes[i].inputs[0]
+    for layer in graph.layers:
+        before = layer.source
         low, high = boxes[before]
         for k in torch.nonzero((low < 0) & (high > 0)).flatten().tolist():
-            neurons.append((encoding.first[before] + k, encoding.first[i] + k))
+            neurons.append((encoding.first[before] + k, encoding.first[layer.position] + k))
     rows = {}
     for r in np.flatnonzero((model.row_lower == 0) & (model.row_upper == np.inf)):
         columns, values = (part[matrix.indptr[r] : matrix.indptr[r + 1]] for part in (matrix.indices, matrix.data))

@@ -87,7 +87,7 @@ def _function(graph: Graph, active: tuple[bool, ...]) -> tuple[np.ndarray, float
             values[i][:, d] += node.bias.numpy()
         else:
             assert isinstance(node, Activation) and isinstance(node.function, LeakyReLU)
-            start = graph.offsets[i]
+            start = graph.layer_at[i].span.start
             if start + node.size > len(active):
                 row = values[node.inputs[0]][len(active) - start]
                 return np.where(np.abs(row[:d]) < 1e-12, 0.0, row[:d]), float(row[d])

@@ -437,7 +437,7 @@ def test_no_cell_has_more_patterns_than_the_bound(seed):
     polytope = Polytope(np.full(2, -1.0), np.ones(2))
     made, chunk = grown(graph, polytope)
     free, on = undecided(made, polytope), active(made, chunk.cells.labels)
-    for node, start in graph.offsets.items():
+    for node, start in ((layer.position, layer.span.start) for layer in graph.layers):
         for neuron in range(4):
             _, sizes = np.unique(on[:, : start + neuron], axis=0, return_counts=True)
             assert sizes.max() <= remaining(made, free, node, neuron)

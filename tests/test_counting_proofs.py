@@ -272,7 +272,11 @@ def test_unfinished_cells_are_judged_by_the_neurons_that_are_decided():
     while not finished(made, chunk):
         (chunk,) = advance(made, chunk, 0.0)
         node = min(chunk.node, made.last)
-        decided = graph.offsets[node] + chunk.neuron if chunk.node in graph.offsets else {1: 0, 3: 4}.get(chunk.node, 8)
+        decided = (
+            graph.layer_at[node].span.start + chunk.neuron
+            if chunk.node in graph.layer_at
+            else {1: 0, 3: 4}.get(chunk.node, 8)
+        )
         count = len(chunk.cells)
         assert confirm(made, polytope, [chunk], None) == [(count, count)]
         if decided in seen or not decided:

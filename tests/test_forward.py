@@ -255,7 +255,7 @@ def test_sizes_on_the_way_are_those_of_the_pieces(monkeypatch):
     for weights in asked:
         assert torch.equal(weights[:, :-1], largest) and (weights[:, -1] == 1).all()
     for position in p.graph.activations:
-        where = slice(p.graph.offsets[position], p.graph.offsets[position] + p.graph.nodes[position].size)
+        where = p.graph.layer_at[position].span
         size = torch.maximum(found.pre_lower[:, where].abs(), found.pre_upper[:, where].abs())
         assert (scales.size[p.graph.nodes[position].inputs[0]] >= size).all()
 

@@ -12,7 +12,6 @@ from networks import random_box, random_graph, sample
 from partita.kernels.octahedron import octahedron
 from partita.problems.errors import BadInput
 from partita.relaxations.linear.alpha import Alpha
-from partita.relaxations.linear.linear import part
 from partita.relaxations.linear.root import root
 from partita.relaxations.rows.group_rows import group_rows, limits
 from partita.relaxations.rows.groups import all_subsets, by_score, disjoint, excess, overlapping, scored
@@ -152,7 +151,7 @@ def test_limits_of_groups_hold_at_points(kind, dtype):
         alpha, values = Alpha(linear, 2), graph.values(torch.as_tensor(sample(box, 3000)))
         for position in graph.activations:
             z, y = values[graph.nodes[position].inputs[0]], values[position]
-            low, high = (side[0].double() for side in part(graph, whole, position))
+            low, high = (side[0].double() for side in whole.pre(graph.layer_at[position]))
             for size in (2, 3):
                 groups, template = all_subsets(torch.arange(5), size), octahedron(size)
                 found = limits(alpha, whole, position, groups, template).double()
@@ -180,7 +179,7 @@ def test_sums_of_known_bounds_are_rounded_outwards(monkeypatch):
     linear, whole = root(graph, graph.to(torch.float32), *(torch.as_tensor(s) for s in (box.lower, box.upper)))[:2]
     position, groups, template = graph.activations[1], all_subsets(torch.arange(8), 3), octahedron(3)
     found = limits(Alpha(linear, 2), whole, position, groups, template)
-    low, high = (side[0].double()[groups][:, None] for side in part(graph, whole, position))
+    low, high = (side[0].double()[groups][:, None] for side in whole.pre(graph.layer_at[position]))
     normals = template.normals.double()
     exact = torch.where(normals > 0, high, torch.where(normals < 0, -low, 0.0)).sum(-1)  # float32 numbers, in float64
     assert (found.double() >= exact).all() and (found.double() <= exact + 1e-4).all()

@@ -74,7 +74,7 @@ def pairs(alpha: Alpha, whole: Pieces, size: int, most: int = 12) -> list[Facets
     """Rows of some groups of every layer."""
     found = []
     for i in alpha.linear.graph.activations:
-        low, high = (side[0] for side in part(alpha.linear.graph, whole, i))
+        low, high = (side[0] for side in whole.pre(alpha.linear.graph.layer_at[i]))
         undecided = ((low < 0) & (high > 0)).nonzero()[:, 0]
         if len(undecided) >= size:
             rows = group_rows(alpha, whole, i, all_subsets(undecided, size)[:most])
@@ -206,8 +206,8 @@ def program(graph, whole: Pieces, box: Polytope, facets: list[Facets], row: torc
     boxes = [(torch.as_tensor(box.lower), torch.as_tensor(box.upper))]
     for node in graph.nodes[1:]:
         boxes.append(tuple(torch.full((node.size,), s, dtype=torch.float64) for s in (-1e3, 1e3)))
-    for i in graph.activations:
-        boxes[graph.nodes[i].inputs[0]] = tuple(side[0].double() for side in part(graph, whole, i))
+    for layer in graph.layers:
+        boxes[layer.source] = tuple(side[0].double() for side in whole.pre(layer))
     encoding = encode(graph, box, boxes=boxes)
     model, n = encoding.model, len(encoding.model.cost)
     matrices, sides = [model.matrix], [model.row_upper]
@@ -344,7 +344,7 @@ def test_rows_of_layers_hold_at_points(kind, dtype):
         relaxed = [v[0] for v in alpha.bound(whole, rows)[1]]
         at = graph.values(torch.as_tensor(sample(box, 2000)))
         for layer in layers_read(alpha, whole):
-            low, high = (side[0] for side in part(graph, whole, layer.position))
+            low, high = (side[0] for side in whole.pre(graph.layer_at[layer.position]))
             assert ((low < 0) & (high > 0))[layer.neurons].all() and len(layer.neurons) == (
                 (low < 0) & (high > 0)
             ).sum()

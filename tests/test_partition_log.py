@@ -78,7 +78,7 @@ def test_rows_and_header_say_what_they_should(tmp_path):
     assert table.column_names == list(COLUMNS)
     rows = table.to_pylist()
     assert len(rows) == outcome.pieces == tree.count
-    starts = [graph.offsets[i] for i in graph.activations]
+    starts = [layer.span.start for layer in graph.layers]
     for row in rows:
         assert row["share"] == 2.0 ** -row["depth"]
         assert (row["state"] == "closed") == (row["by"] is not None)

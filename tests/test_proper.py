@@ -65,7 +65,7 @@ def exactly(graph: Graph, x: Fraction) -> list[Fraction]:
     """All pre-activations at a point, in fractions."""
     values, found = [[x]], []
     for i, node in enumerate(graph.nodes[1:], 1):
-        if i in graph.offsets:
+        if i in graph.layer_at:
             found += values[i - 1]
             slope = Fraction(node.function.slope)
             values.append([max(z, slope * z) for z in values[i - 1]])

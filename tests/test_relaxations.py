@@ -92,7 +92,7 @@ def lp_minimum(p, b: int, s: int) -> float:
     for i in p.graph.activations:
         before, where = (
             p.graph.nodes[i].inputs[0],
-            slice(p.graph.offsets[i], p.graph.offsets[i] + p.graph.nodes[i].size),
+            p.graph.layer_at[i].span,
         )
         boxes[before] = (p.pieces.pre_lower[b, where].double(), p.pieces.pre_upper[b, where].double())
         unbounded = torch.full((p.graph.nodes[i].size,), 1e3, dtype=torch.float64)

@@ -40,7 +40,7 @@ def test_vectors_are_those_of_the_formulas(kind, dtype):
     """From the sizes of a node's inputs, with nothing but gamma and absolute values."""
     graph, _, whole = made(kind, dtype)
     largest = torch.maximum(whole.lower.abs(), whole.upper.abs())[0]
-    starts = {i: slice(s, s + graph.nodes[i].size) for i, s in graph.offsets.items()}
+    starts = {i: layer.span for i, layer in graph.layer_at.items()}
     pre = {i: (whole.pre_lower[0, s], whole.pre_upper[0, s]) for i, s in starts.items()}
     for known in ({}, pre):
         judge_vectors(graph, Rounding(graph.to(dtype)).local(largest, known), dtype)
@@ -214,8 +214,8 @@ def test_chosen_slopes_are_those_of_undecided_neurons(kind):
     alpha = Alpha(linear, 0)
     start = alpha.start(pieces, 2)
     lines = alpha._lines(pieces, linear.all_lines(pieces), torch.full_like(start.choice, 0.4))
-    for i, s in graph.offsets.items():
-        own, a = slice(s, s + graph.nodes[i].size), graph.nodes[i].function.slope
+    for i, layer in graph.layer_at.items():
+        own, a = layer.span, layer.leak
         below, above = pieces.pre_lower[0, own], pieces.pre_upper[0, own]
         wanted = torch.where(below >= 0, 1.0, torch.where(above <= 0, a, a + 0.4 * (1 - a))).double()
         torch.testing.assert_close(lines[i].lower_slope[0], wanted.expand(2, -1), rtol=1e-6, atol=0)
@@ -232,7 +232,7 @@ def test_rows_are_charged_beside_the_pass():
     facets = Facets(position, index, draw(5, size), draw(5, size), 1e3 * draw(5), draw(5, size))
     joint = Joint.of(graph, linear.scales, [facets])
     alpha = Alpha(linear, 0, joint=joint)
-    first = graph.offsets[position]
+    first = graph.layer_at[position].span.start
     sides = torch.tensor([[1.0]]).double(), torch.tensor([[-2.0]]).double()
     pieces = replace(whole, neuron=torch.tensor([[first + 1]]), sign=sides[0], point=sides[1])
     rows = Rows(draw(1, 2, graph.output_size), draw(1, 2))

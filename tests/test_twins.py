@@ -22,7 +22,7 @@ from partita.problems.properties.property import Case, Polytope, Property, Unsaf
 from partita.problems.properties.rational import Row
 from partita.relaxations.ladder.exact import minimum
 from partita.relaxations.linear.root import outward, outward_half_spaces, root
-from partita.relaxations.twins.differences import Sum, _matrix, lowered, slopes_of
+from partita.relaxations.twins.differences import Sum, _matrix, lowered
 from partita.relaxations.twins.pairs import Twins
 from partita.relaxations.twins.twin_rows import twin_rows
 from partita.relaxations.types import Pieces
@@ -345,7 +345,7 @@ def test_slopes_of_chords(function, dtype):
     random = np.random.default_rng(0)
     ends = np.sort(random.normal(scale=random.choice([0.1, 1, 10, 60], size=(2000, 1)), size=(2000, 2)), 1)
     lower, upper = torch.tensor(ends[:, 0]).to(dtype), torch.tensor(ends[:, 1]).to(dtype)
-    least, most = slopes_of(FUNCTIONS[function], lower, upper)
+    least, most = FUNCTIONS[function].slopes(lower, upper)
     assert (least >= 0).all() and (most <= 1.001).all()
     for _ in range(30):
         a, b = (lower.double() + (upper - lower).double() * torch.tensor(random.random(2000)) for _ in range(2))

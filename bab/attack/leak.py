@@ -41,17 +41,17 @@ class _Leak(torch.autograd.Function):
 class _Leaking(LeakyReLU):
     """A LeakyReLU that is evaluated on one batch of points, with a leak for each."""
 
-    leak: Tensor | None = None  # (P, 1)
+    passed: Tensor | None = None  # (P, 1)
 
     def value(self, x: Tensor) -> Tensor:
-        return _Leak.apply(x, self.leak, self.slope)
+        return _Leak.apply(x, self.passed, self.slope)
 
 
 def leaking(graph: Graph, leak: Tensor) -> Graph:  # (P, 1)
     """The network for a batch of P points, with gradients that leak through inactive (leaky) ReLUs."""
     nodes = tuple(
-        replace(node, function=_Leaking(node.function.slope, leak=leak))
-        if isinstance(node, Activation) and isinstance(node.function, LeakyReLU)
+        replace(node, function=_Leaking(node.function.leak, passed=leak))
+        if isinstance(node, Activation) and node.function.leak is not None
         else node
         for node in graph.nodes
     )

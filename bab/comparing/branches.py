@@ -107,10 +107,10 @@ class Branches(RationalCounter):
         """The neurons whose pre-activation is zero on all of a full pattern's cell; X has an interior."""
         values: Mapping[int, Dyadic] = {0: self.input}
         found = []
-        for position in self.graph.activations:
-            values = self._until(values, active, position)
-            rows = values[self.graph.nodes[position].inputs[0]].whole
-            found += [self.graph.offsets[position] + int(j) for j in np.flatnonzero(~rows.any(1))]
+        for layer in self.graph.layers:
+            values = self._until(values, active, layer.position)
+            rows = values[layer.source].whole
+            found += [layer.span.start + int(j) for j in np.flatnonzero(~rows.any(1))]
         return found
 
     def _until_then(self, deadline: float | None) -> None:
@@ -128,8 +128,8 @@ class Branches(RationalCounter):
         """(activation node, its neuron): of each layer the decided neurons first; of the last only these."""
         order: list[tuple[int, int]] = []
         layers = [
-            (p, [j for j in range(self.graph.nodes[p].size) if self.graph.offsets[p] + j in phases])
-            for p in self.graph.activations
+            (layer.position, [j for j in range(layer.size) if layer.span.start + j in phases])
+            for layer in self.graph.layers
         ]
         last = max((k for k, (_, decided) in enumerate(layers) if decided), default=-1)
         for k, (position, decided) in enumerate(layers[: last + 1]):
@@ -141,14 +141,15 @@ class Branches(RationalCounter):
         self, state: _State, position: int, j: int, phases: Mapping[int, int], question: Question
     ) -> list[_State]:
         """The regions that one neuron leaves of a region, the one that holds its point last."""
-        neuron = self.graph.offsets[position] + j
+        layer = self.graph.layer_at[position]
+        neuron = layer.span.start + j
         sign, weak = phases.get(neuron, 0), question == "points"
         if neuron in self.stable:
             on = self.stable[neuron]
             return [self._child(state, neuron, on)] if sign in (0, 1 if on else -1) else []
         values = self._until(state.values, state.active, position)
         state = state._replace(values=values)
-        row = values[self.graph.nodes[position].inputs[0]].whole[j]
+        row = values[layer.source].whole[j]
         here = sum((a * y for a, y in zip(row[:-1], state.point, strict=True)), Fraction(int(row[-1])))
         if not row[:-1].any() and (here or not weak):  # one number; where it is zero, the inactive side is enough
             on = here > 0
@@ -193,9 +194,9 @@ class Branches(RationalCounter):
             if isinstance(node, Affine):
                 values[i] = self._affine(i, node, values)
             else:
-                offset = self.graph.offsets[i]
-                on = np.array([active[offset + k] for k in range(node.size)], dtype=bool)
-                values[i] = activated(node, values[node.inputs[0]], on)
+                layer = self.graph.layer_at[i]
+                on = np.array([active[layer.span.start + k] for k in range(layer.size)], dtype=bool)
+                values[i] = activated(layer.leak, values[layer.source], on)
         return values
 
     def _sides(self) -> tuple[Inequality, ...]:

@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ...problems.errors import BadInput
-from ...problems.network.activation import LeakyReLU
-from ...problems.network.graph import Activation, Graph
+from ...problems.network.graph import Graph
 from ...relaxations.lp.backends import NAMES as BACKENDS
 from ...relaxations.names import BATCHED, parse
 from .exact_goal import NOTIONS, Notion
@@ -111,9 +110,9 @@ def check_relaxations(names: Sequence[str]) -> None:
 def check_network(graph: Graph) -> None:
     """Raises `BadInput` for networks without activation patterns."""
     graph.check_products()
-    for node in graph.nodes:
-        if isinstance(node, Activation) and not isinstance(node.function, LeakyReLU):
-            name = node.name or type(node).__name__
+    for layer in graph.layers:
+        if layer.function.leak is None:
+            name = layer.name or "Activation"
             raise BadInput(
                 f"layer {name!r} is not piecewise linear, so it has no activation patterns to hold a partition against"
             )

@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ...problems.network.graph import Activation, Affine, Graph
+from ...problems.network.graph import Activation, Affine, Graph, Layer
 from ...problems.properties.property import Polytope
 from ...relaxations.lp.boxes import Box
 
@@ -144,25 +144,25 @@ class Tree:
 def undecided(graph: Graph, boxes: tuple[Box, ...]) -> NDArray[np.int64]:
     """The neurons whose intervals reach beyond zero on both sides by more than `FLAT`."""
     found = []
-    for position, start in graph.offsets.items():
-        low, high = (side.numpy() for side in boxes[graph.nodes[position].inputs[0]])
+    for layer in graph.layers:
+        low, high = (side.numpy() for side in boxes[layer.source])
         least = FLAT * np.maximum(1.0, high - low)
-        found.append(start + np.flatnonzero((low < -least) & (high > least)))
+        found.append(layer.span.start + np.flatnonzero((low < -least) & (high > least)))
     return np.concatenate(found or [np.zeros(0, np.int64)])
 
 
-def position_of(graph: Graph, neuron: int) -> tuple[int, int]:
-    """A neuron's activation node and its number there."""
-    for position, start in graph.offsets.items():
-        if start <= neuron < start + graph.nodes[position].size:
-            return position, neuron - start
+def position_of(graph: Graph, neuron: int) -> tuple[Layer, int]:
+    """A neuron's layer and its number there."""
+    for layer in graph.layers:
+        if neuron < layer.span.stop:
+            return layer, neuron - layer.span.start
     raise ValueError(f"there is no neuron {neuron}")
 
 
 def decide(graph: Graph, region: Region, known: Known, neuron: int) -> tuple[Region, Region]:
     """The piece with one neuron inactive, and active."""
-    position, k = position_of(graph, neuron)
-    source = graph.nodes[position].inputs[0]
+    layer, k = position_of(graph, neuron)
+    source = layer.source
     children = []
     for sign in (-1, 1):
         boxes = list(known.boxes)
@@ -176,8 +176,8 @@ def decide(graph: Graph, region: Region, known: Known, neuron: int) -> tuple[Reg
 
 def cut_along(graph: Graph, region: Region, known: Known, neuron: int) -> tuple[Region, Region]:
     """The same with the half-space that the decision is; the neuron's pre-activation must be affine on the piece."""
-    position, k = position_of(graph, neuron)
-    source = graph.nodes[position].inputs[0]
+    layer, k = position_of(graph, neuron)
+    source = layer.source
     forms = affine_forms(graph, known.boxes)
     weight, bias = (t[k].numpy() for t in forms[source])
     size = np.abs(weight) @ np.maximum(np.abs(region.inputs.lower), np.abs(region.inputs.upper)) + abs(bias)
@@ -230,10 +230,10 @@ def affine_forms(graph: Graph, boxes: tuple[Box, ...]) -> list[tuple[torch.Tenso
                 weight[bias.isnan()] = torch.nan
                 forms.append((weight, bias))
             case Activation():
-                start, (low, high) = graph.offsets[i], boxes[node.inputs[0]]
-                factor = torch.where(low + high > 0, 1.0, getattr(node.function, "slope", 0.0)).double()
-                factor[torch.from_numpy(open_[start : start + node.size])] = torch.nan
-                weight, bias = forms[node.inputs[0]]
+                layer = graph.layer_at[i]
+                (low, high), (weight, bias) = boxes[layer.source], forms[layer.source]
+                factor = torch.where(low + high > 0, 1.0, layer.function.leak or 0.0).double()
+                factor[torch.from_numpy(open_[layer.span])] = torch.nan
                 off = factor == 0  # what a dead neuron reads does not matter
                 weight = torch.where(off[:, None], 0.0, factor[:, None] * weight)
                 forms.append((weight, torch.where(off, 0.0, factor * bias)))
@@ -248,8 +248,8 @@ def affine_on(graph: Graph, known: Known) -> NDArray[np.int64]:
     forms = affine_forms(graph, known.boxes)
     found = []
     for neuron in known.undecided.tolist():
-        position, k = position_of(graph, neuron)
-        weight, bias = forms[graph.nodes[position].inputs[0]]
+        layer, k = position_of(graph, neuron)
+        weight, bias = forms[layer.source]
         if not bool(bias[k].isnan()) and bool((weight[k] != 0).any()):
             found.append(neuron)
     return np.array(found, np.int64)

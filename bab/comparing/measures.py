@@ -62,7 +62,7 @@ class Late(Addition):
     start: int
 
     def before(self, building: Building, position: int) -> None:
-        if building.graph.nodes[position].inputs[0] >= self.start:
+        if building.graph.layer_at[position].source >= self.start:
             self.inner.before(building, position)
 
     def after(self, building: Building, position: int) -> None:
@@ -248,7 +248,7 @@ def as_pieces(graph: Graph, regions: Sequence[Region], boxes: Sequence[Sequence[
     for b, region in enumerate(regions):
         for p, (k, s) in enumerate(region.phases):
             neuron[b, p], sign[b, p] = k, s
-    sources = [graph.nodes[i].inputs[0] for i in graph.activations]
+    sources = [layer.source for layer in graph.layers]
     none = [torch.zeros(0, dtype=torch.float64)]
     pre = [torch.stack([torch.cat([box[j][k] for j in sources] or none) for box in boxes]) for k in (0, 1)]
     return Pieces(lower, upper, normals, offsets, neuron, sign, torch.zeros_like(sign), *pre)
@@ -257,10 +257,10 @@ def as_pieces(graph: Graph, regions: Sequence[Region], boxes: Sequence[Sequence[
 def cut_by(graph: Graph, boxes: Sequence[Box], pieces: Pieces, b: int) -> list[Box]:
     """Boxes cut by the pre-activation bounds of piece b."""
     boxes = list(boxes)
-    for position, start in graph.offsets.items():
-        source, where = graph.nodes[position].inputs[0], slice(start, start + graph.nodes[position].size)
-        low = torch.maximum(boxes[source][0], pieces.pre_lower[b, where])
-        boxes[source] = (low, torch.maximum(low, torch.minimum(boxes[source][1], pieces.pre_upper[b, where])))
+    for layer in graph.layers:
+        source, (least, most) = layer.source, pieces.pre(layer)
+        low = torch.maximum(boxes[source][0], least[b])
+        boxes[source] = (low, torch.maximum(low, torch.minimum(boxes[source][1], most[b])))
     return propagated(graph, boxes)
 
 

@@ -154,7 +154,7 @@ def pieces_over_regions(graph: Graph, inputs: Polytope, trees: Mapping[str, Tree
 def pre_activations(graph: Graph, points: NDArray[np.float64]) -> NDArray[np.float64]:  # (P, D) -> (P, N)
     """Every neuron's pre-activation at the points."""
     values = graph.values(torch.from_numpy(points))
-    found = [values[graph.nodes[i].inputs[0]] for i in graph.activations]
+    found = [values[layer.source] for layer in graph.layers]
     return torch.cat(found or [torch.zeros(len(points), 0)], 1).numpy()
 
 

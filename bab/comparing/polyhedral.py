@@ -42,8 +42,7 @@ from ...kernels.deadline import moment, passed, until
 from ...kernels.solving.door import linprog
 from ...kernels.vertices import Body, body
 from ...problems.errors import BadInput
-from ...problems.network.activation import LeakyReLU
-from ...problems.network.graph import Activation, Affine, Graph
+from ...problems.network.graph import Activation, Affine, Graph, Layer
 from ...problems.properties.property import Polytope
 from .measured import Array, affine_forms
 
@@ -160,17 +159,17 @@ def convexity(graph: Graph, piece: Body) -> Tested:
     """Whether all images but the last layer's are convex by the test of the essay."""
     part = piece
     forms = [(np.eye(graph.input_size), np.zeros(graph.input_size))]
-    for k, position in enumerate(graph.activations[:-1]):
-        _extend(graph, forms, position)
-        weight, bias = forms[graph.nodes[position].inputs[0]]
+    for k, layer in enumerate(graph.layers[:-1]):
+        _extend(graph, forms, layer.position)
+        weight, bias = forms[layer.source]
         cells = _cells(part, weight, bias)
-        after = [_after(graph, forms, position, signs) for _, signs in cells]
+        after = [_after(graph, forms, layer, signs) for _, signs in cells]
         winner, missing = _covering(cells, after)
         if missing:
             return Tested(None, k, missing)
         part, signs = cells[winner]
-        forms.append(_activated(graph, forms, position, signs))
-    return Tested(part, len(graph.activations), 0)
+        forms.append(_activated(forms, layer, signs))
+    return Tested(part, len(graph.layers), 0)
 
 
 def _cells(part: Body, weight: Array, bias: Array) -> list[tuple[Body, Array]]:
@@ -260,18 +259,17 @@ def _affine(node: Affine, forms: list[tuple[Array, Array]]) -> tuple[Array, Arra
     return weight, bias  # type: ignore[return-value]
 
 
-def _activated(graph: Graph, forms: list[tuple[Array, Array]], position: int, signs: Array) -> tuple[Array, Array]:
-    """The activation node's form on a cell."""
-    node = graph.nodes[position]
-    factor = np.where(signs > 0, 1.0, node.function.slope)
-    weight, bias = forms[node.inputs[0]]
+def _activated(forms: list[tuple[Array, Array]], layer: Layer, signs: Array) -> tuple[Array, Array]:
+    """The layer's form on a cell."""
+    factor = np.where(signs > 0, 1.0, layer.leak)
+    weight, bias = forms[layer.source]
     return factor[:, None] * weight, factor * bias
 
 
-def _after(graph: Graph, forms: list[tuple[Array, Array]], position: int, signs: Array) -> tuple[Array, Array]:
-    """What is still read after an activation node, and its affine followers, as forms on one cell."""
-    own = [*forms, _activated(graph, forms, position, signs)]
-    later = [i for i in graph.activations if i > position]
+def _after(graph: Graph, forms: list[tuple[Array, Array]], layer: Layer, signs: Array) -> tuple[Array, Array]:
+    """What is still read after a layer, and its affine followers, as forms on one cell."""
+    own = [*forms, _activated(forms, layer, signs)]
+    later = [other.position for other in graph.layers if other.position > layer.position]
     end = later[0] if later else len(graph.nodes)
     _extend(graph, own, end)
     used = [np.zeros(node.size, bool) for node in graph.nodes[:end]]
@@ -312,8 +310,8 @@ def _kinks(graph: Graph, piece: Body) -> Iterator[tuple[int, Array, float]]:
     boxes = [(torch.from_numpy(low), torch.from_numpy(high))]
     wide = lambda n: (torch.full((n,), -np.inf).double(), torch.full((n,), np.inf).double())  # noqa: E731
     boxes += [wide(node.size) for node in graph.nodes[1:]]
-    for position in graph.activations:
-        source, start = graph.nodes[position].inputs[0], graph.offsets[position]
+    for layer in graph.layers:
+        source, start = layer.source, layer.span.start
         weight, bias = (t.numpy() for t in affine_forms(graph, tuple(boxes))[source])
         z = piece.vertices @ np.nan_to_num(weight).T + np.nan_to_num(bias)
         known = ~np.isnan(bias)
@@ -357,6 +355,6 @@ def _check(graph: Graph, inputs: Polytope) -> None:
     if inputs.size != graph.input_size or not (np.isfinite(inputs.lower).all() and np.isfinite(inputs.upper).all()):
         raise BadInput(f"the input set must be bounded and have {graph.input_size} coordinates")
     for node in graph.nodes[1:]:
-        relu = isinstance(node, Activation) and isinstance(node.function, LeakyReLU)
+        relu = isinstance(node, Activation) and node.function.leak is not None
         if not (relu or isinstance(node, Affine)):
             raise BadInput(f"layer {node.name or type(node).__name__!r} is not piecewise linear, so it has no cells")

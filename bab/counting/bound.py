@@ -17,8 +17,6 @@ from math import comb
 
 import torch
 
-from ...problems.network.activation import LeakyReLU
-from ...problems.network.graph import Activation
 from ...problems.properties.property import Polytope
 from ...relaxations.lp.boxes import node_boxes
 from .tree import Plan
@@ -33,10 +31,9 @@ def undecided(plan: Plan, polytope: Polytope) -> dict[int, list[int]]:
     """For each activation node the neurons whose interval over the input set contains zero, twins left out."""
     boxes = node_boxes(plan.graph, polytope)
     found = {}
-    for i in plan.graph.activations:
-        node = plan.graph.nodes[i]
-        assert isinstance(node, Activation) and isinstance(node.function, LeakyReLU)
-        lower, upper = boxes[node.inputs[0]]
+    for layer in plan.graph.layers:
+        i = layer.position
+        lower, upper = boxes[layer.source]
         open_ = torch.nonzero((lower <= 0) & (upper > 0))[:, 0].tolist()
         found[i] = [j for j in open_ if plan.twins[i].first[j] == j]
     return found
@@ -45,7 +42,7 @@ def undecided(plan: Plan, polytope: Polytope) -> dict[int, list[int]]:
 def remaining(plan: Plan, free: dict[int, list[int]], node: int, neuron: int) -> int:
     """Most patterns of one cell on which all neurons before `neuron` of `node` are decided."""
     total = 1
-    for i in plan.graph.activations:
+    for i in plan.graph.layer_at:
         if i >= node:
             open_ = [j for j in free[i] if i > node or j >= neuron]
             total *= zaslavsky(len(open_), plan.graph.input_size)

@@ -228,7 +228,7 @@ def _conclude(made: Plan, polytope: Polytope, tally: Tally, deadline: float | No
     recounted = 0
     if tally.unsure:
         extra, left, recounted = _recount(made, polytope, tally, deadline)
-    layers = tuple(tally.layers.get(i, 0) for i in made.graph.activations)
+    layers = tuple(tally.layers.get(layer.position, 0) for layer in made.graph.layers)
     doubtful = len(left)
     if not tally.pending and not tally.waiting and not left and (tally.patterns is not None or not extra):
         known = tally.patterns if tally.patterns is not None else []
@@ -259,7 +259,7 @@ def _conclude(made: Plan, polytope: Polytope, tally: Tally, deadline: float | No
 def _prefixes(made: Plan, patterns: NDArray[np.uint8]) -> tuple[int, ...]:
     """How many patterns the first 1, 2, .. layers have."""
     on = np.unpackbits(patterns, axis=1, count=made.graph.neurons, bitorder="little")
-    ends = [made.graph.offsets[i] + made.graph.nodes[i].size for i in made.graph.activations]
+    ends = [layer.span.stop for layer in made.graph.layers]
     return tuple(len(np.unique(np.packbits(on[:, :end], axis=1), axis=0)) for end in ends)
 
 

@@ -181,7 +181,7 @@ class ProgramCounter:
         none = np.zeros(self.plan.graph.neurons, dtype=bool)
         if point is None or not self.inside(self.start, point):
             raise BadInput("the input set is empty or flat: its half-spaces leave nothing with an interior in its box")
-        return Cell(self.plan.graph.activations[0], 0, none, none, self.start, point[None])
+        return Cell(self.plan.graph.layers[0].position, 0, none, none, self.start, point[None])
 
     def inside(self, rows: Rows, x: Array) -> bool:
         """Whether x is surely an interior point: of the box, and of every half-space."""
@@ -203,13 +203,11 @@ class ProgramCounter:
 
     def composed(self, cells: list[Cell]) -> list[Cell]:
         """Cells that wait at the same layer, with its functions."""
-        node = cells[0].node
-        start = self.plan.graph.offsets[node]
-        layer = slice(start, start + self.plan.graph.nodes[node].size)
+        span = self.plan.graph.layer_at[cells[0].node].span
         pattern = torch.from_numpy(np.stack([cell.active for cell in cells]))
         reach = torch.from_numpy(self.reach).expand(len(cells), -1)
         forms = pattern_forms(self.plan.graph, pattern, reach)
-        parts = [part[:, layer].numpy() for part in (forms.row, forms.constant, forms.error)]
+        parts = [part[:, span].numpy() for part in (forms.row, forms.constant, forms.error)]
         return [replace(cell, layer=self._layer(Rows(*(p[i] for p in parts)))) for i, cell in enumerate(cells)]
 
     def _layer(self, functions: Rows) -> Layer:
@@ -221,7 +219,7 @@ class ProgramCounter:
 
     def step(self, cell: Cell) -> list[Cell]:
         """Goes through the neurons of a cell's layer until one cuts it in two, or the layer ends."""
-        offset, twins, layer = self.plan.graph.offsets[cell.node], self.plan.twins[cell.node], cell.layer
+        offset, twins, layer = self.plan.graph.layer_at[cell.node].span.start, self.plan.twins[cell.node], cell.layer
         assert layer is not None
         loaded = False
         for j in range(cell.neuron, len(layer.always)):
@@ -245,7 +243,7 @@ class ProgramCounter:
         return [replace(cell, node=self._next(cell.node), neuron=0, layer=None)]
 
     def _next(self, node: int) -> int:
-        return next((i for i in self.plan.graph.activations if i > node), self.plan.last + 1)
+        return next((i for i in self.plan.graph.layer_at if i > node), self.plan.last + 1)
 
     def _sides(self, cell: Cell, function: Rows) -> tuple[Cell, bool, Array | None]:
         """The phase at the cell's point, and a point of the cell with the other phase if there is one."""
@@ -310,7 +308,7 @@ def search_by_programs(
 ) -> Tally:
     """All cells, depth first, as the tally of a finished count, or of one without an end."""
     tally, begin = Tally(), time.monotonic()
-    if not plan.graph.activations:
+    if not plan.graph.layers:
         remember(tally, np.zeros((1, 0), dtype=np.uint8))
         return tally
     front = _Front()
@@ -320,7 +318,7 @@ def search_by_programs(
             front.put([counter.root()])
     except TimeUp:
         tally.reason = "the time limit was reached"
-        tally.waiting.append(Waiting(plan.graph.activations[0], 0, False, False))
+        tally.waiting.append(Waiting(plan.graph.layers[0].position, 0, False, False))
         return tally
     settled = tally.mark(), front.copy()
     try:

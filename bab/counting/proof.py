@@ -117,7 +117,7 @@ def _inverse(normal: Tensor) -> Tensor:  # (C, V, D, D), an approximation; not f
 
 def _skipped(plan: Plan, until: int | None) -> Tensor:  # (N,) bool
     """Neurons that need no look: later ones, and those that have the hyperplane of an earlier one."""
-    skip = torch.tensor([f != j for i in plan.graph.activations for j, f in enumerate(plan.twins[i].first)])
+    skip = torch.tensor([f != j for i in plan.graph.layer_at for j, f in enumerate(plan.twins[i].first)])
     return skip if until is None else skip | (torch.arange(len(skip)) >= until)
 
 

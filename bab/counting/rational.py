@@ -30,7 +30,7 @@ from ...kernels.dyadic import Dyadic, Whole, dyadic
 from ...kernels.exact_program import Inequality, solution
 from ...kernels.ragged import Flags
 from ...problems.errors import BadInput
-from ...problems.network.graph import Activation, Affine
+from ...problems.network.graph import Affine, Layer
 from ...problems.network.matrix import matrix
 from ...problems.properties.property import Polytope
 from .search import NOBODY, Found, Listener, Tally, Waiting, remember
@@ -129,12 +129,12 @@ class RationalCounter:
         if isinstance(node, Affine):
             values = region.values | {i: self._affine(i, node, region.values)}
             return [Region(i + 1, 0, values, region.inequalities, region.point, region.active)]
-        assert isinstance(node, Activation)
-        if region.neuron == node.size:
-            on = np.array(region.active[self.plan.graph.offsets[i] :], dtype=bool)
-            values = region.values | {i: activated(node, region.values[node.inputs[0]], on)}
+        layer = self.plan.graph.layer_at[i]
+        if region.neuron == layer.size:
+            on = np.array(region.active[layer.span.start :], dtype=bool)
+            values = region.values | {i: activated(layer.leak, region.values[layer.source], on)}
             return [Region(i + 1, 0, values, region.inequalities, region.point, region.active)]
-        return self._neuron(region, node, known)
+        return self._neuron(region, layer, known)
 
     def _affine(self, i: int, node: Affine, values: dict[int, Dyadic]) -> Dyadic:
         weights, bias = self.weights[i]
@@ -144,17 +144,17 @@ class RationalCounter:
         total[:, -1] += bias.whole << (shift - bias.shift)
         return Dyadic(total, shift)
 
-    def _neuron(self, region: Region, node: Activation, known: Known | None) -> list[Region]:
+    def _neuron(self, region: Region, layer: Layer, known: Known | None) -> list[Region]:
         j, place = region.neuron, len(region.active)
         if known is not None and known.settled[place] and region.active == known.active[:place]:
             return [self._child(region, known.active[place], region.point, None)]
-        row = region.values[node.inputs[0]].whole[j]
+        row = region.values[layer.source].whole[j]
         if not row[:-1].any():
             return [self._child(region, bool(row[-1] > 0), region.point, None)]
         twins = self.plan.twins[region.node]
         first = twins.first[j]
         if first != j:
-            on = region.active[self.plan.graph.offsets[region.node] + first]
+            on = region.active[layer.span.start + first]
             return [self._child(region, on != twins.opposite[j], region.point, None)]
         here = sum((a * y for a, y in zip(row[:-1], region.point)), Fraction(int(row[-1])))
         children: list[tuple[bool, list[Fraction], Inequality | None]] = []
@@ -185,13 +185,12 @@ class RationalCounter:
             if isinstance(node, Affine):
                 values[i] = self._affine(i, node, values)
                 continue
-            assert isinstance(node, Activation)
-            source, offset = values[node.inputs[0]], self.plan.graph.offsets[i]
-            on = active[offset : offset + node.size]
-            for j in np.flatnonzero(cutting[offset : offset + node.size]):
+            layer = self.plan.graph.layer_at[i]
+            source, on = values[layer.source], active[layer.span]
+            for j in np.flatnonzero(cutting[layer.span]):
                 row = source.whole[j] if on[j] else -source.whole[j]
                 inequalities.append(inequality(row, bool(on[j]) or not self.faces))
-            values[i] = activated(node, source, on)
+            values[i] = activated(layer.leak, source, on)
         found: list[Region] = []
         region = self.begin(tuple(inequalities))
         stack = [] if region is None else [region]
@@ -206,8 +205,9 @@ def inequality(row: Whole, strict: bool) -> Inequality:
     return Inequality(tuple(row[:-1]), row[-1], strict)
 
 
-def activated(node: Activation, value: Dyadic, on: Flags) -> Dyadic:
-    above, below = float(node.function.slope).as_integer_ratio()  # type: ignore[attr-defined]
+def activated(leak: float, value: Dyadic, on: Flags) -> Dyadic:
+    """max(z, leak z), given where z is taken for positive."""
+    above, below = float(leak).as_integer_ratio()
     shift = below.bit_length() - 1
     factor = np.where(on, 1 << shift, above).astype(object)
     return Dyadic(value.whole * factor[:, None], value.shift + shift)

@@ -197,7 +197,7 @@ def confirm(plan: Plan, polytope: Polytope, chunks: list[Chunk], deadline: float
     counts = [[0, 0] for _ in chunks]
     for which, judge in enumerate((witnessed, proved)):
         for count, chunk in zip(counts, chunks, strict=True):
-            until = plan.graph.offsets.get(chunk.node, _before(plan, chunk.node)) + chunk.neuron
+            until = _before(plan, chunk.node) + chunk.neuron
             for cells in _parts(chunk.cells):
                 if deadline is None or time.monotonic() < deadline:
                     count[which] += int(judge(plan, cells, polytope, until).sum())
@@ -205,5 +205,5 @@ def confirm(plan: Plan, polytope: Polytope, chunks: list[Chunk], deadline: float
 
 
 def _before(plan: Plan, node: int) -> int:
-    """How many neurons lie before a node that is not an activation."""
-    return sum(plan.graph.nodes[i].size for i in plan.graph.activations if i < node)
+    """How many neurons lie before a node."""
+    return sum(layer.size for layer in plan.graph.layers if layer.position < node)

@@ -34,8 +34,7 @@ from ...kernels.deadline import check
 from ...kernels.double_description import UNITS, Crowded, Floats, Polytopes, cut
 from ...kernels.ragged import Flags, Ints
 from ...problems.errors import BadInput
-from ...problems.network.activation import LeakyReLU
-from ...problems.network.graph import Activation, Affine, Graph, Input
+from ...problems.network.graph import Activation, Affine, Graph
 from ...problems.network.matrix import matrix, roundings
 
 PART = 1 << 20  # weights that are looked at between two looks at the clock
@@ -88,24 +87,22 @@ class Plan:
 def plan(graph: Graph, faces: bool = False) -> Plan:
     """`faces`: patterns of lower-dimensional cells will count. Raises `BadInput` for neurons that have no phases."""
     graph = graph.to(torch.float64)
-    for node in graph.nodes:
-        if isinstance(node, Activation) and not isinstance(node.function, LeakyReLU):
+    for layer in graph.layers:
+        if layer.function.leak is None:
             raise BadInput(
-                f"activation '{node.name or node.function.name}' is a {node.function.name}, which has no phases: "
+                f"activation '{layer.name or layer.function.name}' is a {layer.function.name}, which has no phases: "
                 "activation patterns are counted for ReLU and LeakyReLU networks"
             )
-        if not isinstance(node, Input | Affine | Activation):
-            raise BadInput(f"node '{node.name}' multiplies two values, so its network is not piecewise linear")
-    last = max(graph.activations, default=0)
+    last = graph.layers[-1].position if graph.layers else 0
     users = {j: i for i, node in enumerate(graph.nodes[: last + 1]) for j in node.inputs}
     grid = {i: _grid(node) for i, node in enumerate(graph.nodes[: last + 1]) if i}
-    twins = {i: _twins(graph, i, faces) for i in graph.activations}
+    twins = {i: _twins(graph, i, faces) for i in graph.layer_at}
     return Plan(graph, last, users, twins, grid, {i: node.size for i, node in enumerate(graph.nodes)}, faces)
 
 
 def _grid(node: Affine | Activation) -> float | None:
     if isinstance(node, Activation):
-        return _finest(np.array([node.function.slope]))
+        return _finest(np.array([node.function.leak]))
     if node.doubt is not None or any(roundings(a) > 1 for a in node.operators):
         return None  # folded numbers stand for others that are near them
     grids = []
@@ -130,7 +127,7 @@ def _finest(numbers: Floats) -> float | None:
 
 def _twins(graph: Graph, i: int, faces: bool) -> Twins:
     check()
-    source = graph.nodes[graph.nodes[i].inputs[0]]
+    source = graph.affine(graph.layer_at[i].source)
     size = graph.nodes[i].size
     if not isinstance(source, Affine) or any(roundings(a) > 1 for a in source.operators):
         return Twins(list(range(size)), [False] * size)
@@ -244,7 +241,7 @@ def _activation(plan: Plan, chunk: Chunk, node: Activation, deadline: float | No
 
 def _neuron(plan: Plan, cells: Polytopes, node: int, j: int, begin: int, reach: Floats) -> Polytopes:
     """The cells cut by neuron j of a layer, whose values begin at a column, with its phase among their labels."""
-    twins, place = plan.twins[node], plan.graph.offsets[node] + j
+    twins, place = plan.twins[node], plan.graph.layer_at[node].span.start + j
     first = twins.first[j]
     value = cells.points[:, begin + first]
     tolerance = np.where(cells.exact, 0.0, TOLERANCE * reach[first])

@@ -65,8 +65,10 @@ def header_of(
 
 def layers_of(graph: Graph) -> list[dict[str, Any]]:
     """The activation layers, in the numbering of neurons that the log uses."""
-    nodes = [(graph.nodes[i], start) for i, start in graph.offsets.items()]
-    return [{"name": n.name, "kind": n.function.name, "start": start, "size": n.size} for n, start in nodes]
+    return [
+        {"name": layer.name, "kind": layer.function.name, "start": layer.span.start, "size": layer.size}
+        for layer in graph.layers
+    ]
 
 
 def goals_of_header(prop: Property) -> dict[str, Any]:

@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 
 from ...problems.errors import BadInput
-from ...problems.network.activation import LeakyReLU
 from ...problems.network.graph import Graph
 from .frontier import Record
 from .splits import HALF_SPACE, INPUT, NONE, PHASE, Split
@@ -112,11 +111,9 @@ def phase_split(graph: Graph, neuron: Tensor, pre_lower: Tensor, pre_upper: Tens
     at = neuron[:, None]
     low, high = pre_lower.gather(1, at)[:, 0], pre_upper.gather(1, at)[:, 0]
     point = torch.zeros_like(low)
-    for position in graph.activations:
-        node = graph.nodes[position]
-        if isinstance(node.function, LeakyReLU):
-            continue
-        start = graph.offsets[position]
-        here = (neuron >= start) & (neuron < start + node.size)
-        point = torch.where(here, node.function.split_point(low, high), point)
+    for layer in graph.layers:
+        if layer.function.leak is not None:
+            continue  # at 0
+        here = (neuron >= layer.span.start) & (neuron < layer.span.stop)
+        point = torch.where(here, layer.function.split_point(low, high), point)
     return Split(torch.full_like(neuron, PHASE), neuron, point)

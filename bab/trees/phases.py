@@ -78,7 +78,7 @@ class Phases(AbstractTree):
         self.derivations = Derivations()
         self.bounded = 0  # pieces, since there are bases
         self.free = undecided_neurons(graph, root)[0].nonzero()[:, 0]
-        self.piecewise = all(graph.nodes[i].function.kinks for i in graph.activations)
+        self.piecewise = graph.piecewise_linear
         self.sides = 1 if only_relu(graph) else 2
         self.rational = Rational(graph)
         self.start = start

@@ -62,7 +62,7 @@ class Regions(AbstractTree):
         self.root_width = (root.upper - root.lower)[0]
         self.own = 0  # half-spaces that are the input set's
         self.name = "ibp" if isinstance(relaxation, Ibp) else relaxation.linear.rule
-        self.piecewise = all(graph.nodes[i].function.kinks for i in graph.activations)
+        self.piecewise = graph.piecewise_linear
         self.first_layer = self._first_layer()
         self.rational = Rational(graph)
         self.fill = {"offsets": torch.inf}
@@ -178,10 +178,10 @@ class Regions(AbstractTree):
     def _first_layer(self) -> Tensor:  # (N,) bool
         """The neurons whose pre-activation is affine in the input."""
         marks = torch.zeros(self.graph.neurons, dtype=torch.bool, device=self.root.lower.device)
-        for position, start in self.graph.offsets.items():
-            source = self.graph.nodes[self.graph.nodes[position].inputs[0]]
+        for layer in self.graph.layers:
+            source = self.graph.nodes[layer.source]
             if isinstance(source, Affine) and set(source.inputs) == {0}:
-                marks[start : start + source.size] = True
+                marks[layer.span] = True
         return marks
 
     def split(self, record: Record) -> Record:

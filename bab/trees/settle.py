@@ -31,7 +31,7 @@ def settled(
     """Whether the piece holds an unsafe point, in `seconds` for each program. A network with smooth activations has no
     such program: undecided."""
     middle = (polytope.lower + polytope.upper) / 2
-    if any(not graph.nodes[i].function.kinks for i in graph.activations):
+    if not graph.piecewise_linear:
         return Settled(False, middle, "smooth activations leave nothing to decide")
     rational, whole = rational or Rational(graph), inputs or polytope
 
@@ -71,4 +71,4 @@ def in_whole_numbers(
 def phases_of(graph: Graph, lower: Tensor, upper: Tensor) -> list[NDArray[np.int8]]:  # (N,), (N,)
     """What pre-activation bounds say of every neuron, layer by layer: +1 active, -1 inactive, 0 undecided."""
     phase = torch.where(lower >= 0, 1, torch.where(upper <= 0, -1, 0)).to(torch.int8).cpu().numpy()
-    return [phase[start : start + graph.nodes[i].size] for i, start in graph.offsets.items()]
+    return [phase[layer.span] for layer in graph.layers]

@@ -20,7 +20,6 @@ from torch import Tensor
 from ...kernels.deadline import now
 from ...problems.network.graph import Graph
 from ...relaxations.linear.alpha import Alpha
-from ...relaxations.linear.linear import part
 from ...relaxations.linear.row_multipliers import Joint
 from ...relaxations.rows.refine import refined
 from ...relaxations.rows.strengthen import Strengthened, lean, strengthened
@@ -109,12 +108,11 @@ def price(graph: Graph, base: Base, rows: int, steps: int) -> float:
     """
     here = Pieces.boxes(base.pre_lower[:, :1], base.pre_upper[:, :1], 0).with_pre(base.pre_lower, base.pre_upper)
     below = total = 0.0
-    for position in graph.activations:
-        node = graph.nodes[position]
-        undecided = int((~node.function.decided(*part(graph, here, position))).sum())
+    for layer in graph.layers:
+        undecided = int((~layer.function.decided(*here.pre(layer))).sum())
         total += 2 * undecided * below * (STEPS + 1)
-        below += node.size
-    passes = PASSES + (STEPS + 1) * len(graph.activations)
+        below += layer.size
+    passes = PASSES + (STEPS + 1) * len(graph.layers)
     return (total / max(1.0, below) + PASSES * rows) / (rows * (steps + 1)) + CALL * passes
 
 

@@ -24,7 +24,6 @@ import torch
 from numpy.typing import NDArray
 
 from ...kernels.dyadic import Whole, dyadic
-from .activation import LeakyReLU
 from .affine import AbstractLinear, Adjoint, Chain, Conv, Dense, Diagonal, Identity, Select
 from .graph import Activation, Affine, Graph, Input
 from .matrix import cost
@@ -44,7 +43,9 @@ def exactly_known(graph: Graph) -> bool:
     that no import or fusion has rounded."""
     for node in graph.nodes:
         match node:
-            case Input() | Activation(function=LeakyReLU()):
+            case Input():
+                pass
+            case Activation() if node.function.leak is not None:
                 pass
             case Affine():
                 if node.rounded or not all(
@@ -70,8 +71,8 @@ def exact_outputs(graph: Graph, x: Sequence[Fraction]) -> list[Fraction]:  # (n_
         match node:
             case Affine():
                 values.append(_affine(node, arguments, denominator))
-            case Activation(function=LeakyReLU(slope=slope)):
-                values.append(_leaky(slope, arguments[0]))
+            case Activation() if (leak := node.function.leak) is not None:
+                values.append(_leaky(leak, arguments[0]))
             case _:
                 raise TypeError(f"layer {node.name!r} has no exact value")
     n, exponent = values[-1]

@@ -89,6 +89,53 @@ Node = Input | Affine | Activation | Product
 
 
 @dataclass(frozen=True, eq=False)
+class Layer:
+    """A nonlinear node, an activation or a product, as whoever bounds networks speaks of it.
+
+    `span` is where its neurons stand in the flat numbering of all neurons, layer after layer. What belongs to one
+    function of one operand (`function`, `source`, `leak`) is refused by name for others.
+    """
+
+    position: int  # of the node
+    sources: tuple[int, ...]  # the nodes it reads: one, or a product's two
+    span: slice
+    name: str
+    elementwise: AbstractActivation | None  # None: a product
+
+    @property
+    def size(self) -> int:
+        """Its number of neurons."""
+        return self.span.stop - self.span.start
+
+    @property
+    def title(self) -> str:
+        """What messages call it."""
+        return self.name or f"node {self.position}"
+
+    @property
+    def function(self) -> AbstractActivation:
+        """The function of an activation."""
+        if self.elementwise is None:
+            raise BadInput(f"node {self.name or self.position!r} multiplies two variables and is no function of one")
+        return self.elementwise
+
+    @property
+    def leak(self) -> float:
+        """The slope left of zero of a (leaky) ReLU."""
+        leak = self.function.leak
+        if leak is None:
+            raise BadInput(f"layer {self.title!r} is {self.function.name}, where a ReLU or LeakyReLU is meant")
+        return leak
+
+    @property
+    def source(self) -> int:
+        """The node that holds an activation's pre-activations."""
+        if len(self.sources) != 1:
+            raise BadInput(f"node {self.name or self.position!r} reads {len(self.sources)} nodes where one is meant")
+        return self.sources[0]
+
+
+@dataclass(frozen=True, eq=False)
 class Graph:
     """A network; the last node is its output.
 
@@ -121,23 +168,52 @@ class Graph:
         return len(self.nodes) - 1
 
     @cached_property
-    def activations(self) -> tuple[int, ...]:
-        """Positions of the activation nodes, in order."""
-        return tuple(i for i, node in enumerate(self.nodes) if isinstance(node, Activation))
+    def layers(self) -> tuple[Layer, ...]:
+        """The nonlinear nodes, in order."""
+        layers, start = [], 0
+        for position, node in enumerate(self.nodes):
+            if isinstance(node, Activation | Product):
+                function = node.function if isinstance(node, Activation) else None
+                layers.append(Layer(position, node.inputs, slice(start, start + node.size), node.name, function))
+                start += node.size
+        return tuple(layers)
+
+    @cached_property
+    def layer_at(self) -> dict[int, Layer]:
+        """The nonlinear nodes by position."""
+        return {layer.position: layer for layer in self.layers}
 
     @cached_property
     def neurons(self) -> int:
-        """Number of scalar activations."""
-        return sum(self.nodes[i].size for i in self.activations)
+        """Number of neurons: of entries of all nonlinear nodes."""
+        return sum(layer.size for layer in self.layers)
+
+    @property
+    def piecewise_linear(self) -> bool:
+        """Whether every nonlinear node is, so that deciding neurons makes the network affine."""
+        return all(layer.elementwise is not None and bool(layer.elementwise.pieces) for layer in self.layers)
+
+    def affine(self, position: int) -> Affine:
+        """The node at `position`, known to be affine."""
+        node = self.nodes[position]
+        if not isinstance(node, Affine):
+            raise TypeError(f"node {position} ({node.name}) is no affine node")
+        return node
+
+    @cached_property
+    def like(self) -> Tensor:
+        """A tensor of the dtype and on the device of the weights."""
+        return next(node.bias for node in reversed(self.nodes) if isinstance(node, Affine))
+
+    @cached_property
+    def activations(self) -> tuple[int, ...]:
+        """Positions of the nonlinear nodes, in order."""
+        return tuple(layer.position for layer in self.layers)
 
     @cached_property
     def offsets(self) -> dict[int, int]:
-        """Where each activation node starts in the flat numbering of all neurons, layer after layer."""
-        offsets, start = {}, 0
-        for i in self.activations:
-            offsets[i] = start
-            start += self.nodes[i].size
-        return offsets
+        """Where each nonlinear node starts in the flat numbering of all neurons."""
+        return {layer.position: layer.span.start for layer in self.layers}
 
     @property
     def widest(self) -> int:

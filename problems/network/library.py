@@ -99,13 +99,10 @@ def identity_padding(graph: Graph, layers: int, after: int = 0, shift: float = 1
     `BadInput` where the layer is not of ReLUs or something behind it reads past it.
     """
     _whole("identity_padding", "layers", layers, 0)
-    if not 0 <= after < len(graph.activations):
-        raise BadInput(
-            f"identity_padding goes after an activation layer 0 to {len(graph.activations) - 1}, not {after}"
-        )
-    cut, copies = graph.activations[after], 2 * layers
-    layer = graph.nodes[cut]
-    if not isinstance(layer, Activation) or layer.function != ReLU():
+    if not 0 <= after < len(graph.layers):
+        raise BadInput(f"identity_padding goes after an activation layer 0 to {len(graph.layers) - 1}, not {after}")
+    cut, copies = graph.layers[after].position, 2 * layers
+    if graph.layers[after].function != ReLU():
         raise BadInput(f"identity_padding goes after a layer of ReLUs, and {graph.nodes[cut].name!r} is another")
     if any(i < cut for node in graph.nodes[cut + 1 :] for i in node.inputs):
         raise BadInput(f"identity_padding after {graph.nodes[cut].name!r} needs that nothing behind reads past it")
@@ -135,10 +132,9 @@ def copied_inputs(graph: Graph, lower: ArrayLike) -> Graph:
     lower = np.broadcast_to(np.asarray(lower, np.float64), (graph.input_size,))
     if not np.isfinite(lower).all():
         raise BadInput("copied_inputs needs finite lower bounds of the inputs")
-    others = [node for node in graph.nodes[1:] if not isinstance(node, Affine)]
-    if not all(isinstance(node, Activation) and node.function == ReLU() for node in others):
+    if any(layer.function != ReLU() for layer in graph.layers):
         raise BadInput("copied_inputs copies inputs by ReLUs, and the network has other activations")
-    size, feeds = graph.input_size, {graph.nodes[i].inputs[0] for i in graph.activations}
+    size, feeds = graph.input_size, {layer.source for layer in graph.layers}
     nodes, source = Nodes(graph.nodes[:1]), 0
     for position, node in enumerate(graph.nodes[1:], 1):
         if isinstance(node, Activation):

@@ -40,7 +40,8 @@ NEWTON_STEPS = 5  # the tangent point is then right to about 1e-12 (relative to 
 class AbstractSShaped(AbstractActivation):
     """offset + amplitude * tanh(x / scale)."""
 
-    kinks: tuple[float, ...] = ()
+    turns = (0.0,)
+    increasing = True
     scale: float
     amplitude: float
     offset: float
@@ -49,6 +50,10 @@ class AbstractSShaped(AbstractActivation):
     def _peak(self) -> float:
         """The largest slope, f'(0)."""
         return self.amplitude / self.scale
+
+    @property
+    def lipschitz(self) -> float:
+        return self._peak
 
     @abstractmethod
     def inverse(self, y: Tensor) -> Tensor:
@@ -144,6 +149,7 @@ class Sigmoid(AbstractSShaped):
     """1 / (1 + exp(-x))."""
 
     name: str = "Sigmoid"
+    kernel_error = (4, 0)  # at 1.4 million inputs (onnxruntime 1.31, both precisions) at most 2.95
     scale: float = 2.0
     amplitude: float = 0.5
     offset: float = 0.5
@@ -160,6 +166,7 @@ class Tanh(AbstractSShaped):
     """The hyperbolic tangent."""
 
     name: str = "Tanh"
+    kernel_error = (0, 12)  # at most 8.93 there
     scale: float = 1.0
     amplitude: float = 1.0
     offset: float = 0.0

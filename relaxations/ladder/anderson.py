@@ -75,8 +75,9 @@ class InputCuts(Addition):
 
     def before(self, building: Building, position: int) -> None:
         """Tighter pre-activation bounds, with the cuts they take; the cuts stay in the program."""
-        source = building.graph.nodes[position].inputs[0]
-        open_ = ~building.graph.nodes[position].function.decided(*building.boxes[source])
+        own = building.graph.layer_at[position]
+        source = own.source
+        open_ = ~own.function.decided(*building.boxes[source])
         if not self.layers or not bool(open_.any()) or not self._tightens(building):
             return
         programs = Cutting(building.encoding(), self.setting, [self], BRIEF)
@@ -110,10 +111,9 @@ class InputCuts(Addition):
         if self.tighten != "auto":
             return self.tighten == "on"
         graph, count, width = building.graph, 0, 0
-        for i in graph.activations:
-            source = graph.nodes[i].inputs[0]
-            count += int((~graph.nodes[i].function.decided(*building.boxes[source])).sum())
-            width = max(width, sum(graph.nodes[j].size for j in graph.nodes[source].inputs))
+        for layer in graph.layers:
+            count += int((~layer.function.decided(*building.boxes[layer.source])).sum())
+            width = max(width, sum(graph.nodes[j].size for j in graph.nodes[layer.source].inputs))
         return count * width <= FEW
 
     def cuts(self, encoding: Encoding, answer: Solution) -> Rows:
@@ -149,7 +149,7 @@ def _excess(layer: Layer, encoding: Encoding, x: Array) -> Array:
 def _affine_inputs(building: Building, source: int, neurons: Tensor) -> list[tuple[int, Tensor]]:
     """Affine nodes that an affine node reads, with their entries that matter to some of its neurons. (Boxes of
     activations follow from those of their pre-activations.)"""
-    node = building.graph.nodes[source]
+    node = building.graph.affine(source)
     found = []
     for operator, j in zip(node.operators, node.inputs, strict=True):
         if isinstance(building.graph.nodes[j], Affine):
@@ -159,8 +159,8 @@ def _affine_inputs(building: Building, source: int, neurons: Tensor) -> list[tup
 
 def layer_of(building: Building, position: int, neurons: Index) -> Layer:
     """The rows of some neurons of a layer, over all nodes that their affine node reads."""
-    graph, source = building.graph, building.graph.nodes[position].inputs[0]
-    node = graph.nodes[source]
+    graph, source = building.graph, building.graph.layer_at[position].source
+    node = graph.affine(source)
     matrix = hstack([sparse(operator) for operator in node.operators], format="csr")[neurons]
     columns = np.concatenate([building.columns(j) for j in node.inputs])
     reach = np.maximum(np.abs(building.program.lower), np.abs(building.program.upper))
@@ -179,7 +179,7 @@ def layer_of(building: Building, position: int, neurons: Index) -> Layer:
         weight,
         node.bias.numpy()[neurons],
         (4 * terms * UNIT * doubt + (0.0 if node.doubt is None else 2 * node.doubt.numpy()))[neurons],
-        building.graph.nodes[position].function.slope,
+        graph.layer_at[position].leak,
     )
 
 
@@ -254,8 +254,8 @@ def _known(layer: Layer, encoding: Encoding) -> tuple[LinearModel, Index] | None
     """What the program says of the few layers before this one, its pre-activations and the network's input; of as many
     layers as a small polytope holds, and None where not even one does."""
     graph, best = encoding.graph, None
-    source = graph.nodes[layer.position].inputs[0]
-    earlier = [0, *(i for i in graph.activations if i < layer.position)]
+    source = graph.layer_at[layer.position].source
+    earlier = [0, *(own.position for own in graph.layers if own.position < layer.position)]
     for start in reversed(earlier[-LAYERS:]):
         before = {start, *graph.nodes[start].inputs}  # an activation comes with its pre-activations
         nodes = [i for i in range(source) if i in before or i > start or i == 0]

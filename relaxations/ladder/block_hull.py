@@ -43,6 +43,5 @@ class BlockHull(Addition):
 
     def _open(self, building: Building, position: int) -> bool:
         """Whether anything in the window is undecided."""
-        last = building.graph.activations.index(position)
-        some = building.graph.activations[max(0, last - self.layers + 1) : last + 1]
-        return any(i in building.kinks and len(building.kinks[i].neurons) for i in some)
+        before = [layer.position for layer in building.graph.layers if layer.position <= position]
+        return any(i in building.kinks and len(building.kinks[i].neurons) for i in before[-self.layers :])

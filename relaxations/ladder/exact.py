@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from ...problems.errors import BadInput
-from ...problems.network.graph import Activation, Graph
+from ...problems.network.graph import Graph
 from ...problems.properties.property import Polytope, UnsafeSet
 from ..linear.rebounding import AbstractRelaxation
 from ..lp.backends import Backend, backend
@@ -136,11 +136,11 @@ def _judge(
 def check_piecewise(graph: Graph) -> None:
     """Raises `BadInput` for a network that no mixed-integer program is exact on."""
     graph.check_products()
-    for node in graph.nodes:
-        if isinstance(node, Activation) and not node.function.kinks:
+    for layer in graph.layers:
+        if not layer.function.pieces:
             raise BadInput(
-                f"the exact relaxation needs piecewise-linear activations, and layer {node.name!r} is a "
-                f"{node.function.name}; "
+                f"the exact relaxation needs piecewise-linear activations, and layer {layer.name!r} is a "
+                f"{layer.function.name}; "
                 "use the relaxation crown or alpha-crown"
             )
 
@@ -223,8 +223,8 @@ def boxes_from(graph: Graph, polytope: Polytope, pieces: Pieces, b: int) -> list
             low[neuron] = max(low[neuron].item(), point)
         elif neuron >= 0:
             high[neuron] = min(high[neuron].item(), point)
-    for i in graph.activations:
-        before, where = graph.nodes[i].inputs[0], slice(graph.offsets[i], graph.offsets[i] + graph.nodes[i].size)
+    for layer in graph.layers:
+        before, where = layer.source, layer.span
         boxes[before] = (torch.maximum(boxes[before][0], low[where]), torch.minimum(boxes[before][1], high[where]))
     return boxes
 

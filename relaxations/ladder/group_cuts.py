@@ -73,9 +73,9 @@ class GroupCuts(Addition):
                 self.layers.append(self._layer(building, position, groups, octahedron(size)))
 
     def _layer(self, building: Building, position: int, groups: list[Index], template: Octahedron) -> Layer:
-        node = building.graph.nodes[position]
-        z, y = building.columns(node.inputs[0]), building.columns(position)
-        index, slope = torch.as_tensor(np.stack(groups)), node.function.slope
+        own = building.graph.layer_at[position]
+        z, y = building.columns(own.source), building.columns(position)
+        index, slope = torch.as_tensor(np.stack(groups)), own.leak
         normals = template.normals.double()
         found = torch.as_tensor(
             joint_limits(self.setting, building, position, groups, self.directions, normals.numpy())

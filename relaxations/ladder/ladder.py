@@ -148,12 +148,10 @@ def _by_cuts(name: Name, graph: Graph, boxes: Sequence[Box]) -> bool:
 def extended_size(graph: Graph, boxes: Sequence[Box]) -> int:
     """About how many coefficients M_1 has in its extended form: each undecided neuron copies twice what lies before."""
     size = 2 * graph.input_size
-    for i in graph.activations:
-        source = graph.nodes[i].inputs[0]
-        undecided = int((~graph.nodes[i].function.decided(*boxes[source])).sum())
-        size += undecided * 4 * size + graph.nodes[i].size * sum(
-            graph.nodes[j].size for j in graph.nodes[source].inputs
-        )
+    for layer in graph.layers:
+        undecided = int((~layer.function.decided(*boxes[layer.source])).sum())
+        reads = sum(graph.nodes[j].size for j in graph.nodes[layer.source].inputs)
+        size += undecided * 4 * size + layer.size * reads
     return size
 
 
@@ -161,5 +159,4 @@ def _groups_by_cuts(name: Name, graph: Graph, boxes: Sequence[Box]) -> bool:
     """Whether group hulls come as cutting planes: as asked, or where many neurons are undecided."""
     if name.options["by"] != "auto" or not 2 <= name.whole("k") <= LARGEST:
         return name.options["by"] == "cuts"
-    sources = [(graph.nodes[i].function, graph.nodes[i].inputs[0]) for i in graph.activations]
-    return sum(int((~function.decided(*boxes[j])).sum()) for function, j in sources) > MANY
+    return sum(int((~layer.function.decided(*boxes[layer.source])).sum()) for layer in graph.layers) > MANY

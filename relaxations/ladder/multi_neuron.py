@@ -99,7 +99,7 @@ def joint_limits(
 ) -> Array:  # (G, T)
     """Proved upper bounds of directions of each group's pre-activations, none of them computed twice; +inf for those
     of one entry, whose bounds are known."""
-    source = building.graph.nodes[position].inputs[0]
+    source = building.graph.layer_at[position].source
     size = building.graph.nodes[source].size
     wanted: dict[tuple, int] = {}
     index = np.full((len(groups), len(directions)), -1)
@@ -132,7 +132,7 @@ def _least(setting: Setting, building: Building, source: int, rows: Array, way: 
 
 def areas(building: Building, position: int, neurons: Index) -> Array:
     """Twice the area of each neuron's triangle, but for its slope."""
-    lower, upper = (side.numpy()[neurons] for side in building.boxes[building.graph.nodes[position].inputs[0]])
+    lower, upper = (side.numpy()[neurons] for side in building.boxes[building.graph.layer_at[position].source])
     return -lower * upper
 
 
@@ -144,8 +144,8 @@ def _joint_directions(k: int) -> Array:
 
 def _add_octahedral_hull(building: Building, position: int, group: Index, offsets: Array) -> None:
     """Ties z and y of the group to the hull of the graph of its activations over the octahedron."""
-    program, node = building.program, building.graph.nodes[position]
-    z, y = building.columns(node.inputs[0])[group], building.columns(position)[group]
+    program, layer = building.program, building.graph.layer_at[position]
+    z, y = building.columns(layer.source)[group], building.columns(position)[group]
     k = len(group)
     directions = _joint_directions(k)
     kept = np.isfinite(offsets)
@@ -162,7 +162,7 @@ def _add_octahedral_hull(building: Building, position: int, group: Index, offset
         active = np.array(signs) > 0
         lower, upper = np.where(active, np.maximum(model.lower, 0.0), model.lower), model.upper.copy()
         upper[~active] = np.minimum(upper[~active], 0.0)
-        tie = np.concatenate([np.eye(k), np.diag(np.where(active, 1.0, node.function.slope))])
+        tie = np.concatenate([np.eye(k), np.diag(np.where(active, 1.0, layer.leak))])
         alternatives.append(Alternative(lower, upper, csr_array(tie)))
     add_hull(program, model, alternatives, np.concatenate([z, y]))
 

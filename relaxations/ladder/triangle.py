@@ -26,7 +26,6 @@ from torch import Tensor
 
 from ...kernels.deadline import TimeUp
 from ...problems.errors import BadInput
-from ...problems.network.activation import LeakyReLU
 from ...problems.network.graph import Graph
 from ...problems.properties.property import Polytope
 from ..lp.boxes import Box
@@ -67,16 +66,15 @@ class Setting:
 
     def piecewise(self, building: Building, position: int, word: str) -> bool:
         """Whether the layer is piecewise linear; where not, says so, or refuses it."""
-        node = building.graph.nodes[position]
-        if isinstance(node.function, LeakyReLU):
+        layer = building.graph.layer_at[position]
+        if layer.function.leak is not None:
             return True
-        name = node.name or f"node {position}"
         if self.strict:
             raise BadInput(
-                f"{word} joins ReLU neurons, and layer {name!r} is {node.function.name}; without strict=on its "
+                f"{word} joins ReLU neurons, and layer {layer.title!r} is {layer.function.name}; without strict=on its "
                 "neurons are relaxed one at a time"
             )
-        note = f"{word}: layer {name!r} is {node.function.name}, so its neurons are relaxed one at a time"
+        note = f"{word}: layer {layer.title!r} is {layer.function.name}, so its neurons are relaxed one at a time"
         if note not in self.notes:
             self.notes.append(note)
         return False
@@ -105,8 +103,8 @@ class Tightening(Addition):
     setting: Setting
 
     def before(self, building: Building, position: int) -> None:
-        source = building.graph.nodes[position].inputs[0]
-        function = building.graph.nodes[position].function
+        source = building.graph.layer_at[position].source
+        function = building.graph.layer_at[position].function
         open_ = torch.nonzero(~function.decided(*building.boxes[source])).flatten().tolist()
         if open_:
             building.cut_box(source, *tight(self.setting.session(building.program.model()), building, source, open_))

@@ -26,7 +26,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ...problems.errors import BadInput
-from ...problems.network.activation import LeakyReLU
 from ...problems.network.graph import Activation, Affine, Graph
 from ...problems.properties.property import Polytope, UnsafeSet
 from ..lp.boxes import UNIT, Box, affine_box, node_boxes
@@ -116,7 +115,7 @@ class Cell:
         out = self.graph.output
         seeds = [(out, (m @ rows)[None]), (0, (m @ on_input + h @ normals)[None])]
         for i, sign in self.signs.items():
-            seeds.append((self.graph.nodes[i].inputs[0], (-sign * torch.as_tensor(multipliers.neurons[i]))[None]))
+            seeds.append((self.graph.layer_at[i].source, (-sign * torch.as_tensor(multipliers.neurons[i]))[None]))
         row, constant, error = (t[0] for t in self.pull(seeds))
         # Adding up the seeds and the constants rounds too; each sum has at most R + H + 2 terms.
         constants = torch.cat([m * torch.as_tensor(unsafe.constants), -h * torch.as_tensor(self.polytope.offsets)])
@@ -153,7 +152,7 @@ def cell_of(graph: Graph, polytope: Polytope, phases: Sequence[NDArray[np.int8]]
         arguments = [boxes[j] for j in node.inputs]
         if isinstance(node, Affine):
             boxes.append(affine_box(node, arguments))
-        elif isinstance(node, Activation) and isinstance(node.function, LeakyReLU):
+        elif isinstance(node, Activation) and (leak := node.function.leak) is not None:
             lower, upper = arguments[0]
             sign = _signs(node, phases[len(signs)], lower, upper)
             lower = torch.where(sign > 0, lower.clamp(min=0), lower)
@@ -161,7 +160,7 @@ def cell_of(graph: Graph, polytope: Polytope, phases: Sequence[NDArray[np.int8]]
             boxes[node.inputs[0]] = (lower, upper)
             boxes.append(node.function.interval(lower, upper))
             signs[i] = sign
-            slopes[i] = torch.where(sign > 0, 1.0, node.function.slope).to(torch.float64)
+            slopes[i] = torch.where(sign > 0, 1.0, leak).to(torch.float64)
         else:
             raise BadInput(
                 f"node {node.name or i!r} is not piecewise linear, so fixing phases does not make it affine."

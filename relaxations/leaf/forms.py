@@ -19,8 +19,7 @@ import torch
 from torch import Tensor
 
 from ...kernels.rounding import gamma, unit_roundoff
-from ...problems.network.activation import LeakyReLU
-from ...problems.network.graph import Activation, Affine, Graph
+from ...problems.network.graph import Affine, Graph
 
 UNIT = unit_roundoff(torch.float64)
 
@@ -39,7 +38,7 @@ class Forms:
 def pattern_forms(graph: Graph, pattern: Tensor, reach: Tensor) -> Forms:  # (C, N) bool, (C, D) > 0
     """The pre-activations of all neurons, layer after layer, as functions of the input; the graph is in float64."""
     count, d = len(pattern), graph.input_size
-    last = max(graph.activations, default=0)
+    last = graph.layers[-1].position if graph.layers else 0
     weight = torch.nn.functional.pad(reach, (0, 1), value=1.0)[:, :, None]  # (C, D + 1, 1)
     unit = torch.eye(d + 1, d, dtype=torch.float64)[None]
     values: dict[int, tuple[Tensor, Tensor]] = {0: (unit, torch.zeros(1, d, dtype=torch.float64))}
@@ -48,11 +47,12 @@ def pattern_forms(graph: Graph, pattern: Tensor, reach: Tensor) -> Forms:  # (C,
     for i, node in enumerate(graph.nodes[: last + 1]):
         if isinstance(node, Affine):
             values[i] = _affine(node, [values[j] for j in node.inputs], weight)
-        elif isinstance(node, Activation) and isinstance(node.function, LeakyReLU):
-            value, error = values[node.inputs[0]]
+        elif i in graph.layer_at:
+            layer = graph.layer_at[i]
+            value, error = values[layer.source]
             found.append((value.expand(count, -1, -1), error.expand(count, -1)))
-            start, leak = graph.offsets[i], node.function.slope
-            slope = torch.where(pattern[:, start : start + node.size], 1.0, leak).to(torch.float64)
+            leak = layer.leak
+            slope = torch.where(pattern[:, layer.span], 1.0, leak).to(torch.float64)
             made = value * slope[:, None]
             error = error * slope
             if leak:

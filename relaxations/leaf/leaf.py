@@ -188,7 +188,7 @@ def _add_broken(cell: Cell, cuts: _Cuts, used: dict[int, torch.Tensor], solution
     values = cell.values(x)
     broken: list[tuple[int, torch.Tensor, torch.Tensor]] = []
     for i, sign in cell.signs.items():
-        before = cell.graph.nodes[i].inputs[0]
+        before = cell.graph.layer_at[i].source
         # The side of z that its phase leaves open does not say how far the other side reaches: take both.
         lower, upper = cell.boxes[before]
         size = torch.maximum(lower.abs(), upper.abs())
@@ -209,7 +209,7 @@ def _add_broken(cell: Cell, cuts: _Cuts, used: dict[int, torch.Tensor], solution
 
 
 def _add_phases(cell: Cell, cuts: _Cuts, i: int, index: torch.Tensor) -> None:
-    before = cell.graph.nodes[i].inputs[0]
+    before = cell.graph.layer_at[i].source
     seed = torch.zeros(len(index), cell.graph.nodes[i].size, dtype=torch.float64)
     seed[torch.arange(len(index)), index] = -cell.signs[i][index]
     rows, constants, _ = cell.pull([(before, seed)])

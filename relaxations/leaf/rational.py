@@ -30,7 +30,6 @@ from numpy.typing import NDArray
 from ...kernels.deadline import LEAST, left, now
 from ...kernels.dyadic import Dyadic, Whole, dyadic
 from ...kernels.exact_program import Inequality, solution
-from ...problems.network.activation import LeakyReLU
 from ...problems.network.exact_fold import whole
 from ...problems.network.graph import Activation, Affine, Graph
 from ...problems.properties.property import Polytope, UnsafeSet
@@ -79,7 +78,7 @@ class Rational:
     def refusal(self) -> str:
         """Why nothing can be said of this network; empty where something can."""
         for node in self.graph.nodes[1:]:
-            if isinstance(node, Activation) and isinstance(node.function, LeakyReLU):
+            if isinstance(node, Activation) and node.function.leak is not None:
                 continue
             if not isinstance(node, Affine):
                 return f"layer {node.name!r} is not piecewise linear"
@@ -199,8 +198,9 @@ class _Question:
             deadline,
         )
         self.q, self.programs = frame.denominator, 0
-        nothing = [np.zeros(self.graph.nodes[i].size, dtype=np.int8) for i in self.graph.activations]
-        self.phases = dict(zip(self.graph.activations, phases or nothing, strict=True))
+        layers = self.graph.layers
+        nothing = [np.zeros(layer.size, dtype=np.int8) for layer in layers]
+        self.phases = dict(zip((layer.position for layer in layers), phases or nothing, strict=True))
 
     def answer(self) -> list[Fraction] | None:
         """The point (free inputs,), or None where there is none; `TimeoutError` where a limit comes first."""
@@ -247,12 +247,12 @@ class _Question:
         if isinstance(node, Affine):
             values = region.values | {i: self._affine(i, node, region.values)}
             return [replace(region, node=i + 1, neuron=0, values=values)]
-        assert isinstance(node, Activation)
-        if region.neuron == node.size:
+        layer = self.graph.layer_at[i]
+        if region.neuron == layer.size:
             on = np.array(region.active, dtype=bool)
-            values = region.values | {i: _activated(node, region.values[node.inputs[0]], on)}
+            values = region.values | {i: _activated(layer.leak, region.values[layer.source], on)}
             return [replace(region, node=i + 1, neuron=0, values=values, active=())]
-        row = region.values[node.inputs[0]].whole[region.neuron]
+        row = region.values[layer.source].whole[region.neuron]
         phase = int(self.phases[i][region.neuron])
         least, most = _range(row)
         if phase == 0:
@@ -344,8 +344,9 @@ def _inequality(row: Whole, strict: bool) -> Inequality:
     return Inequality(tuple(int(a) // common for a in row[:-1]), int(row[-1]) // common, strict)
 
 
-def _activated(node: Activation, value: Dyadic, on: NDArray[np.bool_]) -> Dyadic:
-    above, below = float(node.function.slope).as_integer_ratio()  # type: ignore[attr-defined]
+def _activated(leak: float, value: Dyadic, on: NDArray[np.bool_]) -> Dyadic:
+    """max(z, leak z), given where z is taken for positive."""
+    above, below = float(leak).as_integer_ratio()
     shift = below.bit_length() - 1
     factor = np.where(on, 1 << shift, above).astype(object)
     return Dyadic(value.whole * factor[:, None], value.shift + shift)

@@ -22,12 +22,12 @@ from torch import Tensor
 
 from ...kernels.deadline import TimeUp
 from ...kernels.polytope import box_minimiser, polytope_minimiser, polytope_minimum
-from ...problems.network.activation import LeakyReLU, Lines
-from ...problems.network.graph import Graph
+from ...problems.network.activation import Lines
+from ...problems.network.graph import Graph, Layer
 from ..types import Multipliers, Pieces, Result, Rows
 from .ascent import Ascent, Rates
 from .backward import Form, backward
-from .linear import Linear, conclude, part
+from .linear import Linear, conclude
 from .rounding import Scales, weigh
 from .row_multipliers import Joint
 from .trace import relaxed_values
@@ -50,10 +50,10 @@ class Alpha:
         graph = self.linear.graph
         sides = 1 if only_relu(graph) else 2
         choice = pieces.pre_lower.new_zeros(len(pieces), count, sides, graph.neurons)
-        for position in graph.activations:
-            defaults = graph.nodes[position].function.default_choice(*part(graph, pieces, position))
+        for layer in graph.layers:
+            defaults = layer.function.default_choice(*pieces.pre(layer))
             for side in range(sides):
-                choice[:, :, side, _slice(graph, position)] = defaults[side][:, None]
+                choice[:, :, side, layer.span] = defaults[side][:, None]
         split = choice.new_zeros(len(pieces), count, pieces.neuron.shape[1])
         return Multipliers(choice, split, choice.new_zeros(len(pieces), count, len(self.joint or ())))
 
@@ -160,12 +160,13 @@ class Alpha:
 
     def _lines(self, pieces: Pieces, fixed: dict[int, Lines], choice: Tensor) -> dict[int, Lines]:
         """Lines with the chosen slopes; of a ReLU only the lower slope of undecided neurons depends on them."""
-        graph, lines = self.linear.graph, {}
-        for position, given in fixed.items():
-            function, where = graph.nodes[position].function, _slice(graph, position)
-            lower, upper = (t[:, None] for t in part(graph, pieces, position))
-            if isinstance(function, LeakyReLU):
-                chosen = choice[:, :, 0, where] * (1 - function.slope) + function.slope
+        lines = {}
+        for layer in self.linear.graph.layers:
+            position, function, where = layer.position, layer.function, layer.span
+            given, leak = fixed[position], function.leak
+            lower, upper = (t[:, None] for t in pieces.pre(layer))
+            if leak is not None:
+                chosen = choice[:, :, 0, where] * (1 - leak) + leak
                 chosen = torch.where((lower < 0) & (upper > 0), chosen, given.lower_slope[:, None])
                 lines[position] = given._replace(lower_slope=chosen)
             else:
@@ -176,21 +177,18 @@ class Alpha:
         self, pieces: Pieces, choice: Tensor, coefficients: Mapping[int, Tensor], values: list[Tensor]
     ) -> tuple[Tensor, Tensor]:
         """The bound's gradient with respect to choices (B, S, sides, N) and decision multipliers (B, S, P)."""
-        graph = self.linear.graph
         slope = torch.zeros_like(choice)
         flat = []
-        for position in graph.activations:
-            node, where = graph.nodes[position], _slice(graph, position)
-            z, coefficient = values[node.inputs[0]], coefficients.get(position)
+        for layer in self.linear.graph.layers:
+            where, leak = layer.span, layer.function.leak
+            z, coefficient = values[layer.source], coefficients.get(layer.position)
             flat.append(z)
             if coefficient is None:
                 continue
-            if isinstance(node.function, LeakyReLU):
-                slope[:, :, 0, where] = coefficient.clamp(min=0) * z * (1 - node.function.slope)
+            if leak is not None:
+                slope[:, :, 0, where] = coefficient.clamp(min=0) * z * (1 - leak)
             else:
-                slope[:, :, :, where] = _smooth_gradient(
-                    graph, pieces, position, choice[:, :, :, where], coefficient, z
-                )
+                slope[:, :, :, where] = _smooth_gradient(layer, pieces, choice[:, :, :, where], coefficient, z)
         if pieces.neuron.shape[1] == 0:
             return slope, slope.new_zeros(*slope.shape[:2], 0)
         index = pieces.neuron.clamp(min=0)[:, None].expand(-1, choice.shape[1], -1)
@@ -200,13 +198,13 @@ class Alpha:
 
 
 def _smooth_gradient(
-    graph: Graph, pieces: Pieces, position: int, choice: Tensor, coefficient: Tensor, z: Tensor
+    layer: Layer, pieces: Pieces, choice: Tensor, coefficient: Tensor, z: Tensor
 ) -> Tensor:  # (B, S, 2, n)
-    """Gradient through a smooth activation's own lines, which only it knows: automatic differentiation of them."""
-    lower, upper = (t[:, None] for t in part(graph, pieces, position))
+    """Gradient through an activation's own lines, which only it knows: automatic differentiation of them."""
+    lower, upper = (t[:, None] for t in pieces.pre(layer))
     with torch.enable_grad():
         leaf = choice.detach().clone().requires_grad_()
-        lines = graph.nodes[position].function.lines(lower, upper, (leaf[:, :, 0], leaf[:, :, 1]))
+        lines = layer.function.lines(lower, upper, (leaf[:, :, 0], leaf[:, :, 1]))
         positive, negative = coefficient.clamp(min=0), coefficient.clamp(max=0)
         total = positive * (lines.lower_slope * z + lines.lower_bias)
         total = total + negative * (lines.upper_slope * z + lines.upper_bias)
@@ -227,8 +225,8 @@ def decisions(graph: Graph, pieces: Pieces, split: Tensor) -> tuple[dict[int, Te
     flat.scatter_add_(2, pieces.neuron.clamp(min=0)[:, None].expand_as(weight), weight)
     pieces_constants = -(weight * pieces.point[:, None]).sum(-1)
     added: dict[int, Tensor] = {}
-    for i in graph.activations:
-        source, own = graph.nodes[i].inputs[0], flat[:, :, _slice(graph, i)]
+    for layer in graph.layers:
+        source, own = layer.source, flat[:, :, layer.span]
         added[source] = added[source] + own if source in added else own
     return added, pieces_constants
 
@@ -243,22 +241,21 @@ def loss(
     distance to the function counts. Heuristic; the sum over rows.
     """
     scores = torch.zeros_like(pieces.pre_lower)
-    for position in graph.activations:
-        if position not in coefficients:
+    for layer in graph.layers:
+        if layer.position not in coefficients:
             continue
-        node = graph.nodes[position]
-        lower, upper = part(graph, pieces, position)
-        chosen = [t if t.ndim == 3 else t[:, None] for t in lines[position]]
-        z = torch.minimum(torch.maximum(values[node.inputs[0]], lower[:, None]), upper[:, None])
-        exact = node.function.value(z)
-        coefficient = coefficients[position]
+        lower, upper = pieces.pre(layer)
+        chosen = [t if t.ndim == 3 else t[:, None] for t in lines[layer.position]]
+        z = torch.minimum(torch.maximum(values[layer.source], lower[:, None]), upper[:, None])
+        exact = layer.function.value(z)
+        coefficient = coefficients[layer.position]
         above = chosen[2] * z + chosen[3] - exact
         below = exact - chosen[0] * z - chosen[1]
         here = coefficient.clamp(min=0) * below - coefficient.clamp(max=0) * above
-        if isinstance(node.function, LeakyReLU):
+        if layer.function.leak is not None:
             here = 0.01 * here - coefficient.clamp(max=0) * chosen[3]
-        undecided = ~node.function.decided(lower, upper)
-        scores[:, _slice(graph, position)] = torch.where(undecided, here.sum(1), 0.0)
+        undecided = ~layer.function.decided(lower, upper)
+        scores[:, layer.span] = torch.where(undecided, here.sum(1), 0.0)
     return scores
 
 
@@ -279,9 +276,4 @@ def better(old: Result, new: Result) -> Result:
 
 def only_relu(graph: Graph) -> bool:
     """Whether every activation leaves only its lower line to choose."""
-    return all(isinstance(graph.nodes[i].function, LeakyReLU) for i in graph.activations)
-
-
-def _slice(graph: Graph, position: int) -> slice:
-    start = graph.offsets[position]
-    return slice(start, start + graph.nodes[position].size)
+    return all(layer.function.leak is not None for layer in graph.layers)

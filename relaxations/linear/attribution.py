@@ -25,10 +25,10 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from ...problems.network.activation import LeakyReLU, Lines
-from ...problems.network.graph import Activation, Affine, Graph, Product
+from ...problems.network.activation import Lines
+from ...problems.network.graph import Activation, Affine, Graph, Layer, Product
 from ..types import Pieces, Rows
-from .linear import Linear, part
+from .linear import Linear
 
 
 def attribution(
@@ -44,14 +44,13 @@ def attribution(
     blame = torch.zeros_like(width)
     each = torch.arange(len(width), device=width.device)
     losses = torch.zeros_like(pieces.pre_lower)
-    for position in graph.activations:
+    for layer in graph.layers:
+        position = layer.position
         if position not in coefficients:
             continue
-        lower, upper = part(graph, pieces, position)
         coefficient = coefficients[position][each, row]
-        loss = _loss(graph, position, lines[position], lower, upper, coefficient)
-        start = graph.offsets[position]
-        losses[:, start : start + loss.shape[1]] = loss
+        loss = _loss(layer, lines[position], *pieces.pre(layer), coefficient)
+        losses[:, layer.span] = loss
         if position not in reach:
             continue
         moved = reach[position] * width[:, None]
@@ -60,13 +59,12 @@ def attribution(
     return blame, losses
 
 
-def _loss(graph: Graph, position: int, lines: Lines, lower: Tensor, upper: Tensor, coefficient: Tensor) -> Tensor:
+def _loss(layer: Layer, lines: Lines, lower: Tensor, upper: Tensor, coefficient: Tensor) -> Tensor:
     """The most that the chosen line of each neuron can be off, times its coefficient; zero where decided."""
-    function = graph.nodes[position].function
-    undecided = ~function.decided(lower, upper)
-    if isinstance(function, LeakyReLU):
+    leak, undecided = layer.function.leak, ~layer.function.decided(lower, upper)
+    if leak is not None:
         above = lines.upper_bias
-        below = torch.maximum((1 - lines.lower_slope) * upper, (lines.lower_slope - function.slope) * -lower)
+        below = torch.maximum((1 - lines.lower_slope) * upper, (lines.lower_slope - leak) * -lower)
     else:
         middle = (lower + upper) / 2
         above = (lines.upper_slope - lines.lower_slope) * middle + lines.upper_bias - lines.lower_bias
@@ -98,14 +96,10 @@ def width_blame(
                 for source, operator in zip(node.inputs, linear.rounding.absolute[position], strict=True):
                     send(source, operator.adjoint(weight))
             case Activation():
-                where = slice(graph.offsets[position], graph.offsets[position] + node.size)
-                low, high = pieces.pre_lower[:, where], pieces.pre_upper[:, where]
-                steepest = torch.maximum(node.function.derivative(low), node.function.derivative(high))
-                if not isinstance(node.function, LeakyReLU):
-                    flat = node.function.derivative(torch.zeros_like(low))
-                    steepest = torch.where((low < 0) & (high > 0), flat, steepest)
-                scores[:, where] = weight * torch.minimum(-low, high).clamp(min=0)
-                send(node.inputs[0], weight * steepest)
+                layer = graph.layer_at[position]
+                low, high = pieces.pre(layer)
+                scores[:, layer.span] = weight * torch.minimum(-low, high).clamp(min=0)
+                send(layer.source, weight * layer.function.steepest(low, high))
             case Product():  # what passes depends on the other factor: blame widths alone
                 return width, scores
     return (pending[0] * width if 0 in pending else width), scores

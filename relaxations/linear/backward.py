@@ -28,7 +28,7 @@ from ...kernels.dot import dot_and_absolute
 from ...kernels.rows import add_weighed
 from ...kernels.substitute import Weights, substitute_weighed
 from ...problems.errors import BadInput
-from ...problems.network.activation import LeakyReLU, Lines
+from ...problems.network.activation import Lines
 from ...problems.network.graph import Activation, Affine, Graph, Input, Product
 from .rounding import Scales, weigh
 
@@ -79,7 +79,7 @@ def backward(
             case Activation():
                 if record:
                     seen[position] = coefficient
-                relu = isinstance(node.function, LeakyReLU)
+                relu = node.function.leak is not None
                 source, vector = node.inputs[0], scales.activation[position]
                 weights = Weights(under=vector) if relu else Weights(above=vector)
                 below, gain, cost = substitute_weighed(coefficient, lines[position], weights, zero_lower_bias=relu)

@@ -27,7 +27,7 @@ from torch import Tensor
 from ...kernels.polytope import polytope_minimum
 from ...kernels.rounding import gamma
 from ...problems.network.activation import Lines
-from ...problems.network.graph import Activation, Affine, Graph
+from ...problems.network.graph import Graph
 from ..types import Pieces
 from .rounding import INFLATE, Rounding, Scales
 
@@ -48,8 +48,7 @@ def identity_between(pieces: Pieces) -> Between:
 def affine_between(
     rounding: Rounding, scales: Scales, position: int, sources: list[Between], weights: Tensor
 ) -> Between:  # one of (B, D + 1, n_i) for each input -> (B, D + 1, n)
-    node = rounding.graph.nodes[position]
-    assert isinstance(node, Affine)
+    node = rounding.graph.affine(position)
     middle = torch.zeros_like(weights)[..., None].expand(-1, -1, node.size)
     error = node.bias.abs().expand(len(weights), -1)
     radius, terms = None, 12
@@ -102,9 +101,8 @@ def last_use(graph: Graph) -> dict[int, int]:
     """Which node reads each node last, where an activation above still depends on it."""
     last: dict[int, int] = {}
     for position in range(len(graph.nodes) - 1, -1, -1):
-        node = graph.nodes[position]
-        if isinstance(node, Activation) or position in last:
-            for i in node.inputs:
+        if position in graph.layer_at or position in last:
+            for i in graph.nodes[position].inputs:
                 last.setdefault(i, position)
     return last
 
@@ -128,12 +126,12 @@ class Carried:
 
     def ranges(self, pieces: Pieces, position: int, step: float, sweeps: int) -> tuple[Tensor, Tensor]:
         """Bounds (B, n) of the pre-activations of activation node `position`."""
-        return ranges(pieces, self.found[self.rounding.graph.nodes[position].inputs[0]], step, sweeps)
+        return ranges(pieces, self.found[self.rounding.graph.layer_at[position].source], step, sweeps)
 
     def activation(self, position: int, lines: Lines) -> None:
         """Adds an activation node, enclosed by its lines."""
         if position in self.last:
-            source = self.found[self.rounding.graph.nodes[position].inputs[0]]
+            source = self.found[self.rounding.graph.layer_at[position].source]
             self.found[position] = activation_between(source, lines, self.weights)
         self._forget(position)
 

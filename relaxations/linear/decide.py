@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..types import Pieces
 from .backward import backward
-from .linear import Linear, part
+from .linear import Linear
 
 
 def decision_half_spaces(
@@ -26,21 +26,20 @@ def decision_half_spaces(
 ) -> tuple[Tensor, Tensor]:  # (2B, D), (2B,)
     """Normals and offsets: of the children z <= point, then of the children z >= point."""
     graph, count = linear.graph, len(pieces)
-    pre = {i: part(graph, pieces, i) for i in graph.activations}
+    pre = {layer.position: pieces.pre(layer) for layer in graph.layers}
     scales = linear.rounding.local(torch.maximum(pieces.lower.abs(), pieces.upper.abs()), pre)
     lines = linear.all_lines(pieces)
     normals = pieces.lower.new_zeros(count, 2, pieces.lower.shape[1])
     offsets = pieces.lower.new_full((count, 2), torch.inf)
-    for position, start in graph.offsets.items():
-        node = graph.nodes[position]
-        here = ((neuron >= start) & (neuron < start + node.size)).nonzero()[:, 0]
+    for layer in graph.layers:
+        here = ((neuron >= layer.span.start) & (neuron < layer.span.stop)).nonzero()[:, 0]
         if len(here) == 0:
             continue
         own = {i: type(chosen)(*(t[here] for t in chosen)) for i, chosen in lines.items()}
-        unit = normals.new_zeros(len(here), 1, node.size)
-        unit[torch.arange(len(here)), 0, neuron[here] - start] = 1.0
+        unit = normals.new_zeros(len(here), 1, layer.size)
+        unit[torch.arange(len(here)), 0, neuron[here] - layer.span.start] = 1.0
         rows = torch.cat([unit, -unit], 1)
-        form = backward(graph, scales.of(here), own, node.inputs[0], rows, rows.new_zeros(rows.shape[:2]))
+        form = backward(graph, scales.of(here), own, layer.source, rows, rows.new_zeros(rows.shape[:2]))
         at = torch.stack([point[here], -point[here]], 1)
         size = at.abs() + form.constant.abs() + form.slack
         normals[here] = form.linear

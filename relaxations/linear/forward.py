@@ -22,7 +22,7 @@ from .attribution import attribution
 from .backward import backward
 from .carried import Between, activation_between, affine_between, identity_between, last_use, ranges
 from .clip import clip
-from .linear import Linear, conclude, part
+from .linear import Linear, conclude
 from .rebounding import AbstractRelaxation
 from .rounding import Scales
 
@@ -48,8 +48,9 @@ def forward_bounds(
                     sources = [found[i] for i in node.inputs]
                     found[position] = affine_between(rounding, scales, position, sources, weights)
             case Activation():
-                source = node.inputs[0]
-                lower, upper = part(graph, pieces, position)  # views: writing to them writes to the pieces
+                layer = graph.layer_at[position]
+                source = layer.source
+                lower, upper = pieces.pre(layer)  # views: writing to them writes to the pieces
                 low, high = ranges(pieces, found[source], linear.scales.step, linear.sweeps)
                 torch.fmax(lower, low, out=lower)
                 torch.fmin(upper, high, out=upper)

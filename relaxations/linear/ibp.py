@@ -47,7 +47,7 @@ def interval_nodes(
     graph: Graph, lower: Tensor, upper: Tensor
 ) -> tuple[Ibp, Pieces, list[tuple[Tensor, Tensor]]]:  # of each node (1, n), (1, n)
     """`interval_root`, and the bounds of all nodes."""
-    like = graph.nodes[-1].bias
+    like = graph.like
     pieces = Pieces.boxes(*outward(lower[None], upper[None], like.dtype, like.device), graph.neurons)
     rounding = Rounding(graph)
     scales = rounding.local(torch.maximum(pieces.lower.abs(), pieces.upper.abs())[0], {})
@@ -103,9 +103,9 @@ def pre_activations(
     graph: Graph, bounds: list[tuple[Tensor, Tensor]], pieces: Pieces
 ) -> tuple[Tensor, Tensor]:  # (B, N), (B, N)
     """The pre-activation bounds among the bounds of all nodes, and what the pieces knew already."""
-    if not graph.activations:
+    if not graph.layers:
         return pieces.pre_lower, pieces.pre_upper
-    low, high = (torch.cat([bounds[graph.nodes[i].inputs[0]][side] for i in graph.activations], 1) for side in (0, 1))
+    low, high = (torch.cat([bounds[layer.source][side] for layer in graph.layers], 1) for side in (0, 1))
     return torch.fmax(low, pieces.pre_lower), torch.fmin(high, pieces.pre_upper)
 
 

@@ -58,8 +58,7 @@ def _centred(
     intervals' own magnitudes count here, not the node's sizes: an interval may reach beyond what is known of the
     value by other means. Numbers below the normal ones may be taken for 0: `Rounding.flushed`.
     """
-    node = rounding.graph.nodes[position]
-    assert isinstance(node, Affine)
+    node = rounding.graph.affine(position)
     centre, radius, lost = node.bias, torch.zeros_like(node.bias), None
     u, count = unit_roundoff(rounding.dtype), len(node.operators)
     constant, floor = rounding.flushed(position)
@@ -134,7 +133,7 @@ def _counted_rows(
     rounding: Rounding, position: int, arguments: list[tuple[Tensor, Tensor]], piece: Tensor, row: Tensor
 ) -> tuple[Tensor, Tensor]:  # (K,), (K,) -> (K,) bool each
     """`_counted` for some rows of matrices."""
-    least, most = (side[row] for side in rounding.graph.nodes[position].bias_sides())
+    least, most = (side[row] for side in rounding.graph.affine(position).bias_sides())
     negative, positive = least < 0, most > 0
     for signs, (low, high) in zip(rounding.signs(position), arguments, strict=True):
         sign, some = signs.sign.weight[row], signs.some.weight[row] > 0
@@ -149,7 +148,7 @@ def _counted(
     rounding: Rounding, position: int, arguments: list[tuple[Tensor, Tensor]], bias: bool = True
 ) -> tuple[Tensor, Tensor]:  # (B, n) bool each
     """Where some term of an affine node may be negative, and where positive."""
-    least, most = rounding.graph.nodes[position].bias_sides()
+    least, most = rounding.graph.affine(position).bias_sides()
     negative, positive = ((least < 0) & bias, (most > 0) & bias)
     for signs, (low, high) in zip(rounding.signs(position), arguments, strict=True):
         if signs is None:
@@ -186,11 +185,10 @@ def interval_bounds(
             case Affine():
                 bounds.append(affine_interval(rounding, position, arguments))
             case Activation():
-                low, high = arguments[0]
-                part = slice(graph.offsets[position], graph.offsets[position] + node.size)
-                low, high = torch.fmax(low, pre_lower[:, part]), torch.fmin(high, pre_upper[:, part])
-                bounds[node.inputs[0]] = (low, torch.maximum(low, high))
-                bounds.append(node.function.interval(*bounds[node.inputs[0]]))
+                (low, high), layer = arguments[0], graph.layer_at[position]
+                low, high = torch.fmax(low, pre_lower[:, layer.span]), torch.fmin(high, pre_upper[:, layer.span])
+                bounds[layer.source] = (low, torch.maximum(low, high))
+                bounds.append(layer.function.interval(*bounds[layer.source]))
             case Product():
                 bounds.append(product_interval(*arguments))
     return bounds
@@ -223,10 +221,10 @@ class CarriedIntervals:
 
     def ranges(self, position: int) -> tuple[Tensor, Tensor]:
         """Bounds (B, n) of the pre-activations of activation node `position`."""
-        return self.found[self.rounding.graph.nodes[position].inputs[0]]
+        return self.found[self.rounding.graph.layer_at[position].source]
 
     def activation(self, position: int, lower: Tensor, upper: Tensor) -> None:
         """Adds an activation node, its pre-activations bounded."""
-        node = self.rounding.graph.nodes[position]
-        self.found[node.inputs[0]] = lower, upper
-        self.found[position] = node.function.interval(lower, upper)
+        layer = self.rounding.graph.layer_at[position]
+        self.found[layer.source] = lower, upper
+        self.found[position] = layer.function.interval(lower, upper)

@@ -24,7 +24,7 @@ from torch import Tensor
 from ...kernels.deadline import TimeUp
 from ...kernels.polytope import polytope_minimum
 from ...problems.errors import BadInput
-from ...problems.network.activation import LeakyReLU, Lines
+from ...problems.network.activation import Lines
 from ...problems.network.affine import Dense
 from ...problems.network.graph import Affine, Graph
 from ..types import Multipliers, Pieces, Result, Rows
@@ -62,8 +62,8 @@ class Linear:
 
     def lines(self, position: int, lower: Tensor, upper: Tensor) -> Lines:
         """The lines of activation node `position` on its pre-activation intervals (B, n)."""
-        function = self.graph.nodes[position].function
-        if self.rule == "crown" or not isinstance(function, LeakyReLU):
+        function = self.graph.layer_at[position].function
+        if self.rule == "crown" or function.leak is None:
             return function.lines(lower, upper)
         choice = torch.full_like(lower, 0.0 if self.rule == "deeppoly-0" else 1.0)
         return function.lines(lower, upper, (choice, torch.zeros_like(choice)))
@@ -104,13 +104,11 @@ class Linear:
     def all_lines(self, pieces: Pieces) -> dict[int, Lines]:
         """Lines of every activation node on the pieces' pre-activation bounds."""
         graph = self.graph
-        if len({graph.nodes[i].function for i in graph.activations}) != 1:
-            return {i: self.lines(i, *part(graph, pieces, i)) for i in graph.activations}
+        if len({layer.function for layer in graph.layers}) != 1:
+            return {layer.position: self.lines(layer.position, *pieces.pre(layer)) for layer in graph.layers}
         # One function: all layers at once cost as many calls as one.
-        every = self.lines(graph.activations[0], pieces.pre_lower, pieces.pre_upper)
-        sizes = [graph.nodes[i].size for i in graph.activations]
-        layers = zip(*(side.split(sizes, 1) for side in every), strict=True)
-        return {i: Lines(*sides) for i, sides in zip(graph.activations, layers, strict=True)}
+        every = self.lines(graph.layers[0].position, pieces.pre_lower, pieces.pre_upper)
+        return {layer.position: Lines(*(side[:, layer.span] for side in every)) for layer in graph.layers}
 
     def tighten(self, pieces: Pieces, reach: dict[int, Tensor] | None = None) -> tuple[Pieces, Tensor, Scales]:
         """Pre-activation bounds of every undecided neuron, layer by layer; which pieces came out empty (B,);
@@ -131,14 +129,15 @@ class Linear:
         fresh = carried is None and bool((pre_lower == -torch.inf).any())
         boxes = CarriedIntervals(self.rounding, pieces.lower, pieces.upper) if fresh else None
         for position in range(1, len(graph.nodes)):
-            if position not in graph.offsets:
+            layer = graph.layer_at.get(position)
+            if layer is None:
                 self.rounding.extend(scales, position)
                 if carried is not None:
                     carried.affine(scales, position)
                 elif boxes is not None:
                     boxes.affine(position)
                 continue
-            lower, upper = part(graph, pieces, position)  # views: writing to them writes to the pieces
+            lower, upper = pieces.pre(layer)  # views: writing to them writes to the pieces
             if carried is not None or boxes is not None:
                 low, high = (
                     boxes.ranges(position) if boxes else carried.ranges(pieces, position, scales.step, self.sweeps)
@@ -153,8 +152,8 @@ class Linear:
             empty |= (lower > upper).any(-1)
             torch.maximum(lower, upper, out=upper)
             lines[position] = self.lines(position, lower, upper)
-            source = graph.nodes[position].inputs[0]
-            scales.size[source] = torch.minimum(scales.size[source], torch.maximum(lower.abs(), upper.abs()))
+            size = torch.maximum(lower.abs(), upper.abs())
+            scales.size[layer.source] = torch.minimum(scales.size[layer.source], size)
             self.rounding.extend(scales, position, (lower, upper))
             if carried is not None:
                 carried.activation(position, lines[position])
@@ -183,7 +182,8 @@ class Linear:
     ) -> tuple[Tensor, Tensor]:  # (B, n), (B, n)
         """Bounds of the pre-activations of one activation node, where undecided; elsewhere the given ones. `partly`:
         where time is up, those found so far are returned, with the given ones for the other neurons."""
-        graph, source = self.graph, self.graph.nodes[position].inputs[0]
+        graph, layer = self.graph, self.graph.layer_at[position]
+        source = layer.source
         node = graph.nodes[source]
         from_input = isinstance(node, Affine) and set(node.inputs) == {0}
         if from_input and reach is not None:
@@ -192,7 +192,7 @@ class Linear:
             reach[position] = whole.abs().expand(len(pieces), -1, -1)
         if from_input and pieces.normals.shape[1] == 0:
             return affine_interval(self.rounding, source, [(pieces.lower, pieces.upper)] * len(node.inputs))
-        undecided = ~graph.nodes[position].function.decided(lower, upper)
+        undecided = ~layer.function.decided(lower, upper)
         counts, order = undecided.sum(1).sort(descending=True)
         new_lower, new_upper = lower.clone(), upper.clone()
         if reach is not None and not from_input:
@@ -251,16 +251,9 @@ def _plain(operator: object) -> bool:
     return isinstance(operator, Dense) and operator.repeat == 1
 
 
-def part(graph: Graph, pieces: Pieces, position: int) -> tuple[Tensor, Tensor]:
-    """Pre-activation bounds (B, n) of activation node `position`, as views."""
-    start = graph.offsets[position]
-    chosen = slice(start, start + graph.nodes[position].size)
-    return pieces.pre_lower[:, chosen], pieces.pre_upper[:, chosen]
-
-
 def undecided_neurons(graph: Graph, pieces: Pieces) -> Tensor:  # (B, N) bool
     """Which neurons are undecided on each piece."""
-    columns = [~graph.nodes[i].function.decided(*part(graph, pieces, i)) for i in graph.activations]
+    columns = [~layer.function.decided(*pieces.pre(layer)) for layer in graph.layers]
     return torch.cat(columns, 1) if columns else torch.zeros_like(pieces.pre_lower, dtype=torch.bool)
 
 

@@ -18,11 +18,11 @@ from torch import Tensor
 from ...kernels.deadline import TimeUp, check, doing, share, until
 from ...problems.errors import InternalError
 from ...problems.network.activation import Lines
-from ...problems.network.graph import Graph
+from ...problems.network.graph import Graph, Layer
 from ...problems.properties.property import Polytope
 from ..types import Pieces
 from .interval import affine_interval
-from .linear import Linear, part
+from .linear import Linear
 from .rounding import Rounding
 
 SHARE = 0.7  # of the time left that the layers may take
@@ -43,7 +43,7 @@ def root(
     """
     moments = [moment for moment in (deadline, share(SHARE)) if moment is not None]
     late = min(moments, default=None)
-    like = working.nodes[-1].bias
+    like = working.like
     pieces = Pieces.boxes(*outward(lower[None], upper[None], like.dtype, like.device), graph.neurons)
     rounding = Rounding(working)
     scales = rounding.start(torch.maximum(pieces.lower.abs(), pieces.upper.abs())[0])
@@ -51,16 +51,17 @@ def root(
     lines: dict[int, Lines] = {}
     ranges = [(pieces.lower, pieces.upper)]  # of every node: neurons that intervals decide need no rows
     for position in range(1, len(graph.nodes)):
-        if position not in graph.offsets:
+        layer = graph.layer_at.get(position)
+        if layer is None:
             rounding.extend(scales, position)
             arguments = [ranges[i] for i in graph.nodes[position].inputs]
             ranges.append(affine_interval(rounding, position, arguments))
             continue
-        source = graph.nodes[position].inputs[0]
-        low, high = part(graph, pieces, position)
+        source = layer.source
+        low, high = pieces.pre(layer)
         torch.fmax(low, ranges[source][0], out=low)
         torch.fmin(high, ranges[source][1], out=high)
-        doing(f"layer {graph.activations.index(position) + 1} of {len(graph.activations)} was bounded")
+        doing(f"layer {graph.layers.index(layer) + 1} of {len(graph.layers)} was bounded")
         try:
             with until(late):
                 check()
@@ -69,17 +70,17 @@ def root(
             torch.fmin(high, new_high, out=high)
         except TimeUp:
             pass  # where all time is up, whoever looks at the clock next will say so
-        consistent(graph, position, low, high)
+        consistent(layer, low, high)
         torch.maximum(low, high, out=high)
         lines[position] = linear.lines(position, low, high)
         scales.size[source] = torch.minimum(scales.size[source], torch.maximum(low.abs(), high.abs())[0])
         rounding.extend(scales, position, (low[0], high[0]))
         ranges[source] = (low, high)
-        ranges.append(graph.nodes[position].function.interval(low, high))
+        ranges.append(layer.function.interval(low, high))
     return linear, pieces
 
 
-def consistent(graph: Graph, position: int, lower: Tensor, upper: Tensor) -> None:
+def consistent(layer: Layer, lower: Tensor, upper: Tensor) -> None:
     """Raises `InternalError` where proved bounds of a layer's pre-activations on a whole box exclude each other.
 
     A box has points, and each of them gives every neuron a value; so one of the bounds is wrong, and nothing may be
@@ -88,16 +89,17 @@ def consistent(graph: Graph, position: int, lower: Tensor, upper: Tensor) -> Non
     wrong = (lower > upper).nonzero()
     if len(wrong):
         at = tuple(wrong[0].tolist())
-        name = graph.nodes[position].name or f"node {position}"
         low, high = float(lower[at]), float(upper[at])
-        raise InternalError(f"neuron {at[-1]} of layer {name!r} is proved to be at least {low} and at most {high}")
+        raise InternalError(
+            f"neuron {at[-1]} of layer {layer.title!r} is proved to be at least {low} and at most {high}"
+        )
 
 
 def in_float64(graph: Graph, linear: Linear, root: Pieces) -> Linear:
     """The same relaxation in float64 on the device of `root`, on its proved bounds; `graph` in float64 anywhere."""
     rounding = Rounding(graph.to(torch.float64, root.lower.device))
     wide = lambda t: t[0].double()  # noqa: E731
-    pre = {i: tuple(map(wide, part(graph, root, i))) for i in graph.activations}
+    pre = {layer.position: tuple(map(wide, root.pre(layer))) for layer in graph.layers}
     largest = torch.maximum(wide(root.lower).abs(), wide(root.upper).abs())
     return Linear(rounding, rounding.local(largest, pre), linear.rule)
 

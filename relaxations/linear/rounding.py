@@ -10,7 +10,8 @@ the absolute values of its coefficients (u is the unit roundoff, gamma_n = n u /
 - ReLU-like activation, z its pre-activation, coefficients taken *below* it: gamma_{d+4} |z|. The bias of the upper line
   is -s l, so a coefficient L contributes an inner product of terms L s l, each at most (L s) |z|. Where the affine node
   below feeds nothing else, its coefficients are the same, and the two vectors are added up beforehand.
-- smooth activation, coefficients taken *above* it: gamma_{d+4} (|f(z)| + 2 |z|), slopes being at most 1.
+- other activation, coefficients taken *above* it: gamma_{d+4} (|f(z)| + 2 s |z|), s the larger of 1 and the steepest
+  slope on the interval of z. A line that touches f has a bias of at most |f(z)| + s |z|.
 - sum of two coefficients that arrive at a node: 2 u |value|.
 
 Sizes are taken at the root once and for all (`Rounding.fixed`), or on each piece of a batch (`Rounding.local`): on a
@@ -29,7 +30,7 @@ from torch import Tensor
 from ...kernels.deadline import check
 from ...kernels.dot import absolute_dot, depth
 from ...kernels.rounding import gamma, unit_roundoff
-from ...problems.network.activation import LeakyReLU
+from ...problems.network.activation import AbstractActivation
 from ...problems.network.affine import AbstractLinear, Dense
 from ...problems.network.graph import Activation, Affine, Graph, Product
 from .signs import Signs, counts, signs_of
@@ -62,8 +63,7 @@ class Rounding:
     def __init__(self, graph: Graph) -> None:
         graph.check_products()
         self.graph = graph
-        like = graph.nodes[-1].bias
-        self.dtype = like.dtype
+        self.dtype = graph.like.dtype
         self.absolute: dict[int, tuple[AbstractLinear, ...]] = {}
         self.magnitude: dict[int, tuple[AbstractLinear, ...]] = {}
         self._bias: dict[int, Tensor] = {}
@@ -86,13 +86,13 @@ class Rounding:
                     )
                     self._bias[position] = node.bias.abs()
                 case Activation():
-                    if isinstance(node.function, LeakyReLU) and consumers[node.inputs[0]] == 1:
+                    if node.function.leak is not None and consumers[node.inputs[0]] == 1:
                         self._carried[node.inputs[0]] = position
 
     def signs(self, position: int) -> tuple[Signs | None, ...]:
         """The signs of an affine node's operators, made when first asked for."""
         if position not in self._signs:
-            self._signs[position] = tuple(signs_of(operator) for operator in self.graph.nodes[position].operators)
+            self._signs[position] = tuple(signs_of(operator) for operator in self.graph.affine(position).operators)
         return self._signs[position]
 
     def plain(self, position: int) -> bool:
@@ -123,7 +123,7 @@ class Rounding:
             inputs = sum((operator.apply(size.new_ones(operator.n_in)) for operator in operators), start=0 * size)
             lost = finfo.tiny * (products + 4 * inputs)
             constant = 2 * finfo.eps * (1 + len(operators)) * size + lost
-            doubt = self.graph.nodes[position].doubt
+            doubt = self.graph.affine(position).doubt
             self._flushed[position] = (constant if doubt is None else constant + 2 * doubt), 4 * lost
         return self._flushed[position]
 
@@ -156,10 +156,10 @@ class Rounding:
                 z = scales.size[source]
                 low, high = (-z, z) if bounds is None else bounds
                 high = torch.maximum(low, high)
-                low, high = node.function.interval(low, high)
-                size = torch.maximum(low.abs(), high.abs())
-                relu = isinstance(node.function, LeakyReLU)
-                vector = INFLATE * gamma(depth(node.size) + 4, self.dtype) * (z if relu else size + 2 * z)
+                least, most = node.function.interval(low, high)
+                size = torch.maximum(least.abs(), most.abs())
+                met = z if node.function.leak is not None else size + 2 * _stretched(node.function, low, high, z)
+                vector = INFLATE * gamma(depth(node.size) + 4, self.dtype) * met
                 if self._carried.get(source) == position:
                     scales.affine[source] = scales.affine[source] + vector
                     scales.activation[position] = None
@@ -175,11 +175,19 @@ class Rounding:
     def local(self, largest_input: Tensor, pre: Mapping[int, tuple[Tensor, Tensor]]) -> Scales:
         """The vectors of the whole network, given pre-activation bounds by activation node."""
         scales = self.start(largest_input)
-        known = {self.graph.nodes[i].inputs[0]: bounds for i, bounds in pre.items()}
+        known = {self.graph.layer_at[i].source: bounds for i, bounds in pre.items()}
         for position in range(1, len(self.graph.nodes)):
             check()
             self.extend(scales, position, pre.get(position) or known.get(position))
         return scales
+
+
+def _stretched(function: AbstractActivation, lower: Tensor, upper: Tensor, size: Tensor) -> Tensor:
+    """|z| times the larger of 1 and the steepest slope on [lower, upper]."""
+    if function.lipschitz <= 1:
+        return size
+    stretched = size * function.steepest(lower, upper).clamp(min=1)
+    return torch.where(size == 0, 0.0, stretched)  # not infinity times 0
 
 
 def folded(operator: AbstractLinear) -> bool:

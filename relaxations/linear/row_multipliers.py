@@ -111,7 +111,7 @@ class Joint:
         """Prepares rows for products. `scales`: of the whole set that the rows hold on. One `Facets` a layer."""
         layers = []
         for some in sorted(facets, key=lambda f: f.position):
-            below = graph.nodes[some.position].inputs[0]
+            below = graph.layer_at[some.position].source
             parts = []
             for node, coefficients in ((some.position, some.on_post), (below, some.on_pre)):
                 if bool(coefficients.any()):
@@ -207,7 +207,7 @@ class Joint:
         """The rows in the precision and on the device of another copy of the network, for a float64 confirmation of
         what float32 found: float32 numbers are float64 numbers, so nothing is rounded that way, and no other is
         offered."""
-        bias = graph.nodes[-1].bias
+        bias = graph.like
         facets = []
         for layer in self.layers:
             f = layer.facets
@@ -225,7 +225,7 @@ class Joint:
 
 def source_of(graph: Graph, position: int) -> int:
     """The one node that feeds the affine node below activation node `position`."""
-    below = graph.nodes[graph.nodes[position].inputs[0]]
+    below = graph.nodes[graph.layer_at[position].source]
     if not isinstance(below, Affine) or len(below.inputs) != 1:
         raise ValueError(f"the layer of {graph.nodes[position].name!r} has no single node of inputs")
     return below.inputs[0]

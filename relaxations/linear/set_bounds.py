@@ -72,9 +72,8 @@ def batched(
             late = None if left() == torch.inf else end() - INTERVALS * (now() - begun)
             linear, tight = root(graph, working, lower.amin(0), upper.amax(0), lines_of(relaxation), late)
             pre = torch.maximum(whole.pre_lower, tight.pre_lower), torch.minimum(whole.pre_upper, tight.pre_upper)
-            for position in graph.activations:
-                part = slice(graph.offsets[position], graph.offsets[position] + graph.nodes[position].size)
-                consistent(graph, position, pre[0][:, part], pre[1][:, part])
+            for layer in graph.layers:
+                consistent(layer, pre[0][:, layer.span], pre[1][:, layer.span])
             pieces = pieces.with_pre(*(side.expand(len(pieces), -1) for side in pre))
     except TimeUp:
         return SetBounds(low.numpy(), high.numpy(), known[0] if known else pieces, working, None)
@@ -173,7 +172,7 @@ def _refined(pieces: Pieces, intervals: Ibp) -> Pieces:
 def _both_sides(c: Tensor, d: Tensor, intervals: Ibp, count: int) -> tuple[Rows, Tensor]:
     """Rows c and -c for `count` pieces in the working dtype, and what rounding them can cost (2 R,) float64."""
     exact, constant = torch.cat([c, -c]), torch.cat([d, -d])
-    like = intervals.graph.nodes[-1].bias
+    like = intervals.graph.like
     rounded, offset = exact.to(like.dtype), constant.to(like.dtype)
     largest = intervals.linear.scales.size[-1].double().cpu() * 1.001
     lost = (rounded.double() - exact).abs() @ largest + (offset.double() - constant).abs()

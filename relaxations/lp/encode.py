@@ -32,9 +32,8 @@ from torch import Tensor
 
 from ...kernels.deadline import check
 from ...problems.errors import BadInput
-from ...problems.network.activation import LeakyReLU
 from ...problems.network.affine import AbstractLinear
-from ...problems.network.graph import Activation, Affine, Graph
+from ...problems.network.graph import Activation, Affine, Graph, Layer
 from ...problems.properties.property import Polytope, UnsafeSet
 from .backends import Backend
 from .boxes import UNIT, Box, affine_box, node_boxes
@@ -189,7 +188,7 @@ def encode(
 
 
 def _layer(graph: Graph, position: int) -> int:
-    return graph.activations.index(position)
+    return graph.layers.index(graph.layer_at[position])
 
 
 def tightened(graph: Graph, polytope: Polytope, solve: Backend, boxes: Sequence[Box] | None = None) -> list[Box]:
@@ -197,11 +196,10 @@ def tightened(graph: Graph, polytope: Polytope, solve: Backend, boxes: Sequence[
     graph.check_products()
     graph = graph.to(torch.float64)
     boxes = list(node_boxes(graph, polytope) if boxes is None else boxes)
-    for position in graph.activations:
-        node = graph.nodes[position]
-        before = node.inputs[0]
+    for layer in graph.layers:
+        before = layer.source
         lower, upper = (side.clone() for side in boxes[before])
-        open_ = torch.nonzero(~node.function.decided(lower, upper)).flatten().tolist()
+        open_ = torch.nonzero(~layer.function.decided(lower, upper)).flatten().tolist()
         encoding = encode(graph, polytope, boxes=boxes, until=before) if open_ else None
         for k in open_:
             unit = np.eye(1, len(lower), k)[0]
@@ -270,13 +268,13 @@ def _affine_rows(building: Building, node: Affine, i: int, skip: NDArray[np.bool
 
 def _activation_rows(building: Building, i: int, phase: NDArray[np.int8], form: str) -> Index:
     """Rows of activation node i; returns the columns of the binaries it introduced, one for each undecided neuron."""
-    node, rows = building.graph.nodes[i], building.program
-    z, y, function = building.columns(node.inputs[0]), building.columns(i), node.function
-    if not isinstance(function, LeakyReLU):
+    layer, rows = building.graph.layer_at[i], building.program
+    z, y, leak = building.columns(layer.source), building.columns(i), layer.function.leak
+    if leak is None:
         if form == "exact":
             raise BadInput(
-                f"the exact relaxation needs piecewise-linear activations, and layer {node.name!r} is "
-                f"{function.name}; use a relaxation that takes smooth functions."
+                f"the exact relaxation needs piecewise-linear activations, and layer {layer.name!r} is "
+                f"{layer.function.name}; use a relaxation that takes smooth functions."
             )
         _line_rows(building, i)
         return np.zeros(0, np.int64)
@@ -285,37 +283,37 @@ def _activation_rows(building: Building, i: int, phase: NDArray[np.int8], form: 
     l, u = rows.lower[z], rows.upper[z]
     active = (phase > 0) | ((l >= 0) & (phase == 0))
     dead = (phase < 0) | ((u <= 0) & ~active)
-    for side, slope in ((active, 1.0), (dead, function.slope)):
+    for side, slope in ((active, 1.0), (dead, leak)):
         rows.add([y[side], z[side]], [1.0, -slope], 0.0, 0.0)
     open_ = np.flatnonzero(~active & ~dead)
     at = rows.rows + np.arange(len(open_))
     building.kinks[i] = Kinks(open_, at, at + len(open_))
-    for slope in (1.0, function.slope):
+    for slope in (1.0, leak):
         rows.add([y[open_], z[open_]], [1.0, -slope], 0.0, np.inf)
-    return _upper_rows(rows, function, z[open_], y[open_], form)
+    return _upper_rows(rows, layer, z[open_], y[open_], form)
 
 
-def _upper_rows(rows: Program, function: LeakyReLU, zs: Index, ys: Index, form: str) -> Index:
+def _upper_rows(rows: Program, layer: Layer, zs: Index, ys: Index, form: str) -> Index:
     """The chord, or with form "exact" the two big-M rows, which imply it once the binary is relaxed."""
     l, u = rows.lower[zs], rows.upper[zs]
-    lines = function.lines(torch.as_tensor(l), torch.as_tensor(u))
+    lines = layer.function.lines(torch.as_tensor(l), torch.as_tensor(u))
     if form == "relaxed":
         rows.add([ys, zs], [1.0, -lines.upper_slope.numpy()], -np.inf, lines.upper_bias.numpy())
         return np.zeros(0, np.int64)
     p = rows.append(np.zeros(len(zs)), np.ones(len(zs)))
-    grow = (1 - function.slope) * (1 + 8 * UNIT)
+    grow = (1 - layer.leak) * (1 + 8 * UNIT)
     rows.add([ys, zs, p], [1.0, -1.0, -grow * l], -np.inf, -grow * l * (1 + 8 * UNIT))
-    rows.add([ys, zs, p], [1.0, -function.slope, -grow * u], -np.inf, 0.0)
+    rows.add([ys, zs, p], [1.0, -layer.leak, -grow * u], -np.inf, 0.0)
     return p
 
 
 def _line_rows(building: Building, i: int) -> None:
     """A smooth activation between several sound lines from each side."""
-    node, rows = building.graph.nodes[i], building.program
-    z, y = building.columns(node.inputs[0]), building.columns(i)
+    layer, rows = building.graph.layer_at[i], building.program
+    z, y = building.columns(layer.source), building.columns(i)
     l, u = (torch.as_tensor(side[z]) for side in (rows.lower, rows.upper))
     for c in (*TANGENTS, None):
         choice = None if c is None else (torch.full_like(l, c), torch.full_like(l, c))
-        below_slope, below, above_slope, above = (t.numpy() for t in node.function.lines(l, u, choice))
+        below_slope, below, above_slope, above = (t.numpy() for t in layer.function.lines(l, u, choice))
         rows.add([y, z], [1.0, -below_slope], below, np.inf)
         rows.add([y, z], [1.0, -above_slope], -np.inf, above)

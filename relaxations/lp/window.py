@@ -19,7 +19,7 @@ import numpy as np
 from scipy.sparse import coo_array, csr_array, hstack, vstack
 
 from ...problems.errors import BadInput
-from ...problems.network.graph import Activation, Graph
+from ...problems.network.graph import Graph
 from .disjunction import Alternative, Branch, TooMany, add_hull, patterns
 from .encode import Building
 from .model import LinearModel
@@ -48,16 +48,16 @@ class Window:
     @property
     def source(self) -> int:
         """The node of the last pre-activations."""
-        return self.building.graph.nodes[self.position].inputs[0]
+        return self.building.graph.layer_at[self.position].source
 
 
 def window(building: Building, position: int, layers: int) -> Window:
     """The window of the `layers` last activation nodes up to `position`."""
     graph = building.graph
-    last = graph.activations.index(position)
-    before = graph.activations[last - layers] if last >= layers else 0
-    inside, reads = ancestors(graph, graph.nodes[position].inputs[0], before + 1)
-    inner = tuple(i for i in inside if isinstance(graph.nodes[i], Activation))
+    earlier = [layer.position for layer in graph.layers if layer.position < position]
+    before = earlier[-layers] if len(earlier) >= layers else 0
+    inside, reads = ancestors(graph, graph.layer_at[position].source, before + 1)
+    inner = tuple(i for i in inside if i in graph.layer_at)
     return Window(building, position, inner, inside, reads, building.known(before))
 
 
@@ -101,7 +101,7 @@ def add_window(
             f"the {word} at layer {name!r} needs a linear program of more than {size.coefficients} coefficients, "
             "which is the limit; raise it with size=N, take a smaller input set or fewer groups, or join fewer neurons."
         )
-    slope = building.graph.nodes[window.position].function.slope
+    slope = building.graph.layer_at[window.position].leak
     alternatives = []
     for lower, upper, signs in found:
         own = signs[len(signs) - len(group) :]
@@ -134,7 +134,7 @@ def _local(window: Window, model: LinearModel, columns: Index, z: Index) -> tupl
         kinks = building.kinks.get(i)
         if kinks is None:
             continue
-        pre, post = building.columns(building.graph.nodes[i].inputs[0]), building.columns(i)
+        pre, post = building.columns(building.graph.layer_at[i].source), building.columns(i)
         tied.append(where(post[kinks.neurons]))
         slacks: list[Index] = []
         for side in (kinks.above, kinks.below):

@@ -50,11 +50,13 @@ class AtPoint:
             return np.full(count, -np.inf), np.full(count, np.inf)
         lower, upper = (torch.from_numpy(side)[None] for side in _around(x))
         bounds = self._measured(lower, upper) if measured else self._forward(lower, upper)
-        parts = [bounds[self.graph.nodes[i].inputs[0]] for i in self.graph.activations]
+        parts = [bounds[layer.source] for layer in self.graph.layers]
         none = lower.new_zeros(1, 0)
         pre = [torch.cat([none, *(part[side] for part in parts)], 1) for side in (0, 1)]
         pieces = Pieces.boxes(lower, upper, self.graph.neurons).with_pre(*pre)
-        ranges = {i: tuple(side[0] for side in part) for i, part in zip(self.graph.activations, parts, strict=True)}
+        ranges = {
+            layer.position: (low[0], high[0]) for layer, (low, high) in zip(self.graph.layers, parts, strict=True)
+        }
         scales = self.rounding.local(torch.maximum(lower.abs(), upper.abs())[0], ranges)
         rows, constants = torch.from_numpy(unsafe.rows)[None], torch.from_numpy(unsafe.constants)[None]
         on_input = None if unsafe.on_input is None else torch.from_numpy(unsafe.on_input)[None]

@@ -36,7 +36,7 @@ class Cut:
 def layers_read(alpha: Alpha, root: Pieces, before: int | None = None) -> list[Reads]:
     """The layers whose neurons rows can be made of: all, or those below activation node `before`."""
     graph = alpha.linear.graph
-    some = [i for i in graph.activations if before is None or i < before]
+    some = [layer.position for layer in graph.layers if before is None or layer.position < before]
     return [layer for i in some if (layer := reads(graph, root, i)) is not None]
 
 

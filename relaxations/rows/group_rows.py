@@ -15,10 +15,8 @@ import torch
 from torch import Tensor
 
 from ...kernels.octahedron import Octahedron, octahedron
-from ...problems.network.activation import LeakyReLU
 from ...problems.network.graph import Affine
 from ..linear.alpha import Alpha
-from ..linear.linear import part
 from ..linear.neuron_rows import Facets
 from ..types import Pieces, Rows
 from .groups import excess, overlapping, scored
@@ -36,20 +34,21 @@ def group_rows(
     most: int = 8,  # rows a group
 ) -> Facets | None:
     """Rows of the groups' hulls; none where there are no groups or the activation is not piecewise linear."""
-    function = alpha.linear.graph.nodes[position].function
-    if not len(groups) or not isinstance(function, LeakyReLU):
+    leak = alpha.linear.graph.layer_at[position].function.leak
+    if not len(groups) or leak is None:
         return None
     template = octahedron(groups.shape[1]).to(groups.device)
     found = limits(alpha, root, position, groups, template)
-    facets = layer_facets(position, groups, found, slope=function.slope, template=template, points=points, most=most)
+    facets = layer_facets(position, groups, found, slope=leak, template=template, points=points, most=most)
     return facets if len(facets) else None
 
 
 def limits(alpha: Alpha, root: Pieces, position: int, groups: Tensor, template: Octahedron) -> Tensor:  # (G, T)
     """Upper bounds of every direction of every group's pre-activations."""
     graph = alpha.linear.graph
-    source = graph.nodes[position].inputs[0]
-    low, high = (side[0] for side in part(graph, root, position))
+    layer = graph.layer_at[position]
+    source = layer.source
+    low, high = (side[0] for side in root.pre(layer))
     directions = template.normals.to(low)
     single = (directions != 0).sum(1) == 1
     # Of a single direction e_i or -e_i the bound is known; of the others it starts from that.
@@ -84,13 +83,13 @@ def chosen_groups(
 ) -> Tensor:  # (G, K)
     """The groups of a layer's undecided neurons whose hull may cut most off these points."""
     graph = alpha.linear.graph
-    node = graph.nodes[position]
-    low, high = (side[0] for side in part(graph, root, position))
+    layer = graph.layer_at[position]
+    low, high = (side[0] for side in root.pre(layer))
     undecided = ((low < 0) & (high > 0)).nonzero()[:, 0]
     if len(undecided) < size:
         return undecided.new_zeros(0, size)
-    lost = (excess(values[node.inputs[0]], values[position], node.function.slope) * price).sum(0)
-    below = graph.nodes[node.inputs[0]]
+    lost = (excess(values[layer.source], values[position], layer.leak) * price).sum(0)
+    below = graph.nodes[layer.source]
     affinity = None
     if isinstance(below, Affine) and len(below.operators) == 1 and len(undecided) * below.operators[0].n_in < 1 << 24:
         rows = torch.nn.functional.normalize(below.operators[0].rows(undecided))

@@ -16,7 +16,6 @@ from torch import Tensor
 
 from ...kernels.deadline import now
 from ..linear.alpha import Alpha
-from ..linear.linear import part
 from ..types import Pieces, Rows
 from .cutting import cut, layers_read
 from .separation import Reads
@@ -31,13 +30,13 @@ def refined(alpha: Alpha, root: Pieces, deadline: float, speakers: int = 0) -> P
     graph = alpha.linear.graph
     root = root.with_pre(root.pre_lower.clone(), root.pre_upper.clone())
     widest = max(node.size for node in graph.nodes)
-    for position in graph.activations:
-        source = graph.nodes[position].inputs[0]
+    for layer in graph.layers:
+        source = layer.source
         if all(i == 0 for i in graph.nodes[source].inputs):
             continue  # exact already
-        lower, upper = part(graph, root, position)  # views of the root's bounds
-        index = (~graph.nodes[position].function.decided(lower, upper))[0].nonzero()[:, 0]
-        layers = asked(alpha, root, position) if speakers and len(index) else []
+        lower, upper = root.pre(layer)  # views of the root's bounds
+        index = (~layer.function.decided(lower, upper))[0].nonzero()[:, 0]
+        layers = asked(alpha, root, layer.position) if speakers and len(index) else []
         for some in index.split(max(1, GROUP // (2 * widest))):
             if now() > deadline:
                 return root

@@ -18,10 +18,8 @@ from torch.nn.functional import pad
 
 from ...kernels.rounding import gamma, unit_roundoff
 from ...kernels.separation import separate
-from ...problems.network.activation import LeakyReLU
 from ...problems.network.affine import AbstractLinear
-from ...problems.network.graph import Activation, Affine, Graph, Input
-from ..linear.linear import part
+from ...problems.network.graph import Affine, Graph
 from ..linear.neuron_rows import Facets, joined
 from ..linear.rounding import INFLATE
 from ..types import Pieces
@@ -31,14 +29,13 @@ ELEMENTS = 1 << 22  # of one tensor of (points, neurons, inputs)
 
 def input_box(graph: Graph, root: Pieces, node: int) -> tuple[Tensor, Tensor] | None:  # (n,), (n,)
     """Bounds of a node's values on the root, where they are known without further work."""
-    match graph.nodes[node]:
-        case Input():
-            return root.lower[0], root.upper[0]
-        case Activation() as activation:
-            low, high = part(graph, root, node)
-            lower, upper = activation.function.interval(low, high)
-            return lower[0], upper[0]
-    return None
+    if node == 0:
+        return root.lower[0], root.upper[0]
+    layer = graph.layer_at.get(node)
+    if layer is None:
+        return None
+    low, high = layer.function.interval(*root.pre(layer))
+    return low[0], high[0]
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,27 +63,27 @@ class Reads:
 
 def reads(graph: Graph, root: Pieces, position: int) -> Reads | None:
     """The undecided neurons of activation node `position`, if rows over their inputs can be made."""
-    activation, below = graph.nodes[position], graph.nodes[graph.nodes[position].inputs[0]]
-    if not isinstance(activation.function, LeakyReLU) or not isinstance(below, Affine) or len(below.inputs) != 1:
+    layer = graph.layer_at[position]
+    below, slope = graph.nodes[layer.source], layer.function.leak
+    if slope is None or not isinstance(below, Affine) or len(below.inputs) != 1:
         return None
     source, operator = below.inputs[0], below.operators[0]
     box = input_box(graph, root, source)
-    low, high = (side[0] for side in part(graph, root, position))
+    low, high = (side[0] for side in root.pre(layer))
     neurons = ((low < 0) & (high > 0)).nonzero()[:, 0]
     if box is None or not len(neurons) or not bool((box[0].isfinite() & box[1].isfinite()).all()):
         return None
     step = max(1, ELEMENTS // operator.n_in)
-    slope = activation.function.slope
     rows = [_compressed((1 - slope) * operator.rows(some)) for some in neurons.split(step)]
     bias, doubt = (1 - slope) * below.bias[neurons], _doubt(operator, below, box, neurons, step)
     width = max(index.shape[1] for _, index in rows)
     if 2 * width > operator.n_in:
         weight = torch.cat([(1 - slope) * operator.rows(some) for some in neurons.split(step)])
         lower, upper = (side.expand(len(neurons), -1) for side in box)
-        return Reads(position, activation.inputs[0], source, neurons, weight, bias, None, lower, upper, doubt, slope)
+        return Reads(position, layer.source, source, neurons, weight, bias, None, lower, upper, doubt, slope)
     weight, index = (torch.cat([pad(t, (0, width - t.shape[1])) for t in side]) for side in zip(*rows, strict=True))
     return Reads(
-        position, activation.inputs[0], source, neurons, weight, bias, index, box[0][index], box[1][index], doubt, slope
+        position, layer.source, source, neurons, weight, bias, index, box[0][index], box[1][index], doubt, slope
     )
 
 

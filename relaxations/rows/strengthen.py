@@ -20,7 +20,6 @@ from dataclasses import dataclass, replace
 import torch
 
 from ...kernels.deadline import now
-from ...problems.network.activation import LeakyReLU
 from ...problems.network.graph import Affine, Graph
 from ..linear.alpha import Alpha
 from ..linear.neuron_rows import Facets, joined
@@ -52,16 +51,14 @@ def untreated(graph: Graph, word: str) -> list[str]:
     """One sentence for each layer that rows of this kind leave to single-neuron lines."""
     said = []
     for name in parse(word):
-        for i in graph.activations:
-            node, below = graph.nodes[i], graph.nodes[graph.nodes[i].inputs[0]]
-            why = ""
-            if not isinstance(node.function, LeakyReLU):
-                why = f"is {node.function.name}"
+        for layer in graph.layers:
+            below, why = graph.nodes[layer.source], ""
+            if layer.function.leak is None:
+                why = f"is {layer.function.name}"
             elif name.kind == "m" and (not isinstance(below, Affine) or len(below.inputs) != 1):
                 why = "reads several layers"
             if why:
-                layer = node.name or f"node {i}"
-                said.append(f"{name.word}: layer {layer!r} {why}, so its neurons are relaxed one at a time")
+                said.append(f"{name.word}: layer {layer.title!r} {why}, so its neurons are relaxed one at a time")
     return said
 
 
@@ -89,9 +86,9 @@ def strengthened(
 
 def _mostly_asked(alpha: Alpha, root: Pieces) -> bool:
     """Whether most undecided neurons are in layers that rows can be asked of: not so where most are convolutions."""
-    if not alpha.linear.graph.activations:
+    if not alpha.linear.graph.layers:
         return False
-    layers = layers_read(alpha, root, alpha.linear.graph.activations[-1])
+    layers = layers_read(alpha, root, alpha.linear.graph.layers[-1].position)
     dense = sum(len(layer.neurons) for layer in layers if layer.index is None)
     return dense > 0 and 2 * dense >= sum(len(layer.neurons) for layer in layers)
 
@@ -118,13 +115,14 @@ def _hulls(alpha: Alpha, root: Pieces, rows: Rows, name: Name) -> list[Facets]:
     graph, size = alpha.linear.graph, int(name.options["k"])
     _, values, form = replace(alpha, patient=True).bound(root, rows)
     found = []
-    for i in graph.activations:
+    for layer in graph.layers:
+        i = layer.position
         if i not in form.at or size == 1:
             continue
         price = (-form.at[i][0]).clamp(min=0)
         at = [v[0] for v in values]
         groups = chosen_groups(alpha, root, i, at, price, size, GROUPS[name.kind])
-        facets = group_rows(alpha, root, i, groups, (at[graph.nodes[i].inputs[0]], at[i]))
+        facets = group_rows(alpha, root, i, groups, (at[layer.source], at[i]))
         found += [] if facets is None else [facets]
     return found
 

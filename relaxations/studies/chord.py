@@ -35,9 +35,9 @@ from torch import Tensor
 
 from ...kernels.rounding import unit_roundoff
 from ...problems.errors import BadInput
-from ...problems.network.activation import LeakyReLU
+from ...problems.network.activation import AbstractActivation
 from ...problems.network.affine import Diagonal, Identity
-from ...problems.network.graph import Activation, Affine, Graph, Node
+from ...problems.network.graph import Affine, Graph, Node
 from ..linear.interval import affine_interval
 from ..linear.rounding import Rounding
 
@@ -82,8 +82,7 @@ class Chords:
 
     def part(self, position: int) -> slice:
         """Where an activation node's neurons stand among all."""
-        start = self.graph.offsets[position]
-        return slice(start, start + self.graph.nodes[position].size)
+        return self.graph.layer_at[position].span
 
 
 def chords(
@@ -108,12 +107,13 @@ def chords(
             reach.append(affine_interval(rounding, position, arguments))
             continue
         low, high = arguments[0]
-        start = graph.offsets[position]
-        given = (low, high) if pre is None else tuple(t[start : start + node.size].double() for t in pre)
+        layer = graph.layer_at[position]
+        given = (low, high) if pre is None else (pre[0][layer.span].double(), pre[1][layer.span].double())
         inner_low, inner_high = torch.maximum(low, given[0]), torch.minimum(high, given[1])
         inner_high = torch.maximum(inner_low, inner_high)
-        lines = node.function.lines(inner_low, inner_high, node.function.default_choice(inner_low, inner_high))
-        reach.append(_image(node.function, low, high, lines.upper_slope, lines.upper_bias))
+        function = layer.function
+        lines = function.lines(inner_low, inner_high, function.default_choice(inner_low, inner_high))
+        reach.append(_image(function, low, high, lines.upper_slope, lines.upper_bias))
         width = (reach[-1][1] - reach[-1][0]) * (1 + 4 * unit_roundoff(torch.float64))
         gap = lines.upper_bias  # the line minus the function is concave with its peak at the kink, where f is 0
         made.append((inner_low, inner_high, lines.upper_slope, lines.upper_bias, gap, low, high, width))
@@ -121,7 +121,7 @@ def chords(
     return Chords(graph, box[0][0], box[1][0], *columns, reach[-1][0][0], reach[-1][1][0])
 
 
-def _image(function: LeakyReLU, low: Tensor, high: Tensor, slope: Tensor, bias: Tensor) -> Intervals:
+def _image(function: AbstractActivation, low: Tensor, high: Tensor, slope: Tensor, bias: Tensor) -> Intervals:
     """Where the values of both the function and the line are, over [low, high]; both are increasing."""
     least, most = function.interval(low, high)
     eps, tiny = 4 * torch.finfo(low.dtype).eps, torch.finfo(low.dtype).tiny
@@ -206,7 +206,7 @@ def _relaxed(chords: Chords, which: Tensor, nodes: list[Node]) -> tuple[list[Nod
     for position, node in enumerate(chords.graph.nodes[1:], 1):
         inputs = tuple(place[i] for i in node.inputs)
         nodes.append(replace(node, inputs=inputs))
-        if isinstance(node, Activation) and which[part := chords.part(position)].any():
+        if position in chords.graph.layer_at and which[part := chords.part(position)].any():
             chosen = which[part].double()
             line, own = Diagonal(chosen * chords.slope[part]), Diagonal(1 - chosen)
             bias, name = chosen * chords.bias[part], f"{node.name} with chords"
@@ -220,10 +220,10 @@ def _relaxed(chords: Chords, which: Tensor, nodes: list[Node]) -> tuple[list[Nod
 
 def _check(graph: Graph, lower: Tensor, upper: Tensor) -> None:
     graph.check_products()
-    for node in graph.nodes:
-        if isinstance(node, Activation) and not isinstance(node.function, LeakyReLU):
+    for layer in graph.layers:
+        if layer.function.leak is None:
             raise BadInput(
-                f"chords replace ReLUs, and node {node.name!r} is {node.function.name}; relax another network"
+                f"chords replace ReLUs, and node {layer.name!r} is {layer.function.name}; relax another network"
             )
     if lower.numel() != graph.input_size or upper.numel() != graph.input_size:
         raise BadInput(

@@ -68,8 +68,8 @@ def error_bound(chords: Chords, which: Tensor) -> Tensor:  # (*batch, N) bool ->
 def slopes(chords: Chords, which: Tensor) -> tuple[Tensor, Tensor]:  # (*batch, N) -> (*batch, N), (*batch, N)
     """For every neuron, slope and half width with value(t) - value(s) in (slope +- half width) (t - s) + [0, gap]."""
     least = torch.empty_like(chords.gap)
-    for position in chords.graph.activations:
-        least[chords.part(position)] = chords.graph.nodes[position].function.slope
+    for layer in chords.graph.layers:
+        least[layer.span] = layer.leak
     active, dead = chords.reach_lower >= 0, chords.reach_upper <= 0
     middle = torch.where(active, 1.0, torch.where(dead, least, (1 + least) / 2))
     half = torch.where(active | dead, 0.0, (1 - least) / 2 + 2 * U)

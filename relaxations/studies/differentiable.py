@@ -35,9 +35,9 @@ from torch import Tensor
 
 from ...kernels.rounding import gamma
 from ...problems.errors import BadInput
-from ...problems.network.activation import AbstractActivation, LeakyReLU, Lines, ReLU
+from ...problems.network.activation import AbstractActivation, Lines, ReLU
 from ...problems.network.affine import AbstractLinear, Adjoint, Chain, Conv, Dense, Diagonal
-from ...problems.network.graph import Activation, Affine, Graph, Input
+from ...problems.network.graph import Activation, Affine, Graph, Input, Layer
 from ..linear.neuron_rows import Facets
 from ..lp.boxes import Box, affine_box
 from ..lp.gradient import Tensors, optima
@@ -105,7 +105,7 @@ def node_boxes(graph: Graph, lower: Tensor, upper: Tensor, bounds: Bounds = "cro
         match node:
             case Affine():
                 boxes.append(affine_box(node, [boxes[i] for i in node.inputs]))
-            case Activation(function=LeakyReLU()):
+            case Activation() if node.function.leak is not None:
                 before = node.inputs[0]
                 if bounds == "crown":
                     boxes[before] = _tighter(boxes[before], crown_box(graph, boxes, before))
@@ -150,12 +150,13 @@ def crown_box(graph: Graph, boxes: list[Box], position: int) -> Box:
             ]
             roundings += len(parts) + node.size + sum(op.terms for op in node.operators)
         else:
-            line = node.function.lines(*boxes[node.inputs[0]])
+            layer = graph.layer_at[i]
+            line = layer.function.lines(*boxes[layer.source])
             above, below = form.clamp(min=0), form.clamp(max=0)
             constant = constant + above @ line.lower_bias + below @ line.upper_bias
             size = size + weight @ torch.maximum(line.lower_bias.abs(), line.upper_bias.abs())
             slope = torch.maximum(line.lower_slope.abs(), line.upper_slope.abs())
-            parts = [(node.inputs[0], above * line.lower_slope + below * line.upper_slope, weight * slope)]
+            parts = [(layer.source, above * line.lower_slope + below * line.upper_slope, weight * slope)]
             roundings += node.size + 4
         for j, form_part, size_part in parts:
             forms[j] = forms[j] + form_part if j in forms else form_part
@@ -213,14 +214,15 @@ def relaxation(
             doubt = torch.zeros_like(node.bias) if node.doubt is None else 2 * node.doubt
             rows.add(parts, -node.bias - doubt, -node.bias + doubt)
         else:
-            z, y = columns[node.inputs[0]], columns[i]
-            l, u = boxes[node.inputs[0]]
+            layer = graph.layer_at[i]
+            z, y = columns[layer.source], columns[i]
+            l, u = boxes[layer.source]
             if i in lines:
                 for line in lines[i]:
                     rows.line(z, y, line.lower_slope, line.lower_bias, None)
                     rows.line(z, y, line.upper_slope, None, line.upper_bias)
             else:
-                _triangles(rows, node.function, z, y, l, u)
+                _triangles(rows, layer, z, y, l, u)
     for facet in facets:
         _facet_rows(rows, graph, columns, facet)
     parts = [torch.cat(part) for part in zip(*rows.entries, strict=True)]
@@ -229,23 +231,23 @@ def relaxation(
     return Tensors(parts[2], parts[0], parts[1], *sides, *ends)
 
 
-def _triangles(rows: _Rows, function: LeakyReLU, z: Tensor, y: Tensor, l: Tensor, u: Tensor) -> None:
+def _triangles(rows: _Rows, layer: Layer, z: Tensor, y: Tensor, l: Tensor, u: Tensor) -> None:
     """max(z, a z) where decided, else between its two pieces and the chord."""
-    decided = function.decided(l, u)
-    chord = function.lines(l, u)
+    decided = layer.function.decided(l, u)
+    chord = layer.function.lines(l, u)
     if decided.any():
         none = torch.zeros(int(decided.sum()), dtype=WIDE)
         rows.line(z[decided], y[decided], chord.lower_slope[decided], none, none)
     open_ = ~decided
     if open_.any():
         none = torch.zeros(int(open_.sum()), dtype=WIDE)
-        for slope in (1.0, function.slope):
+        for slope in (1.0, layer.leak):
             rows.line(z[open_], y[open_], torch.full_like(none, slope), none, None)
         rows.line(z[open_], y[open_], chord.upper_slope[open_], None, chord.upper_bias[open_])
 
 
 def _facet_rows(rows: _Rows, graph: Graph, columns: list[Tensor], facet: Facets) -> None:
-    before = graph.nodes[facet.position].inputs[0]
+    before = graph.layer_at[facet.position].source
     at = torch.arange(len(facet))[:, None].expand_as(facet.index).reshape(-1)
     flat = facet.index.cpu().reshape(-1)
     parts = [
@@ -253,7 +255,7 @@ def _facet_rows(rows: _Rows, graph: Graph, columns: list[Tensor], facet: Facets)
         (at, columns[before][flat], facet.on_pre.to("cpu", WIDE).reshape(-1)),
     ]
     if facet.on_source is not None:
-        source = columns[graph.nodes[before].inputs[0]]
+        source = columns[graph.affine(before).inputs[0]]
         index = torch.arange(len(source)) if facet.source_index is None else facet.source_index.cpu()
         at = torch.arange(len(facet))[:, None].expand_as(facet.on_source).reshape(-1)
         parts.append(

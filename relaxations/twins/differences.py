@@ -27,14 +27,12 @@ import torch
 from torch import Tensor
 
 from ...kernels.rounding import gamma, unit_roundoff
-from ...problems.network.activation import AbstractActivation, LeakyReLU
-from ...problems.network.graph import Activation, Graph
+from ...problems.network.graph import Graph
 from ..linear.interval import product_interval
 from ..types import Pieces
 from .pairs import Pair, Twin, Twins, groups, indices
 
 Interval = tuple[Tensor, Tensor]  # (B, n) each
-STEEP = 4096.0
 Key = tuple[int, int]  # the nodes that a group's pairs belong to
 # Weights and ends this small are taken for 0, or for this, whichever is outward: their products stay normal.
 LEAST = {torch.float32: (2.0**-50, 2.0**-70), torch.float64: (2.0**-400, 2.0**-500)}
@@ -116,7 +114,7 @@ class Differences:
     """The differences of a network's twins over pieces, in the dtype and on the device of `working`."""
 
     def __init__(self, working: Graph, twins: Twins) -> None:
-        like = working.nodes[-1].bias
+        like = working.like
         self.graph, self.dtype, self.device = working, like.dtype, like.device
         found = groups(twins)
         self.place: dict[Pair, tuple[Key, int]] = {
@@ -166,7 +164,7 @@ class Differences:
             low, high = least_difference(a, d), -least_difference(c, b)
             if key == (0, 0):
                 more = self._related(pieces, group)
-            elif isinstance(self.graph.nodes[key[0]], Activation):
+            elif key[0] in self.graph.layer_at:
                 more = self._activation(key, group, found, values)
             else:
                 more = self._affine(group, found, values)
@@ -210,18 +208,15 @@ class Differences:
         return [(low.expand(shape), high.expand(shape))]
 
     def _activation(self, key: Key, group: Group, found: dict[Key, Interval], values: list[Interval]) -> list[Interval]:
-        before = tuple(self.graph.nodes[node].inputs[0] for node in key)
-        function = self.graph.nodes[key[0]].function
+        before = self.graph.layer_at[key[0]].source, self.graph.layer_at[key[1]].source
+        function = self.graph.layer_at[key[0]].function
         (a, b), (c, d) = ([side[:, i] for side in values[n]] for n, i in zip(before, (group.first, group.second)))
         if before in found:
             low, high = (torch.where(group.at >= 0, side[:, group.at.clamp(min=0)], 0.0) for side in found[before])
         else:
             low = high = torch.zeros_like(a)
-        more = []
-        slopes = slopes_of(function, torch.minimum(a, c), torch.maximum(b, d))
-        if slopes is not None:
-            more.append(product_interval(slopes, (low, high)))
-        if isinstance(function, LeakyReLU) and function.slope == 0:
+        more = [product_interval(function.slopes(torch.minimum(a, c), torch.maximum(b, d)), (low, high))]
+        if function.leak == 0:
             more.append(_where(a >= 0, torch.minimum(low, a), torch.minimum(high, b)))
             more.append(_where(c >= 0, torch.maximum(low, -d), torch.maximum(high, -c)))
         return more
@@ -229,26 +224,6 @@ class Differences:
 
 def _where(known: Tensor, low: Tensor, high: Tensor) -> Interval:
     return torch.where(known, low, -torch.inf), torch.where(known, high, torch.inf)
-
-
-def slopes_of(function: AbstractActivation, lower: Tensor, upper: Tensor) -> Interval | None:
-    """Bounds of the slopes of all chords of a function over [lower, upper]; None where they are not known."""
-    if isinstance(function, LeakyReLU):
-        one, other = torch.ones_like(lower), torch.full_like(lower, function.slope)
-        left, right = torch.where(lower < 0, other, one), torch.where(upper > 0, one, other)
-        return torch.minimum(left, right), torch.maximum(left, right)
-    if function.name in ("Sigmoid", "Tanh"):  # the derivative rises up to 0 and falls from there
-        finfo = torch.finfo(lower.dtype)
-        ends = function.derivative(lower), function.derivative(upper)
-        most = torch.maximum(*ends)
-        across = (lower < 0) & (upper > 0)
-        most = torch.where(across, function.derivative(torch.zeros_like(lower)), most)
-        # Rounding of 2 x / scale costs the tail as many units as its exponent has: below 2,000 in float64.
-        return (
-            (torch.minimum(*ends) * (1 - STEEP * finfo.eps) - finfo.tiny).clamp(min=0),
-            most * (1 + STEEP * finfo.eps) + finfo.tiny,
-        )
-    return None
 
 
 def _added(a: Interval, b: Interval) -> Interval:

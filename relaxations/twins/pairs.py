@@ -160,7 +160,7 @@ class Twins:
     def rows(self, node: int) -> list[tuple[int, np.ndarray, np.ndarray]]:
         """For each input of an affine node its matrix, and how far its entries may be from the exact ones."""
         if node not in self._rows:
-            affine, parts = self.graph.nodes[node], []
+            affine, parts = self.graph.affine(node), []
             for source, operator in zip(affine.inputs, affine.operators, strict=True):
                 weight = matrix(operator)
                 exact = weight.to(torch.float32).double() == weight

@@ -53,7 +53,7 @@ class TwinRows:
 
     def __init__(self, working: Graph, forms: list[list[Parts | None]], twins: Twins) -> None:
         """`forms`: of each goal its rows; None: unbounded."""
-        like = working.nodes[-1].bias
+        like = working.like
         self.graph, self.rounding = working, Rounding(working)
         dtype, device = like.dtype, like.device
         self.differences = Differences(working, twins)

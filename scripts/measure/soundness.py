@@ -95,7 +95,7 @@ def subject(seed: int, rows: int) -> Subject:
     d = torch.as_tensor(random.normal(size=rows))
     x = points(random, graph, polytope, torch.cat([c, -c]))
     values, errors = evaluated(graph, x)
-    sources = [graph.nodes[i].inputs[0] for i in graph.activations]
+    sources = [layer.source for layer in graph.layers]
     neurons = tuple(torch.cat([some[i] for i in sources], 1) for some in (values, errors))
     return Subject(seed, kind, graph, polytope, c, d, x, (values[-1], errors[-1]), neurons)
 

@@ -74,7 +74,7 @@ def published_subjects(deepest: int, seed: int = 0) -> list[Subject]:
 
 def hidden_widths(subject: Subject) -> list[int]:
     """Neurons of each layer."""
-    return [subject.graph.nodes[i].size for i in subject.graph.activations]
+    return [layer.size for layer in subject.graph.layers]
 
 
 def trained_subjects() -> list[Subject]:

@@ -110,7 +110,7 @@ def case(name: str, f: Graph) -> Case:
     lower, upper = -np.ones(2), np.ones(2)
     g = copied_inputs(f, lower)
     values = f(torch.as_tensor(corners(f, lower, upper))).numpy()
-    layers = len(f.activations)
+    layers = len(f.layers)
     return Case(
         name,
         (float(values.min()), float(values.max())),
@@ -235,7 +235,7 @@ def exact_graph(graph: Graph, lower: Array, upper: Array) -> tuple[float, float]
     from scipy.sparse import block_diag, csr_array, hstack, vstack
 
     values = [v.numpy() for v in graph.values(torch.as_tensor(corners(graph, lower, upper)))]
-    layers = [(graph.nodes[i].inputs[0], i) for i in graph.activations] + [(graph.output, graph.output)]
+    layers = [(layer.source, layer.position) for layer in graph.layers] + [(graph.output, graph.output)]
     count, starts = 0, {}
     for position, node in enumerate(graph.nodes):
         starts[position], count = count, count + node.size

@@ -253,10 +253,10 @@ class Rational:
     def deep_poly(self, l: Sequence[Q], u: Sequence[Q], lower_slope: int) -> Bounds:
         """DeepPoly-0 or -1 for the first output: every pre-activation substituted back to the input."""
         lines: dict[int, list[tuple[Q, Q, Q]]] = {}  # of a neuron: slope below, slope above, offset above
-        for i in self.graph.activations:
-            source = self.graph.nodes[i].inputs[0]
+        for layer in self.graph.layers:
+            i, source = layer.position, layer.source
             lines[i] = []
-            for neuron in range(self.graph.nodes[i].size):
+            for neuron in range(layer.size):
                 low, high = (self._least(source, neuron, sign, l, u, lines) * sign for sign in (1, -1))
                 if low >= 0 or high <= 0:
                     lines[i].append((Q(int(low >= 0)), Q(int(low >= 0)), Q(0)))
@@ -282,7 +282,7 @@ class Rational:
                                 into[at] = into.get(at, Q(0)) + w * entry_
                 else:
                     below, above, offset = lines[i][row]
-                    into = open_.setdefault(self.graph.nodes[i].inputs[0], {})
+                    into = open_.setdefault(self.graph.layer_at[i].source, {})
                     into[row] = into.get(row, Q(0)) + w * (below if w > 0 else above)
                     total += 0 if w > 0 else w * offset
         return total + sum(w * (l[at] if w > 0 else u[at]) for at, w in open_.get(0, {}).items())

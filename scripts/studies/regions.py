@@ -23,10 +23,9 @@ def polygons(graph: Graph, lower: np.ndarray, upper: np.ndarray) -> list[np.ndar
     """The regions of positive area, each as its corners (V, 2) in order."""
     (a, b), (c, d) = lower, upper
     cells = [np.array([[a, b], [c, b], [c, d], [a, d]], dtype=float)]
-    for position in graph.activations:
-        before = graph.nodes[position].inputs[0]
-        for neuron in range(graph.nodes[position].size):
-            cells = [part for cell in cells for part in _cut(cell, _values(graph, cell)[before][:, neuron])]
+    for layer in graph.layers:
+        for neuron in range(layer.size):
+            cells = [part for cell in cells for part in _cut(cell, _values(graph, cell)[layer.source][:, neuron])]
     return cells
 
 

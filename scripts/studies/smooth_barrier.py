@@ -85,7 +85,7 @@ def fitted(hidden: int, seed: int = 0, steps: int = 150) -> Pair:
 def halves() -> tuple[Graph, Graph]:
     """f_1 and, for k = 1, f_2."""
     whole = barrier(1.0)
-    cut = whole.activations[0]
+    cut = whole.layers[0].position
     return Graph(whole.nodes[: cut + 1], whole.input_shape, (2,)), rest(whole, cut)
 
 
@@ -127,7 +127,7 @@ def spurious(graph: Graph, seed: int = 0, points: int = 256) -> tuple[float, Ten
     Pairs of points on the boundary of [-1,1]^2 are searched; the best one's midpoint is computed again with an
     enclosure: h at both by intervals, the midpoint between, R over that box by intervals. Outward rounded.
     """
-    cut = graph.activations[0]
+    cut = graph.layers[0].position
     behind = rest(graph, cut)
     t = torch.linspace(-1, 1, points // 4 + 1, dtype=torch.float64)[:-1]
     one = torch.ones_like(t)
