@@ -326,7 +326,7 @@ def test_groups_are_chosen_where_the_objectives_lose():
     for i in p.graph.activations:
         groups = chosen_groups(alpha, whole, i, [v[0] for v in values], (-form.at[i][0]).clamp(min=0), 2, 5)
         assert groups.shape[1] == 2 and len(groups) <= 5
-        low, high = (side[0] for side in part(p.graph, whole, i))
+        low, high = (side[0] for side in whole.pre(p.graph.layer_at[i]))
         assert ((low < 0) & (high > 0))[groups].all()
 
 
