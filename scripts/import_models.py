@@ -16,6 +16,8 @@ import numpy as np
 from import_draft import Draft
 from onnx import TensorProto
 
+from partita.problems.onnx.elementwise import ELEMENTWISE_OPERATORS
+
 Writer = Callable[[Draft, str, tuple[int, ...]], None]
 
 
@@ -66,7 +68,7 @@ def two_variables(d: Draft, x: str, shape: tuple[int, ...]) -> None:
 
 
 def elementwise(d: Draft, x: str, shape: tuple[int, ...]) -> None:
-    kinds = ("Relu", "Abs", "Neg", "LeakyRelu", "Sigmoid", "Tanh", "Identity", "Dropout")
+    kinds = ("Relu", "Abs", "Neg", "LeakyRelu", *ELEMENTWISE_OPERATORS, "Identity", "Dropout")
     kind = d.source.choice(kinds)
     attributes = {}
     if kind == "LeakyRelu" and d.source.random() < 0.8:

@@ -21,7 +21,7 @@ from partita.problems.network.graph import Activation, Affine, Graph, Input
 from partita.problems.properties.property import Polytope
 from partita.relaxations.ladder.exact import Exact
 from partita.relaxations.linear.alpha import Alpha
-from partita.relaxations.linear.linear import Linear, part
+from partita.relaxations.linear.linear import Linear
 from partita.relaxations.linear.neuron_rows import Facets, joined
 from partita.relaxations.linear.rebounding import AbstractRelaxation, Optimising
 from partita.relaxations.linear.root import root

@@ -55,7 +55,8 @@ class AbstractActivation(ABC):
       `interval` adds to it, `derivative` to a relative `STEEP` epsilons and the least normal number.
     - `interval` and `lines` hold for every real number of [lower, upper] within the domain, whatever the dtype,
       lower == upper and intervals beyond all values included. A network has no value where a function has none.
-    - What overflows is infinite, or not a number: then it proves nothing. It is never finite and wrong.
+    - What overflows is infinite on the side that proves nothing (a lower end is at most the largest number), or not a
+      number. It is never finite and wrong.
     - Slopes of lines are slopes that f has on [lower, upper], up to 1 %: rounding vectors (`relaxations.rounding`)
       take `steepest` of an interval for the most that a coefficient grows by, and lines are taken on intervals within
       those that the vectors were made for. They may exceed 1, and they may be negative.
@@ -136,6 +137,7 @@ class AbstractActivation(ABC):
             return least, most
         finfo = torch.finfo(lower.dtype)
         less, more = 1 - STEEP * finfo.eps, 1 + STEEP * finfo.eps
+        least, most = least.clamp(max=finfo.max), most.clamp(min=finfo.min)  # what overflows is at least so much
         least = torch.where(least < 0, least * more, least * less) - finfo.tiny
         most = torch.where(most < 0, most * less, most * more) + finfo.tiny
         return least.clamp(min=0) if self.increasing else least, most

@@ -30,6 +30,7 @@ from ...kernels.deadline import check, doing, now
 from ..errors import BadInput
 from ..network.apriori import EXACT, Judged, Precision, evaluated, given, judged, rounded
 from ..network.builder import Value
+from .elementwise import ELEMENTWISE_OPERATORS
 from .importing import Reading, refolded
 from .runtime import ExposedModel
 
@@ -45,7 +46,8 @@ LARGE = 2.0**-3  # of the largest number: sums beyond it may have overflowed
 TWICE = 2  # points at which the simplified graph is compared
 # Operators that compute. Every other one that is supported on variables copies entries.
 ROUNDING = {"Add", "AveragePool", "BatchNormalization", "Cast", "Conv", "ConvTranspose", "Div", "Gemm"}
-ROUNDING |= {"GlobalAveragePool", "LeakyRelu", "MatMul", "Mul", "ReduceMean", "ReduceSum", "Sigmoid", "Sub", "Tanh"}
+ROUNDING |= {"GlobalAveragePool", "LeakyRelu", "MatMul", "Mul", "ReduceMean", "ReduceSum", "Sub"}
+ROUNDING |= set(ELEMENTWISE_OPERATORS)
 
 Runs = Sequence[dict[str, NDArray]]  # for each point the tensors by name
 

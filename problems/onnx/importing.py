@@ -3,8 +3,9 @@
 The file's nodes are visited in their order. Each tensor is then either a constant (a numpy array: weights, shapes
 and all that is computed from them) or a `Value` of the graph under construction with a known shape, so no shape
 inference is needed: a node whose arguments are all constant is computed, every other one is handed to the function
-of its name in `onnx_index` (moves of entries), `onnx_linear` (affine maps) or `onnx_piecewise` (everything else).
-Then `simplify`. What came of each node is kept (`Step`), for the comparison with onnxruntime.
+of its name in `index` (moves of entries), `linear` (affine maps), `nonlinear` (what ReLUs express) or
+`elementwise` (other functions of one entry). Then `simplify`. What came of each node is kept (`Step`), for the
+comparison with onnxruntime.
 
 What is verified is the function over the real numbers that the file's weights define. The input's box, where a
 property gives one, decides which sides of a Clip are built at all. Soundness: exact up to the rounding that `simplify`
@@ -31,6 +32,7 @@ from ..network.graph import Graph, Node
 from ..network.simplify import simplified
 from .call import Argument, Call
 from .constant import CONSTANT_OPERATORS, FOLDED_OPERATORS, folded_size
+from .elementwise import ELEMENTWISE_OPERATORS
 from .exact import exactly, mark
 from .index import INDEX_OPERATORS
 from .linear import LINEAR_OPERATORS
@@ -40,7 +42,13 @@ from .runtime import LARGE, static_shape
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
 
-OPERATORS: dict[str, Callable] = {**CONSTANT_OPERATORS, **INDEX_OPERATORS, **LINEAR_OPERATORS, **PIECEWISE_OPERATORS}
+OPERATORS: dict[str, Callable] = {
+    **CONSTANT_OPERATORS,
+    **INDEX_OPERATORS,
+    **LINEAR_OPERATORS,
+    **PIECEWISE_OPERATORS,
+    **ELEMENTWISE_OPERATORS,
+}
 SUPPORTED_OPERATORS = tuple(sorted(OPERATORS))
 SUPPORTED_ELEMENT_TYPES = ("float32", "float64")
 OLDEST_OPSET = 7

@@ -1,4 +1,4 @@
-"""ONNX operators that are not linear: activations, and what ReLUs express exactly.
+"""ONNX operators that ReLUs express exactly.
 
     max(a, b)    = a + relu(b - a)                 min(a, b) = a - relu(a - b)
     clip(x)      = low + relu(x - low) - relu(x - high)     (without low: high - relu(high - x))
@@ -42,18 +42,6 @@ def leaky_relu(call: Call) -> Value:
     same = Identity(x.size)
     terms = [(scaled(same, slope), x), (scaled(same, 1 - slope), call.builder.relu(x, call.name))]
     return call.builder.affine(terms, x.shape, name=call.name)
-
-
-def sigmoid(call: Call) -> Value:
-    from ..network.smooth import Sigmoid
-
-    return call.builder.activation(call.variable(0), Sigmoid(), call.name)
-
-
-def tanh(call: Call) -> Value:
-    from ..network.smooth import Tanh
-
-    return call.builder.activation(call.variable(0), Tanh(), call.name)
 
 
 def absolute(call: Call) -> Value:
@@ -208,6 +196,4 @@ PIECEWISE_OPERATORS: dict[str, Callable[[Call], Argument]] = {
     "MaxPool": max_pool,
     "Min": extremum,
     "Relu": relu,
-    "Sigmoid": sigmoid,
-    "Tanh": tanh,
 }
