@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Tensor
 
-from ..problems.graph import Layer
+from ..problems.network.graph import Layer
 
 
 @dataclass(frozen=True, eq=False)
