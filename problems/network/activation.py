@@ -146,8 +146,10 @@ class AbstractActivation(ABC):
         """The least and the greatest slope on [lower, upper], as they are computed; both sides of a kink at its end
         count where the interval is that point."""
         if self.pieces:
-            first = sum((lower >= kink).long() for kink in self.kinks)
-            last = sum((upper > kink).long() for kink in self.kinks)
+            first, last = (torch.zeros_like(lower, dtype=torch.int64) for _ in range(2))  # the pieces of both ends
+            for kink in self.kinks:
+                first += lower >= kink
+                last += upper > kink
             least, most = torch.full_like(lower, inf), torch.full_like(lower, -inf)
             for i, piece in enumerate(self.pieces):
                 met = (torch.minimum(first, last) <= i) & (torch.maximum(first, last) >= i)
