@@ -32,6 +32,7 @@ SHARES = (0.0, 2.0**-30, 0.125, 0.5, 0.8125, 1 - 2.0**-30, 1.0)
 CHOICES = (None, (0.0, 1.0), (0.013, 0.5), (1.0, 0.0))
 MODERATE = 10.0  # intervals within this have finite lines
 BITS = 400
+MANY = 1200  # of differences: tanh comes as near to 1 as exp(-240) where its slopes are still numbers
 
 Number = mpmath.mpf
 
@@ -109,6 +110,7 @@ class ActivationConformance:
         moderate = (lower.abs() <= 1e3) & (upper.abs() <= 1e3)
         lower, upper = lower[moderate], upper[moderate]
         found = lower, upper, *f.slopes(lower, upper), f.steepest(lower, upper)
+        mpmath.mp.prec = MANY  # until the fixture sets it back
         for l, u, least, most, steepest in zip(*(t.tolist() for t in found), strict=True):
             points = self.samples(l, u)
             chords = [(self.at(b) - self.at(a)) / (b - a) for a, b in pairwise(sorted(points)) if b > a]
@@ -180,7 +182,8 @@ class ActivationConformance:
         open_ = ~self.function.decided(lower, upper)
         torch.testing.assert_close(lines.lower_slope[open_], (leak + choice * (1 - leak))[open_])
         reach = (1 + 16 * torch.finfo(dtype).eps) * lines.upper_slope * torch.maximum(lower.abs(), upper.abs())
-        assert (lines.upper_bias >= 0).all() and (lines.upper_bias <= reach + torch.finfo(dtype).tiny).all()
+        normal = (lines.upper_slope >= torch.finfo(dtype).tiny) | (upper <= 0)  # others underflowed
+        assert (lines.upper_bias >= 0).all() and (lines.upper_bias <= reach + torch.finfo(dtype).tiny)[normal].all()
 
     @pytest.mark.parametrize("dtype", DTYPES, ids=str)
     def test_where_decided_the_lines_are_the_function(self, dtype):
@@ -200,8 +203,9 @@ class ActivationConformance:
         choice = self.function.default_choice(lower, upper)
         moderate = (lower.abs() <= MODERATE) & (upper.abs() <= MODERATE)
         assert all(((c >= 0) & (c <= 1))[moderate].all() for c in choice)
+        moderate &= ~self.function.decided(lower, upper)  # there any line through the function will do
         for ours, default in zip(self.function.lines(lower, upper, choice), self.function.lines(lower, upper)):
-            assert torch.equal(ours[moderate], default[moderate])
+            torch.testing.assert_close(ours[moderate], default[moderate], rtol=1e-12, atol=1e-300)
 
     def test_lines_have_the_gradient_of_their_choice(self):
         lower, upper = (self.inside(torch.tensor(t, dtype=torch.float64)) for t in ([-3, -4, -1.5], [1.0, -1, 4]))
@@ -243,7 +247,7 @@ class ActivationConformance:
     def test_is_read_from_a_file(self):
         if self.function.name not in (*MODULES, "LeakyRelu", "Relu"):
             pytest.skip("not an operator that is read")
-        graph = read_onnx(self.file(shape=3).SerializeToString())[0]
+        graph = read_onnx(self.file(shape=3).SerializeToString())
         (layer,) = graph.layers
         assert layer.function == self.function and layer.size == 3 and layer.sources == (layer.source,)
 
@@ -259,7 +263,7 @@ class ActivationConformance:
             yield
 
     def at(self, x: float | Number) -> Number:
-        return _at(type(self).exact, Number(x))
+        return _at(type(self).exact, Number(x), mpmath.mp.prec)
 
     def rate(self, x: float | Number) -> Number:
         return _rate(type(self).exact, Number(x))
@@ -299,11 +303,13 @@ class ActivationConformance:
 
 
 @functools.cache
-def _at(exact: Callable[[Number], Number], x: Number) -> Number:
-    return exact(x)
+def _at(exact: Callable[[Number], Number], x: Number, bits: int) -> Number:
+    with mpmath.workprec(bits):
+        return exact(x)
 
 
 @functools.cache
 def _rate(exact: Callable[[Number], Number], x: Number) -> Number:
-    step = Number(2) ** -100 * max(1, abs(x)) ** -1
-    return (exact(x + step) - exact(x - step)) / (2 * step)
+    with mpmath.workprec(MANY):
+        step = Number(2) ** -300
+        return (exact(x + step) - exact(x - step)) / (2 * step)

@@ -62,7 +62,8 @@ class AbstractActivation(ABC):
       those that the vectors were made for. They may exceed 1, and they may be negative.
     - A line touches f, up to rounding: its bias is at most |f(x)| + steepest |x| somewhere on the interval.
     - Where `leak` is a number, the lower line is (leak + c (1 - leak)) x, c its choice, without a bias, and nothing
-      else can be chosen; the upper line's bias is at most its slope times the larger of |lower| and |upper|.
+      else can be chosen; the upper line's bias is at most its slope times the larger of |lower| and |upper|, but where
+      the slope is below the normal numbers.
     """
 
     name: str
