@@ -186,7 +186,7 @@ class Linear:
         source = layer.source
         node = graph.nodes[source]
         from_input = isinstance(node, Affine) and set(node.inputs) == {0}
-        if from_input and reach is not None:
+        if isinstance(node, Affine) and from_input and reach is not None:
             every = torch.arange(node.size, device=lower.device)
             whole = sum(operator.rows(every) for operator in node.operators)
             reach[position] = whole.abs().expand(len(pieces), -1, -1)

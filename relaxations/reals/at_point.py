@@ -98,6 +98,7 @@ class AtPoint:
                 values.append(node.function.value(arguments[0]))
                 bounds.append(node.function.interval(*bounds[node.inputs[0]]))
                 continue
+            node = self.graph.affine(position)
             value, error = node.apply(arguments), gamma(3, torch.float64) * node.bias.abs()[None]
             if node.doubt is not None:
                 error = error + node.doubt

@@ -139,9 +139,9 @@ def outputs(chords: Chords, x: Tensor, which: Tensor) -> Tensor:  # (*batch, D),
         if isinstance(node, Affine):
             values.append(node.apply(arguments))
         else:
-            part, s = chords.part(position), arguments[0]
-            line = chords.slope[part] * s + chords.bias[part]
-            values.append(torch.where(which[..., part], line, node.function.value(s)))
+            layer, s = graph.layer_at[position], arguments[0]
+            line = chords.slope[layer.span] * s + chords.bias[layer.span]
+            values.append(torch.where(which[..., layer.span], line, layer.function.value(s)))
     return values[-1]
 
 

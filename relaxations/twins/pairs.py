@@ -131,7 +131,7 @@ class Twins:
         return False
 
     def _affine(self, pair: Pair) -> Twin | None:
-        bias = [[side[index].item() for side in self.graph.nodes[node].bias_sides()] for node, index in pair]
+        bias = [[side[index].item() for side in self.graph.affine(node).bias_sides()] for node, index in pair]
         if not bias[0][0] == bias[0][1] == bias[1][0] == bias[1][1]:  # biases in doubt may differ
             return None
         first, second = self._terms(pair[0]), self._terms(pair[1])
