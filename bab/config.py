@@ -24,6 +24,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from ..problems.device import NAMES, device_name
 from ..problems.errors import BadInput
+from ..relaxations import catalogue
 from ..relaxations.names import parse
 
 PRESETS = Path(__file__).resolve().parents[1] / "configs"
@@ -33,9 +34,6 @@ NO_EFFECT = "has no effect here"  # see `effects`
 DEVICES = f"auto, {NAMES}"
 Precision = Literal["auto", "float32", "float64"]
 Split = Literal["auto", "input", "polyhedral", "activation"]
-Bounding = Literal["auto", "ibp", "deeppoly-0", "deeppoly-1", "crown", "alpha-crown"]
-# By name alone; see `relaxations.names` for numbers and options.
-Relaxation = Literal[Bounding, "triangle", "k-relu", "prima", "m-1", "p-1", "exact"]
 Rule = Literal["auto", "widest", "sensitivity", "babsr", "look-ahead"]
 Backend = Literal["highs", "gurobi", "layers", "first-order"]
 Judges = Literal["exact", "onnxruntime"]
@@ -96,7 +94,7 @@ class Config(Checked):
     precision: Precision = "auto"
     seed: int = _at_least(0, 0)
     split: Split = "auto"
-    relaxation: str = "auto"  # one of `Relaxation`, or what else `relaxations.names` reads: m-2, k-relu:k=3
+    relaxation: Any = "auto"  # what `relaxations.names` reads: crown, m-2, k-relu:k=3; or an `AbstractRelaxation`
     attack: Switch = "on"
     judge: Judges = "exact"  # of witnesses: also the network over the real numbers, or onnxruntime alone
     bounding: BoundingConfig = field(default_factory=BoundingConfig)
@@ -124,8 +122,8 @@ def load_config(source: str | Path | Config | None = None, overrides: Mapping[st
 
 
 def presets() -> list[str]:
-    """The names of the presets."""
-    return sorted(path.stem for path in PRESETS.glob("*.yaml"))
+    """The names of the presets: the files in `configs`, and every rung by its name."""
+    return sorted({path.stem for path in PRESETS.glob("*.yaml")} | set(catalogue.ladder()))
 
 
 @cache
@@ -176,12 +174,14 @@ def _unknown(key: str, valid: Mapping[str, str], where: str) -> BadInput:
 
 def _read(source: str | Path) -> Mapping[str, Any]:
     """The mapping in a preset or a YAML file."""
-    import yaml
-
     path = Path(source)
     preset = PRESETS / f"{source}.yaml"
     if path.name == str(source) and not path.suffix and preset.is_file():
         path = preset
+    elif str(source) in catalogue.ladder() and not path.exists():
+        return {"relaxation": str(source)}
+    import yaml
+
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, IsADirectoryError):
@@ -219,7 +219,7 @@ def _value(value: Any, hint: Any, minimum: float | None, key: str, where: str) -
     if NoneType in kinds and (value is None or value in ("none", "null")):
         return None
     (kind,) = (k for k in kinds if k is not NoneType)
-    if kind is str:
+    if kind in (str, Any):
         return _device(value, key, where) if key == "device" else _relaxation(value, key, where)
     if get_origin(kind) is Literal:
         choices = get_args(kind)
@@ -250,12 +250,17 @@ def _device(value: Any, key: str, where: str) -> str:
     return name
 
 
-def _relaxation(value: Any, key: str, where: str) -> str:
-    """The name of a relaxation, with or without options."""
+def _relaxation(value: Any, key: str, where: str) -> Any:
+    """The name of a relaxation, with or without options, or one that was made in Python."""
+    if not isinstance(value, str):
+        from ..relaxations.protocol import AbstractRelaxation
+
+        if isinstance(value, AbstractRelaxation):
+            return value
     if value == "auto":
         return value
     try:
         return "+".join(str(name) for name in parse(value))
     except BadInput as error:
-        choices = ", ".join(get_args(Relaxation))
+        choices = ", ".join(catalogue.choices())
         raise BadInput(f"'{key}' {where} must be one of {choices}, not {value!r}: {error}") from None

@@ -11,11 +11,13 @@ The table names every option of `config` (a test holds the two together).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, get_args
 
 from ..problems.errors import BadInput
-from ..relaxations.names import BATCHED, PROGRAMS, parse
+from ..relaxations.catalogue import BATCHED, Kind, ladder
+from ..relaxations.names import parse
 from .config import NO_EFFECT, Config, options
 from .strategy import Strategy, choose
 
@@ -61,8 +63,8 @@ SLOPES = Place(
     lambda config, strategy, graph: _phases(strategy) and strategy.relaxation == "alpha-crown",
 )
 SOLVERS = Place(
-    f"searches whose relaxation is a program for each piece ({', '.join(PROGRAMS)}) or exact",
-    lambda config, strategy, graph: strategy.tree == "oracle" or bool(strategy.programs),
+    f"searches whose relaxation is a program for each piece ({', '.join(ladder('program'))}) or exact",
+    lambda config, strategy, graph: strategy.tree == "oracle" or strategy.solves,
 )
 RULES = Place(
     "searches of its kind: widest and sensitivity where the input is bisected, babsr and look-ahead in trees that "
@@ -94,12 +96,12 @@ SEARCH: Mapping[str, Place] = {
 }
 
 # Of `partita bound`: the kinds of relaxation with which an option acts there.
-BOUND: Mapping[str, tuple[str, ...]] = {
-    "timeout": (*BATCHED, *PROGRAMS, "exact"),
+BOUND: Mapping[str, tuple[Kind, ...]] = {
+    "timeout": get_args(Kind),
     "device": BATCHED,
     "precision": BATCHED,
-    "relaxation": (*BATCHED, *PROGRAMS, "exact"),
-    "bounding.backend": (*PROGRAMS, "exact"),
+    "relaxation": get_args(Kind),
+    "bounding.backend": ("program", "integer"),
 }
 ANYWAY = {"device": ("cpu",), "precision": ("float64",)}  # what is taken where the option does not act
 
@@ -133,13 +135,15 @@ def unused(given: Iterable[str], config: Config, strategy: Strategy, graph: Grap
 def unused_in_bound(given: Iterable[str], config: Config) -> list[str]:
     """A sentence for each of the given options that `partita bound` does not look at."""
     values = flat(config)
-    kinds = {name.kind for name in parse("crown" if config.relaxation == "auto" else config.relaxation)}
+    kinds = {name.rung.kind for name in parse("crown" if config.relaxation == "auto" else config.relaxation)}
     said = []
     for key in dict.fromkeys(given):
         acts = BOUND.get(key, ())
         if _nothing(key, values[key]) or kinds & set(acts):
             continue
-        where = f"with the relaxations {', '.join(acts)}" if acts else f"in partita verify, in {SEARCH[key].words}"
+        where = (
+            f"with the relaxations {', '.join(ladder(*acts))}" if acts else f"in partita verify, in {SEARCH[key].words}"
+        )
         said.append(f"{key}={values[key]} has no effect in partita bound with {config.relaxation}: it acts {where}")
     return said
 
@@ -156,14 +160,7 @@ def _words(strategy: Strategy) -> str:
 
 def flat(config: Config) -> dict[str, Any]:
     """Every option's dotted key with its value."""
-    nested = asdict(config)
-    found = {}
-    for key in options():
-        value: Any = nested
-        for part in key.split("."):
-            value = value[part]
-        found[key] = value
-    return found
+    return {key: attrgetter(key)(config) for key in options()}
 
 
 def unlike_default(config: Config) -> list[str]:

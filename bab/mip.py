@@ -45,7 +45,7 @@ def ask(
     backend: str = "highs",
     deadline: float | None = None,  # of `kernels.deadline.now`
 ) -> Answer:
-    """Decides the judge's property, of a small network with piecewise-linear activations (see `check_piecewise`)."""
+    """Decides the judge's property, of a small network with piecewise-linear activations (see `question.treated`)."""
     doing("mixed-integer programs were solved")
     rational = Rational(graph)
     solved, exact, open_, margin = 0, 0, "", 0.0

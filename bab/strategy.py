@@ -18,7 +18,10 @@ import torch
 from ..problems.device import automatic
 from ..problems.errors import BadInput
 from ..problems.network.graph import Graph
-from ..relaxations.names import BATCHED, PROGRAMS, Name, parse, unknown
+from ..relaxations.catalogue import ladder
+from ..relaxations.names import Name, parse
+from ..relaxations.protocol import AbstractRelaxation
+from ..relaxations.question import treated
 from .config import Config
 
 SMALL = 12
@@ -30,9 +33,6 @@ INPUT_RULES = {
     "widest": "widest",
     **dict.fromkeys(("auto", "sensitivity", "babsr", "look-ahead"), "sensitivity"),
 }
-
-# Rungs of the ladder that trees of phases evaluate in batch; elsewhere, and all others, are linear programs.
-BATCHED_ROWS = ("m-1", "k-relu", "prima")
 
 # Compute capabilities of V100, A100, H100 and H200, B200.
 FULL_RATE = ((7, 0), (8, 0), (9, 0), (10, 0))
@@ -51,7 +51,13 @@ class Strategy:
     dtype: torch.dtype
     device: torch.device
     rows: tuple[str, ...] = ()  # multi-neuron rows in the backward pass
-    programs: tuple[Name, ...] = ()  # relaxations that are one linear program a piece
+    programs: tuple[Name, ...] = ()  # what looks at each piece that the tree's own bounds leave open
+    own: AbstractRelaxation | None = None  # or what was given instead of a name
+
+    @property
+    def solves(self) -> bool:
+        """Whether pieces are asked linear programs."""
+        return any(name.rung.kind == "program" for name in self.programs)
 
     def sentence(self, graph: Graph, words: str) -> str:
         """What is done and why, in one line."""
@@ -62,7 +68,9 @@ class Strategy:
 
 def choose(graph: Graph, config: Config) -> Strategy:
     """The strategy for a network, with the user's overrides; `BadInput` where `exact` is asked of a smooth network."""
-    graph.check_products()
+    given = config.relaxation if isinstance(config.relaxation, AbstractRelaxation) else None
+    names = () if given is not None or config.relaxation == "auto" else parse(config.relaxation)
+    treated(graph, names)
     device = torch.device(automatic(graph.neurons) if config.device == "auto" else config.device)
     dtype = {"float32": torch.float32, "float64": torch.float64}.get(config.precision, natural_precision(device))
     if config.precision == "auto" and dtype is torch.float32 and graph.largest > LARGE:
@@ -78,32 +86,28 @@ def choose(graph: Graph, config: Config) -> Strategy:
     relaxation, splits = config.relaxation, config.split
     if splits == "auto" and low and tiny:
         splits = "activation"
-    if relaxation == "exact":
-        from ..relaxations.ladder.exact import check_piecewise
-
-        check_piecewise(graph)
+    kinds = {name.rung.kind for name in names}
+    if kinds == {"integer"}:
         return Strategy("oracle", splits, rule, relaxation, torch.float64, torch.device("cpu"))
-    if relaxation == "ibp":  # intervals take nothing from multipliers: every layer is bounded anew, on any piece
+    if kinds == {"intervals"}:  # intervals take nothing from multipliers: every layer is bounded anew, on any piece
         regions, splits = True, "activation" if splits == "auto" and not low else splits
-    if relaxation == "auto":
-        relaxation = "crown" if regions else "alpha-crown"
-    names = parse(relaxation)
+    own = "crown" if regions else "alpha-crown"  # what the tree bounds its pieces with, where nothing else is asked for
     rows: tuple[str, ...] = ()
     programs: tuple[Name, ...] = ()
-    if not regions and config.relaxation == "auto":
-        rows = ("m-1",)
-    elif not regions and len(names) == 1 and names[0].word in BATCHED_ROWS:
-        rows, relaxation = (str(names[0]),), "alpha-crown"
-    elif all(name.kind in PROGRAMS for name in names):
-        programs, relaxation = names, "crown" if regions else "alpha-crown"
+    if given is not None:
+        relaxation = own
+    elif not names:
+        rows, relaxation = () if regions else ("m-1",), own
+    elif not regions and len(names) == 1 and names[0].rows:
+        rows, relaxation = (str(names[0]),), own
+    elif kinds == {"program"} or (kinds == {"separate"} and len(names) == 1):
+        programs, relaxation = names, own
     elif len(names) > 1:
         raise BadInput(
-            f"a search joins relaxations that are linear programs ({', '.join(PROGRAMS)}), and '{relaxation}' has "
-            "another; every search starts from intervals and CROWN as it is, so leave the others out"
+            f"a search joins relaxations that are linear programs ({', '.join(ladder('program'))}), and '{relaxation}' "
+            "has another; every search starts from intervals and CROWN as it is, so leave the others out"
         )
-    elif names[0].kind not in BATCHED:
-        raise unknown(names[0].kind, "searches", (*BATCHED, *PROGRAMS, "exact"))
-    return Strategy("regions" if regions else "phases", splits, rule, relaxation, dtype, device, rows, programs)
+    return Strategy("regions" if regions else "phases", splits, rule, relaxation, dtype, device, rows, programs, given)
 
 
 def natural_precision(device: torch.device) -> torch.dtype:

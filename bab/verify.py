@@ -17,11 +17,12 @@ from ..kernels.deadline import TimeUp, doing, now, share, until
 from ..problems.errors import BadInput
 from ..problems.network.graph import Graph
 from ..problems.properties.property import Array, Property
+from ..relaxations.catalogue import find
 from ..relaxations.linear.alpha import Alpha
 from ..relaxations.linear.ibp import Ibp, interval_root
 from ..relaxations.linear.rebounding import Rebounding
 from ..relaxations.linear.root import in_float64, root
-from ..relaxations.names import lines_of
+from ..relaxations.protocol import Means
 from ..relaxations.types import Multipliers, Pieces
 from .attack.descent import Attack
 from .attack.witness import Judge, Witness, remarks
@@ -230,7 +231,7 @@ def build(
         intervals, pieces = interval_root(working, lower, upper)
         linear = intervals.linear
     else:
-        linear, pieces = root(graph, working, lower, upper, lines_of(strategy.relaxation), deadline)
+        linear, pieces = root(graph, working, lower, upper, find(strategy.relaxation).lines, deadline)
     precise = in_float64(graph, linear, pieces)
     sizes = [linear.scales.size[i].double().cpu() * 1.001 for i in (0, -1)]
     goals = goals_of(prop, strategy.dtype, strategy.device, *sizes)
@@ -244,15 +245,15 @@ def build(
         return tree if twins is None else Twinned(tree, twins, graph)
 
     def programmed(tree: AbstractTree) -> AbstractTree:
-        if not strategy.programs:
+        if not strategy.programs and strategy.own is None:
             return tree
-        from ..relaxations.ladder.triangle import Setting
-        from .trees.programs import Programs
+        from .trees.programs import Programs, closer
 
-        strict = any(name.options.get("strict") == "on" for name in strategy.programs)
         limit = None if deadline is None else max(1.0, deadline - now())
-        setting = Setting(config.bounding.backend, limit, strict)
-        return Programs(tree, strategy.programs, graph, setting)
+        means = Means(backend=config.bounding.backend, time_limit=limit)
+        relaxation = strategy.own or closer(strategy.programs, graph, (lower, upper), means)
+        words = "then one linear program a piece" if strategy.solves else "then another look at each open piece"
+        return Programs(tree, relaxation, words)
 
     if strategy.tree == "regions":
         steps = 4 if config.relaxation in ("auto", "alpha-crown") else 0
@@ -294,7 +295,7 @@ def said(graph: Graph, word: str) -> list[str]:
     from ..relaxations.rows.strengthen import untreated
 
     found = untreated(graph, word)
-    if found and any(name.options.get("strict") == "on" for name in parse(word)):
+    if found and any(name.strict for name in parse(word)):
         raise BadInput(f"{found[0]}; without strict=on that is what is done")
     return found
 

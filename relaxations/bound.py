@@ -1,18 +1,7 @@
 """`partita.bound`: what is proved about a network's values over an input set, from both sides.
 
 A row c f(x) + d is bounded from above by bounding -c f(x) - d from below, so both sides go through one pass. What may
-be asked for, from cheap and loose to dear and tight:
-
-    ibp                     intervals                                     `ibp`, `interval`
-    deeppoly-0, deeppoly-1  lines, fixed lower slope                      `linear`
-    crown                   lines, the lower slope with less area         `linear`
-    alpha-crown             slopes and multipliers optimised              `alpha`
-    triangle                a linear program, exact single-neuron hulls   `triangle`
-    k-relu, prima           groups of neurons, by their pre-activations   `multi_neuron`
-    m-1, m-2, ...           groups of neurons with all inputs of a layer  `multi_neuron`, `anderson`
-    p-1, p-2, ...           whole blocks of layers, small networks        `block_hull`
-    exact                   mixed-integer programs, small ReLU networks   `exact`
-
+be asked for, from cheap and loose to dear and tight, is in `catalogue`; or give a relaxation of your own (`protocol`).
 A name may carry options (`k-relu:k=3,groups=all`), and `triangle+m-1` is the intersection: see `names`.
 
 Every rung above `ibp` starts from intervals and never falls behind them; `alpha-crown` and all above it start from
@@ -31,9 +20,8 @@ take its tolerances off (see there); its pre-activations are those of `crown`.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -49,18 +37,18 @@ from ..problems.errors import BadInput, InternalError
 from ..problems.input_set import InputSet
 from ..problems.load import load_network, read_for
 from ..problems.network.graph import Graph
-from ..problems.properties.property import Array, Polytope
-from .linear.linear import undecided_neurons
-from .linear.set_bounds import SetBounds, backward_rows, batched, joined
-from .names import BATCHED, PROGRAMS, Name, parse, unknown
-from .question import bounded_polytopes, objectives
-from .question import check as check_question
-from .types import Pieces
+from ..problems.properties.property import Array
+from .linear.linear import Linear, undecided_neurons
+from .linear.set_bounds import SetBounds, batched, joined
+from .names import Name, parse
+from .protocol import AbstractRelaxation, Means, Question
+from .question import bounded_polytopes, means, objectives, treated
+from .types import Pieces, Rows
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-RELAXATIONS = (*BATCHED, "exact")
+SIDES = ("lower", "upper", "normals", "offsets")
 FIRST = 0.4  # share of the time that CROWN may take where programs follow
 
 
@@ -89,7 +77,7 @@ class BoundsReport:
 def bound(
     network: str | Path | Graph | torch.nn.Module,
     input_set: InputSet,
-    relaxation: str = "crown",
+    relaxation: str | AbstractRelaxation = "crown",
     rows: ArrayLike | None = None,  # (R, n_out)
     constants: ArrayLike | None = None,  # (R,)
     *,
@@ -106,10 +94,11 @@ def bound(
     `network`: an `.onnx` or `.onnx.gz` file, a `Graph`, or a `torch.nn.Module` with an `example_input` (batch size 1).
     `input_set`: a `Polytope` or several, arrays (lower, upper) of any shape with n_in entries, or a `Property` or
     VNN-LIB file, whose input polytopes are taken. `relaxation`: a name as `names` reads it, such as `crown`, `m-1`,
-    `k-relu:k=3` or `triangle+m-1`. `device`: cpu, cuda, or auto, which is cuda for
-    large networks. `steps`: of alpha-crown; `backend` (highs, gurobi) and `time_limit` (seconds for
-    each program): of linear programs and of exact. `timeout` counts seconds from this call, for everything: what is
-    proved by then is returned, infinite where nothing is, and a note says where the work stood.
+    `k-relu:k=3` or `triangle+m-1`, or one of your own that bounds pieces in float64 (`protocol`). `device`: cpu,
+    cuda, or auto, which is cuda for large networks. `steps`: of alpha-crown; `backend` (highs, gurobi) and
+    `time_limit` (seconds for each program): of linear programs and of exact. `timeout` counts seconds from this
+    call, for everything: what is proved by then is returned, infinite where nothing is, and a note says where the
+    work stood.
 
     Raises `BadInput` for what does not fit, an empty input set, and networks the relaxation cannot bound;
     `TimeoutError` where the network is not even read by the timeout.
@@ -119,138 +108,88 @@ def bound(
     with until(None if timeout is None else now() + timeout), staged() as stage:
         try:
             graph, original = load_network(network, example_input)
-            names = parse(relaxation)
+            own = relaxation if isinstance(relaxation, AbstractRelaxation) else None
+            names = () if own is not None else parse(relaxation)
             if device == "auto":  # as a search chooses
                 device = automatic(graph.neurons)
-            check_question(graph, names, precision, device, steps, backend, time_limit)
+            treated(graph, names)
+            how = means(precision, device, steps, backend, time_limit)
             polytopes = bounded_polytopes(graph, input_set)
             graph = read_for(graph, original, polytopes)
             c, d = objectives(graph, rows, constants)
         except TimeUp:
             raise TimeoutError(f"the time limit passed while {stage.text}: there are no bounds yet") from None
-        report = _bounded(graph, polytopes, c, d, names, precision, device, steps, backend, time_limit)
+        report = _bounded(Question(graph, polytopes, c, d, how), names, own)
         late = f"the time limit passed while {stage.text}; the bounds are what was proved by then"
         return replace(report, notes=(*report.notes, late)) if passed() else report
 
 
-def _bounded(
-    graph: Graph,
-    polytopes: list[Polytope],
-    c: Tensor,
-    d: Tensor,
-    names: Sequence[Name],
-    precision: str,
-    device: str | torch.device,
-    steps: int,
-    backend: str,
-    time_limit: float | None,
-) -> BoundsReport:
+def _bounded(question: Question, names: Sequence[Name], own: AbstractRelaxation | None) -> BoundsReport:
     """The tightest bounds of all that were asked for; where time is up, of all that were found."""
-    start = time.perf_counter()
-    dtype = torch.float32 if precision == "float32" else torch.float64
-    kinds = [name.kind for name in names]
-    for kind in kinds:
-        if kind not in (*BATCHED, *PROGRAMS, "exact"):
-            raise unknown(kind, "bounds", (*BATCHED, *PROGRAMS, "exact"))
+    start, graph = time.perf_counter(), question.graph
+    programs = tuple(name for name in names if name.rung.kind == "program")
     found: list[SetBounds] = []
-    notes: tuple[str, ...] = ()
+    notes: list[str] = []
     with threads_for(graph.widest):
-        for kind in dict.fromkeys(k for k in kinds if k in BATCHED):
-            found.append(batched(graph, polytopes, c, d, kind, dtype, device, steps))
-        if "exact" in kinds:
-            found.append(_exact(graph, polytopes, c, d, backend, time_limit))
-        programs = [name for name in names if name.kind in PROGRAMS]
+        for name in {name.rung.name: name for name in names if name.rung.kind != "program"}.values():
+            if name.rung.batched:
+                found.append(batched(question, name))
+            else:
+                found.append(_closer(question, name.rung.load(), name, notes))
         if programs:
-            bounds, notes = _programs(graph, polytopes, c, d, programs, backend, time_limit)
-            found.append(bounds)
+            found.append(_closer(question, _programs, programs, notes))
+        if own is not None:
+            found.append(_closer(question, lambda *_: own, programs, notes))
     lower, upper = np.max([f.lower for f in found], 0), np.min([f.upper for f in found], 0)
     if not bool((lower <= upper).all()):
-        if not any(len(p.offsets) for p in polytopes):  # a box that is not empty has an image
+        if not any(len(p.offsets) for p in question.polytopes):  # a box that is not empty has an image
             r = int(np.flatnonzero(~(lower <= upper))[0])
-            what = f"output {r}" if len(c) == graph.output_size else f"row {r}"
+            what = f"output {r}" if len(lower) == graph.output_size else f"row {r}"
             name = graph.nodes[-1].name or "the last layer"
             raise InternalError(f"{what} of layer {name!r} is proved to be at least {lower[r]} and at most {upper[r]}")
         raise BadInput("the input set is empty: its half-spaces have no point in common, so there is nothing to bound")
     pieces, working = found[-1].pieces, found[-1].working
     seconds = time.perf_counter() - start
-    return BoundsReport(lower, upper, seconds, _layers(graph, pieces), _unstable(working, pieces), notes)
+    return BoundsReport(lower, upper, seconds, _layers(graph, pieces), _unstable(working, pieces), tuple(notes))
 
 
-# ---- exact
-
-
-def _exact(
-    graph: Graph, polytopes: list[Polytope], c: Tensor, d: Tensor, backend: str, time_limit: float | None
-) -> SetBounds:
-    """Minima of the rows and of their opposites, one program each, and never looser than `crown`."""
-    from .ladder.exact import boxes_from, minimum
-
-    with until(share(FIRST)):
-        loose = batched(graph, polytopes, c, d, "crown")
-    lower, upper = np.array(loose.lower), np.array(loose.upper)
-    try:
-        graph = graph.to(torch.float64)
-        bounds = [boxes_from(graph, polytope, loose.pieces, b) for b, polytope in enumerate(polytopes)]
-        doing("mixed-integer programs were solved")
-        for r, (row, constant) in enumerate(zip(c.numpy(), d.tolist(), strict=True)):
-            ends: list[tuple[float, float]] = []
-            for polytope, boxes in zip(polytopes, bounds, strict=True):
-                low, high = (
-                    minimum(
-                        *(graph, polytope, s * row, s * constant), backend=backend, time_limit=time_limit, bounds=boxes
-                    ).lower
-                    for s in (1, -1)
-                )
-                ends.append((low, -high))
-            lower[r], upper[r] = max(lower[r], min(e[0] for e in ends)), min(upper[r], max(e[1] for e in ends))
-    except TimeUp:
-        pass
-    return SetBounds(lower, upper, loose.pieces, loose.working)
-
-
-# ---- linear programs
-
-
-def _programs(
-    graph: Graph,
-    polytopes: list[Polytope],
-    c: Tensor,
-    d: Tensor,
-    names: Sequence[Name],
-    backend: str,
-    time_limit: float | None,
-) -> tuple[SetBounds, tuple[str, ...]]:
-    """Bounds from one linear program a polytope, never looser than `crown`; and what was not treated."""
-    from .ladder.exact import boxes_from
-    from .ladder.ladder import linear_bounds
+def _programs(linear: Linear, graph: Graph, names: tuple[Name, ...], means: Means) -> AbstractRelaxation:
+    """One program for all that are linear programs, as far as it comes."""
+    from .ladder.ladder import LinearPrograms
     from .ladder.triangle import Setting
 
-    with until(share(FIRST)):
-        loose = batched(graph, polytopes, c, d, "crown")
-    if loose.linear is None:
-        return loose, ()
-    lower, upper = np.full(len(c), np.inf), np.full(len(c), -np.inf)
-    pre: list[Pieces] = []
-    notes: dict[str, None] = {}
-    graph = loose.working
     doing("linear programs were solved")
-    for b, polytope in enumerate(polytopes):
-        piece = loose.pieces[b : b + 1]
-        strict = any(name.options.get("strict") == "on" for name in names)
-        setting = Setting(backend, time_limit, strict, partial(backward_rows, loose.linear, piece))
-        try:
-            boxes = boxes_from(graph, polytope, loose.pieces, b)
-            found = linear_bounds(names, graph, polytope, boxes, c.numpy(), d.numpy(), setting)
-        except TimeUp:
-            return loose, tuple(notes)
-        lower, upper = np.minimum(lower, found.lower), np.maximum(upper, found.upper)
-        sources = [layer.source for layer in graph.layers]
-        low, high = (torch.cat([found.boxes[j][k] for j in sources] or [piece.pre_lower[0]])[None] for k in (0, 1))
-        pre.append(piece.with_pre(low, high))
-        notes |= dict.fromkeys(found.notes)
-    pieces = joined(pre)
+    setting = Setting(means.backend, means.time_limit, any(name.strict for name in names))
+    return LinearPrograms(names, graph, setting, linear, partly=True)
+
+
+def _closer(
+    question: Question, build: Callable[..., AbstractRelaxation], what: Name | tuple[Name, ...], notes: list[str]
+) -> SetBounds:
+    """Bounds of a relaxation that looks at one piece after the other, and never looser than `crown`, from which it
+    starts; in float64 on the CPU. `notes`: filled with what it could not treat."""
+    with until(share(FIRST)):
+        loose = batched(replace(question, means=Means()), parse("crown")[0])
+    if loose.linear is None:
+        return loose
+    graph = loose.working
+    rows, constants = (torch.cat([side, -side])[None] for side in (question.rows, question.constants))
+    lower, upper = np.full(len(loose.lower), np.inf), np.full(len(loose.lower), -np.inf)
+    parts: list[Pieces] = []
+    doing("the rows were bounded")
+    try:
+        relaxation = build(loose.linear, graph, what, question.means)
+        for b, polytope in enumerate(question.polytopes):
+            sides = {name: torch.from_numpy(getattr(polytope, name))[None] for name in SIDES}
+            bounds = relaxation.bound(replace(loose.pieces[b : b + 1], **sides), Rows(rows, constants))
+            low, high = bounds.result.lower[0].double().cpu().numpy().reshape(2, -1)
+            lower, upper = np.minimum(lower, low), np.maximum(upper, -high)
+            parts.append(bounds.left)
+            notes += [note for note in relaxation.notes if note not in notes]
+    except TimeUp:
+        return loose
     best = np.maximum(lower, loose.lower), np.minimum(upper, loose.upper)
-    return SetBounds(*best, pieces, graph), tuple(notes)
+    return SetBounds(*best, joined(parts), graph)
 
 
 # ---- the report

@@ -22,23 +22,32 @@ from ..problems.network.graph import Graph
 from ..problems.properties.property import Polytope
 from .lp.backends import NAMES as BACKENDS
 from .names import Name
+from .protocol import Means
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
 
-def check(
-    graph: Graph,
-    names: Sequence[Name],
-    precision: str,
-    device: str | torch.device,
-    steps: int = 0,
-    backend: str = "highs",
-    time_limit: float | None = None,
-) -> None:
-    """Raises `BadInput` for what no bounds can be computed with."""
-    graph.check_products()
-    if precision not in ("float32", "float64"):
+PRECISIONS = {"float32": torch.float32, "float64": torch.float64}
+
+
+def treated(graph: Graph, names: Sequence[Name]) -> None:
+    """Raises `BadInput` for layers that a relaxation does not treat, as its entry in the catalogue says."""
+    if any(name.rung.products == "refused" for name in names):
+        graph.check_products()
+    for name in names:
+        name.rung.load()
+        for layer in graph.layers if name.rung.smooth == "refused" else ():
+            if not layer.function.pieces:
+                raise BadInput(
+                    f"the {name.word} relaxation needs piecewise-linear activations, and layer {layer.name!r} is a "
+                    f"{layer.function.name}; use the relaxation crown or alpha-crown"
+                )
+
+
+def means(precision: str, device: str | torch.device, steps: int, backend: str, time_limit: float | None) -> Means:
+    """What bounds are computed with; `BadInput` for what none can be."""
+    if precision not in PRECISIONS:
         raise BadInput(f"precision must be float32 or float64, not {precision!r}")
     if backend not in BACKENDS:
         raise BadInput(f"backend must be one of {', '.join(BACKENDS)}, not {backend!r}")
@@ -50,10 +59,7 @@ def check(
     if name is None:
         raise BadInput(f"device must be cpu or cuda, not {device!r}")
     present(name, "cpu")
-    if any(name.kind == "exact" for name in names):
-        from .ladder.exact import check_piecewise
-
-        check_piecewise(graph)
+    return Means(PRECISIONS[precision], device, steps, backend, time_limit)
 
 
 def _is_number(value: object) -> bool:

@@ -182,7 +182,7 @@ def rows_and_slopes(graph, inputs, rows, way, seconds, exact) -> dict:  # type: 
     kinds = {"alpha-crown": [], "triangle": [], "exact": ["m-1", "prima"]}.get(way, way.split("+"))
     piece = refined(replace(alpha, rate=0.2), piece, deadline, 16 if "m-1" in kinds else 0)
     if not kinds:
-        lower = alpha.bound(piece, rows, steps=100)[0].lower[0]
+        lower = replace(alpha, steps=100).bound(piece, rows)[0].lower[0]
     else:
         lower = strengthened(alpha, piece, rows, deadline, kinds).result.lower[0]
     if way == "triangle":
@@ -222,17 +222,14 @@ def integer(graph, inputs, piece, rows, lower, seconds) -> dict:  # type: ignore
 
 def program(graph, inputs, piece, rows):  # type: ignore[no-untyped-def]
     """The triangle program's bounds."""
-    import numpy as np
     import torch
 
-    from partita.relaxations.ladder.exact import boxes_from
-    from partita.relaxations.ladder.ladder import least
-    from partita.relaxations.ladder.triangle import Setting
+    from partita.relaxations.ladder.ladder import LinearPrograms
     from partita.relaxations.names import parse
+    from partita.relaxations.protocol import in_float64
 
-    exact = graph.to(torch.float64)
-    sides = [t[0].double().numpy() for t in (rows.coefficients, rows.constants)]
-    return np.asarray(least(parse("triangle"), exact, inputs, boxes_from(exact, inputs, piece, 0), *sides, Setting()))
+    programs = LinearPrograms(parse("triangle"), graph.to(torch.float64))
+    return programs.bound(*in_float64(piece, rows)).result.lower[0].numpy()
 
 
 def descent(graph, inputs, rows, restarts: int = 20, steps: int = 100) -> list[float]:  # type: ignore[no-untyped-def]

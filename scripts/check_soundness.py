@@ -27,14 +27,14 @@ from pathlib import Path
 import torch
 from measure import machine, soundness
 
-from partita.relaxations.names import BATCHED
+from partita.relaxations.catalogue import BATCHED, ladder
 
 NAMES = (
     *("ibp", "deeppoly-0", "deeppoly-1", "crown", "alpha-crown", "triangle", "k-relu", "k-relu:k=3", "prima"),
     *("m-1", "m-2", "p-1", "p-2", "exact", *soundness.IN_BATCH),
 )
 PRECISIONS = {"float32": torch.float32, "float64": torch.float64}
-PAIRED = (*BATCHED, *soundness.IN_BATCH)  # relaxations that work in the precision that is asked for
+PAIRED = (*ladder(*BATCHED), *soundness.IN_BATCH)  # relaxations that work in the precision that is asked for
 ROWS = 20  # a network, each from both sides
 KEPT = 20  # wrong bounds that a line describes
 

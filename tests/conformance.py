@@ -19,8 +19,8 @@ from partita.problems.network.graph import Graph
 from partita.problems.properties.property import Polytope
 from partita.relaxations.ladder.exact import Exact
 from partita.relaxations.linear.linear import Linear, undecided_neurons
-from partita.relaxations.linear.rebounding import AbstractRelaxation
 from partita.relaxations.linear.root import outward, root
+from partita.relaxations.protocol import AbstractRelaxation
 from partita.relaxations.types import Pieces, Result, Rows
 
 DTYPES = (torch.float32, torch.float64)
@@ -165,7 +165,7 @@ class Conformance:
         raise NotImplementedError
 
     def bound(self, p: Problem) -> tuple[Result, Pieces]:
-        result, pieces = self.build(p.linear, p.graph).bound(p.pieces, p.rows)
+        result, pieces, _ = self.build(p.linear, p.graph).bound(p.pieces, p.rows)
         assert result.lower.dtype == p.pieces.lower.dtype
         return result, pieces
 
@@ -282,7 +282,7 @@ class Conformance:
         loose = Pieces.boxes(x, x, p.graph.neurons)
         loose = loose.with_pre(p.pieces.pre_lower, p.pieces.pre_upper)
         value = _rows_at(p.graph, p.rows, x)
-        result, _ = self.build(p.linear, p.graph).bound(loose, p.rows)
+        result = self.build(p.linear, p.graph).bound(loose, p.rows).result
         assert (result.lower <= value + 1e-13).all()
         if self.settles and self.refreshes:
             torch.testing.assert_close(result.lower, value, atol=1e-9, rtol=0)

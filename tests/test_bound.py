@@ -17,10 +17,12 @@ from partita.problems.network.activation import ReLU
 from partita.problems.network.affine import Dense
 from partita.problems.network.graph import Activation, Affine, Graph, Input
 from partita.problems.properties.property import Case, Polytope, Property, UnsafeSet
-from partita.relaxations.bound import RELAXATIONS, bound
+from partita.relaxations.bound import bound
+from partita.relaxations.catalogue import BATCHED, ladder
 from partita.relaxations.linear.ibp import interval_root
 from partita.relaxations.linear.set_bounds import _both_bounds, _both_sides, _rows_by_intervals
 
+RELAXATIONS = ladder(*BATCHED, "integer")
 LADDER = (("ibp", "deeppoly-0"), ("ibp", "deeppoly-1"), ("ibp", "crown"), ("crown", "alpha-crown"), ("crown", "exact"))
 
 

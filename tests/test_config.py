@@ -11,7 +11,7 @@ import yaml
 
 from partita.bab.config import PRESETS, Config, load_config, options, presets
 from partita.problems.errors import BadInput
-from partita.relaxations.names import LADDER
+from partita.relaxations.catalogue import choices, ladder
 
 
 def flat(mapping, prefix=""):
@@ -36,9 +36,14 @@ def test_every_preset_loads(name):
         assert config != Config()
 
 
-@pytest.mark.parametrize("name", LADDER)
+@pytest.mark.parametrize("name", ladder())
 def test_each_rung_has_its_preset(name):
     assert load_config(name).relaxation == name
+
+
+def test_the_default_preset_says_what_the_relaxation_may_be():
+    line = next(line for line in (PRESETS / "default.yaml").read_text().splitlines() if line.startswith("relaxation:"))
+    assert line.partition("# ")[2] == ", ".join(choices())
 
 
 def test_overrides_beat_the_file(tmp_path):

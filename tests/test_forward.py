@@ -30,7 +30,7 @@ class TestForwardDeepPolyOne(Conformance):
     kinds = ("residual", "maxpool")
 
     def build(self, linear, graph):
-        return Forward(type(linear)(linear.rounding, linear.scales, "deeppoly-1"), half_spaces=2)
+        return Forward(type(linear)(linear.rounding, linear.scales, "deeppoly-1"))
 
 
 class TestIbp(Conformance):

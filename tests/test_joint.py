@@ -23,11 +23,11 @@ from partita.relaxations.ladder.exact import Exact
 from partita.relaxations.linear.alpha import Alpha
 from partita.relaxations.linear.linear import Linear
 from partita.relaxations.linear.neuron_rows import Facets, joined
-from partita.relaxations.linear.rebounding import AbstractRelaxation, Optimising
 from partita.relaxations.linear.root import root
 from partita.relaxations.linear.row_multipliers import Joint
 from partita.relaxations.lp import highs
 from partita.relaxations.lp.encode import encode
+from partita.relaxations.protocol import AbstractRelaxation
 from partita.relaxations.rows.cutting import _better, cut, layers_read
 from partita.relaxations.rows.group_rows import chosen_groups, group_rows
 from partita.relaxations.rows.groups import all_subsets
@@ -67,7 +67,7 @@ class WithRows(AbstractRelaxation):
         for f in extra:
             joint, _ = joint.grown(self.linear.graph, self.linear.scales, [f], kept)
             kept = torch.ones(len(joint), dtype=torch.bool)
-        return Optimising(replace(alpha, joint=joint if len(joint) else None)).bound(pieces, rows)
+        return replace(alpha, joint=joint if len(joint) else None).bound(pieces, rows)
 
 
 def pairs(alpha: Alpha, whole: Pieces, size: int, most: int = 12) -> list[Facets]:
@@ -192,7 +192,7 @@ def test_every_multiplier_is_sound(kind, dtype):
             start = alpha.start(whole, 3)
             prices = size * torch.rand(1, 3, len(joint), generator=random).to(dtype)
             start = Multipliers(torch.rand(start.choice.shape, generator=random).to(dtype), start.split, prices)
-            found = replace(alpha, joint=joint).bound(whole, rows, start, steps=0)[0].lower[0]
+            found = replace(alpha, joint=joint, steps=0).bound(whole, rows, start)[0].lower[0]
             assert (found.double() <= truth).all()
             met += len(joint)
     assert met > 100
@@ -244,7 +244,7 @@ def test_the_pass_reaches_the_linear_program(seed, monkeypatch):
     joint = Joint.of(graph, linear.scales, facets)
     plain = program(graph, whole, box, [], row[0, 0])
     truth = program(graph, whole, box, facets, row[0, 0])
-    found = replace(alpha, joint=joint).bound(whole, rows, steps=5000)[0].lower.item()
+    found = replace(alpha, joint=joint, steps=5000).bound(whole, rows)[0].lower.item()
     assert found <= truth + 1e-7
     assert found >= truth - 1e-3 * max(1.0, truth - plain), (plain, truth, found)
 
@@ -322,7 +322,7 @@ def test_groups_are_chosen_where_the_objectives_lose():
     p = rows_of(problem("mlp", 3, torch.float64), slice(0, 1))
     alpha = Alpha(p.linear, 3, patient=True)
     whole = root_of(p.linear, p.pieces)
-    _, values, form = alpha.bound(whole, first(p.rows))
+    _, values, form = alpha.optimise(whole, first(p.rows))
     for i in p.graph.activations:
         groups = chosen_groups(alpha, whole, i, [v[0] for v in values], (-form.at[i][0]).clamp(min=0), 2, 5)
         assert groups.shape[1] == 2 and len(groups) <= 5
@@ -341,7 +341,7 @@ def test_rows_of_layers_hold_at_points(kind, dtype):
         alpha = Alpha(linear, 3, patient=True)
         count = graph.output_size
         rows = Rows(torch.eye(count, dtype=dtype)[None], torch.zeros(1, count, dtype=dtype))
-        relaxed = [v[0] for v in alpha.bound(whole, rows)[1]]
+        relaxed = [v[0] for v in alpha.optimise(whole, rows)[1]]
         at = graph.values(torch.as_tensor(sample(box, 2000)))
         for layer in layers_read(alpha, whole):
             low, high = (side[0] for side in whole.pre(graph.layer_at[layer.position]))

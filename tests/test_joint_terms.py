@@ -57,10 +57,10 @@ def test_rows_of_a_layer_say_nothing_about_its_pre_activations(seed):
             tied = replace(alpha, joint=joint)
             start = tied.start(whole, rows.constants.shape[1])
             start = replace(start, joint=torch.ones_like(start.joint))
-            found = tied.bound(whole, rows, start, node=node)[0].lower[0]
+            found = tied.optimise(whole, rows, start, node=node)[0].lower[0]
             assert (found <= truth).all()
             assert torch.equal(
-                found, alpha.bound(whole, rows, alpha.start(whole, len(rows.constants[0])), node=node)[0].lower[0]
+                found, alpha.optimise(whole, rows, alpha.start(whole, len(rows.constants[0])), node=node)[0].lower[0]
             )
 
 
@@ -166,5 +166,5 @@ def test_multipliers_of_decided_neurons_are_charged():
             start = alpha.start(piece, 1)
             for price in (0.1, 0.7, 3.3):
                 own = replace(start, split=torch.full((1, 1, 1), price))
-                found = alpha.bound(piece, rows, own, steps=0)[0].lower.item()
+                found = replace(alpha, steps=0).bound(piece, rows, own)[0].lower.item()
                 assert exact(found)[0] <= exact(rows.coefficients)[0] * exact(x)[0]

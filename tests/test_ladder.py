@@ -23,13 +23,14 @@ from partita.problems.network.library import barrier, maximum
 from partita.problems.properties.property import Polytope
 from partita.relaxations.bound import bound
 from partita.relaxations.ladder import group_cuts, ladder
-from partita.relaxations.ladder.ladder import least, linear_bounds
+from partita.relaxations.ladder.ladder import LinearPrograms
 from partita.relaxations.ladder.multi_neuron import _least
 from partita.relaxations.ladder.triangle import Setting
 from partita.relaxations.lp.encode import Building
 from partita.relaxations.lp.model import Solution, Status
 from partita.relaxations.lp.program import Program
 from partita.relaxations.names import parse
+from partita.relaxations.types import Pieces, Rows
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 
@@ -324,40 +325,44 @@ def test_a_lying_solver_gives_no_direction(monkeypatch):
     assert polytope.size == 2 and found.tolist() == [-3, -3]
 
 
+def one_piece(graph: Graph, box: Polytope) -> Pieces:
+    """The box as a piece of which nothing is known."""
+    return Pieces.boxes(torch.as_tensor(box.lower)[None], torch.as_tensor(box.upper)[None], graph.neurons)
+
+
 def test_sums_of_a_program_are_rounded_outwards():
-    """Constants beside which what the program proves is lost: bounds lie outside, from both sides and one alone."""
+    """Constants beside which what the program proves is lost: bounds lie outside, whatever the input adds."""
     weight = torch.tensor([[1.0, 0.0], [0.0, 1.0]], dtype=torch.float64)
     graph = Graph((Input(2), Affine((0,), (Dense(weight),), torch.zeros(2, dtype=torch.float64))), (2,), (2,))
     box = Polytope(np.full(2, -0.3), np.full(2, 0.7))
-    boxes = [(torch.as_tensor(box.lower), torch.as_tensor(box.upper))] * 2
     rows, constants = np.array([[1.0, 0.0], [0.0, -1.0]]), np.array([2.0**52 + 1, -(2.0**51) - 3])
-    names = parse("triangle")
-    found = linear_bounds(names, graph, box, boxes, rows, constants, Setting())
+    programs, piece = LinearPrograms(parse("triangle"), graph), one_piece(graph, box)
+
+    def below(rows, constants, on_input=None):
+        wide = [None if t is None else torch.as_tensor(t)[None] for t in (rows, constants, on_input)]
+        return programs.bound(piece, Rows(*wide)).result.lower[0].numpy()
+
     ends = ((Fraction(-0.3), Fraction(0.7)), (-Fraction(0.7), -Fraction(-0.3)))
+    lower, upper = below(rows, constants), -below(-rows, -constants)
     for r, (low, high) in enumerate(ends):
-        assert Fraction(found.lower[r]) <= low + Fraction(constants[r])
-        assert Fraction(found.upper[r]) >= high + Fraction(constants[r])
-        assert found.upper[r] - found.lower[r] < 20
-    turned = linear_bounds(names, graph, box, boxes, -rows, -constants, Setting())
-    for r, (low, high) in enumerate(ends):
-        assert Fraction(turned.lower[r]) <= -high - Fraction(constants[r])
-        assert Fraction(turned.upper[r]) >= -low - Fraction(constants[r])
+        assert Fraction(lower[r]) <= low + Fraction(constants[r])
+        assert Fraction(upper[r]) >= high + Fraction(constants[r])
+        assert upper[r] - lower[r] < 20
     on_input = np.array([[0.0, 0.0], [0.0, 1.0]])
-    one = least(names, graph, box, boxes, rows, constants, Setting(), on_input)
+    one = below(rows, constants, on_input)
     assert Fraction(one[0]) <= ends[0][0] + Fraction(constants[0]) and one[0] > constants[0] - 9
     assert Fraction(one[1]) <= Fraction(constants[1]) and one[1] > constants[1] - 9
-    small = least(names, graph, box, boxes, rows, np.zeros(2), Setting(), on_input)
+    small = below(rows, np.zeros(2), on_input)
     assert small[0] == pytest.approx(-0.3, abs=1e-6) and small[1] == pytest.approx(0.0, abs=1e-6)
 
 
 def test_a_polytope_that_one_row_shows_empty_has_no_bounds_in_any(monkeypatch):
     """All rows are minimised over the same points: where there are none, none has a bound that counts in a union."""
     graph, box = random_graph(0, "mlp", inputs=2, width=3, depth=1, outputs=2), random_box(0, 2, 0.5)
-    boxes = [(torch.as_tensor(box.lower), torch.as_tensor(box.upper))]
-    boxes += [(-torch.ones(n.size).double(), torch.ones(n.size).double()) for n in graph.nodes[1:]]
     monkeypatch.setattr(ladder, "minima", lambda *_: np.array([-1.0, np.inf, -2.0, -np.inf]))
-    found = linear_bounds(parse("triangle"), graph, box, boxes, np.eye(2), np.zeros(2), Setting())
-    assert np.isposinf(found.lower).all() and np.isneginf(found.upper).all()
+    rows = Rows(torch.eye(2).double().repeat(2, 1)[None], torch.zeros(1, 4).double())
+    result = LinearPrograms(parse("triangle"), graph).bound(one_piece(graph, box), rows).result
+    assert torch.isposinf(result.lower).all() and bool(result.empty[0])
 
 
 def test_a_window_with_one_open_layer_is_a_hull():

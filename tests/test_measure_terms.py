@@ -12,6 +12,7 @@ from networks import random_box, random_graph, sample
 
 from partita.bab.comparing.measured import Region
 from partita.bab.comparing.measures import as_pieces, boxes_of, cut_by, measure_for, rows_for
+from partita.relaxations.ladder import ladder, triangle
 
 
 @pytest.fixture(scope="module")
@@ -29,24 +30,24 @@ def measured(network, name: str, rows=((1.0, -1.0),), constants=(0.25,), on_inpu
 
 
 @pytest.mark.parametrize(("lowest", "constant"), [(0.1, 1e16), (1e16, 0.1), (-0.1, 0.3), (1 / 3, -1 / 3)])
-def test_a_rows_constant_is_added_with_its_rounding(network, lowest, constant):
-    found = measured(network, "triangle", constants=[constant])
-    encoding = SimpleNamespace(model=SimpleNamespace(cost=np.zeros(30)), first={network[0].output: 20})
-    programs = SimpleNamespace(encoding=encoding, minimise=lambda cost: lowest)
-    bound, exact = found._row(programs, 0), Fraction(lowest) + Fraction(constant)
+def test_a_rows_constant_is_added_with_its_rounding(network, lowest, constant, monkeypatch):
+    found, whole = measured(network, "triangle", constants=[constant]), Region(network[1])
+    monkeypatch.setattr(ladder, "minima", lambda *a: np.array([lowest]))
+    bound, exact = found.bound([whole])[0].values[0], Fraction(lowest) + Fraction(constant)
     assert Fraction(bound) < exact and float(exact) - bound < 1e-14 * (abs(lowest) + abs(constant))
     for value in (np.inf, -np.inf):
-        programs.minimise = lambda cost, value=value: value
-        assert found._row(programs, 0) == value
+        monkeypatch.setattr(ladder, "minima", lambda *a, value=value: np.array([value]))
+        assert found.bound([whole])[0].values[0] == value
 
 
-def test_a_row_has_its_output_and_its_input(network):
+def test_a_row_has_its_output_and_its_input(network, monkeypatch):
     found, costs = measured(network, "triangle", on_input=[[0.5, -2.0]]), []
-    encoding = SimpleNamespace(model=SimpleNamespace(cost=np.zeros(30)), first={network[0].output: 20})
-    found._row(SimpleNamespace(encoding=encoding, minimise=lambda cost: costs.append(cost) or 0.0), 0)
-    expected = np.zeros(30)
-    expected[:2], expected[20:22] = (0.5, -2.0), (1.0, -1.0)
-    np.testing.assert_array_equal(costs[0], expected)
+    monkeypatch.setattr(triangle.Cutting, "minimise", lambda self, cost: costs.append((self.encoding, cost)) or 0.0)
+    found.bound([Region(network[1])])
+    ((encoding, cost),) = costs
+    first = encoding.first[network[0].output]
+    assert cost[:2].tolist() == [0.5, -2.0] and cost[first : first + 2].tolist() == [1.0, -1.0]
+    assert np.count_nonzero(cost) == 4
 
 
 @pytest.mark.parametrize("name", ["ibp", "crown", "alpha-crown", "triangle"])

@@ -144,10 +144,10 @@ def test_slack_covers_what_float32_loses(kind, scale):
         linear, pieces = root(graph, graph.to(torch.float32), low, high)
         eye = torch.eye(2, dtype=torch.float32)
         rows = Rows(torch.cat([eye, -eye])[None], torch.zeros(1, 4))
-        result, _ = linear.bound(pieces, rows)
+        result = linear.bound(pieces, rows).result
         wide = in_float64(graph, linear, pieces)
         loose = Pieces.boxes(pieces.lower.double(), pieces.upper.double(), graph.neurons)
-        precise, _ = wide.bound(loose, Rows(rows.coefficients.double(), rows.constants.double()))
+        precise = wide.bound(loose, Rows(rows.coefficients.double(), rows.constants.double())).result
         assert (result.slack > 0).all()
         for t in np.linspace(0, 1, 7):
             x = (low + t * (high - low)).numpy()

@@ -22,10 +22,11 @@ from partita.problems.properties.property import Polytope
 from partita.problems.properties.specify import box_property
 from partita.relaxations import bound as api
 from partita.relaxations import question
+from partita.relaxations.catalogue import ladder
 from partita.relaxations.linear import root
 from partita.relaxations.linear.ibp import interval_root
 from partita.relaxations.lp.encode import encode
-from partita.relaxations.names import LADDER, parse
+from partita.relaxations.names import parse
 from partita.relaxations.studies.chord import chords
 
 EYE = Dense(torch.eye(2, dtype=torch.float64))
@@ -64,8 +65,8 @@ def test_a_product_is_refused_by_name_at_every_entry(name):
         lambda: encode(graph, Polytope(*BOX)),
         lambda: chords(graph, low, high),
     ]
-    calls += [lambda r=r: partita.bound(graph, BOX, r) for r in LADDER]
-    calls += [lambda r=r: partita.verify(graph, prop, relaxation=r) for r in LADDER]
+    calls += [lambda r=r: partita.bound(graph, BOX, r) for r in ladder()]
+    calls += [lambda r=r: partita.verify(graph, prop, relaxation=r) for r in ladder()]
     for call in calls:
         with pytest.raises(BadInput, match=words) as refused:
             call()

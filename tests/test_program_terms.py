@@ -20,7 +20,7 @@ from partita.problems.network.matrix import matrix
 from partita.problems.properties.property import Polytope, UnsafeSet
 from partita.relaxations.ladder import exact as oracle
 from partita.relaxations.ladder.anderson import Layer, certified
-from partita.relaxations.ladder.exact import _below, feasible_unsafe, minimum
+from partita.relaxations.ladder.exact import feasible_unsafe, minimum
 from partita.relaxations.ladder.triangle import Setting, minima
 from partita.relaxations.leaf.cell import Multipliers, cell_of
 from partita.relaxations.leaf.leaf import LeafStatus, settle
@@ -31,6 +31,7 @@ from partita.relaxations.lp.envelope import envelope
 from partita.relaxations.lp.first_order import FirstOrder
 from partita.relaxations.lp.model import LinearModel, Solution, Status
 from partita.relaxations.lp.program import Program
+from partita.relaxations.protocol import rounded_down
 
 
 def phases_at(graph: Graph, x: np.ndarray) -> list[np.ndarray]:
@@ -265,7 +266,7 @@ def test_nothing_near_zero_proves_that_there_is_no_point():
 
 def test_float64_is_rounded_down_to_float32():
     values = torch.randn(2000, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    found = _below(values)
+    found = rounded_down(values, values.float())
     assert (found.double() <= values).all() and (
         torch.nextafter(found, torch.tensor(torch.inf)).double() > values
     ).all()

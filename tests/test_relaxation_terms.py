@@ -24,7 +24,7 @@ from partita.relaxations.linear.ibp import interval_root
 from partita.relaxations.linear.interval import affine_interval, interval_bounds, product_interval
 from partita.relaxations.linear.linear import Linear
 from partita.relaxations.linear.neuron_rows import Facets, joined
-from partita.relaxations.linear.rebounding import Rebounding, Tightest
+from partita.relaxations.linear.rebounding import Rebounding
 from partita.relaxations.linear.root import outward, outward_half_spaces, root
 from partita.relaxations.linear.rounding import Rounding
 from partita.relaxations.lp.boxes import affine_box, node_boxes
@@ -203,7 +203,7 @@ def test_a_constant_neuron_leaves_interval_pieces_as_they_are():
     weight = torch.tensor([[1.0, 0.0], [0.0, 0.0]]).double()
     graph = graph_of((weight, torch.tensor([0.0, 0.0]), True), (torch.ones(1, 2), torch.zeros(1), False))
     made, piece = interval_root(graph, -torch.ones(2).double(), torch.ones(2).double())
-    result, _ = made.bound(piece, Rows(torch.ones(1, 1, 1).double(), torch.zeros(1, 1).double()))
+    result = made.bound(piece, Rows(torch.ones(1, 1, 1).double(), torch.zeros(1, 1).double())).result
     assert not result.empty.any()
 
 
@@ -387,12 +387,9 @@ def test_clipping_keeps_every_point_that_may_be_a_counterexample(rows, dtype):
             constants.append(near)
         result = result_of(forms, torch.stack(constants)[None])
         pieces = Pieces.boxes(lower[None], upper[None], 0)
-        for keep in (0, 2):
-            clipped, empty = clip(pieces, result, keep)
-            assert not empty.any()
-            assert (clipped.lower[0] <= p).all() and (p <= clipped.upper[0]).all()
-            for row, side in zip(clipped.normals[0], exact(clipped.offsets[0]), strict=True):
-                assert inner_exact(row, exact(p)) <= side
+        clipped, empty = clip(pieces, result)
+        assert not empty.any()
+        assert (clipped.lower[0] <= p).all() and (p <= clipped.upper[0]).all()
 
 
 def test_rows_that_are_never_negative_together_leave_nothing():
@@ -558,37 +555,16 @@ def test_optimised_rows_stay_with_their_pieces():
     plain = linear.bound(pieces, rows)[0].lower
     shift = torch.tensor([-0.1, 50.0, -0.1, 50.0]).double()  # the second and the fourth are closed at once
     rows = replace(rows, constants=(shift - plain.amax(1))[:, None].expand(-1, 2).contiguous())
-    for relaxation_ in (
-        Rebounding(linear, steps=4, clipping=False),
-        Tightest((Rebounding(linear, clipping=False),) * 2),
-    ):
-        result, _ = relaxation_.bound(pieces, rows)
-        for b in range(4):
-            x = torch.from_numpy(sample(Polytope(low[b].numpy(), high[b].numpy()), 500))
-            y = graph(x) + rows.constants[b]
-            assert (result.lower[b] <= y.amin(0)).all()
-            below = x @ result.forms[b].mT + result.constants[b]
-            assert (below <= y + 1e-9).all()
-            alone = relaxation_.bound(pieces[b : b + 1], rows[b : b + 1])[0]
-            torch.testing.assert_close(result.lower[b], alone.lower[0], rtol=1e-7, atol=1e-7)
-
-
-def test_the_tighter_of_two_results_keeps_its_form():
-    """Row by row: where one relaxation wins, its bound, form and constant go together."""
-    graph = random_graph(1, "mlp", inputs=3, width=8, depth=2)
-    lower, upper = -torch.ones(3).double(), torch.ones(3).double()
-    linear, _ = root(graph, graph, lower, upper)
-    pieces = Pieces.boxes(lower[None], upper[None], graph.neurons)
-    rows = Rows(
-        torch.tensor([[[1.0, 0.5], [-1.0, 2.0], [0.3, -1.0], [-1.0, -1.0]]]).double(), torch.zeros(1, 4).double()
-    )
-    parts = [Rebounding(replace(linear, rule=rule), clipping=False) for rule in ("deeppoly-0", "deeppoly-1")]
-    each = [part.bound(pieces, rows)[0] for part in parts]
-    for pair, order in ((parts, each), (parts[::-1], each[::-1])):
-        both = Tightest(tuple(pair)).bound(pieces, rows)[0]
-        assert (both.lower >= torch.maximum(order[0].lower, order[1].lower) - 1e-9).all()
-        ends = torch.minimum(both.forms * pieces.lower[:, None], both.forms * pieces.upper[:, None]).sum(-1)
-        torch.testing.assert_close(ends + both.constants, both.lower, rtol=1e-9, atol=1e-9)
+    relaxation_ = Rebounding(linear, steps=4, clipping=False)
+    result = relaxation_.bound(pieces, rows).result
+    for b in range(4):
+        x = torch.from_numpy(sample(Polytope(low[b].numpy(), high[b].numpy()), 500))
+        y = graph(x) + rows.constants[b]
+        assert (result.lower[b] <= y.amin(0)).all()
+        below = x @ result.forms[b].mT + result.constants[b]
+        assert (below <= y + 1e-9).all()
+        alone = relaxation_.bound(pieces[b : b + 1], rows[b : b + 1])[0]
+        torch.testing.assert_close(result.lower[b], alone.lower[0], rtol=1e-7, atol=1e-7)
 
 
 def test_boxes_of_all_nodes_hold_their_values():

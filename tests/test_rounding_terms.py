@@ -308,7 +308,7 @@ def test_sums_that_pass_a_large_constant_are_charged():
             x = torch.zeros(1)
             linear, piece = relaxation(graph, x, x)
             rows = Rows(torch.full((1, 1, 1), sign), torch.full((1, 1), constant))
-            result, form = linear.bound(piece, rows)
+            result, form = linear.formed(piece, rows)
             true = Fraction(rows.constants.item()) + int(sign) * 20 * bias
             assert Fraction(result.lower.item()) <= true
             assert Fraction(form.constant.item()) - Fraction(form.slack.item()) <= true
@@ -399,7 +399,7 @@ def test_forms_hold_at_points_of_the_piece(scale):
         linear, piece = relaxation(graph, lower, upper)
         on_input = scale * draw(1, 2, 3)
         rows = Rows(draw(1, 2, 2), draw(1, 2), on_input)
-        result, _ = linear.bound(piece, rows)
+        result = linear.bound(piece, rows).result
         values = exact_values(graph, lower)
         for r in range(2):
             true = inner_exact(rows.coefficients[0, r], values[-1]) + exact(rows.constants[0, r])[0]

@@ -147,8 +147,8 @@ def test_slack_is_the_sum_of_its_terms(kind, more):
     wanted = slow_slack(graph, linear.scales, lines, out, rows, constant, added)
     torch.testing.assert_close(form.slack[0], wanted, rtol=1e-9, atol=0)
     on_input = 100 * draw(1, 3, 4)
-    plain = linear.bound(whole, Rows(rows, constant), refresh=False)[0]
-    result = linear.bound(whole, Rows(rows, constant, on_input), refresh=False)[0]
+    plain = linear.formed(whole, Rows(rows, constant), refresh=False)[0]
+    result = linear.formed(whole, Rows(rows, constant, on_input), refresh=False)[0]
     extra = (result.forms.abs() * linear.scales.sum[0]).sum(-1)
     torch.testing.assert_close(result.slack - plain.slack, extra, rtol=1e-6, atol=0)
 
@@ -167,7 +167,7 @@ def test_decisions_are_charged_beside_the_pass(dtype):
     rows = Rows(torch.randn(1, 2, graph.output_size, dtype=dtype), torch.zeros(1, 2, dtype=dtype))
     start = alpha.start(pieces, 2)
     start = replace(start, split=torch.tensor([[[0.5, 2.0, 3.0], [0.0, 1.0, 5.0]]], dtype=dtype))
-    result, _, _ = alpha.bound(pieces, rows, start, steps=0)
+    result = replace(alpha, steps=0).bound(pieces, rows, start).result
     added, constants = decisions(graph, pieces, start.split)
     at = torch.cat([added[graph.nodes[i].inputs[0]] for i in graph.activations], 2)
     wanted = torch.zeros_like(at)  # the entry that is absent says nothing, whatever stands beside it
@@ -238,7 +238,7 @@ def test_rows_are_charged_beside_the_pass():
     rows = Rows(draw(1, 2, graph.output_size), draw(1, 2))
     start = alpha.start(pieces, 2)
     start = replace(start, split=10 * draw(1, 2, 1).abs(), joint=1e4 * draw(1, 2, 5).abs())
-    result, _, _ = alpha.bound(pieces, rows, start, steps=0)
+    result = replace(alpha, steps=0).bound(pieces, rows, start).result
     added, constants = decisions(graph, pieces, start.split)
     tied, shift, lost = joint.added(start.joint)
     charged = linear.scales.step * 3 * (start.split * pieces.point.abs()[:, None]).sum(-1) + lost

@@ -17,13 +17,13 @@ import partita
 from partita.bab import mip as oracle
 from partita.bab.config import load_config
 from partita.bab.strategy import choose
-from partita.bab.trees import programs
 from partita.bab.trees import without_rows as rowless
 from partita.bab.trees.settle import in_whole_numbers, phases_of, settled
 from partita.bab.trees.splits import HALF_SPACE, INPUT, PHASE, Split, add_decisions, cut_boxes, cut_pre, half_spaces
 from partita.bab.trees.tree import Settled
 from partita.bab.verify import build
 from partita.problems.properties.property import Case, Polytope, Property, UnsafeSet
+from partita.relaxations.ladder import ladder
 from partita.relaxations.ladder.exact import ExactResult
 from partita.relaxations.leaf import leaf
 from partita.relaxations.leaf.leaf import LeafResult, LeafStatus
@@ -228,12 +228,12 @@ def test_bounds_by_programs_are_rounded_down(monkeypatch):
     prop = random_property(1, graph, rows=2, radius=0.1)
     made = engine(graph, prop, relaxation="triangle", precision="float32")
     record = made.tree.roots()
+    pieces, rows = made.tree.inner.pieces(record), made.tree.goals.rows(record["goal"])
     for value in (0.1, -0.1, 0.3):
-        monkeypatch.setattr(programs, "least", lambda *a, value=value: np.array([value, value]))
+        monkeypatch.setattr(ladder, "minima", lambda *a, value=value: np.array([value, value]))
         with torch.no_grad():
-            pieces = made.tree.inner.pieces(record)
-            found = made.tree._minima(pieces, made.tree.goals.rows(record["goal"]))
-        assert found.dtype is torch.float32 and (found.double() <= value).all()
+            found = made.tree.relaxation.bound(pieces, rows).result.lower
+        assert found.dtype is torch.float32 and (found.double() <= value + rows.constants.double()).all()
 
 
 def test_programs_bound_the_pieces_that_are_open():

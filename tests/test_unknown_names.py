@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import numpy as np
 import pytest
 import torch
@@ -9,17 +11,13 @@ import torch
 import partita
 from partita.bab import strategy
 from partita.bab.commands.main import run
-from partita.bab.comparing import measures
 from partita.bab.config import BoundingConfig, BranchingConfig, Config, SearchConfig, load_config
 from partita.bab.trees.branching import input_split
 from partita.problems.errors import BadInput
 from partita.problems.network.library import maximum, random_network
 from partita.problems.properties.property import Polytope
 from partita.problems.properties.specify import box_property
-from partita.relaxations import bound as api
-from partita.relaxations import names
-from partita.relaxations.ladder import ladder
-from partita.relaxations.linear import set_bounds
+from partita.relaxations import catalogue, names
 from partita.relaxations.linear.linear import Linear
 
 GRAPH, WIDE = maximum(3), random_network((30, 6, 1), seed=1)
@@ -28,15 +26,11 @@ PROP = box_property(*BOX, [[-1.0]], [-1.5])
 WIDE_PROP = box_property(np.zeros(30), np.ones(30), [[-1.0]], [-50.0])
 
 
-@pytest.fixture(params=["TABLE", "BATCHED", "PROGRAMS"])
+@pytest.fixture(params=get_args(catalogue.Kind))
 def newly(request, monkeypatch):
-    """A relaxation that is registered, as batched, as a program, or as neither, and that nobody has written."""
-    monkeypatch.setattr(names, "TABLE", {**names.TABLE, "novel": {}})
-    if request.param != "TABLE":
-        more = (*getattr(names, request.param), "novel")
-        for module in (names, api, set_bounds, ladder, strategy, measures):
-            if hasattr(module, request.param):
-                monkeypatch.setattr(module, request.param, more)
+    """A relaxation of some kind that is registered, and that nobody has written."""
+    novel = catalogue.Rung("novel", request.param, "", "", (), "novel:built", lines="novel")
+    monkeypatch.setattr(catalogue, "CATALOGUE", (*catalogue.CATALOGUE, novel))
     assert str(names.parse("novel")[0]) == "novel"
     return request.param
 

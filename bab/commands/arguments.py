@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import NoReturn, get_args
 
 from ...problems.errors import BadInput
-from ..config import DEVICES, Precision, Relaxation, Split
+from ...relaxations.catalogue import choices
+from ..config import DEVICES, Precision, Split
 
 INTERNAL = 70  # exit code: EX_SOFTWARE of sysexits.h
 CHOICES = ("device", "precision", "split", "relaxation", "seed")
@@ -46,7 +47,7 @@ def add_choices(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--precision", metavar="|".join(get_args(Precision)))
     parser.add_argument("--config", metavar="FILE", help="a YAML file, or the name of a preset")
     parser.add_argument("--split", metavar="|".join(get_args(Split)))
-    parser.add_argument("--relaxation", metavar="|".join(get_args(Relaxation)))
+    parser.add_argument("--relaxation", metavar="|".join(choices()))
     parser.add_argument("--seed", metavar="N")
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import get_args
-
 from ...problems.errors import BadInput
-from ..config import Relaxation, keys_of, load_config
+from ...relaxations.catalogue import ladder
+from ..config import keys_of, load_config
 from .arguments import CHOICES, Parser, add_choices, exist, files, overrides, say
 
 
@@ -16,7 +15,7 @@ def run(argv: list[str]) -> int:
     add_choices(parser)
     options = parser.parse_intermixed_args(argv)
     if options.relaxation is None:
-        raise BadInput(f"--relaxation is missing; name one of {', '.join(get_args(Relaxation)[1:])}")
+        raise BadInput(f"--relaxation is missing; name one of {', '.join(ladder())}")
     network, prop, pairs = files(options.items, None)
     given = overrides(options, pairs, CHOICES)
     config = load_config(options.config, given)

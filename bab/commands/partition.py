@@ -12,7 +12,8 @@ from typing import TypeVar
 
 from ...kernels.deadline import LEAST
 from ...problems.errors import BadInput
-from ...relaxations.names import BATCHED, PROGRAMS, parse
+from ...relaxations.catalogue import ladder
+from ...relaxations.names import parse
 from ..search import clock
 from .arguments import Parser, exist, say
 
@@ -45,13 +46,12 @@ def run(argv: list[str]) -> int:
     parser.add_argument("--out", metavar="DIR", type=Path, help="where tables.json and the pictures go")
     options = parser.parse_args(argv)
     names = relaxation_list(options.relaxations)
-    kinds = {part.kind for name in names for part in parse(name)}
+    programs = any(part.rung.kind == "program" for name in names for part in parse(name))
     if options.cells is not None and options.no_count:
         raise BadInput("--cells has no effect with --no-count: it says which patterns A(f, X) counts")
-    if options.intervals is not None and not kinds - set(BATCHED):
-        raise BadInput(
-            f"--intervals has no effect here: it acts with {', '.join(PROGRAMS)}; the others find their own intervals"
-        )
+    if options.intervals is not None and not programs:
+        acts = ", ".join(ladder("program"))
+        raise BadInput(f"--intervals has no effect here: it acts with {acts}; the others find their own intervals")
     threshold = _number("threshold", options.threshold, float)
     tolerance = _number("tolerance", options.tolerance, float)
     timeout, case = _number("timeout", options.timeout, float), _number("case", options.case, int)

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ...problems.network.graph import Graph
 from ...problems.properties.property import Polytope
-from ...relaxations.names import parse
 from .measured import Tree
 
 if TYPE_CHECKING:
@@ -96,14 +95,6 @@ class Comparison:
 
     def __str__(self) -> str:
         return text(self)
-
-
-def neurons_of(relaxation: str) -> Literal["single", "multi"]:
-    """Whether a relaxation looks at single neurons or at several together."""
-    for name in parse(relaxation):
-        if name.kind in ("m", "p") or (name.kind in ("k-relu", "prima") and int(name.options["k"]) > 1):
-            return "multi"
-    return "single"
 
 
 def compared(measurement: Measurement, low: int, high: int, lemma: bool = False) -> Inequality:

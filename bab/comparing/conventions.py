@@ -10,7 +10,8 @@ import numpy as np
 from ...problems.errors import BadInput
 from ...problems.network.graph import Graph
 from ...relaxations.lp.backends import NAMES as BACKENDS
-from ...relaxations.names import BATCHED, parse
+from ...relaxations.names import Name, parse
+from ...relaxations.protocol import AbstractRelaxation
 from .exact_goal import NOTIONS, Notion
 from .grow import INPUT_RULES, NEURON_RULES, SIMPLE
 
@@ -51,7 +52,7 @@ class Conventions:
         """The branching rules, a tree each."""
         return SIMPLE[self.pieces] if self.branching == "all" else (self.branching,)
 
-    def stated(self, relaxations: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    def stated(self, relaxations: Sequence[str | AbstractRelaxation]) -> tuple[tuple[str, str], ...]:
         """The four conventions that a count of pieces depends on, and two more that a tree does."""
         near = f"within {self.notion.tolerance:g}, absolute or of the value, whichever is more"
         notion = {
@@ -84,7 +85,7 @@ class Conventions:
             "all": "sign patterns of all neurons, cells of lower dimension included",
         }.get(self.cells, self.cells)
         found = [("exactness", notion), ("piece", piece), ("leaves", counted), ("branching", rule), ("A(f, X)", a)]
-        if any(part.kind not in BATCHED for name in relaxations for part in parse(name)):
+        if any(part.rung.kind == "program" for relaxation in relaxations for part in _named(relaxation)):
             how = (
                 "two programs for each undecided neuron on every piece"
                 if self.intervals == "tight"
@@ -94,17 +95,23 @@ class Conventions:
         return tuple(found)
 
 
-def check_relaxations(names: Sequence[str]) -> None:
+def check_relaxations(names: Sequence[str | AbstractRelaxation]) -> None:
     """Raises `BadInput` for relaxations that have no measured tree."""
     if isinstance(names, str) or not names:
         raise BadInput("relaxations is a list of names, at least one, such as ['triangle', 'm-1']")
     for name in names:
-        if any(part.kind == "exact" for part in parse(name)):
+        parts = _named(name)
+        if any(part.rung.kind == "integer" for part in parts):
             raise BadInput(
-                "exact needs no partition: its tree is one piece, and it is what the others are held against"
+                f"{name} needs no partition: its tree is one piece, and it is what the others are held against"
             )
-        if len(kinds := {part.kind for part in parse(name)}) > 1 and kinds & set(BATCHED):
+        if len({part.rung.name for part in parts}) > 1 and any(part.rung.batched for part in parts):
             raise BadInput(f"'{name}' joins a batched relaxation with programs, which are at least as tight alone")
+
+
+def _named(relaxation: str | AbstractRelaxation) -> tuple[Name, ...]:
+    """The entries of the catalogue that it is made of."""
+    return () if isinstance(relaxation, AbstractRelaxation) else parse(relaxation)
 
 
 def check_network(graph: Graph) -> None:

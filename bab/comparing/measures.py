@@ -17,8 +17,8 @@ Soundness: outward rounded. Scores are heuristic.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -26,16 +26,18 @@ from torch import Tensor
 
 from ...problems.network.graph import Graph
 from ...problems.properties.property import Polytope
-from ...relaxations.ladder.ladder import parts
-from ...relaxations.ladder.triangle import Cutting, Setting, Tightening
-from ...relaxations.linear.alpha import Alpha
+from ...relaxations.catalogue import BATCHED, not_here
+from ...relaxations.ladder.ladder import LinearPrograms
+from ...relaxations.ladder.triangle import Setting
 from ...relaxations.linear.attribution import attribution
 from ...relaxations.linear.ibp import Ibp, interval_root
 from ...relaxations.linear.linear import Linear
 from ...relaxations.linear.root import outward_half_spaces, root
 from ...relaxations.lp.boxes import Box, node_boxes
-from ...relaxations.lp.encode import Addition, Building, encode, propagated
-from ...relaxations.names import BATCHED, PROGRAMS, Name, lines_of, parse, unknown
+from ...relaxations.lp.encode import propagated
+from ...relaxations.names import parse
+from ...relaxations.protocol import AbstractRelaxation, Means
+from ...relaxations.question import treated
 from ...relaxations.types import Pieces, Result, Rows
 from .measured import Array, Goal, Known, Region, undecided
 
@@ -44,10 +46,11 @@ BATCH = 256  # pieces of one batch
 
 
 class AbstractMeasure(ABC):
-    """Bounds of a goal's rows on pieces; `programs` counts the leaves for which a linear program took over."""
+    """Bounds of a goal's rows on pieces, by a relaxation."""
 
     batch: int
-    linear: Linear  # backward bounds of the network
+    linear: Linear  # for scores
+    relaxation: AbstractRelaxation
 
     @abstractmethod
     def bound(self, regions: Sequence[Region]) -> list[Known]:
@@ -55,32 +58,14 @@ class AbstractMeasure(ABC):
 
 
 @dataclass(frozen=True, eq=False)
-class Late(Addition):
-    """Tightened intervals from one node on: before it the piece has its parent's."""
-
-    inner: Tightening
-    start: int
-
-    def before(self, building: Building, position: int) -> None:
-        if building.graph.layer_at[position].source >= self.start:
-            self.inner.before(building, position)
-
-    def after(self, building: Building, position: int) -> None:
-        """Nothing."""
-
-
-@dataclass(frozen=True, eq=False)
-class LinearPrograms(AbstractMeasure):
-    """One linear program a piece; of several names, the intersection of their relaxations."""
+class OneByOne(AbstractMeasure):
+    """One piece after the other, by linear programs, with tightened intervals or with those of `crown`."""
 
     graph: Graph  # float64
     goal: Goal
-    names: tuple[Name, ...]
-    linear: Linear  # for intervals and directions by backward bounds
+    relaxation: LinearPrograms  # type: ignore[assignment]
+    linear: Linear  # for intervals that are not tightened
     tight: bool = True
-    backend: str = "highs"
-    time_limit: float | None = None
-    notes: list[str] = field(default_factory=list)
     batch: int = 1
 
     def bound(self, regions: Sequence[Region]) -> list[Known]:
@@ -91,60 +76,30 @@ class LinearPrograms(AbstractMeasure):
         boxes = boxes_of(graph, region)
         if boxes is None:
             return nothing(graph, goal, region)
-        if not self.tight:
-            piece, empty, _ = self.linear.tighten(as_pieces(graph, [region], [boxes]))
+        piece = as_pieces(graph, [region], [boxes])
+        relaxation = self.relaxation
+        if self.tight:
+            relaxation = replace(relaxation, tight_from=region.changed)
+        else:
+            piece, empty, _ = self.linear.tighten(piece)
             if bool(empty[0]):
                 return nothing(graph, goal, region)
-            boxes = cut_by(graph, boxes, piece, 0)
-        setting = Setting(self.backend, self.time_limit, False, self._backward(region, boxes), self.notes)
-        additions, cutters = parts(self.names, setting, graph, boxes)
-        additions = [one for one in additions if not isinstance(one, Tightening)]
-        if self.tight:
-            additions.insert(0, Late(Tightening(setting), region.changed))
-        # Not `triangle.relaxed`, which leaves out the equations of inactive neurons: here z <= 0 cuts the piece.
-        encoding = encode(graph, region.inputs, boxes=list(boxes), additions=additions)
-        programs = Cutting(encoding, setting, cutters)
-        values = np.array([self._row(programs, r) for r in range(len(goal.rows))])
-        if np.isposinf(values).any():
-            values = np.full(len(goal.rows), np.inf)
-        found = tuple(encoding.boxes)
-        return Known(values, found, undecided(graph, found))
-
-    def _row(self, programs: Cutting, r: int) -> float:
-        """The proved minimum of one row."""
-        goal, encoding = self.goal, programs.encoding
-        cost = np.zeros(len(encoding.model.cost))
-        cost[encoding.first[self.graph.output] :][: goal.rows.shape[1]] = goal.rows[r]
-        if goal.on_input is not None:
-            cost[: self.graph.input_size] += goal.on_input[r]
-        lowest, constant = programs.minimise(cost), float(goal.constants[r])
-        if not np.isfinite(lowest):
-            return lowest
-        return lowest + constant - 4 * np.finfo(float).eps * (abs(constant) + abs(lowest))
-
-    def _backward(self, region: Region, boxes: Sequence[Box]) -> Callable[[int, Tensor], Array] | None:
-        """Proved lower bounds of rows of a node's value on the piece, where a relaxation asks for directions."""
-        if not any(name.kind in ("k-relu", "prima") for name in self.names):
-            return None
-
-        def least(node: int, rows: Tensor) -> Array:
-            some = Rows(rows[None], rows.new_zeros(1, len(rows)))
-            piece = as_pieces(self.graph, [region], [boxes])
-            return Alpha(self.linear, 0).bound(piece, some, node=node)[0].lower[0].numpy()
-
-        return least
+        result, left, _ = relaxation.bound(piece, rows_for(goal, 1))
+        found = tuple(cut_by(graph, boxes, left, 0))
+        return Known(result.lower[0].numpy().copy(), found, undecided(graph, found))
 
 
 @dataclass(frozen=True, eq=False)
 class Batched(AbstractMeasure):
-    """ibp, deeppoly-0, deeppoly-1, crown or alpha-crown on all pieces at once, float64 on the CPU."""
+    """Any relaxation on all pieces at once, after intervals and the lines that it starts from; float64 on the CPU."""
 
     graph: Graph
     goal: Goal
-    kind: str
+    relaxation: AbstractRelaxation
     intervals: Ibp
     linear: Linear
-    leaf: LinearPrograms
+    leaf: OneByOne
+    lined: bool = True  # whether lines tighten the intervals before it
     batch: int = BATCH
 
     def bound(self, regions: Sequence[Region]) -> list[Known]:
@@ -169,40 +124,48 @@ class Batched(AbstractMeasure):
     def _batch(self, pieces: Pieces) -> tuple[Result, Pieces]:
         """The bounds of the rows, and the pieces with their intervals."""
         rows = rows_for(self.goal, len(pieces))
-        result, pieces = self.intervals.bound(pieces, rows)
-        if self.kind == "ibp":
+        result, pieces, _ = self.intervals.bound(pieces, rows)
+        if not self.lined:
             return result, pieces
         pieces, empty, _ = self.linear.tighten(pieces)
-        if self.kind == "alpha-crown":
-            better, _, _ = Alpha(self.linear, STEPS, patient=True).bound(pieces, rows)
-        else:
-            better, _ = self.linear.bound(pieces, rows, refresh=False)
+        better, left, _ = self.relaxation.bound(pieces, rows)
         lower = torch.fmax(result.lower, better.lower)
-        return replace(better, lower=lower, empty=result.empty | better.empty | empty), pieces
+        return replace(better, lower=lower, empty=result.empty | better.empty | empty), left
 
 
 def measure_for(
-    graph: Graph, goal: Goal, inputs: Polytope, name: str, tight: bool, backend: str = "highs"
+    graph: Graph,
+    goal: Goal,
+    inputs: Polytope,
+    relaxation: str | AbstractRelaxation,
+    tight: bool = True,
+    backend: str = "highs",
 ) -> AbstractMeasure:
-    """The instrument for a relaxation's name. Raises `BadInput` as `names.parse` does."""
-    names = parse(name)
-    batched = len(names) == 1 and names[0].kind in BATCHED
-    for one in names:
-        if not batched and one.kind not in PROGRAMS:
-            raise unknown(one.kind, "measured trees", (*BATCHED, *PROGRAMS))
-    kind = names[0].kind if batched else "crown"
+    """The instrument for a relaxation's name, or for a relaxation. Raises `BadInput` as `names.parse` does."""
     lower, upper = torch.from_numpy(inputs.lower), torch.from_numpy(inputs.upper)
-    linear, _ = root(graph, graph, lower, upper, "crown" if kind == "ibp" else lines_of(kind))
-    if batched:
-        leaf = LinearPrograms(graph, goal, parse("triangle"), linear, True, backend)
-        return Batched(graph, goal, kind, interval_root(graph, lower, upper)[0], linear, leaf)
-    return LinearPrograms(graph, goal, names, linear, tight, backend)
+    names = () if isinstance(relaxation, AbstractRelaxation) else parse(relaxation)
+    treated(graph, names)
+    setting = Setting(backend)
+    if names and all(name.rung.kind == "program" for name in names):
+        linear, _ = root(graph, graph, lower, upper, "crown")
+        directions = linear if any("directions" in name.options for name in names) else None
+        return OneByOne(graph, goal, LinearPrograms(names, graph, setting, directions, whole=True), linear, tight)
+    for name in names:
+        if name.rung.kind == "integer" or len(names) > 1:
+            raise not_here(name.rung, "measured trees", *BATCHED, "program", "separate")
+    rule = names[0].rung.lines if names else "crown"
+    linear, _ = root(graph, graph, lower, upper, rule or "crown")
+    if isinstance(relaxation, str):
+        relaxation = names[0].rung.load()(linear, graph, names[0], Means(steps=STEPS, backend=backend))
+    leaf = OneByOne(graph, goal, LinearPrograms(parse("triangle"), graph, setting, whole=True), linear)
+    intervals = interval_root(graph, lower, upper)[0]
+    return Batched(graph, goal, relaxation, intervals, linear, leaf, lined=rule is not None)
 
 
 def scores(graph: Graph, goal: Goal, linear: Linear, region: Region, known: Known) -> Array:  # (N,)
     """What the lines of each neuron cost the worst row, as BaBSR estimates it (Bunel et al. 2020). Heuristic."""
     piece = as_pieces(graph, [region], [known.boxes])
-    _, form = linear.bound(piece, rows_for(goal, 1), refresh=False, record=True)
+    _, form = linear.formed(piece, rows_for(goal, 1), refresh=False, record=True)
     row = torch.tensor([goal.worst(known.values)])
     _, losses = attribution(graph, piece, linear.all_lines(piece), form.at, {}, row)
     return losses[0].numpy()
@@ -212,7 +175,7 @@ def blame(graph: Graph, goal: Goal, linear: Linear, region: Region, known: Known
     """How much of what the worst row's bound loses each coordinate is to blame for (`attribution`). Heuristic."""
     reach: dict[int, Tensor] = {}
     piece = as_pieces(graph, [region], [known.boxes])
-    result, form = linear.bound(piece, rows_for(goal, 1), record=True, reach=reach)
+    result, form = linear.formed(piece, rows_for(goal, 1), record=True, reach=reach)
     piece = piece.with_pre(result.pre_lower, result.pre_upper)
     row = torch.tensor([goal.worst(known.values)])
     return attribution(graph, piece, linear.all_lines(piece), form.at, reach, row)[0][0].numpy()

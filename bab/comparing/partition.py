@@ -34,7 +34,8 @@ from ...problems.input_set import box
 from ...problems.load import compare_on, load_network, load_property_for
 from ...problems.network.graph import Graph
 from ...problems.properties.property import Polytope, Property
-from .comparison import Comparison, Measurement, compared, neurons_of
+from ...relaxations.protocol import AbstractRelaxation
+from .comparison import Comparison, Measurement, compared
 from .conventions import Conventions, check_network, check_relaxations
 from .exact_goal import Exact, Notion, Outputs, goal_for, rows_of
 from .grow import Bounder, grow
@@ -57,7 +58,7 @@ INTERRUPTED = "interrupted: the trees that are missing were not grown"
 def partition(
     network: str | Path | Graph | torch.nn.Module,
     input_set: Any,
-    relaxations: Sequence[str] = ("triangle", "m-1"),
+    relaxations: Sequence[str | AbstractRelaxation] = ("triangle", "m-1"),
     *,
     exactness: str = "both",
     threshold: float | None = None,
@@ -77,12 +78,12 @@ def partition(
 ) -> Comparison:
     """Branch-and-bound trees until a bound is exact, one a relaxation and rule, beside A(f, X).
 
-    `network` as for `partita.bound`. `input_set`: a `Polytope`, arrays (lower, upper), or a `Property` or its file
-    (`case` picks one of several input sets). `exactness`: the exact min, max or both of the outputs, or threshold: each
-    is at least `threshold`, or without one the property is proved. `outputs`: which ones, by number or name
-    ([0, "Y_3"], "Y_0,Y_3"); "rows" for the property's rows instead; all by default. `pieces`: activation, input or
-    polyhedral. `branching`: a
-    rule (first, last, babsr, strong; for boxes widest, sensitivity, strong), `all` simple ones, or `optimal`.
+    `network` as for `partita.bound`; `relaxations`: names, or relaxations of your own. `input_set`: a `Polytope`,
+    arrays (lower, upper), or a `Property` or its file (`case` picks one of several input sets). `exactness`: the
+    exact min, max or both of the outputs, or threshold: each is at least `threshold`, or without one the property
+    is proved. `outputs`: which ones, by number or name ([0, "Y_3"], "Y_0,Y_3"); "rows" for the property's rows
+    instead; all by default. `pieces`: activation, input or polyhedral. `branching`: a rule (first, last, babsr,
+    strong; for boxes widest, sensitivity, strong), `all` simple ones, or `optimal`.
     `intervals`: whether programs tighten every undecided pre-activation on every piece (tight), or take crown's.
     `timeout`: seconds in all, shared evenly by the trees and the count; what does not finish is a lower bound.
     `convex`: also find pieces that stay convex through every layer (`polyhedral`), and hold P_1 against the exact
@@ -113,17 +114,17 @@ def partition(
         tell(f"A(f, X) = {patterns} ({patterns.seconds:.2f} s)")
     try:
         with threads_for(graph.widest):
-            for name in relaxations:
+            for relaxation, name in zip(relaxations, map(str, relaxations), strict=True):
                 try:
                     with until(moment(end)):
-                        bounder = _bounder(graph, exact, inputs, name, conventions)
+                        bounder = _bounder(graph, exact, inputs, relaxation, conventions)
                 except TimeUp:
                     notes.append(f"{name}: the time limit passed before a tree was begun")
                     continue
                 for rule in conventions.rules:
                     found.append(_measured(bounder, judge, name, rule, _deadline(end, jobs - len(found)), GRACE / jobs))
                     tell(f"{name}, {rule}: {found[-1].shown} proper leaves ({found[-1].seconds:.2f} s)")
-                notes += [f"{name}: {note}" for note in getattr(bounder.measure, "notes", ())]
+                notes += [f"{name}: {note}" for note in bounder.measure.relaxation.notes]
     except KeyboardInterrupt:
         notes.append(INTERRUPTED)
     stated = (("rows", ", ".join(exact.rows)), *conventions.stated(relaxations))
@@ -175,9 +176,9 @@ def _convex(graph: Graph, inputs: Polytope, deadline: float | None) -> tuple[Pol
     return found, verified(graph, found.pieces, deadline=deadline)
 
 
-def _bounder(graph: Graph, exact: Exact, inputs: Polytope, name: str, conventions: Conventions) -> Bounder:
+def _bounder(graph: Graph, exact: Exact, inputs: Polytope, relaxation: Any, conventions: Conventions) -> Bounder:
     tight = conventions.intervals == "tight"
-    measure = measure_for(graph, exact.goal, inputs, name, tight, conventions.notion.backend)
+    measure = measure_for(graph, exact.goal, inputs, relaxation, tight, conventions.notion.backend)
     pieces = conventions.pieces
     return Bounder(graph, exact.goal, measure, measure.linear, Region(inputs), pieces)  # type: ignore[arg-type]
 
@@ -195,7 +196,7 @@ def _measured(
     tree = judged(tree, judge)
     return Measurement(
         relaxation=name,
-        neurons=neurons_of(name),
+        neurons="multi" if bounder.measure.relaxation.joins else "single",
         branching=rule,
         leaves=len(tree.leaves),
         proper=max(tree.leaves_of("proper"), tree.proved),

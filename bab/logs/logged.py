@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ...problems.errors import BadInput
 from ..config import Config
 from ..strategy import choose
 from .header import config_of, header_of, matching, paths_of, same_config, same_search
@@ -53,6 +54,8 @@ def open_log(
     place = wanted.log if wanted.resume is None else wanted.resume
     if place is None:
         return None
+    if not isinstance(config.relaxation, str):
+        raise BadInput("a log names its relaxation, to be read back; one that is given in Python has no such name")
     folder = Path(place)
     if wanted.resume is None:
         header, lock = header_of(given, graph, prop, config, choose(graph, config)), locked_folder(folder)

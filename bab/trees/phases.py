@@ -162,9 +162,10 @@ class Phases(AbstractTree):
         joint = None if way is self.plain else base.joint
         steps = self.relaxation.steps * (PATIENT if way is self.patient else 1)
         relaxation = replace(self.relaxation, joint=joint, steps=steps)
-        result, values, _ = relaxation.bound(pieces, rows, self._start(record, pieces))
+        result, _, values = relaxation.bound(pieces, rows, self._start(record, pieces))
         found, scores = result.multipliers, result.scores
         assert found is not None and scores is not None, "optimised bounds have multipliers, and are scored"
+        assert values is not None, "and points where they are met"
         if joint is None:  # the rows' multipliers wait for the next time
             found = replace(found, joint=record["tied"])
             result = replace(result, multipliers=found)
@@ -233,9 +234,9 @@ class Phases(AbstractTree):
         split = phase_split(self.graph, top.flatten(), low, high)
         children = self.split({k: v[every] for k, v in record.items()} | {"index": split.index, "point": split.point})
         child_pieces = self.pieces(children)
-        result, _, _ = replace(self.relaxation, joint=self._base(record).joint).bound(
-            child_pieces, self.goals.rows(children["goal"]), self._start(children, child_pieces), steps=0
-        )
+        looking = replace(self.relaxation, joint=self._base(record).joint, steps=0)
+        rows, start = self.goals.rows(children["goal"]), self._start(children, child_pieces)
+        result = looking.bound(child_pieces, rows, start).result
         bound = result.lower.amax(1).reshape(2, count, tried)
         # A closed child needs no work, so what it gains beyond zero is worth nothing; both gains count a little.
         gained = bound.clamp(max=0.0)
@@ -247,8 +248,8 @@ class Phases(AbstractTree):
     def confirm(self, record: Record) -> Tensor:
         pieces = self.pieces(record, torch.float64)
         rows = self.precise_goals.rows(record["goal"])
-        precise = replace(self.precise, joint=self._exact(self._base(record)))
-        result, _, _ = precise.bound(pieces, rows, self._start(record, pieces), steps=0)
+        precise = replace(self.precise, joint=self._exact(self._base(record)), steps=0)
+        result = precise.bound(pieces, rows, self._start(record, pieces)).result
         return rows.closed(result.lower)
 
     def _exact(self, base: Base) -> Joint | None:

@@ -1,10 +1,10 @@
-"""Any tree with one linear program more for each piece that its own bounds leave open.
+"""Any tree with another look at each piece that its own bounds leave open, by any relaxation.
 
-This puts the rungs of the ladder that exist as programs (`ladder.ladder`: triangle, m-K, p-R, their
-intersections) under the search, on pieces of every kind: a piece's box and half-spaces are the program's input set, its
-decided neurons and pre-activation bounds the program's intervals. The tree's own bounds still say where to split.
+This puts the rungs of the ladder that a tree does not bound its pieces with under the search, on pieces of every kind:
+linear programs (`ladder.ladder`), entries of the catalogue that are relaxations of their own, and a caller's
+(`relaxations.protocol`). The tree's own bounds still say where to split.
 
-Soundness: outward rounded; what is used is the proved bound of a dual vector.
+Soundness: as the relaxation is; what it proves in float64 is rounded down to the tree's dtype.
 """
 
 from __future__ import annotations
@@ -12,17 +12,16 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from ...problems.network.graph import Graph
-from ...problems.properties.property import Polytope
-from ...relaxations.ladder.exact import boxes_from
-from ...relaxations.ladder.ladder import least
+from ...relaxations.ladder.ladder import LinearPrograms
 from ...relaxations.ladder.triangle import Setting
+from ...relaxations.linear.root import root
 from ...relaxations.names import Name
-from ...relaxations.types import Pieces, Rows
+from ...relaxations.protocol import AbstractRelaxation, Means, in_float64, rounded_down
+from ...relaxations.types import Pieces
 from .frontier import Record
 from .tree import AbstractTree, Bounded, Settled
 from .ways import Way
@@ -30,23 +29,33 @@ from .ways import Way
 BATCH = 8  # pieces between two looks at the clock
 
 
+def closer(names: Sequence[Name], graph: Graph, box: tuple[Tensor, Tensor], means: Means) -> AbstractRelaxation:
+    """What the names say of pieces, in float64 on the CPU: linear programs joined, or one relaxation of its own over
+    bounds of the box."""
+    if all(name.rung.kind == "program" for name in names):
+        setting = Setting(means.backend, means.time_limit, any(name.strict for name in names))
+        return LinearPrograms(tuple(names), graph.to(torch.float64), setting)
+    (name,) = names
+    linear, _ = root(graph, graph, *box, name.rung.lines or "crown")
+    return name.rung.load()(linear, graph, name, means)
+
+
 class Programs(AbstractTree):
     """See the module's essay. `inner` must offer `pieces(record)`, as trees of regions and of phases do."""
 
-    def __init__(self, inner: AbstractTree, names: Sequence[Name], graph: Graph, setting: Setting) -> None:
-        self.inner, self.names, self.setting = inner, tuple(names), setting
-        self.graph = graph.to(torch.float64)
+    def __init__(self, inner: AbstractTree, relaxation: AbstractRelaxation, words: str = "then") -> None:
+        self.inner, self.relaxation, self.words = inner, relaxation, words
         self.goals, self.fill = inner.goals, inner.fill
-        self.way = Way("+".join(str(name) for name in names), 1.0)
+        self.way = Way(relaxation.name, 1.0)
 
     def describe(self) -> str:
-        return f"{self.inner.describe()}, then one linear program a piece ({self.way.name})"
+        return f"{self.inner.describe()}, {self.words} ({self.way.name})"
 
     def ways(self) -> list[Way]:
         return [*self.inner.ways(), self.way]
 
     def notes(self) -> list[str]:
-        return [*self.inner.notes(), *self.setting.notes]
+        return [*self.inner.notes(), *self.relaxation.notes]
 
     def roots(self) -> Record:
         return self.inner.roots()
@@ -62,41 +71,13 @@ class Programs(AbstractTree):
         begun = time.perf_counter()
         some = {name: value[open_] for name, value in bounded.records.items()}
         rows = self.goals.rows(some["goal"])
-        found = self._minima(self.inner.pieces(some), rows).to(bounded.records["bound"])
-        shut = rows.closed(found)
+        result = self.relaxation.bound(*in_float64(self.inner.pieces(some), rows)).result
+        found = rounded_down(result.lower.double(), bounded.records["bound"])
+        shut = rows.closed(found) | result.empty.to(found.device)
         self.way.pieces += len(open_)
         self.way.closed += int(shut.sum())
         self.way.seconds += time.perf_counter() - begun
         return bounded.looked_at(open_, found, shut, self.way.name)
-
-    def _minima(self, pieces: Pieces, rows: Rows) -> Tensor:  # (B, S)
-        """Lower bounds of each piece's rows; what is rounded to the tree's dtype is rounded down."""
-        real = lambda t: t.double().cpu().numpy()  # noqa: E731
-        found = []
-        for b in range(len(pieces)):
-            sides = [real(getattr(pieces, name)[b]) for name in ("lower", "upper", "normals", "offsets")]
-            used = np.isfinite(sides[3])
-            polytope = Polytope(sides[0], sides[1], sides[2][used], sides[3][used])
-            boxes = boxes_from(self.graph, polytope, pieces, b)
-            if polytope.empty or any(bool((low > high).any()) for low, high in boxes):
-                found.append(np.full(rows.constants.shape[1], np.inf))
-                continue
-            on_input = None if rows.on_input is None else real(rows.on_input[b])
-            values = least(
-                self.names,
-                self.graph,
-                polytope,
-                boxes,
-                real(rows.coefficients[b]),
-                real(rows.constants[b]),
-                self.setting,
-                on_input,
-            )
-            found.append(values)
-        exact = torch.from_numpy(np.stack(found))
-        down = exact.to(self.goals.constants.dtype)
-        below = torch.nextafter(down, down.new_tensor(-torch.inf))
-        return torch.where(down.double() > exact, below, down)
 
     def confirm(self, record: Record) -> Tensor:
         return self.inner.confirm(record)

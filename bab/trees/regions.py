@@ -123,7 +123,7 @@ class Regions(AbstractTree):
     def bound(self, record: Record) -> Bounded:
         pieces = self.pieces(record)
         rows = self.goals.rows(record["goal"])
-        result, left = self.relaxation.bound(pieces, rows)
+        result, left, _ = self.relaxation.bound(pieces, rows)
         bound = torch.fmax(result.lower.amax(1), record["bound"])
         by_bound = rows.closed(result.lower)
         closed = by_bound | result.empty
@@ -152,7 +152,7 @@ class Regions(AbstractTree):
     def confirm(self, record: Record) -> Tensor:
         precise = {k: v.double() if v.is_floating_point() else v for k, v in record.items()}
         rows = self.precise_goals.rows(record["goal"])
-        result, _ = self.precise.bound(self.pieces(precise), rows)
+        result = self.precise.bound(self.pieces(precise), rows).result
         return rows.closed(result.lower) | result.empty
 
     def _choose(self, pieces: Pieces, result: Result, undecided: Tensor, depth: Tensor) -> Split:

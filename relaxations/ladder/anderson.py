@@ -28,6 +28,7 @@ dual bounds of two linear programs.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -35,13 +36,16 @@ import torch
 from scipy.sparse import hstack
 from torch import Tensor
 
-from ...problems.network.graph import Affine
-from ..lp.boxes import UNIT
+from ...problems.network.graph import Affine, Graph
+from ..lp.boxes import UNIT, Box
 from ..lp.encode import Addition, Building, Encoding, sparse
 from ..lp.envelope import envelope, over
 from ..lp.model import Array, LinearModel, Solution
 from ..lp.program import Index
-from .triangle import BRIEF, Cutting, Rows, Setting
+from ..lp.window import Size
+from ..names import Name
+from .multi_neuron import InputHull
+from .triangle import BRIEF, Added, Cutting, Rows, Setting
 
 BROKEN = 1e-8  # how much a row must be broken to be added, relative to the neuron's range
 FEW = 12_000  # undecided neurons times inputs of a layer up to which bounds are tightened by default
@@ -49,6 +53,33 @@ POLYTOPE = 3000  # coefficients of the largest polytope that rows are derived ov
 LAYERS = 3  # before the one whose rows are derived
 TRIES = 24  # neurons of a layer that get such a program in one round
 PRICE = 1e-9  # multipliers below are taken for zero
+SMALL = 60_000  # coefficients up to which M_1 takes its extended form
+
+
+def added(name: Name, setting: Setting, graph: Graph, boxes: Sequence[Box]) -> Added:
+    """M_K as a part of a program: by cutting planes, or in its extended form."""
+    if _by_cuts(name, graph, boxes):
+        cuts = InputCuts(setting, name.chosen("tighten"))
+        return Added((cuts,), (cuts,), tightens=True)
+    size = Size(name.whole("patterns"), name.whole("size"))
+    return Added((InputHull(setting, name.number, name.chosen("groups"), size),))
+
+
+def _by_cuts(name: Name, graph: Graph, boxes: Sequence[Box]) -> bool:
+    """Whether M_1 is found by cutting planes: as asked, or where its extended form would be large."""
+    if name.number != 1 or name.options["by"] == "hull":
+        return False
+    return name.options["by"] == "cuts" or extended_size(graph, boxes) > SMALL
+
+
+def extended_size(graph: Graph, boxes: Sequence[Box]) -> int:
+    """About how many coefficients M_1 has in its extended form: each undecided neuron copies twice what lies before."""
+    size = 2 * graph.input_size
+    for layer in graph.layers:
+        undecided = int((~layer.function.decided(*boxes[layer.source])).sum())
+        reads = sum(graph.nodes[j].size for j in graph.nodes[layer.source].inputs)
+        size += undecided * 4 * size + layer.size * reads
+    return size
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,11 +14,20 @@ Soundness: outward rounded; see `lp.disjunction`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from ...problems.network.graph import Graph
+from ..lp.boxes import Box
 from ..lp.encode import Addition, Building
 from ..lp.window import Size, add_window, window
-from .triangle import Setting
+from ..names import Name
+from .triangle import Added, Setting
+
+
+def added(name: Name, setting: Setting, graph: Graph, boxes: Sequence[Box]) -> Added:
+    """P_r as a part of a program."""
+    return Added((BlockHull(setting, name.number, Size(name.whole("patterns"), name.whole("size"))),))
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,19 +15,23 @@ raise a minimum.) A verdict that must stand is proved by `leaf` or by branch and
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
+from ...kernels.deadline import TimeUp, doing
 from ...problems.errors import BadInput
 from ...problems.network.graph import Graph
 from ...problems.properties.property import Polytope, UnsafeSet
-from ..linear.rebounding import AbstractRelaxation
+from ..linear.linear import Linear
 from ..lp.backends import Backend, backend
 from ..lp.boxes import Box, node_boxes
 from ..lp.model import Array, LinearModel, Solution, Status
-from ..types import Multipliers, Pieces, Result, Rows
+from ..names import Name
+from ..protocol import AbstractRelaxation, Bounds, Means, rounded_down, without_forms
+from ..types import Multipliers, Pieces, Rows
 
 TOLERANCE = 1e-9
 
@@ -133,18 +137,6 @@ def _judge(
     return replace(found, lower=solution.bound - margin, margin=margin)
 
 
-def check_piecewise(graph: Graph) -> None:
-    """Raises `BadInput` for a network that no mixed-integer program is exact on."""
-    graph.check_products()
-    for layer in graph.layers:
-        if not layer.function.pieces:
-            raise BadInput(
-                f"the exact relaxation needs piecewise-linear activations, and layer {layer.name!r} is a "
-                f"{layer.function.name}; "
-                "use the relaxation crown or alpha-crown"
-            )
-
-
 def _check(graph: Graph, polytope: Polytope, unsafe: UnsafeSet) -> None:
     if polytope.size != graph.input_size:
         raise BadInput(f"the input set has {polytope.size} variables and the network {graph.input_size} inputs.")
@@ -182,35 +174,37 @@ class Exact(AbstractRelaxation):
     backend: str = "highs"
     time_limit: float | None = None  # seconds for each program
 
-    def bound(self, pieces: Pieces, rows: Rows, start: Multipliers | None = None) -> tuple[Result, Pieces]:
-        lower = torch.stack([torch.stack(self._piece(pieces, rows, b)) for b in range(len(pieces))])
-        lower = (lower if pieces.lower.dtype is torch.float64 else _below(lower)).to(pieces.lower.device)
-        return Result(
-            lower=lower,
-            forms=pieces.lower.new_zeros(*lower.shape, pieces.lower.shape[1]),
-            constants=lower.clamp(min=torch.finfo(lower.dtype).min, max=torch.finfo(lower.dtype).max),
-            slack=torch.zeros_like(lower),
-            pre_lower=pieces.pre_lower,
-            pre_upper=pieces.pre_upper,
-            empty=(lower == torch.inf).any(1),
-        ), pieces
+    def bound(self, pieces: Pieces, rows: Rows, start: Multipliers | None = None) -> Bounds:
+        lower = torch.stack([self._piece(pieces, rows, b) for b in range(len(pieces))])
+        return Bounds(without_forms(pieces, rounded_down(lower, pieces.lower)), pieces)
 
-    def _piece(self, pieces: Pieces, rows: Rows, b: int) -> list[torch.Tensor]:
-        kept = torch.isfinite(pieces.offsets[b])
-        inputs = (pieces.lower[b], pieces.upper[b], pieces.normals[b][kept], pieces.offsets[b][kept])
-        lower, upper, normals, offsets = (t.double().cpu().numpy() for t in inputs)
-        polytope = Polytope(lower, upper, normals, offsets)
+    def _piece(self, pieces: Pieces, rows: Rows, b: int) -> torch.Tensor:  # (S,)
+        """Lower bounds of the rows on piece b; -inf for those whose turn does not come before time is up."""
+        polytope, count = polytope_of(pieces, b), rows.constants.shape[1]
+        lower = torch.full((count,), -torch.inf, dtype=torch.float64)
         boxes = boxes_from(self.graph.to(torch.float64), polytope, pieces, b)
-        answers = []
-        for s in range(rows.constants.shape[1]):
-            on_input = None if rows.on_input is None else rows.on_input[b, s : s + 1].double().cpu().numpy()
-            row, constant = rows.coefficients[b, s : s + 1], rows.constants[b, s : s + 1]
-            unsafe = UnsafeSet(row.double().cpu().numpy(), constant.double().cpu().numpy(), on_input)
-            found = feasible_unsafe(
-                self.graph, polytope, unsafe, backend=self.backend, time_limit=self.time_limit, bounds=boxes
-            )
-            answers.append(torch.tensor(found.lower, dtype=torch.float64))
-        return answers
+        with suppress(TimeUp):
+            for s in range(count):
+                on_input = None if rows.on_input is None else rows.on_input[b, s : s + 1].double().cpu().numpy()
+                row, constant = rows.coefficients[b, s : s + 1], rows.constants[b, s : s + 1]
+                unsafe = UnsafeSet(row.double().cpu().numpy(), constant.double().cpu().numpy(), on_input)
+                options = {"backend": self.backend, "time_limit": self.time_limit, "bounds": boxes}
+                lower[s] = feasible_unsafe(self.graph, polytope, unsafe, **options).lower
+        return lower
+
+
+def built(linear: Linear, graph: Graph, name: Name, means: Means) -> Exact:
+    """For the catalogue."""
+    doing("mixed-integer programs were solved")
+    return Exact(graph, means.backend, means.time_limit)
+
+
+def polytope_of(pieces: Pieces, b: int) -> Polytope:
+    """The input set of piece b."""
+    sides = (pieces.lower, pieces.upper, pieces.normals, pieces.offsets)
+    lower, upper, normals, offsets = (side[b].double().cpu().numpy() for side in sides)
+    used = np.isfinite(offsets)
+    return Polytope(lower, upper, normals[used], offsets[used])
 
 
 def boxes_from(graph: Graph, polytope: Polytope, pieces: Pieces, b: int) -> list[Box]:
@@ -227,9 +221,3 @@ def boxes_from(graph: Graph, polytope: Polytope, pieces: Pieces, b: int) -> list
         before, where = layer.source, layer.span
         boxes[before] = (torch.maximum(boxes[before][0], low[where]), torch.minimum(boxes[before][1], high[where]))
     return boxes
-
-
-def _below(value: torch.Tensor) -> torch.Tensor:
-    """float64 rounded down to float32."""
-    rounded = value.float()
-    return torch.where(rounded.double() > value, torch.nextafter(rounded, torch.tensor(-torch.inf)), rounded)

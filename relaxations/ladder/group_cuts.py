@@ -12,6 +12,7 @@ Soundness: outward rounded, as `kernels.hull` is.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -20,17 +21,37 @@ from torch import Tensor
 
 from ...kernels.hull import relu_hulls
 from ...kernels.octahedron import LARGEST, Octahedron, octahedron
+from ...problems.network.graph import Graph
 from ..linear.neuron_rows import Facets
+from ..lp.boxes import Box
 from ..lp.encode import Addition, Building, Encoding
 from ..lp.model import Array, Solution
 from ..lp.program import Index
+from ..names import Name
 from ..rows.hull import layer_facets
-from .multi_neuron import areas, choose_groups, joint_limits
-from .triangle import Rows, Setting
+from .multi_neuron import GroupHull, areas, choose_groups, joint_limits
+from .triangle import Added, Rows, Setting
 
 BROKEN = 1e-7  # how far a row must be broken to be added, relative to its largest neuron's range
 MOST = 200  # rows added in a round, those broken most
 CLOSER = 64  # groups that are asked for rows towards the point
+MANY = 40  # undecided neurons beyond which group hulls are added as cutting planes
+
+
+def added(name: Name, setting: Setting, graph: Graph, boxes: Sequence[Box]) -> Added:
+    """k-ReLU or PRIMA as parts of a program."""
+    groups = name.whole("k"), name.chosen("groups"), name.chosen("directions"), name.rung.name
+    if not _by_cuts(name, graph, boxes):
+        return Added((GroupHull(setting, *groups),))
+    cuts = GroupCuts(setting, *groups)
+    return Added((cuts,), (cuts,))
+
+
+def _by_cuts(name: Name, graph: Graph, boxes: Sequence[Box]) -> bool:
+    """Whether group hulls come as cutting planes: as asked, or where many neurons are undecided."""
+    if name.options["by"] != "auto" or not 2 <= name.whole("k") <= LARGEST:
+        return name.options["by"] == "cuts"
+    return sum(int((~layer.function.decided(*boxes[layer.source])).sum()) for layer in graph.layers) > MANY
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,162 +1,127 @@
-"""From names to linear programs: the rungs of the ladder between linear bounds and the exact oracle.
+"""Linear programs as a relaxation: the rungs of the ladder between linear bounds and the exact oracle.
 
-Each rung is the triangle program with parts added (`triangle`, `multi_neuron`, `anderson`, `block_hull`); several names
-joined by `+` put all their parts into one program, which is the intersection of their relaxed sets and hence at least
-as tight as the best of their bounds.
+Each rung is the triangle program with parts added (`triangle`, `multi_neuron`, `anderson`, `block_hull`), as its entry
+in the catalogue says; several names joined by `+` put all their parts into one program, which is the intersection of
+their relaxed sets and hence at least as tight as the best of their bounds. One program a piece: the piece's box and
+half-spaces are its input set, what is known of the neurons its intervals.
 
-Soundness: outward rounded; see the parts.
+Soundness: outward rounded; see the parts. What is used is the proved bound of a dual vector.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
+import torch
+from torch import Tensor
 
-from ...kernels.octahedron import LARGEST
 from ...problems.network.graph import Graph
-from ...problems.properties.property import Polytope
+from ..catalogue import not_here
+from ..linear.linear import Linear
+from ..linear.set_bounds import backward_rows
 from ..lp.boxes import Box
-from ..lp.encode import Addition, propagated
+from ..lp.encode import Addition, Building, encode, propagated
 from ..lp.model import Array
-from ..lp.window import Size
-from ..names import PROGRAMS, Name, unknown
-from .anderson import InputCuts
-from .block_hull import BlockHull
-from .group_cuts import GroupCuts
-from .multi_neuron import GroupHull, InputHull
-from .triangle import Cutter, Cutting, Setting, Tightening, minima, relaxed
-
-SMALL = 60_000  # coefficients up to which M_1 takes its extended form
-MANY = 40  # undecided neurons beyond which group hulls are added as cutting planes
+from ..names import Name
+from ..protocol import AbstractRelaxation, Bounds, rounded_down, without_forms
+from ..types import Multipliers, Pieces, Rows
+from .exact import boxes_from, polytope_of
+from .triangle import Cutter, Setting, Tightening, minima
 
 
 @dataclass(frozen=True, eq=False)
-class LinearBounds:
-    """Proved bounds of the rows, (R,) each; the boxes of all nodes the program was left with; what was not done."""
+class Late(Addition):
+    """Tightened intervals from one node on: those before it are known to be as tight as they get."""
 
-    lower: Array
-    upper: Array
-    boxes: list[Box]
-    notes: tuple[str, ...]
+    inner: Tightening
+    start: int
+
+    def before(self, building: Building, position: int) -> None:
+        if building.graph.layer_at[position].source >= self.start:
+            self.inner.before(building, position)
+
+    def after(self, building: Building, position: int) -> None:
+        """Nothing."""
 
 
-def linear_bounds(
-    names: Sequence[Name],
-    graph: Graph,  # float64
-    polytope: Polytope,
-    boxes: Sequence[Box],  # of every node
-    rows: Array,  # (R, n_out)
-    constants: Array,  # (R,)
-    setting: Setting,
-) -> LinearBounds:
-    """Bounds of rows f(x) + constants from both sides, over the intersection of the relaxations.
+@dataclass(frozen=True, eq=False)
+class LinearPrograms(AbstractRelaxation):
+    """The intersection of what `names` say, one program a piece, in float64 on the CPU.
 
-    `lower` is +inf where the polytope is proved empty. Raises `BadInput` for a layer that no linear program holds,
-    for a limit that is hit, and with `strict` for a layer that a relaxation cannot treat.
+    Raises `BadInput` for a layer that no linear program holds, for a limit that is hit, and with `strict` for a layer
+    that a relaxation cannot treat.
     """
-    boxes = propagated(graph, boxes)
-    additions, cutters = parts(names, setting, graph, boxes)
-    encoding = relaxed(graph, polytope, boxes, additions)
-    lowest = minima(encoding, np.concatenate([rows, -rows]), setting, cutters)
-    half = len(rows)
-    if np.isposinf(lowest).any():  # one program is proved to have no point, and all have the same points
-        return LinearBounds(np.full(half, np.inf), np.full(half, -np.inf), encoding.boxes, tuple(setting.notes))
-    finite = np.where(np.isfinite(lowest), np.abs(lowest), 0.0)
-    spare = 4 * np.finfo(float).eps * (np.abs(constants) + finite.reshape(2, half))
-    lower, upper = lowest[:half] + constants - spare[0], constants - lowest[half:] + spare[1]
-    return LinearBounds(lower, upper, encoding.boxes, tuple(setting.notes))
 
+    names: tuple[Name, ...]
+    graph: Graph  # float64, CPU
+    setting: Setting = field(default_factory=Setting)
+    linear: Linear | None = None  # where groups take their directions from; None: from the program itself
+    partly: bool = False  # where time is up in the middle of a piece, give what was proved by then
+    tight_from: int | None = None  # tighten all intervals from this node on, whatever the names say
+    whole: bool = False  # keep the equations of neurons that are inactive: z <= 0 cuts a piece that decides them
 
-def least(
-    names: Sequence[Name],
-    graph: Graph,  # float64
-    polytope: Polytope,
-    boxes: Sequence[Box],
-    rows: Array,  # (R, n_out)
-    constants: Array,  # (R,)
-    setting: Setting,
-    on_input: Array | None = None,  # (R, D)
-) -> Array:  # (R,)
-    """Proved lower bounds of rows f(x) + on_input x + constants; as `linear_bounds`, from one side."""
-    boxes = propagated(graph, boxes)
-    additions, cutters = parts(names, setting, graph, boxes)
-    programs = Cutting(relaxed(graph, polytope, boxes, additions), setting, cutters)
-    first, size = programs.encoding.first[graph.output], len(programs.encoding.model.cost)
-    found = np.full(len(rows), -np.inf)
-    for r, row in enumerate(rows):
-        cost = np.zeros(size)
-        cost[first : first + len(row)] = row
-        if on_input is not None:
-            cost[: graph.input_size] += on_input[r]
-        lowest = programs.minimise(cost)
-        found[r] = (
-            lowest
-            if not np.isfinite(lowest)
-            else lowest + constants[r] - 4 * np.finfo(float).eps * (abs(constants[r]) + abs(lowest))
-        )
-    return found
+    @property
+    def name(self) -> str:
+        return "+".join(str(name) for name in self.names)
+
+    @property
+    def joins(self) -> bool:  # type: ignore[override]
+        return any(name.joins for name in self.names)
+
+    @property
+    def notes(self) -> list[str]:  # type: ignore[override]
+        return self.setting.notes
+
+    def bound(self, pieces: Pieces, rows: Rows, start: Multipliers | None = None) -> Bounds:
+        found = [self._piece(pieces, rows, b) for b in range(len(pieces))]
+        lower = rounded_down(torch.from_numpy(np.stack([values for values, _ in found])), pieces.lower)
+        low, high = (torch.stack([pre[side] for _, pre in found]) for side in (0, 1))
+        low = torch.fmax(rounded_down(low, pieces.pre_lower), pieces.pre_lower)
+        left = pieces.with_pre(low, torch.fmin(-rounded_down(-high, pieces.pre_upper), pieces.pre_upper))
+        return Bounds(without_forms(left, lower), left)
+
+    def _piece(self, pieces: Pieces, rows: Rows, b: int) -> tuple[Array, tuple[Tensor, Tensor]]:  # (S,), (N,) twice
+        """Proved lower bounds of the rows of piece b, +inf where it is proved to have no point; its pre-activations."""
+        real = lambda t: None if t is None else t[b].double().cpu().numpy()  # noqa: E731
+        graph, constants = self.graph, real(rows.constants)
+        polytope = polytope_of(pieces, b)
+        known = (pieces.pre_lower[b].double().cpu(), pieces.pre_upper[b].double().cpu())
+        boxes = boxes_from(graph, polytope, pieces, b)
+        if polytope.empty or any(bool((low > high).any()) for low, high in boxes):
+            return np.full(len(constants), np.inf), known
+        boxes = propagated(graph, boxes)
+        backward = None if self.linear is None else partial(backward_rows, self.linear, pieces[b : b + 1])
+        setting = replace(self.setting, backward=backward)
+        additions, cutters = parts(self.names, setting, graph, boxes)
+        if self.tight_from is not None:
+            additions = [part for part in additions if not isinstance(part, Tightening)]
+            additions.insert(0, Late(Tightening(setting), self.tight_from))
+        encoding = encode(graph, polytope, boxes=boxes, additions=additions, lean=not self.whole)
+        lowest = minima(encoding, real(rows.coefficients), setting, cutters, real(rows.on_input), self.partly)
+        if np.isposinf(lowest).any():  # one program is proved to have no point, and all have the same points
+            return np.full(len(constants), np.inf), known
+        finite = np.where(np.isfinite(lowest), np.abs(lowest), 0.0)
+        spare = 4 * np.finfo(float).eps * (np.abs(constants) + finite)
+        sources = [layer.source for layer in graph.layers]
+        pre = tuple(torch.cat([encoding.boxes[j][k] for j in sources] or [known[k]]) for k in (0, 1))
+        return lowest + constants - spare, (pre[0], pre[1])
 
 
 def parts(
     names: Sequence[Name], setting: Setting, graph: Graph, boxes: Sequence[Box]
 ) -> tuple[list[Addition], list[Cutter]]:
-    """What the names add to the triangle program."""
-    additions: list[Addition] = []
-    cutters: list[Cutter] = []
-    if any(name.options.get("tighten") == "on" and not _by_cuts(name, graph, boxes) for name in names):
-        additions.append(Tightening(setting))
+    """What the names add to the triangle program: each as its entry in the catalogue says."""
     for name in names:
-        match name.kind:
-            case "k-relu" | "prima":
-                groups = name.whole("k"), name.chosen("groups"), name.chosen("directions"), name.kind
-                if _groups_by_cuts(name, graph, boxes):
-                    cuts = GroupCuts(setting, *groups)
-                    additions.append(cuts)
-                    cutters.append(cuts)
-                else:
-                    additions.append(GroupHull(setting, *groups))
-            case "m" if _by_cuts(name, graph, boxes):
-                own = InputCuts(setting, name.chosen("tighten"))
-                additions.append(own)
-                cutters.append(own)
-            case "m":
-                additions.append(InputHull(setting, name.number, name.chosen("groups"), _size(name)))
-            case "p":
-                additions.append(BlockHull(setting, name.number, _size(name)))
-            case "triangle":
-                pass  # what every program holds
-            case _:
-                raise unknown(name.kind, "linear programs", PROGRAMS)
+        if name.rung.kind != "program":
+            raise not_here(name.rung, "linear programs", "program")
+    found = [(name, name.rung.load()(name, setting, graph, boxes)) for name in names]
+    tightened = any(name.options.get("tighten") == "on" and not added.tightens for name, added in found)
+    additions: list[Addition] = [Tightening(setting)] if tightened else []
+    cutters: list[Cutter] = []
+    for _, added in found:
+        additions += added.additions
+        cutters += added.cutters
     return additions, cutters
-
-
-def _size(name: Name) -> Size:
-    return Size(name.whole("patterns"), name.whole("size"))
-
-
-def _by_cuts(name: Name, graph: Graph, boxes: Sequence[Box]) -> bool:
-    """Whether M_1 is found by cutting planes: as asked, or where its extended form would be large."""
-    if name.kind != "m" or name.number != 1 or name.options["by"] == "hull":
-        return False
-    if name.options["by"] == "cuts":
-        return True
-    return extended_size(graph, boxes) > SMALL
-
-
-def extended_size(graph: Graph, boxes: Sequence[Box]) -> int:
-    """About how many coefficients M_1 has in its extended form: each undecided neuron copies twice what lies before."""
-    size = 2 * graph.input_size
-    for layer in graph.layers:
-        undecided = int((~layer.function.decided(*boxes[layer.source])).sum())
-        reads = sum(graph.nodes[j].size for j in graph.nodes[layer.source].inputs)
-        size += undecided * 4 * size + layer.size * reads
-    return size
-
-
-def _groups_by_cuts(name: Name, graph: Graph, boxes: Sequence[Box]) -> bool:
-    """Whether group hulls come as cutting planes: as asked, or where many neurons are undecided."""
-    if name.options["by"] != "auto" or not 2 <= name.whole("k") <= LARGEST:
-        return name.options["by"] == "cuts"
-    return sum(int((~layer.function.decided(*boxes[layer.source])).sum()) for layer in graph.layers) > MANY

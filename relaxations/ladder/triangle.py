@@ -33,6 +33,7 @@ from ..lp.encode import Addition, Building, Encoding, encode
 from ..lp.model import Array, LinearModel, Solution
 from ..lp.objectives import Session, least, session
 from ..lp.program import Index
+from ..names import Name
 
 
 class Effort(NamedTuple):
@@ -96,6 +97,19 @@ class Cutter(Protocol):
         """Rows that the optimum breaks and every point of the relaxed set satisfies; `encoding` holds the program."""
 
 
+class Added(NamedTuple):
+    """What a rung adds to the triangle program."""
+
+    additions: tuple[Addition, ...] = ()
+    cutters: tuple[Cutter, ...] = ()
+    tightens: bool = False  # the additions tighten pre-activation bounds as well, where that is asked for
+
+
+def added(name: Name, setting: Setting, graph: Graph, boxes: Sequence[Box]) -> Added:
+    """Nothing: the single-neuron hulls are what every program holds."""
+    return Added()
+
+
 @dataclass(frozen=True, eq=False)
 class Tightening(Addition):
     """Pre-activation bounds from the program itself, two linear programs for each undecided neuron."""
@@ -134,24 +148,29 @@ def relaxed(
 
 def minima(
     encoding: Encoding,
-    rows: Array,  # (R, n) of the node's value
+    rows: Array,  # (R, n_out)
     setting: Setting,
     cutters: Sequence[Cutter] = (),
-    node: int | None = None,
+    on_input: Array | None = None,  # (R, D)
+    partly: bool = False,
 ) -> Array:  # (R,)
-    """Proved lower bounds of rows . value(node), the output without it; +inf where the program is proved empty.
+    """Proved lower bounds of rows f(x) + on_input x; +inf where the program is proved empty.
 
-    Cuts found for one row stay for the others. Rows whose turn does not come before time is up get -inf.
+    Cuts found for one row stay for the others. With `partly`, rows whose turn does not come before time is up get -inf.
     """
-    node = encoding.graph.output if node is None else node
+    first = encoding.first[encoding.graph.output]
     programs = Cutting(encoding, setting, cutters)
     best = np.full(len(rows), -np.inf)
     for r, row in enumerate(rows):
         cost = np.zeros(len(encoding.model.cost))
-        cost[encoding.first[node] : encoding.first[node] + len(row)] = row
+        cost[first : first + len(row)] = row
+        if on_input is not None:
+            cost[: encoding.graph.input_size] += on_input[r]
         try:
             best[r] = programs.minimise(cost)
         except TimeUp:
+            if not partly:
+                raise
             break
     return best
 

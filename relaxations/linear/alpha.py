@@ -24,17 +24,19 @@ from ...kernels.deadline import TimeUp
 from ...kernels.polytope import box_minimiser, polytope_minimiser, polytope_minimum
 from ...problems.network.activation import Lines
 from ...problems.network.graph import Graph, Layer
+from ..names import Name
+from ..protocol import AbstractRelaxation, Bounds, Means
 from ..types import Multipliers, Pieces, Result, Rows
 from .ascent import Ascent, Rates
 from .backward import Form, backward
 from .linear import Linear, conclude
-from .rounding import Scales, weigh
+from .rounding import weigh
 from .row_multipliers import Joint
 from .trace import relaxed_values
 
 
 @dataclass(frozen=True, eq=False)
-class Alpha:
+class Alpha(AbstractRelaxation):
     """Optimised bounds on pieces whose pre-activation bounds are given."""
 
     linear: Linear
@@ -57,36 +59,35 @@ class Alpha:
         split = choice.new_zeros(len(pieces), count, pieces.neuron.shape[1])
         return Multipliers(choice, split, choice.new_zeros(len(pieces), count, len(self.joint or ())))
 
-    def bound(
+    def bound(self, pieces: Pieces, rows: Rows, start: Multipliers | None = None) -> Bounds:
+        result, values, _ = self.optimise(pieces, rows, start)
+        return Bounds(result, pieces, values)
+
+    def optimise(
         self,
         pieces: Pieces,
         rows: Rows,
         start: Multipliers | None = None,
-        steps: int | None = None,
-        scales: Scales | None = None,
         node: int | None = None,
         ascent: Ascent | None = None,
     ) -> tuple[Result, list[Tensor], Form]:
         """The best bounds met in `steps` steps, or in fewer where time is up; the last relaxed values and the form they
         belong to.
 
-        `scales` are the pieces' own rounding vectors, where they have some; otherwise the root's serve. With `node`,
-        the rows are functions of that node's value instead of the output. An `ascent` goes on where it stands.
+        With `node`, the rows are functions of that node's value instead of the output. An `ascent` goes on where it
+        stands.
         """
-        steps = self.steps if steps is None else steps
-        scales = scales or self.linear.scales
         joint = self.joint if self.joint is None or node is None else self.joint.below(node)
         if ascent is None:
             ascent = self.ascent(start or self.start(pieces, rows.constants.shape[1]), joint)
         fixed = self.linear.all_lines(pieces)
-        empty = torch.zeros(len(pieces), dtype=torch.bool, device=pieces.lower.device)
         best: Result | None = None
         last: tuple[list[Tensor], Form] | None = None
         scale: Tensor | None = None
-        for step in range(steps + 1):
+        for step in range(self.steps + 1):
             try:
                 new = self._lines(pieces, fixed, ascent.at.choice)
-                result, reached = self._evaluate(pieces, rows, new, ascent.at, joint, empty, scales, node)
+                result, reached = self._evaluate(pieces, rows, new, ascent.at, joint, node)
                 met = relaxed_values(self.linear.graph, new, reached.at, self._minimiser(pieces, result.forms))
             except TimeUp:
                 if best is None or last is None:
@@ -95,7 +96,7 @@ class Alpha:
             best = result if best is None else better(best, result)
             lines, form, values = new, reached, met
             last = values, form
-            if step == steps or (not self.patient and bool(rows.closed(best.lower).all())):
+            if step == self.steps or (not self.patient and bool(rows.closed(best.lower).all())):
                 break
             slope, push = self._gradient(pieces, ascent.at.choice, form.at, values)
             if joint is not None and scale is None:
@@ -128,12 +129,11 @@ class Alpha:
         lines: Mapping[int, Lines],
         current: Multipliers,
         joint: Joint | None,
-        empty: Tensor,
-        scales: Scales,
-        node: int | None = None,
+        node: int | None,
     ) -> tuple[Result, Form]:
         """One backward pass with these lines and multipliers."""
-        graph = self.linear.graph
+        graph, scales = self.linear.graph, self.linear.scales
+        empty = torch.zeros(len(pieces), dtype=torch.bool, device=pieces.lower.device)
         added, constants = decisions(graph, pieces, current.split)
         doubt = scales.step * (pieces.neuron.shape[1] + 2) * (current.split * pieces.point.abs()[:, None]).sum(-1)
         if joint is not None:
@@ -195,6 +195,11 @@ class Alpha:
         at = torch.cat(flat, -1).gather(-1, index)
         push = -(pieces.sign * (pieces.neuron >= 0))[:, None] * (at - pieces.point[:, None])
         return slope, push
+
+
+def built(linear: Linear, graph: Graph, name: Name, means: Means) -> Alpha:
+    """Every row as tight as the steps make it: for the catalogue."""
+    return Alpha(linear, means.steps, patient=True)
 
 
 def _smooth_gradient(

@@ -17,13 +17,13 @@ from torch import Tensor
 
 from ...problems.errors import BadInput
 from ...problems.network.graph import Activation, Affine, Product
-from ..types import Multipliers, Pieces, Result, Rows
+from ..protocol import AbstractRelaxation, Bounds
+from ..types import Multipliers, Pieces, Rows
 from .attribution import attribution
 from .backward import backward
 from .carried import Between, activation_between, affine_between, identity_between, last_use, ranges
 from .clip import clip
 from .linear import Linear, conclude
-from .rebounding import AbstractRelaxation
 from .rounding import Scales
 
 
@@ -77,9 +77,8 @@ class Forward(AbstractRelaxation):
 
     linear: Linear
     clipping: bool = True
-    half_spaces: int = 0
 
-    def bound(self, pieces: Pieces, rows: Rows, start: Multipliers | None = None) -> tuple[Result, Pieces]:
+    def bound(self, pieces: Pieces, rows: Rows, start: Multipliers | None = None) -> Bounds:
         reach: dict[int, Tensor] = {}
         linear, graph = self.linear, self.linear.graph
         pieces, empty, scales = forward_bounds(linear, pieces, reach)
@@ -89,6 +88,6 @@ class Forward(AbstractRelaxation):
         row = result.lower.argmax(1)
         blame, scores = attribution(graph, pieces, lines, form.at, reach, row)
         if self.clipping:
-            pieces, gone = clip(pieces, result, self.half_spaces)
+            pieces, gone = clip(pieces, result)
             empty = empty | gone
-        return replace(result, empty=empty, blame=blame, scores=scores), pieces
+        return Bounds(replace(result, empty=empty, blame=blame, scores=scores), pieces)

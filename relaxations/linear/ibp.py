@@ -16,7 +16,7 @@ Soundness: outward rounded, the blame apart (heuristic).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -25,11 +25,12 @@ from ...kernels.dot import absolute_dot, depth
 from ...kernels.polytope import box_minimum, clip_box
 from ...kernels.rounding import gamma
 from ...problems.network.graph import Affine, Graph
-from ..types import Multipliers, Pieces, Result, Rows
+from ..names import Name
+from ..protocol import AbstractRelaxation, Bounds, Means, without_forms
+from ..types import Multipliers, Pieces, Rows
 from .attribution import width_blame
 from .interval import interval_bounds
 from .linear import Linear
-from .rebounding import AbstractRelaxation
 from .root import outward
 from .rounding import Rounding, Scales, weigh
 
@@ -74,7 +75,7 @@ class Ibp(AbstractRelaxation):
             lower, upper, _ = clip_box(lower, upper, pieces.normals, pieces.offsets)
         return interval_bounds(self.linear.rounding, lower, upper, pieces.pre_lower, pieces.pre_upper)
 
-    def bound(self, pieces: Pieces, rows: Rows, start: Multipliers | None = None) -> tuple[Result, Pieces]:
+    def bound(self, pieces: Pieces, rows: Rows, start: Multipliers | None = None) -> Bounds:
         lower, upper, empty = pieces.lower, pieces.upper, torch.zeros_like(pieces.lower[:, 0], dtype=torch.bool)
         if pieces.normals.shape[1]:
             lower, upper, empty = clip_box(lower, upper, pieces.normals, pieces.offsets)
@@ -85,18 +86,13 @@ class Ibp(AbstractRelaxation):
         least, slack = rows_below(self.linear.rounding, self.linear.scales, bounds, rows)
         lower_bound = least - slack
         blame, scores = width_blame(self.linear, pieces, rows, least.argmax(1))
-        result = Result(
-            lower=lower_bound,
-            forms=least.new_zeros(*least.shape, pieces.lower.shape[1]),
-            constants=lower_bound,
-            slack=slack,
-            pre_lower=pieces.pre_lower,
-            pre_upper=pieces.pre_upper,
-            empty=empty,
-            blame=blame,
-            scores=scores,
-        )
-        return result, pieces
+        result = without_forms(pieces, lower_bound, slack, empty)
+        return Bounds(replace(result, constants=lower_bound, blame=blame, scores=scores), pieces)
+
+
+def built(linear: Linear, graph: Graph, name: Name, means: Means) -> Ibp:
+    """Intervals anew on every piece: for the catalogue."""
+    return Ibp(linear)
 
 
 def pre_activations(

@@ -27,6 +27,8 @@ from ...problems.errors import BadInput
 from ...problems.network.activation import Lines
 from ...problems.network.affine import Dense
 from ...problems.network.graph import Affine, Graph
+from ..names import Name
+from ..protocol import AbstractRelaxation, Bounds, Means
 from ..types import Multipliers, Pieces, Result, Rows
 from .backward import Form, backward
 from .carried import Carried
@@ -43,13 +45,14 @@ FORWARD = 16
 
 
 @dataclass(frozen=True, eq=False)
-class Linear:
+class Linear(AbstractRelaxation):
     """Backward linear bounds of one network. `rule`: crown, deeppoly-0 or deeppoly-1."""
 
     rounding: Rounding
     scales: Scales  # of the root; `tighten` makes its own for each piece
     rule: str = "crown"
     sweeps: int = 2  # passes over the half-spaces of a piece when a form is minimised over it
+    refresh: bool = True  # whether `bound` bounds the layers of a piece anew before its rows
 
     def __post_init__(self) -> None:
         if self.rule not in RULES:
@@ -68,7 +71,11 @@ class Linear:
         choice = torch.full_like(lower, 0.0 if self.rule == "deeppoly-0" else 1.0)
         return function.lines(lower, upper, (choice, torch.zeros_like(choice)))
 
-    def bound(
+    def bound(self, pieces: Pieces, rows: Rows, start: Multipliers | None = None) -> Bounds:
+        result, _ = self.formed(pieces, rows, refresh=self.refresh)
+        return Bounds(result, pieces.with_pre(result.pre_lower, result.pre_upper))
+
+    def formed(
         self,
         pieces: Pieces,
         rows: Rows,
@@ -245,6 +252,11 @@ class Linear:
         total = least + form.constant
         value = total - form.slack - self.scales.step * (least.abs() + form.constant.abs())
         return torch.where(value < torch.inf, value, -torch.inf)  # what overflowed proves nothing
+
+
+def built(linear: Linear, graph: Graph, name: Name, means: Means) -> Linear:
+    """Rows over pre-activation bounds that are given: for the catalogue."""
+    return replace(linear, refresh=False)
 
 
 def _plain(operator: object) -> bool:

@@ -8,7 +8,7 @@ Soundness: outward rounded.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -19,8 +19,10 @@ from ...kernels.deadline import TimeUp, check, doing, end, left, now
 from ...kernels.polytope import clip_box
 from ...problems.network.graph import Graph
 from ...problems.properties.property import Array, Polytope
-from ..names import lines_of
+from ..names import Name
+from ..protocol import AbstractRelaxation, Question
 from ..types import Pieces, Rows
+from .alpha import Alpha
 from .ibp import Ibp, interval_nodes, pre_activations, rows_below
 from .linear import Linear
 from .root import consistent, outward, outward_half_spaces, root
@@ -39,27 +41,19 @@ class SetBounds(NamedTuple):
     linear: Linear | None = None
 
 
-def batched(
-    graph: Graph,
-    polytopes: list[Polytope],
-    c: Tensor,
-    d: Tensor,
-    relaxation: str,
-    dtype: torch.dtype = torch.float64,
-    device: str | torch.device = "cpu",
-    steps: int = 0,
-) -> SetBounds:
+def batched(question: Question, name: Name) -> SetBounds:
     """Least lower and greatest upper bounds, and the pieces with their pre-activation bounds.
 
     Under a time limit the whole set's intervals are the first bounds there are, and hold wherever time is up.
     """
+    graph, polytopes, c, d = question.graph, question.polytopes, question.rows, question.constants
     lower, upper = (torch.tensor(np.stack([getattr(p, side) for p in polytopes])) for side in ("lower", "upper"))
     low, high = torch.full((2, len(c)), torch.inf, dtype=torch.float64)
     low, working, linear = -low, graph, None
     pieces, known = Pieces.boxes(lower, upper, graph.neurons), []
     try:
         doing("the network was prepared")
-        working = graph.to(dtype, device)
+        working = graph.to(question.means.dtype, question.means.device)
         begun = now()
         doing("intervals were computed")
         intervals, whole, nodes = interval_nodes(working, lower.amin(0), upper.amax(0))
@@ -68,19 +62,20 @@ def batched(
         if left() < torch.inf:
             low, high = _both_bounds(*_rows_by_intervals(c, d, intervals, nodes, 1))
             low, high = low[0], high[0]
-        if relaxation != "ibp":
+        if name.rung.lines is not None:
             late = None if left() == torch.inf else end() - INTERVALS * (now() - begun)
-            linear, tight = root(graph, working, lower.amin(0), upper.amax(0), lines_of(relaxation), late)
+            linear, tight = root(graph, working, lower.amin(0), upper.amax(0), name.rung.lines, late)
             pre = torch.maximum(whole.pre_lower, tight.pre_lower), torch.minimum(whole.pre_upper, tight.pre_upper)
             for layer in graph.layers:
                 consistent(layer, pre[0][:, layer.span], pre[1][:, layer.span])
             pieces = pieces.with_pre(*(side.expand(len(pieces), -1) for side in pre))
     except TimeUp:
         return SetBounds(low.numpy(), high.numpy(), known[0] if known else pieces, working, None)
+    relaxation = None if linear is None else name.rung.load()(linear, graph, name, question.means)
+    answer = _Answer(intervals, linear, relaxation, c, d, (low, high))
     bounded, least, greatest = [], [], []
     for chosen in _parts(len(pieces), ELEMENTS // max(node.size for node in graph.nodes) ** 2):
-        several = len(polytopes) > 1
-        piece, *both = _part(pieces[chosen], intervals, linear, relaxation, several, c, d, steps, (low, high))
+        piece, *both = answer.of(pieces[chosen], len(polytopes) > 1)
         bounded.append(piece)
         least.append(both[0].amin(0))
         greatest.append(both[1].amax(0))
@@ -99,43 +94,45 @@ def _pieces(polytopes: list[Polytope], lower: Tensor, upper: Tensor, whole: Piec
     return replace(boxes, normals=normals, offsets=offsets)
 
 
-def _part(
-    pieces: Pieces,
-    intervals: Ibp,
-    linear: Linear | None,
-    relaxation: str,
-    several: bool,
-    c: Tensor,
-    d: Tensor,
-    steps: int,
-    least: tuple[Tensor, Tensor],  # (R,) bounds of the rows that hold on all pieces
-) -> tuple[Pieces, Tensor, Tensor]:
-    """Some pieces with their pre-activation bounds, and two-sided bounds of the rows on each, (B, R) float64; where
-    time is up, what was found by then."""
-    low, high = (side.expand(len(pieces), -1).clone() for side in least)
+@dataclass(frozen=True, eq=False)
+class _Answer:
+    """Pre-activation bounds of pieces, and two-sided bounds of the rows on each."""
 
-    def take(chosen: slice, found: Tensor, lost: Tensor) -> None:
-        both = _both_bounds(found, lost)
-        low[:, chosen] = torch.maximum(low[:, chosen], both[0])
-        high[:, chosen] = torch.minimum(high[:, chosen], both[1])
+    intervals: Ibp
+    linear: Linear | None
+    relaxation: AbstractRelaxation | None  # of the rows, beside intervals
+    c: Tensor  # (R, n_out)
+    d: Tensor  # (R,)
+    least: tuple[Tensor, Tensor]  # (R,) bounds of the rows that hold on all pieces
 
-    try:
-        pieces = _refined(pieces, intervals)
-        if linear is not None and (several or pieces.normals.shape[1]):  # else the root has said it all
-            pieces = _refined(linear.tighten(pieces)[0], intervals)
-        bounds = intervals.nodes(pieces)
-        doing("the rows were bounded")
-        size = max(pieces.lower.shape[1], pieces.pre_lower.shape[1], c.shape[1]) * len(pieces)
-        for chosen in _parts(len(c), ELEMENTS // (4 * size)):
-            check()
-            found, lost = _rows_by_intervals(c[chosen], d[chosen], intervals, bounds, len(pieces))
-            take(chosen, found, lost)
-            if linear is not None:
-                rows, lost = _both_sides(c[chosen], d[chosen], intervals, len(pieces))
-                take(chosen, _linear_rows(pieces, linear, rows, relaxation, steps), lost)
-    except TimeUp:
-        pass
-    return pieces, low, high
+    def of(self, pieces: Pieces, several: bool) -> tuple[Pieces, Tensor, Tensor]:
+        """Some pieces with their pre-activation bounds, and bounds of the rows, (B, R) float64 from each side; where
+        time is up, what was found by then. `several`: they are not all that the root was made of."""
+        low, high = (side.expand(len(pieces), -1).clone() for side in self.least)
+
+        def take(chosen: slice, found: Tensor, lost: Tensor) -> None:
+            both = _both_bounds(found, lost)
+            low[:, chosen] = torch.maximum(low[:, chosen], both[0])
+            high[:, chosen] = torch.minimum(high[:, chosen], both[1])
+
+        c, d, intervals = self.c, self.d, self.intervals
+        try:
+            pieces = _refined(pieces, intervals)
+            if self.linear is not None and (several or pieces.normals.shape[1]):  # else the root has said it all
+                pieces = _refined(self.linear.tighten(pieces)[0], intervals)
+            bounds = intervals.nodes(pieces)
+            doing("the rows were bounded")
+            size = max(pieces.lower.shape[1], pieces.pre_lower.shape[1], c.shape[1]) * len(pieces)
+            for chosen in _parts(len(c), ELEMENTS // (4 * size)):
+                check()
+                found, lost = _rows_by_intervals(c[chosen], d[chosen], intervals, bounds, len(pieces))
+                take(chosen, found, lost)
+                if self.relaxation is not None:
+                    rows, lost = _both_sides(c[chosen], d[chosen], intervals, len(pieces))
+                    take(chosen, self.relaxation.bound(pieces, rows).result.lower, lost)
+        except TimeUp:
+            pass
+        return pieces, low, high
 
 
 def _rows_by_intervals(
@@ -153,14 +150,6 @@ def _both_bounds(found: Tensor, lost: Tensor) -> tuple[Tensor, Tensor]:  # (B, 2
     found = torch.where(lost > 0, torch.nextafter(found - lost, found.new_tensor(-torch.inf)), found)
     half = found.shape[1] // 2
     return found[:, :half], -found[:, half:]
-
-
-def _linear_rows(pieces: Pieces, linear: Linear, rows: Rows, relaxation: str, steps: int) -> Tensor:  # (B, S)
-    if relaxation == "alpha-crown":
-        from .alpha import Alpha
-
-        return Alpha(linear, steps, patient=True).bound(pieces, rows)[0].lower
-    return linear.bound(pieces, rows, refresh=False)[0].lower
 
 
 def _refined(pieces: Pieces, intervals: Ibp) -> Pieces:
@@ -195,11 +184,9 @@ def joined(parts: list[Pieces]) -> Pieces:
 
 def backward_rows(linear: Linear, piece: Pieces, node: int, rows: Tensor) -> Array:  # (S, n) -> (S,)
     """Proved lower bounds of rows of a node's value over one piece, by CROWN's lines."""
-    from .alpha import Alpha
-
     found = []
     for chosen in _parts(len(rows), ELEMENTS // max(n.size for n in linear.graph.nodes)):
         part = rows[chosen]
-        result, _, _ = Alpha(linear, 0).bound(piece, Rows(part[None], part.new_zeros(1, len(part))), node=node)
+        result, _, _ = Alpha(linear, 0).optimise(piece, Rows(part[None], part.new_zeros(1, len(part))), node=node)
         found.append(result.lower[0])
     return torch.cat(found).double().cpu().numpy()

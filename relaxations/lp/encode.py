@@ -54,10 +54,6 @@ class Encoding:
     graph: Graph
     boxes: list[Box]
 
-    def input_of(self, x: Array) -> Array:  # (V,) -> (D,)
-        """The network's input in a point of the model."""
-        return x[: self.graph.input_size]
-
     def minimising(self, node: int, row: Array, constant: float = 0.0) -> LinearModel:
         """The model with the objective row . value(node) + constant."""
         cost = np.zeros(len(self.model.cost))

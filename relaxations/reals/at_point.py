@@ -65,7 +65,7 @@ class AtPoint:
             torch.cat([constants, -constants], 1),
             None if on_input is None else torch.cat([on_input, -on_input], 1),
         )
-        result, _ = Linear(self.rounding, scales).bound(pieces, both, refresh=False)
+        result, _ = Linear(self.rounding, scales).formed(pieces, both, refresh=False)
         least, most = result.lower[0, :count].numpy(), -result.lower[0, count:].numpy()
         lost = _lost(unsafe, bounds[-1], (lower, upper))
         return np.nextafter(least - lost, -np.inf), np.nextafter(most + lost, np.inf)

@@ -60,9 +60,9 @@ def cut(
     asking: slice | Tensor = slice(None)
     if speakers is not None and speakers < count:
         asking = torch.linspace(0, count - 1, speakers, device=root.lower.device).round().long()
-    patient = replace(alpha, patient=True, joint=joint if len(joint) else None)
+    patient = replace(alpha, patient=True, steps=steps, joint=joint if len(joint) else None)
     ascent = patient.ascent(patient.start(root, count), joint)
-    plain, values, _ = patient.bound(root, rows, steps=steps, ascent=ascent, node=node)
+    plain, values, _ = patient.optimise(root, rows, ascent=ascent, node=node)
     best = plain
     for _ in range(rounds):
         if now() > deadline or (node is None and bool(rows.settled(best.lower).all())):
@@ -74,7 +74,7 @@ def cut(
             break
         ascent.reorder(index)
         patient = replace(patient, joint=joint)
-        result, values, _ = patient.bound(root, rows, steps=steps, ascent=ascent, node=node)
+        result, values, _ = patient.optimise(root, rows, ascent=ascent, node=node)
         best = _better(best, result, index)
     return Cut(best, joint if len(joint) else None, plain)
 

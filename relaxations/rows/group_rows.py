@@ -64,7 +64,7 @@ def limits(alpha: Alpha, root: Pieces, position: int, groups: Tensor, template: 
     patient, least = replace(alpha, patient=True), []
     for some in rows.split(max(1, GROUP // widest)):
         wanted = Rows(some[None], some.new_zeros(1, len(some)))
-        least.append(patient.bound(root, wanted, node=source)[0].lower[0])
+        least.append(patient.optimise(root, wanted, node=source)[0].lower[0])
     bound = -torch.cat(least).unflatten(0, (len(groups), len(joint)))
     spare = 1 + 8 * torch.finfo(bound.dtype).eps
     box = found[:, joint] + (spare - 1) * from_box[:, joint].abs().sum(-1)

@@ -35,7 +35,6 @@ REFINING = 2048  # rows that layers are refined with, at most
 SPEAKERS = 128  # neurons of a layer that ask for rows in it
 AGAIN = 0.1  # share of the gap left that a refinement must close, or it was the last
 WORTH = 0.3  # share of the objectives' gap that rows must close, or layers are not refined with them
-GROUPS = {"k-relu": 64, "prima": 128}  # of a layer
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +54,7 @@ def untreated(graph: Graph, word: str) -> list[str]:
             below, why = graph.nodes[layer.source], ""
             if layer.function.leak is None:
                 why = f"is {layer.function.name}"
-            elif name.kind == "m" and (not isinstance(below, Affine) or len(below.inputs) != 1):
+            elif not name.rung.rows.groups and (not isinstance(below, Affine) or len(below.inputs) != 1):
                 why = "reads several layers"
             if why:
                 said.append(f"{name.word}: layer {layer.title!r} {why}, so its neurons are relaxed one at a time")
@@ -72,7 +71,7 @@ def strengthened(
     found = _found(alpha, root, rows, deadline, words)
     best = Strengthened(root, found.joint, found.result)
     gap, left = _gap(found.plain), _gap(best.result)
-    asking = any(name.kind == "m" for word in words for name in parse(word)) and _mostly_asked(alpha, root)
+    asking = any(not name.rung.rows.groups for word in words for name in parse(word)) and _mostly_asked(alpha, root)
     pays = asking or left <= (1 - WORTH) * gap
     while best.joint is not None and left > 0 and pays and now() < deadline:
         # Convolutions have rows by the ten thousand, most of them worth nothing to the objectives.
@@ -101,19 +100,19 @@ def _gap(result: Result) -> float:
 def _found(alpha: Alpha, root: Pieces, rows: Rows, deadline: float, words: Sequence[str]) -> Cut:
     """Rows of all the kinds that are wanted."""
     names = [name for word in words for name in parse(word)]
-    groups = [f for name in names if name.kind in ("k-relu", "prima") for f in _hulls(alpha, root, rows, name)]
+    groups = [f for name in names if name.rung.rows.groups for f in _hulls(alpha, root, rows, name)]
     graph, scales = alpha.linear.graph, alpha.linear.scales
     if groups:
         each = [joined([f for f in groups if f.position == i]) for i in sorted({f.position for f in groups})]
         alpha = replace(alpha, joint=Joint.of(graph, scales, each))
-    layers = layers_read(alpha, root) if any(name.kind == "m" for name in names) else []
+    layers = layers_read(alpha, root) if any(not name.rung.rows.groups for name in names) else []
     return cut(alpha, root, rows, layers, deadline)
 
 
 def _hulls(alpha: Alpha, root: Pieces, rows: Rows, name: Name) -> list[Facets]:
     """The hulls of groups of every layer, chosen where the objectives lose."""
     graph, size = alpha.linear.graph, int(name.options["k"])
-    _, values, form = replace(alpha, patient=True).bound(root, rows)
+    _, values, form = replace(alpha, patient=True).optimise(root, rows)
     found = []
     for layer in graph.layers:
         i = layer.position
@@ -121,7 +120,7 @@ def _hulls(alpha: Alpha, root: Pieces, rows: Rows, name: Name) -> list[Facets]:
             continue
         price = (-form.at[i][0]).clamp(min=0)
         at = [v[0] for v in values]
-        groups = chosen_groups(alpha, root, i, at, price, size, GROUPS[name.kind])
+        groups = chosen_groups(alpha, root, i, at, price, size, name.rung.rows.groups)
         facets = group_rows(alpha, root, i, groups, (at[layer.source], at[i]))
         found += [] if facets is None else [facets]
     return found

@@ -318,7 +318,7 @@ def decided(subject: Subject, dtype: torch.dtype) -> list[Claims]:
         joint = None if found.joint is None else found.joint.to(linear.graph, linear.scales)
         double = lambda value: value.double() if value.is_floating_point() else value  # noqa: E731
         pieces, rows, start = (cast(item, double) for item in (pieces, rows, result.multipliers))
-        sure = replace(alpha, linear=linear, joint=joint).bound(pieces, rows, start, steps=0)[0]
+        sure = replace(alpha, linear=linear, joint=joint, steps=0).bound(pieces, rows, start)[0]
         claims.append(Claims(*made.exact, sure.lower, inside))
     return claims
 

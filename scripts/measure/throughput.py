@@ -80,7 +80,7 @@ def _network(folder: Path, setup: Setup, device: str, seconds: float) -> Iterato
         pieces = Pieces.boxes(low, high, graph.neurons)
         outputs = torch.eye(graph.output_size, device=device).expand(batch, -1, -1).contiguous()
         rows = Rows(outputs, torch.zeros(outputs.shape[:2], device=device))
-        result, _ = linear.bound(pieces, rows)
+        result = linear.bound(pieces, rows).result
         known = pieces.with_pre(result.pre_lower, result.pre_upper)
         undecided = (result.pre_lower < 0) & (result.pre_upper > 0)
         every = _median_seconds(partial(linear.bound, pieces, rows), device, seconds)
