@@ -20,7 +20,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import TypeVar
 
-from .deadline import TimeUp, check, end, left
+from .deadline import TimeUp, check, within
 
 T = TypeVar("T")
 
@@ -38,10 +38,11 @@ def interruptible(work: Callable[[], T]) -> T:
 
     Whatever `work` made of the exception that ended it, a value or another exception, is dropped.
     """
-    if end() == math.inf:
-        return work()
     check()
-    watch = _Watch()
+    seconds = within(None)
+    if seconds is None:
+        return work()
+    watch = _Watch(seconds)
     try:
         try:
             value = _worked(work)
@@ -65,17 +66,17 @@ def _worked(work: Callable[[], T]) -> T:
 
 
 class _Watch:
-    """Another thread, which raises `_Late` in this one from the limit on until `stop`."""
+    """Another thread, which raises `_Late` in this one, after so many seconds until `stop`."""
 
-    def __init__(self) -> None:
-        self.thread, self.moment = threading.get_ident(), time.monotonic() + left()
+    def __init__(self, seconds: float) -> None:
+        self.thread, self.seconds = threading.get_ident(), seconds
         self.open, self.raising, self.raised = True, False, False
         self.stopped = threading.Event()
         threading.Thread(target=self._run, daemon=True).start()
 
     def _run(self) -> None:
-        pause = self.moment - time.monotonic()
-        while not self.stopped.wait(max(0.0, pause)):
+        pause = self.seconds
+        while not self.stopped.wait(min(pause, threading.TIMEOUT_MAX)):
             self.raising = True  # then `open` is read; `stop` writes that, then reads this
             pause = SOON
             if self.open and safe(sys._current_frames().get(self.thread)):

@@ -338,6 +338,14 @@ def test_exact_values_that_are_not_found_in_time():
         partita.partition(graph, box, ["triangle"], count=False, timeout=60)
 
 
+def test_a_signal_before_the_arguments_are_read(capsys, monkeypatch):
+    """Only `verify` has a verdict."""
+    for command, said in (("verify", "unknown\n"), ("bound", "")):
+        monkeypatch.setattr("partita.bab.commands.main._run", mock.Mock(side_effect=KeyboardInterrupt))
+        assert cli.run([command, "n.onnx", "p.vnnlib"]) == 130
+        assert capsys.readouterr() == (said, "partita: interrupted\n")
+
+
 def test_a_stream_keeps_its_first_error():
     class Full:
         def __init__(self):

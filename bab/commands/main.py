@@ -80,6 +80,7 @@ def run(argv: list[str], stops: Stops | None = None) -> int:
     except SystemExit as end:  # argparse, after --help
         return int(end.code or 0)
     except KeyboardInterrupt as error:
+        _undecided(argv)
         say(str(error) or "interrupted")
         return stops.code if stops is not None and stops.number else 130
     except InternalError as error:
@@ -87,9 +88,16 @@ def run(argv: list[str], stops: Stops | None = None) -> int:
         return INTERNAL
     except Exception as error:
         if stops is not None and stops.number:  # what some library made of the interrupt
+            _undecided(argv)
             say(stops.why)
             return stops.code
         return _failed(error, argv)
+
+
+def _undecided(argv: list[str]) -> None:
+    """The verdict of a run of `verify` that had not come to where it answers."""
+    if argv[:1] == ["verify"]:
+        print("unknown")
 
 
 def _failed(error: Exception, argv: list[str]) -> int:
@@ -100,8 +108,8 @@ def _failed(error: Exception, argv: list[str]) -> int:
         print(json.dumps({"verdict": "timeout", "reason": str(error)}) if "--json" in argv else "timeout")
         say(str(error))
         return 0
-    if out_of_memory(error) and argv[:1] == ["verify"]:  # it had not come to where it answers
-        print("unknown")
+    if out_of_memory(error) and argv[:1] == ["verify"]:
+        _undecided(argv)
         say("unknown: out of memory")
         return 0
     if out_of_memory(error):

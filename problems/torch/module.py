@@ -35,7 +35,7 @@ import torch
 from numpy.typing import NDArray
 
 from ...kernels.arithmetic import full_products, past_cudnn
-from ...kernels.deadline import TimeUp, abandonable, doing, left
+from ...kernels.deadline import TimeUp, abandonable, doing, left, within
 from ...kernels.hush import hushed, unlogged, untouched
 from ...kernels.interrupt import interruptible
 from ..errors import BadInput
@@ -113,7 +113,8 @@ class ModuleRun:
 @contextlib.contextmanager
 def _alone() -> Iterator[None]:
     """Within it no other thread exports or runs a module. Raises `TimeUp` where that takes too long."""
-    if not LOCK.acquire(timeout=max(0.0, min(left(), threading.TIMEOUT_MAX))):
+    seconds = within(None)
+    if not LOCK.acquire(timeout=-1 if seconds is None else min(seconds, threading.TIMEOUT_MAX)):
         raise TimeUp("the time limit has passed")
     try:
         yield
