@@ -10,12 +10,10 @@ from activation_conformance import ActivationConformance
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from partita.problems.network.activation import LeakyReLU, ReLU
+from partita.problems.network.activation import AbstractActivation, LeakyReLU, Piece, ReLU
 from partita.problems.network.smooth import Sigmoid, Tanh
 
 FUNCTIONS = {
-    "relu": ReLU(),
-    "leaky": LeakyReLU(0.125),
     "sigmoid": Sigmoid(),
     "tanh": Tanh(),
 }
@@ -60,8 +58,6 @@ def truth(function, x: np.ndarray) -> np.ndarray:
             return (1 + np.tanh(x / 2)) / 2
         case Tanh():
             return np.tanh(x)
-        case LeakyReLU():
-            return np.where(x > 0, x, np.longdouble(function.slope) * x)
 
 
 def grid(lower: torch.Tensor, upper: torch.Tensor, points: int = 401) -> np.ndarray:
@@ -195,3 +191,64 @@ def test_smooth_neurons_are_decided_only_where_constant():
     lower, upper = torch.tensor([-1.0, 2.0, 3.0]), torch.tensor([1.0, 2.0, 4.0])
     assert Sigmoid().decided(lower, upper).tolist() == [False, True, False]
     assert ReLU().decided(lower, upper).tolist() == [False, True, True]
+
+
+# ---- what follows from pieces and turns alone
+
+
+class _Described(AbstractActivation):
+    """A function of which nothing is asked but what follows from its description."""
+
+    name = "described"
+
+    def value(self, x):
+        raise NotImplementedError
+
+    interval = lines = default_choice = derivative = value
+
+
+class _Steps(_Described):
+    """Slopes -2, 0.5, 3 with kinks at -1 and 2."""
+
+    kinks = (-1.0, 2.0)
+    pieces = (Piece(-2.0, -1.0), Piece(0.5, 1.5), Piece(3.0, -3.5))
+
+    def value(self, x):
+        return torch.where(x < -1, -2 * x - 1, torch.where(x < 2, 0.5 * x + 1.5, 3 * x - 3.5))
+
+
+class _Bump(_Described):
+    """exp(-x^2), which rises, falls, and turns at +-sqrt(1/2)."""
+
+    turns = (-(0.5**0.5), 0.5**0.5)
+
+    def value(self, x):
+        return torch.exp(-x * x)
+
+    def derivative(self, x):
+        return -2 * x * torch.exp(-x * x)
+
+
+@pytest.mark.parametrize("function", [_Steps(), _Bump()], ids=lambda f: type(f).__name__)
+def test_slopes_of_functions_that_fall_and_rise(function):
+    ends = torch.cartesian_prod(*[torch.linspace(-4, 4, 33, dtype=torch.float64)] * 2)
+    lower, upper = ends[ends[:, 0] < ends[:, 1]].T
+    least, most = function.slopes(lower, upper)
+    x = lower + (upper - lower) * torch.linspace(0, 1, 801, dtype=torch.float64)[:, None]
+    chords = function.value(x).diff(dim=0) / x.diff(dim=0)
+    assert (least - 1e-9 <= chords).all() and (chords <= most + 1e-9).all()
+    assert (least >= chords.amin(0) - 0.02).all() and (most <= chords.amax(0) + 0.02).all()
+    torch.testing.assert_close(function.steepest(lower, upper), torch.maximum(-least, most), rtol=1e-6, atol=1e-6)
+
+
+def test_what_several_pieces_say():
+    f = _Steps()
+    assert f.leak is None and not f.homogeneous and not f.increasing and f.lipschitz == 3
+    lower, upper = (
+        torch.tensor([-3.0, -1.0, -2.0, 0.0, 1.0, 2.0, -5.0]),
+        torch.tensor([-1.0, 2.0, 0.0, 9.0, 2.5, 7.0, 5.0]),
+    )
+    assert f.decided(lower, upper).tolist() == [True, True, False, False, False, True, False]
+    assert f.split_point(lower, upper)[[2, 3, 4]].tolist() == [-1.0, 2.0, 2.0]
+    assert not _Bump().decided(lower, upper).any() and _Bump().lipschitz == torch.inf
+    assert ReLU().leak == 0 and LeakyReLU(0.25).leak == 0.25 and Sigmoid().leak is None

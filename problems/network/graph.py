@@ -210,11 +210,6 @@ class Graph:
         """Positions of the nonlinear nodes, in order."""
         return tuple(layer.position for layer in self.layers)
 
-    @cached_property
-    def offsets(self) -> dict[int, int]:
-        """Where each nonlinear node starts in the flat numbering of all neurons."""
-        return {layer.position: layer.span.start for layer in self.layers}
-
     @property
     def widest(self) -> int:
         """Size of the largest node, the input among them."""
