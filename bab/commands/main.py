@@ -58,10 +58,13 @@ def main() -> NoReturn:
             from ..running.child_process import die_with
 
             die_with(int(parent))
+        code = run(sys.argv[1:], stops)
     except Exception as error:  # no memory for a thread
         code = _failed(error, sys.argv[1:])
-    else:
-        code = run(sys.argv[1:], stops)
+    except KeyboardInterrupt as error:  # before anything was run
+        _undecided(sys.argv[1:])
+        say(str(error) or "interrupted")
+        code = 143 if "SIGTERM" in str(error) else 130
     lost = streams.lost(sys.stdout)
     if lost is not None and code != streams.LOST and streams.code_of(lost):
         say(f"the answer could not be written to standard output: {lost.strerror}")
