@@ -327,7 +327,8 @@ def test_a_limit_that_passes_before_anything_is_known(command, tmp_path, capsys)
     assert out == "timeout\n" and err.count("\n") == 1
     assert err.startswith("partita: the time limit passed while ") and "yet" in err
     assert cli.run([*line, "--json"]) == 0
-    assert json.loads(capsys.readouterr().out) == {"verdict": "timeout", "reason": err[len("partita: ") : -1]}
+    said = json.loads(capsys.readouterr().out)
+    assert said["verdict"] == "timeout" and said["reason"].startswith("the time limit passed while ")
 
 
 def test_exact_values_that_are_not_found_in_time():
