@@ -13,6 +13,7 @@ from ..problems.errors import BadInput, out_of_memory
 from ..problems.load import load_problem
 from .config import Config, keys_of, load_config
 from .search.known import Known
+from .search.verdict import Verdict
 
 if TYPE_CHECKING:
     import torch
@@ -162,7 +163,7 @@ def decide(
     except (MemoryError, RuntimeError, OSError) as error:
         if not out_of_memory(error):
             raise
-        outcome = known.outcome(now() - start, "unknown", "out of memory")
+        outcome = known.outcome(now() - start, Verdict.UNKNOWN, "out of memory")
         return outcome
     finally:
         if log is not None:

@@ -24,6 +24,7 @@ from ..relaxations.leaf.rational import Rational, in_words
 from ..relaxations.linear.root import root
 from ..relaxations.lp.boxes import Box
 from .attack.witness import Judge, Witness
+from .search.verdict import Verdict
 from .trees.settle import in_whole_numbers
 
 LATE = "the time limit passed while mixed-integer programs were solved"
@@ -33,7 +34,7 @@ LATE = "the time limit passed while mixed-integer programs were solved"
 class Answer:
     """The verdict with its reason; `pieces` counts the programs solved."""
 
-    verdict: str
+    verdict: Verdict
     reason: str
     witness: Witness | None
     pieces: int
@@ -56,13 +57,13 @@ def ask(
                 continue
             left = None if deadline is None else deadline - now()
             if left is not None and left <= 0:
-                return Answer("timeout", LATE, None, solved)
+                return Answer(Verdict.TIMEOUT, LATE, None, solved)
             boxes = boxes or _boxes(graph, case.inputs)
             found = feasible_unsafe(graph, case.inputs, unsafe, backend=backend, time_limit=left, bounds=boxes)
             solved += 1
             witness = judge(found.x, (c, u)) if found.x is not None and found.upper <= 0 else None
             if witness is not None:
-                return Answer("sat", f"found by mixed-integer programming ({backend})", witness, solved)
+                return Answer(Verdict.VIOLATED, f"found by mixed-integer programming ({backend})", witness, solved)
             if found.positive:
                 margin = max(margin, found.margin)
                 continue
@@ -73,18 +74,18 @@ def ask(
                 continue
             witness = judge(surely.point, (c, u), surely.exact) if surely.point is not None else None
             if witness is not None:
-                return Answer("sat", "found in exact arithmetic", witness, solved)
+                return Answer(Verdict.VIOLATED, "found in exact arithmetic", witness, solved)
             open_ = open_ or f"{_between(found)}; {surely.reason}"
     if deadline is not None and now() >= deadline:
-        return Answer("timeout", LATE, None, solved)
+        return Answer(Verdict.TIMEOUT, LATE, None, solved)
     if open_:
-        return Answer("unknown", open_, None, solved)
+        return Answer(Verdict.UNKNOWN, open_, None, solved)
     reason = f"by {solved} mixed-integer programs; {backend} is trusted to tolerances that add up to {margin:.1e}"
     if exact == solved:
         reason = f"in exact arithmetic, asked {solved} times"
     elif exact:
         reason += f"; what they left open, {exact} times, was decided in exact arithmetic"
-    return Answer("unsat", reason, None, solved)
+    return Answer(Verdict.HOLDS, reason, None, solved)
 
 
 def _boxes(graph: Graph, polytope: Polytope) -> list[Box]:

@@ -34,8 +34,9 @@ from .logs.followed import Count, Followed, ReplayReport, summed
 from .logs.format import CLOSED
 from .logs.header import config_of, goals_of_header, matching, same_search
 from .logs.read import Partition, read_ends, read_log
-from .search.engine import HOLDS, Engine
+from .search.engine import Engine
 from .search.schedule import Schedule
+from .search.verdict import Verdict
 from .strategy import choose, memory
 from .trees.without_rows import answered
 from .verify import build
@@ -133,7 +134,7 @@ def follow(
     schedule, count = Schedule(True, None), Count()
     room = memory(config, strategy.device)
     engine = Engine(tree, attack, schedule, (count,), deadline, config.search.batch, room)
-    reason = "" if engine.run() == HOLDS else schedule.reason
+    reason = "" if engine.run() is Verdict.HOLDS else schedule.reason
     if engine.state.witness is not None:
         where = f"{partition.place(attack.leaf)} (piece {attack.leaf})"
         reason = f"a counterexample lies in a leaf that the log calls closed: {where}, field state"

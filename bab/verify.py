@@ -27,11 +27,12 @@ from ..relaxations.types import Multipliers, Pieces
 from .attack.descent import Attack
 from .attack.witness import Judge, Witness, remarks
 from .config import Config
-from .search.engine import HOLDS, Engine
+from .search.engine import Engine
 from .search.known import progress
 from .search.observer import Observer
 from .search.outcome import Outcome
 from .search.schedule import Schedule
+from .search.verdict import Cause, Verdict
 from .strategy import Strategy, candidates, choose, memory
 from .trees.goals import goals_of
 from .trees.phases import Phases
@@ -68,18 +69,20 @@ def verify(
     """
     start = now()
     if all(case.inputs.empty for case in prop.cases):
-        return Outcome("unsat", "the input set is empty: some lower bound exceeds its upper bound")
+        return Outcome(Verdict.HOLDS, "the input set is empty: some lower bound exceeds its upper bound")
     if not _goals(prop):
-        return Outcome("unsat", "the property calls no output unsafe")
+        return Outcome(Verdict.HOLDS, "the property calls no output unsafe")
     doing("the network was prepared")
     strategy = choose(graph, config)
     working = graph.to(strategy.dtype, strategy.device)
     judge = Judge(graph, prop, confirm, config.judge)
     prop, found = answered(prop, judge)
     if found is not None:
-        return _outcome("sat", judge, found, now() - start, "every output is unsafe, and the input set has a point")
+        return _outcome(
+            Verdict.VIOLATED, judge, found, now() - start, "every output is unsafe, and the input set has a point"
+        )
     if not _goals(prop):
-        return Outcome("unsat", "the input set is empty: its half-spaces leave no point")
+        return Outcome(Verdict.HOLDS, "the input set is empty: its half-spaces leave no point")
     if log is not None:
         log.about(prop)
     judge = judge.about(prop)
@@ -87,7 +90,7 @@ def verify(
     if config.attack == "on":
         found = _first_attack(attack, deadline)
         if found is not None:
-            return _outcome("sat", judge, found, now() - start, "found by the first attack")
+            return _outcome(Verdict.VIOLATED, judge, found, now() - start, "found by the first attack")
     if strategy.tree == "oracle":
         return _asked(graph, judge, config, observers, deadline, strategy.sentence(graph, PROGRAMS))
     return _searched(graph, working, prop, config, strategy, attack, observers, deadline, start, log)
@@ -117,7 +120,7 @@ def _searched(
     tree = build(graph, working, prop, config, strategy, deadline, second, told)
     if second.witness is not None:
         return _outcome(
-            "sat",
+            Verdict.VIOLATED,
             attack.judge,
             second.witness,
             now() - start,
@@ -149,7 +152,7 @@ def _searched(
     verdict = engine.run()
     state = engine.state
     claims: dict[str, float | int | str] = {}  # of a log that this run goes on with
-    if verdict == HOLDS and log is not None and log.before is not None:
+    if verdict is Verdict.HOLDS and log is not None and log.before is not None:
         from .logs.believed import proved_again
 
         verdict = proved_again(engine, log.before, log.trust, claims)
@@ -157,9 +160,9 @@ def _searched(
     if log is not None and log.before is not None:
         stats["resumed"] = f"from {log.before.count} pieces, {len(log.before.unsettled)} of them not settled"
     seconds = now() - start
-    reason = schedule.reason
-    if verdict == "timeout" or (reason and reason == wish()):
-        reason = f"{'the time limit passed' if verdict == 'timeout' else reason}; {progress(state)}"
+    reason = "" if verdict.decided else schedule.reason
+    if reason and schedule.end is not None and schedule.end.cause in (Cause.TIME, Cause.WISH):
+        reason = f"{reason if schedule.end.cause is Cause.WISH else 'the time limit passed'}; {progress(state)}"
     outcome = _outcome(verdict, attack.judge, state.witness, seconds, reason, state.pieces, stats)
     for observer in observers:
         observer.finished(outcome, state)
@@ -340,7 +343,7 @@ class _SecondAttack:
 
 
 def _outcome(
-    verdict: str,
+    verdict: Verdict,
     judge: Judge,
     witness: Witness | None,
     seconds: float,
@@ -350,12 +353,12 @@ def _outcome(
 ) -> Outcome:
     """The outcome; its reason says what a reader must know of the witness, or of the nearest thing to one."""
     stats = stats or {}
-    if verdict == "sat" and witness is not None:
+    if verdict is Verdict.VIOLATED and witness is not None:
         reason = "; ".join(filter(None, [reason, *remarks(witness, judge)]))
         return Outcome(
             verdict, reason, (witness.x, witness.y), pieces, seconds, stats, witness.decimals, witness.outside
         )
-    if verdict != "unsat" and judge.disputed is not None:
+    if verdict is not Verdict.HOLDS and judge.disputed is not None:
         stats = {**stats, "disputed": judge.disputed.sentence()}
         reason = "; ".join(filter(None, [reason, judge.disputed.sentence()]))
     return Outcome(verdict, reason, None, pieces, seconds, stats)

@@ -15,6 +15,7 @@ from test_precision import network
 from partita.bab.logs.resume import pieces_of
 from partita.bab.search.schedule import Schedule
 from partita.bab.search.state import State
+from partita.bab.search.verdict import TIME_IS_UP, Cause, End
 from partita.bab.trees.frontier import Frontier
 from partita.bab.trees.shared_bounds import shared_depth
 from partita.bab.trees.tree import Settled
@@ -230,11 +231,11 @@ def test_what_a_limit_leaves_is_open(limit):
 def test_time_that_is_up_ends_the_search():
     """Whoever looked at the clock: the reason is kept where there is one already, and the batch is as it was."""
     graph, prop = held(4)
-    for before, after in (("", "timeout"), ("interrupted", "interrupted")):
+    for before, after in ((None, TIME_IS_UP), (interrupted := End(Cause.INTERRUPT, "interrupted"), interrupted)):
         made = engine(graph, prop, blind=True)
-        batch, made.schedule.reason = made.state.batch, before
+        batch, made.schedule.end = made.state.batch, before
         made.shrink(TimeUp("the time limit has passed"), 3)
-        assert made.schedule.reason == after and made.state.batch == batch
+        assert made.schedule.end is after and made.state.batch == batch
         assert made.schedule.exhausted(made.state)
 
 
@@ -315,4 +316,4 @@ def test_limits_are_kept_to_the_piece_and_what_waits_is_open():
     schedule.derivation = 40.0
     assert not schedule.tightening(state)
     state.deadline = time.monotonic()
-    assert schedule.exhausted(state) and schedule.reason == "timeout"
+    assert schedule.exhausted(state) and schedule.end is TIME_IS_UP

@@ -20,6 +20,7 @@ from ..ending import streams
 from ..ending.results import result_text, summary_text, write_atomically
 from ..search import clock
 from ..search.known import Known
+from ..search.verdict import Verdict
 from .arguments import say
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class Answer:
         text = outcome.verdict + "\n" if self.property is None else result_text(outcome, self.property)
         return self._give(outcome.verdict, outcome.reason, text, outcome.pieces, outcome.stats)
 
-    def early(self, verdict: str, why: str, code: int = 0) -> int:
+    def early(self, verdict: Verdict, why: str, code: int = 0) -> int:
         """Of one that did not; the exit code, which is `code` where that is not 0."""
         known = self.known
         reason = f"{why} {known.sentence()}" if not code else why
@@ -61,7 +62,7 @@ class Answer:
             return CLOSING
         return STEP if self.known.state is not None else 0.0
 
-    def and_exit(self, verdict: str, why: str, code: int) -> None:
+    def and_exit(self, verdict: Verdict, why: str, code: int) -> None:
         """The answer, the end of the log and the end of the process, unless the main thread was first."""
         if not self.given.acquire(blocking=False):
             self.over.wait(CLOSING)
@@ -81,7 +82,7 @@ class Answer:
 
     # ---- writing
 
-    def _give(self, verdict: str, reason: str, text: str, pieces: int, stats: dict) -> int:
+    def _give(self, verdict: Verdict, reason: str, text: str, pieces: int, stats: dict) -> int:
         if not self.given.acquire(blocking=False):
             threading.Event().wait()  # another thread is ending the process
         try:
@@ -89,7 +90,7 @@ class Answer:
         finally:
             self.over.set()
 
-    def _write(self, verdict: str, reason: str, text: str, pieces: int, stats: dict) -> int:
+    def _write(self, verdict: Verdict, reason: str, text: str, pieces: int, stats: dict) -> int:
         """Everywhere where it is wanted; the exit code."""
         sys.stdout.write(text)
         error = streams.lost(sys.stdout)

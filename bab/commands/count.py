@@ -56,7 +56,7 @@ def run(argv: list[str]) -> int:
     if cells is not None and cells.failure:
         say(cells.failure)
         return LOST
-    return 130 if result.reason == "interrupted" else 0
+    return 130 if result.interrupted else 0
 
 
 class _Progress:

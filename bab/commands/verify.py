@@ -14,6 +14,7 @@ from ..ending.results import check_writable
 from ..ending.stopping import Stops
 from ..ending.streams import LOST
 from ..search import clock
+from ..search.verdict import Verdict
 from .answer import Answer
 from .arguments import CHOICES, INTERNAL, Parser, add_choices, exist, fault, files, overrides, say
 
@@ -61,7 +62,7 @@ def run(argv: list[str], stops: Stops | None = None) -> int:
 def _run(network: Path, prop: Path, options: Any, given: list[str], answer: Answer, stops: Stops | None) -> int:
     """What the arguments ask for; the exit code."""
     if stops is not None:
-        stops.heed(answer.asked, lambda why, code: answer.and_exit("unknown", why, code))
+        stops.heed(answer.asked, lambda why, code: answer.and_exit(Verdict.UNKNOWN, why, code))
     if options.trust_log and options.resume is None:
         raise BadInput("--trust-log has no effect here: it acts with --resume, where a log's claims are believed")
     config = _config(options, given)
@@ -70,7 +71,7 @@ def _run(network: Path, prop: Path, options: Any, given: list[str], answer: Answ
     for path in (options.results, options.summary):
         if path is not None:
             check_writable(path)
-    timer = clock.guard(config.timeout, lambda: answer.and_exit("timeout", "the time limit passed", 0))
+    timer = clock.guard(config.timeout, lambda: answer.and_exit(Verdict.TIMEOUT, "the time limit passed", 0))
     try:
         code = _decide(network, prop, config, options, heeded, answer)
         return code if stops is None or not stops.number else stops.code
@@ -123,17 +124,17 @@ def _decide(network: Path, prop: Path, config: Config, options: Any, given: list
         answer.log = log = api.log_of((network, prop), problem, config, options.log, options.resume, options.trust_log)
         outcome = api.decide(problem, config, _observers(), clock.deadline(config.timeout), log, answer.known)
     except TimeUp:
-        return answer.early("timeout", "the time limit passed")
+        return answer.early(Verdict.TIMEOUT, "the time limit passed")
     except KeyboardInterrupt:
-        return answer.early("unknown", "interrupted") or 130
+        return answer.early(Verdict.UNKNOWN, "interrupted") or 130
     except BadInput:
         raise
     except InternalError as error:
-        return answer.early("unknown", str(error), INTERNAL)
+        return answer.early(Verdict.UNKNOWN, str(error), INTERNAL)
     except Exception as error:
         if out_of_memory(error):
-            return answer.early("unknown", "out of memory")
-        return answer.early("unknown", fault(error), INTERNAL)
+            return answer.early(Verdict.UNKNOWN, "out of memory")
+        return answer.early(Verdict.UNKNOWN, fault(error), INTERNAL)
     if log is not None and log.failure:
         say(log.failure)
     return answer(outcome)

@@ -61,6 +61,7 @@ class PatternCount:
     rational: int = 0  # cells that were counted in exact arithmetic
     layers: tuple[int, ...] = ()  # cells of the first 1, 2, .. layers of neurons
     patterns: NDArray[np.uint8] | None = None  # (A, ceil(N / 8)) where finished and kept, bits from the lowest
+    interrupted: bool = False  # by the user
 
     def __str__(self) -> str:
         return str(self.low) if self.finished else f"{self.low}..{self.high}"
@@ -135,7 +136,7 @@ def count_union(
     for i, polytope in enumerate(polytopes):
         share = None if deadline is None else start + (deadline - start) * (i + 1) / len(polytopes)
         counts.append(count(graph, polytope, cells=cells, deadline=share, rational=rational, listener=listener))
-        if counts[-1].reason == "interrupted":
+        if counts[-1].interrupted:
             break
     if len(polytopes) == 1:
         return counts[0]
@@ -150,7 +151,8 @@ def count_union(
     if len(counts) < len(polytopes):
         high = max(high, _ceiling(graph, polytopes, cells))
     reason = next((c.reason for c in counts if not c.finished), "the patterns of the union are too many to be kept")
-    return PatternCount(low, high, low == high, seconds, reason, cells, doubtful, recounted)
+    interrupted = counts[-1].interrupted
+    return PatternCount(low, high, low == high, seconds, reason, cells, doubtful, recounted, interrupted=interrupted)
 
 
 def _ceiling(graph: Graph, polytopes: list[Polytope], cells: Kind) -> int:
@@ -221,7 +223,7 @@ def _structured(made: Plan, polytope: Polytope) -> bool:
 def _conclude(made: Plan, polytope: Polytope, tally: Tally, deadline: float | None, emit: Emit | None) -> PatternCount:
     """The count or the interval that a tally proves."""
     kind: Kind = "all" if made.faces else "open"
-    if tally.reason == "interrupted":  # the user waits
+    if tally.interrupted:  # the user waits
         deadline = min(time.monotonic() + PATIENCE, np.inf if deadline is None else deadline)
     extra: dict[bytes, NDArray[np.float64]] = {}
     left: list[bool] = []
@@ -253,7 +255,8 @@ def _conclude(made: Plan, polytope: Polytope, tally: Tally, deadline: float | No
         high += remaining(made, free, cell.node, cell.neuron) if cell.sure else ceiling
     reason = tally.reason or f"{doubtful} cells are too thin or too degenerate for float64 and were not counted anew"
     high = max(low, min(high, ceiling))
-    return PatternCount(low, high, low == high, 0.0, reason, kind, doubtful, recounted, layers)
+    finished, stopped = low == high, tally.interrupted
+    return PatternCount(low, high, finished, 0.0, reason, kind, doubtful, recounted, layers, interrupted=stopped)
 
 
 def _prefixes(made: Plan, patterns: NDArray[np.uint8]) -> tuple[int, ...]:
@@ -277,7 +280,7 @@ def _recount(
     for unsure in tally.unsure:
         for on, cut, exists in zip(unsure.active, unsure.cutting, unsure.exists, strict=True):
             found = None
-            if tally.reason != "interrupted" and (deadline is None or time.monotonic() < deadline):
+            if not tally.interrupted and (deadline is None or time.monotonic() < deadline):
                 with suppress(TimeUp), until(deadline):
                     found = counter.recount(on, cut, programs.settled(on, cut), deadline)
             if found is None:

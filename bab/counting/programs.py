@@ -338,7 +338,7 @@ def search_by_programs(
     except TimeUp:
         tally.reason = "the time limit was reached"
     except KeyboardInterrupt:
-        tally.reason = "interrupted"
+        tally.reason, tally.interrupted = "interrupted", True
     if tally.reason:  # in the middle of a step
         tally.restore(settled[0])
         front = settled[1]

@@ -240,7 +240,7 @@ def search_exactly(
             if deadline is not None and time.monotonic() > deadline:
                 tally.reason = "the time limit was reached"
     except KeyboardInterrupt:
-        tally.reason = "interrupted"
+        tally.reason, tally.interrupted = "interrupted", True
     if stack and found and stack[-1] is found[-1]:
         stack.pop()
     tally.waiting += [Waiting(left.node, left.neuron, True, True) for left in stack]

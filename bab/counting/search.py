@@ -81,6 +81,7 @@ class Tally:
     waiting: list[Waiting] = field(default_factory=list)
     layers: dict[int, int] = field(default_factory=dict)
     reason: str = ""
+    interrupted: bool = False  # by the user
     bytes: int = 0
 
     def mark(self) -> Mark:
@@ -141,7 +142,7 @@ def search(
                 listener.progress(tally.certain, waiting, time.monotonic() - begin)
     except KeyboardInterrupt:
         tally.restore(mark)
-        tally.reason = "interrupted"
+        tally.reason, tally.interrupted = "interrupted", True
     return tally
 
 

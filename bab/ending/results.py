@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...problems.errors import BadInput
+from ..search.verdict import Verdict
 from .streams import lost, of_descriptor
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 def result_text(outcome: Outcome, prop: Property) -> str:
     """The verdict, and for `sat` the witness: the content of a results file."""
-    if outcome.witness is None or outcome.decimals is None or outcome.verdict != "sat":
+    if outcome.witness is None or outcome.decimals is None or outcome.verdict != Verdict.VIOLATED:
         return outcome.verdict + "\n"
     from ...problems.properties.witness_text import witness_text
 

@@ -19,9 +19,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ...kernels.deadline import now
-from ..search.engine import HOLDS, VIOLATED, Engine
+from ..search.engine import Engine
 from ..search.observer import Observer
 from ..search.schedule import Schedule
+from ..search.verdict import Cause, End, Verdict
 from .followed import Count, Followed, summed
 from .read import Ints, Partition
 
@@ -45,14 +46,14 @@ def claims_of(partition: Partition, trust: bool) -> Ints:
     return partition.closed[~partition.verified[partition.closed]] if trust else partition.closed
 
 
-def proved_again(engine: Engine, partition: Partition, trust: bool, stats: dict[str, float | int | str]) -> str:
-    """The verdict of a resumed search that closed all it started from; `engine.schedule.reason` and the witness in its
+def proved_again(engine: Engine, partition: Partition, trust: bool, stats: dict[str, float | int | str]) -> Verdict:
+    """The verdict of a resumed search that closed all it started from; `engine.schedule.end` and the witness in its
     state say why. `stats` gets what became of the log's claims."""
     claims, closed = claims_of(partition, trust), len(partition.closed)
     if len(claims) < closed:
         stats["trusted"] = f"{closed - len(claims)} of {closed} closed pieces of the log, whose digests hold"
     if not len(claims):
-        return HOLDS
+        return Verdict.HOLDS
     begun, state, first = now(), engine.state, engine.schedule
     tree, count = Followed(engine.tree, partition, claims), Count()
     limit = first.max_pieces
@@ -69,16 +70,16 @@ def proved_again(engine: Engine, partition: Partition, trust: bool, stats: dict[
     )
     verdict = second.run()
     state.spend("replay", begun)
-    reason = "" if verdict == HOLDS else second.schedule.reason or verdict
+    reason = "" if verdict is Verdict.HOLDS else second.schedule.reason or verdict
     found = summed(partition, claims, count, reason, now() - begun)
     stats["replayed"] = f"{found.leaves - found.open} of {found.leaves} closed pieces of the log were proved again"
-    if verdict == VIOLATED:
+    if verdict is Verdict.VIOLATED:
         state.witness = second.state.witness
-        return VIOLATED
-    if verdict == HOLDS and found.good:
-        return HOLDS
-    first.reason = (
+        return Verdict.VIOLATED
+    if verdict is Verdict.HOLDS and found.good:
+        return Verdict.HOLDS
+    said = (
         f"{found.open} of {closed} pieces that the log calls closed are believed, not proved again ({reason}); every "
         "other piece is closed. Give more time, or trust the log (--trust-log) where its digests hold"
     )
-    return "unknown"
+    return engine.ended(End(Cause.BELIEVED, said))

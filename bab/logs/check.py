@@ -30,6 +30,7 @@ from ...problems.network.graph import Graph
 from ...problems.properties.property import Polytope, Property, UnsafeSet
 from ...problems.properties.rational import rationals
 from ...relaxations.leaf.rational import Rational
+from ..search.verdict import Verdict
 from ..trees.splits import HALF_SPACE, INPUT, NAMES, PHASE
 from .boxes import box_levels
 from .format import CLOSED, FOOTER
@@ -59,7 +60,7 @@ def check(partition: Partition) -> CheckReport:
     report.facts |= {f"leaves, {name}": count for name, count in partition.by_name().items()}
     report.faults += partition.doubts
     footer = partition.footer
-    if footer is not None and footer["verdict"] == "unsat" and partition.rows and len(partition.unsettled):
+    if footer is not None and footer["verdict"] == Verdict.HOLDS and partition.rows and len(partition.unsettled):
         first = partition.place(int(partition.unsettled[0]))
         report.faults.append(
             f"{FOOTER}, field verdict, says unsat, but {len(partition.unsettled)} leaves are open or stuck, the first "

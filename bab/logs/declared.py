@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from ...problems.errors import BadInput
+from ..search.verdict import Verdict
 from .format import FOOTER, HEADER, MOST_PARTS
 
-VERDICTS = ("unsat", "sat", "unknown", "timeout")
 TREES = ("regions", "phases", "oracle")
 SPLITS = ("auto", "input", "polyhedral", "activation")
 PRECISIONS = ("float32", "float64")
@@ -140,7 +140,7 @@ def _check_input(one: Fields) -> None:
 def check_footer(folder: Path, footer: dict[str, Any]) -> None:
     """Raises `BadInput` for the first field that no run writes so."""
     said = Fields(folder, FOOTER, footer)
-    said["verdict"].text(VERDICTS)
+    said["verdict"].text(tuple(Verdict))
     said["reason"].text()
     for name in ("pieces", "rows"):
         said[name].whole()

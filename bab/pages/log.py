@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 
 from ..logs.read import Partition
+from ..search.verdict import Verdict
 from ..trees.splits import INPUT, NAMES, PHASE
 from .log_pictures import by_depth, by_way, icicle, over_time, share_over_time
 from .page import Raw, cards, code, html, page, paragraph, picture, section, svg_of, table
 
 MOST = 12  # rows of a table of goals, coordinates or neurons
-WORDS = {"unsat": "the property holds", "sat": "the property is violated"}
+WORDS = {Verdict.HOLDS: "the property holds", Verdict.VIOLATED: "the property is violated"}
 
 
 def log_page(folder: Path, tree: Partition) -> str:

@@ -13,7 +13,8 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from ...problems.errors import BadInput
-from ..running.row import Row
+from ..running.row import ANSWERS, Row
+from ..search.verdict import Verdict
 from .page import Raw, cards, code, coded, page, paragraph, picture, section, svg_of, table
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def run_page(folder: Path) -> str:
     solved, wrong = [row for row in rows if row.solved], [row for row in rows if row.wrong]
     counts = Counter(row.verdict for row in rows)
     seconds = [row.seconds for row in rows]
-    known = sum(row.expected in ("sat", "unsat") for row in rows)
+    known = sum(row.expected in ANSWERS for row in rows)
     figures = [
         ("instances", len(rows)),
         ("solved", len(solved)),
@@ -82,7 +83,7 @@ def cactus(rows: Sequence[Row]) -> Figure:
     ax = figure.subplots()
     ax.spines[["top", "right"]].set_visible(False)
     solved = [row for row in rows if row.solved]
-    series = (("solved", solved, "#1f2933"), *((v, [r for r in solved if r.verdict == v], c) for v, c in VERDICTS))
+    series = (("solved", solved, "#1f2933"), *((v, [r for r in solved if r.verdict == v], c) for v, c in COLOURS))
     for name, some, colour in series:
         if some:
             times = sorted(row.seconds for row in some)
@@ -97,7 +98,7 @@ def cactus(rows: Sequence[Row]) -> Figure:
     return figure
 
 
-VERDICTS = (("unsat", "#0072B2"), ("sat", "#D55E00"))
+COLOURS = ((Verdict.HOLDS, "#0072B2"), (Verdict.VIOLATED, "#D55E00"))
 
 
 def _verdict(row: Row) -> str:

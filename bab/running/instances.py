@@ -32,10 +32,10 @@ from typing import TextIO
 from ...problems.errors import BadInput
 from ..config import NO_EFFECT
 from ..ending.results import write_atomically
+from ..search.verdict import Verdict
 from .row import Row
 
 KILL_AFTER = 10.0  # seconds over the limit that an instance may take to end by itself
-VERDICTS = ("sat", "unsat", "unknown", "timeout")
 HEADER_WORDS = frozenset(("onnx", "network", "net", "model", "onnx_file"))
 
 
@@ -124,11 +124,11 @@ class _Running:
         text = output.decode("utf-8", "replace")
         verdict, reason = text.split("\n", 1)[0].strip(), ""
         if code is None:
-            verdict, reason = "timeout", f"killed {KILL_AFTER:g} s after its limit"
-        elif verdict not in VERDICTS:
+            verdict, reason = Verdict.TIMEOUT, f"killed {KILL_AFTER:g} s after its limit"
+        elif verdict not in tuple(Verdict):
             verdict, reason = "error", _last_line(log) or f"the process ended with code {code}"
         pieces, said = _cost(summary)
-        if verdict == "sat":
+        if verdict == Verdict.VIOLATED:
             write_atomically(out / "witnesses" / f"{name}.txt", text)
         asked = (instance.number, instance.network, instance.property, instance.expected)
         return Row(*asked, verdict, round(seconds, 3), pieces, " ".join((reason or said).split()))
@@ -238,7 +238,7 @@ def _instance(number: int, row: list[str], where: str, cap: float | None) -> Ins
         raise BadInput(f"{where}: the timeout must be a number of seconds, not '{limit}'") from None
     if timeout is not None and not 0 < timeout < float("inf"):
         raise BadInput(f"{where}: the timeout must be a positive number of seconds, not '{limit}'")
-    if expected not in (*VERDICTS, ""):
+    if expected not in (*Verdict, ""):
         raise BadInput(f"{where}: the expected verdict must be sat, unsat or unknown, not '{expected}'")
     limits = [value for value in (timeout, cap) if value is not None]
     return Instance(number, cells[0], cells[1], min(limits, default=None), expected)

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from statistics import median
 from typing import TextIO
 
-from .row import Row
+from .row import ANSWERS, Row
 
 
 def line_of(row: Row, total: int) -> str:
@@ -62,7 +62,7 @@ def closing_table(rows: Sequence[Row], total: int) -> str:
         ("instances", f"{len(rows)} of {total} run"),
         ("solved", f"{len(solved)} ({counts['unsat']} unsat, {counts['sat']} sat)"),
         ("not solved", f"{len(rows) - len(solved)}" + (f" ({others})" if others else "")),
-        ("wrong", f"{len(wrong)} of {sum(row.expected in ('sat', 'unsat') for row in rows)} with an expected verdict"),
+        ("wrong", f"{len(wrong)} of {sum(row.expected in ANSWERS for row in rows)} with an expected verdict"),
         ("median time", f"{median(seconds) if seconds else 0:.2f} s"),
         ("total time", f"{sum(seconds):.2f} s"),
         ("pieces", f"{sum(row.pieces for row in rows):,}"),

@@ -5,6 +5,10 @@ from __future__ import annotations
 import builtins  # a column is called `property`
 from dataclasses import dataclass
 
+from ..search.verdict import Verdict
+
+ANSWERS = tuple(verdict for verdict in Verdict if verdict.decided)
+
 
 @dataclass(frozen=True)
 class Row:
@@ -21,8 +25,8 @@ class Row:
 
     @builtins.property
     def solved(self) -> bool:
-        return self.verdict in ("sat", "unsat")
+        return self.verdict in ANSWERS
 
     @builtins.property
     def wrong(self) -> bool:
-        return self.solved and self.expected in ("sat", "unsat") and self.verdict != self.expected
+        return self.solved and self.expected in ANSWERS and self.verdict != self.expected

@@ -27,8 +27,8 @@ from ..trees.tree import AbstractTree, Bounded
 from .observer import Observer
 from .schedule import Schedule
 from .state import State
+from .verdict import TIME_IS_UP, Cause, End, Verdict
 
-HOLDS, VIOLATED = "unsat", "sat"
 SUSPECTS = 64  # points kept for the attack
 LONGEST = 60.0  # seconds that a linear program may take
 
@@ -75,8 +75,8 @@ class Engine:
         self.state.waiting = sum(len(part["id"]) for part in self.waiting)
         self.state.named, self.state.leaves, self.state.weight = named, leaves, weight
 
-    def run(self) -> str:
-        """The verdict: unsat, sat, timeout or unknown (then `schedule.reason` says why).
+    def run(self) -> Verdict:
+        """The verdict; where it is no answer, `schedule.end` says why.
 
         An interrupt (Ctrl-C) ends the search with what it knows: `unknown`, because it was interrupted.
         """
@@ -87,21 +87,19 @@ class Engine:
             self.progress("r")
             return self.loop()
         except KeyboardInterrupt:
-            self.schedule.reason = "interrupted"
-            return "unknown"
+            return self.ended(End(Cause.INTERRUPT, "interrupted"))
 
-    def loop(self) -> str:
+    def loop(self) -> Verdict:
         """The search, once the roots are bounded."""
         state, schedule = self.state, self.schedule
-        verdict = None
-        while verdict is None:
+        while True:
             if state.witness is not None:
-                verdict = VIOLATED
-            elif state.open == 0:
-                verdict = HOLDS if state.stuck == 0 else self.undecided()
-            elif schedule.exhausted(state):
-                verdict = "timeout" if schedule.reason == "timeout" else "unknown"
-            elif schedule.reporting(state):
+                return Verdict.VIOLATED
+            if state.open == 0:
+                return Verdict.HOLDS if state.stuck == 0 else self.undecided()
+            if schedule.exhausted(state):
+                return schedule.verdict
+            if schedule.reporting(state):
                 self.progress("b")
             elif schedule.attacking(state):
                 self.attack()
@@ -111,12 +109,16 @@ class Engine:
                 self.go_on_with(self.waiting.pop())
             else:
                 self.branch()
-        return verdict
 
-    def undecided(self) -> str:
+    def undecided(self) -> Verdict:
         """Every piece is closed but the stuck ones."""
-        self.schedule.reason = f"{self.state.stuck} pieces could be neither closed nor split: {self.state.stuck_reason}"
-        return "unknown"
+        said = f"{self.state.stuck} pieces could be neither closed nor split: {self.state.stuck_reason}"
+        return self.ended(End(Cause.STUCK, said))
+
+    def ended(self, end: End) -> Verdict:
+        """The search is over for this reason."""
+        self.schedule.end = end
+        return end.verdict
 
     def go_on_with(self, record: Record) -> None:
         """Bound some pieces of the earlier run, and split others."""
@@ -174,12 +176,12 @@ class Engine:
         """Halves the batch where memory ran out for `count` pieces, ends the search where time did; any other error
         goes on its way."""
         if isinstance(error, TimeUp):
-            self.schedule.reason = self.schedule.reason or "timeout"
+            self.schedule.end = self.schedule.end or TIME_IS_UP
             return
         if not out_of_memory(error):
             raise error
         if count <= 1:
-            self.schedule.reason = "memory does not suffice for a single piece"
+            self.schedule.end = End(Cause.MEMORY, "memory does not suffice for a single piece")
         self.state.batch = max(1, min(self.state.batch, count) // 2)
         self.progress("m")
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from ...kernels.deadline import Stage
 from .observer import Observer
+from .verdict import Verdict
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -75,7 +76,9 @@ class Known(Observer):
         said += f"; {closed} of {count} goals closed"
         return said + (f", the worst bound of the others is {worst:.4g}" if isfinite(worst) else "")
 
-    def outcome(self, seconds: float, verdict: str = "timeout", why: str = "the time limit passed") -> Outcome:
+    def outcome(
+        self, seconds: float, verdict: Verdict = Verdict.TIMEOUT, why: str = "the time limit passed"
+    ) -> Outcome:
         """How a run ends whose time was up in the middle of something, `seconds` after it began; or what else ended
         it."""
         from .outcome import Outcome

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from .observer import Observer
 from .state import State, resident_bytes
+from .verdict import Verdict
 
 if TYPE_CHECKING:
     from .outcome import Outcome
@@ -26,7 +27,7 @@ COLUMNS: tuple[tuple[str, int, Callable[[State], str]], ...] = (
     ("batch", 6, lambda s: str(s.batch)),
     ("MB", 6, lambda s: str(resident_bytes() >> 20)),
 )
-MARKS = {"unsat": "1", "sat": "0"}
+MARKS = {Verdict.HOLDS: "1", Verdict.VIOLATED: "0"}
 REPEAT = 20
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from .state import State
+from .verdict import TIME_IS_UP, Cause, End, Verdict
 
 ATTACK_SHARE = 0.08
 FIRST_REPORT, REPORT_GROWTH, LONGEST = 1.0, 1.4, 10.0
@@ -27,20 +28,31 @@ class Schedule:
     interval: float = FIRST_REPORT
     slowest: float = 0.0  # the longest step so far
     derivation: float = 0.0  # seconds that the last derivation of better bounds took
-    reason: str = ""
+    end: End | None = None  # why the search is over
     wish: Callable[[], str] = lambda: ""  # a reason to end, from outside
     attacked_at: int = -1  # how many pieces there were when the attack had its last turn
 
+    @property
+    def reason(self) -> str:
+        """Why the search is over, in words; empty while it goes on."""
+        return "" if self.end is None else self.end.sentence
+
+    @property
+    def verdict(self) -> Verdict:
+        """What can be said of a search that ended without an answer."""
+        return Verdict.UNKNOWN if self.end is None else self.end.verdict
+
     def exhausted(self, state: State) -> bool:
-        """Whether a limit has been reached; `reason` then says which."""
-        self.reason = self.reason or self.wish()
-        if self.reason:
+        """Whether a limit has been reached; `end` then says which."""
+        if self.end is None and (wish := self.wish()):
+            self.end = End(Cause.WISH, wish)
+        if self.end is not None:
             return True
         if state.left < self.margin + min(1.2 * self.slowest, max(2.0, 0.05 * state.limit)):
-            self.reason = "timeout"
+            self.end = TIME_IS_UP
         elif self.max_pieces is not None and state.pieces >= self.max_pieces:
-            self.reason = f"the limit of {self.max_pieces} pieces was reached"
-        return bool(self.reason)
+            self.end = End(Cause.PIECES, f"the limit of {self.max_pieces} pieces was reached")
+        return self.end is not None
 
     def reporting(self, state: State) -> bool:
         """Time for a progress line."""
