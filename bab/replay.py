@@ -28,18 +28,19 @@ from ..problems.network.graph import Graph
 from ..problems.properties.property import Array, Property
 from .attack.descent import Attack, Budget
 from .attack.witness import Judge, Witness
+from .building import build
 from .config import Config
 from .logs.check import leaves_of
 from .logs.followed import Count, Followed, ReplayReport, summed
 from .logs.format import CLOSED
 from .logs.header import config_of, goals_of_header, matching, same_search
 from .logs.read import Partition, read_ends, read_log
-from .search.engine import Engine
+from .search.engine import Engine, Limits
 from .search.schedule import Schedule
 from .search.verdict import Verdict
 from .strategy import choose, memory
+from .trees.root import Watch
 from .trees.without_rows import answered
-from .verify import build
 
 
 class InClosed:
@@ -124,7 +125,7 @@ def follow(
     if not len(partition.closed):
         return ReplayReport(0, 0, 0, 0, 0, now() - start)
     working = graph.to(strategy.dtype, strategy.device)
-    tree = Followed(build(graph, working, prop, config, strategy, deadline), partition)
+    tree = Followed(build(graph, working, prop, config, strategy, Watch(deadline)), partition)
     attack = InClosed(
         Attack(working, judge.about(prop), config.seed),
         partition,
@@ -133,7 +134,7 @@ def follow(
     )
     schedule, count = Schedule(True, None), Count()
     room = memory(config, strategy.device)
-    engine = Engine(tree, attack, schedule, (count,), deadline, config.search.batch, room)
+    engine = Engine(tree, attack, schedule, (count,), Limits(deadline, config.search.batch, room))
     reason = "" if engine.run() is Verdict.HOLDS else schedule.reason
     if engine.state.witness is not None:
         where = f"{partition.place(attack.leaf)} (piece {attack.leaf})"

@@ -66,7 +66,7 @@ def confirmations(monkeypatch: pytest.MonkeyPatch) -> Iterator[Confirmed]:
 
         def confirm(self, record, inner=kind.confirm, name=kind.__name__):
             found = inner(self, record)
-            seen.devices |= {str(record["goal"].device), str(found.device)}
+            seen.devices |= {str(record.goal.device), str(found.device)}
             seen.trees.add(name)
             seen.asked, seen.closed = seen.asked + len(found), seen.closed + int(found.sum())
             return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 import torch
@@ -11,15 +11,15 @@ from torch import Tensor
 import partita
 from partita.bab.attack.descent import Attack, Budget
 from partita.bab.attack.witness import Judge
+from partita.bab.building import build
 from partita.bab.config import load_config
-from partita.bab.search.engine import Engine
+from partita.bab.search.engine import Engine, Limits
 from partita.bab.search.observer import Observer
 from partita.bab.search.outcome import Outcome
 from partita.bab.search.schedule import Schedule
 from partita.bab.strategy import choose, memory
-from partita.bab.trees.frontier import Record
+from partita.bab.trees.records import R, Record
 from partita.bab.trees.splits import HALF_SPACE, INPUT, PHASE
-from partita.bab.verify import build
 from partita.problems.network.graph import Graph
 from partita.problems.properties.property import Property
 from partita.relaxations.ladder.exact import feasible_unsafe
@@ -89,8 +89,9 @@ def engine(graph: Graph, prop: Property, observers=(), *, blind: bool = False, d
     tree = build(graph, working, prop, config, strategy)
     schedule = Schedule(config.attack == "on", config.search.max_pieces)
     judge = Judge(graph, prop, lambda x: graph(torch.from_numpy(x)).numpy())
+    limits = Limits(deadline, config.search.batch, memory(config, strategy.device))
     attack = Blind() if blind else Attack(working, judge, config.seed)
-    return Engine(tree, attack, schedule, observers, deadline, config.search.batch, memory(config, strategy.device))
+    return Engine(tree, attack, schedule, observers, limits)
 
 
 @torch.no_grad()
@@ -98,6 +99,14 @@ def run(graph: Graph, prop: Property, observers=(), **options) -> tuple[str, Eng
     """The verdict, and the engine it came from."""
     made = engine(graph, prop, observers, **options)
     return made.run(), made
+
+
+def filled(kind: type[R], bound: Tensor, **known: Tensor) -> R:
+    """A record of these bounds (B,), for tests of what looks at some of its fields: the others are zeros (B, 0)."""
+    count = len(bound)
+    plain = dict.fromkeys(("goal", "depth", "id", "parent", "cut_index"), torch.zeros(count, dtype=torch.int64))
+    every = {f.name: torch.zeros(count, 0) for f in fields(kind) if f.name != "logged"}
+    return kind(**every | plain | {"bound": bound, "cut_point": torch.zeros(count)} | known)
 
 
 @dataclass(eq=False)
@@ -113,18 +122,18 @@ class Recorded(Observer):
     marks: str = ""
 
     def rooted(self, roots: Record) -> None:
-        self.roots = roots["id"].tolist()
+        self.roots = roots.id.tolist()
 
     def branched(self, parents: Record, children: Record) -> None:
-        ids = children["id"].reshape(2, -1).T.tolist()
-        for row, piece in enumerate(parents["id"].tolist()):
+        ids = children.id.reshape(2, -1).T.tolist()
+        for row, piece in enumerate(parents.id.tolist()):
             assert piece not in self.children
-            kind = int(parents["kind"][row]) if "kind" in parents else PHASE
-            normal = parents["normal"][row].double().numpy() if "normal" in parents else None
+            kind, cut = int(parents.cut.kind[row]), parents.cut
+            normal = None if cut.normal is None else cut.normal[row].double().numpy()
             self.splits[piece] = {
                 "kind": kind,
-                "index": int(parents["index"][row]),
-                "point": float(parents["point"][row]),
+                "index": int(cut.index[row]),
+                "point": float(cut.point[row]),
                 "normal": normal,
             }
             self.children[piece] = tuple(ids[row])
@@ -140,15 +149,15 @@ class Recorded(Observer):
         self.marks += mark
 
     def _end(self, leaves: Record, how: str) -> None:
-        for row, piece in enumerate(leaves["id"].tolist()):
+        for row, piece in enumerate(leaves.id.tolist()):
             assert piece not in self.leaves and piece not in self.children
             self.leaves[piece] = how
             self._note(leaves, row)
 
     def _note(self, record: Record, row: int) -> None:
-        piece = int(record["id"][row])
-        self.bounds[piece] = float(record["bound"][row])
-        self.depths[piece] = int(record["depth"][row])
+        piece = int(record.id[row])
+        self.bounds[piece] = float(record.bound[row])
+        self.depths[piece] = int(record.depth[row])
 
     def story(self) -> list[tuple]:
         """What two runs must agree on."""

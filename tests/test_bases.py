@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from networks import random_graph, random_property, sample
-from search import engine, run, truth
+from search import engine, filled, run, truth
 
 from partita.bab.trees import phases
-from partita.bab.trees import shared_bounds as bases
+from partita.bab.trees.bounder import Base
 from partita.bab.trees.branching import together
-from partita.bab.trees.frontier import select
+from partita.bab.trees.records import Branch
 from partita.bab.trees.shared_bounds import LEVELS, Derivations, kin, price, shared_depth
 
 KINDS = ("mlp", "leaky", "residual", "maxpool")
@@ -37,7 +39,7 @@ def test_verdicts_agree_with_the_oracle(seed, precision, eager):
     verdict, made = run(graph, prop, precision=precision, max_pieces=160, attack="off")
     assert verdict in (expected, "unknown") or not expected
     if made.state.pieces > 60:
-        assert made.tree.derived > 1
+        assert made.tree.bases.derived > 1
 
 
 @torch.no_grad()
@@ -49,18 +51,18 @@ def test_a_base_holds_at_every_point_of_its_pieces(seed):
     record = tree.bound(tree.roots()).records
     for _ in range(LEVELS):
         record = tree.split(record)
-        record = tree.bound(select(record, (record["goal"] == 0).nonzero()[:, 0])).records
+        record = tree.bound(record[(record.goal == 0).nonzero()[:, 0]]).records
     x = torch.from_numpy(sample(prop.cases[0].inputs, 20000, seed))
     values = graph.values(x)
     pre = torch.cat([values[graph.nodes[i].inputs[0]] for i in graph.activations], 1)
-    decided = pre[:, record["neuron"]].transpose(0, 1)  # (B, points, P)
-    within = (record["sign"][:, None] * (decided - record["at"][:, None]) >= 0).all(2)
+    decided = pre[:, record.neuron].transpose(0, 1)  # (B, points, P)
+    within = (record.sign[:, None] * (decided - record.point[:, None]) >= 0).all(2)
     most = int(within.sum(1).argmax())
     inside = within[most]
     assert inside.any()
-    better = tree.tighten(select(record, torch.tensor([most])), None)
-    base = tree.bases[1]
-    assert better["base"].tolist() == [1] and base.depth == LEVELS
+    better = tree.tighten(record[torch.tensor([most])], None)
+    base = tree.bases.standing[1]
+    assert better.base.tolist() == [1] and base.depth == LEVELS
     assert (pre[inside] >= base.pre_lower - 1e-9).all() and (pre[inside] <= base.pre_upper + 1e-9).all()
     for layer in base.joint.layers if base.joint is not None else ():
         node = graph.nodes[layer.facets.position]
@@ -82,44 +84,42 @@ def test_a_base_raises_bounds():
         open_ = (~bounded.closed).nonzero()[:, 0]
         if len(open_) == 0:
             continue
-        record = select(bounded.records, open_)
-        mine = select(record, tree.kin(record).nonzero()[:, 0])
+        record = bounded.records[open_]
+        mine = record[tree.kin(record).nonzero()[:, 0]]
         again = tree.bound(tree.tighten(mine, None))
-        rises += (again.records["bound"] - mine["bound"]).tolist()
+        rises += (again.records.bound - mine.bound).tolist()
     assert rises and min(rises) >= 0 and max(rises) > 0.01
 
 
 def test_kin_share_the_first_decisions_of_the_worst():
     neuron = torch.tensor([[1, 2, 3, 4], [1, 2, 3, 9], [1, 2, 5, -1], [1, -1, -1, -1], [1, 2, 3, 4]])
     sign = torch.tensor([[1.0, -1, 1, 1], [1, -1, 1, -1], [1, -1, 1, 0], [1, 0, 0, 0], [-1, -1, 1, 1]])
-    open_ = {
-        "bound": torch.tensor([-2.0, -1, -1, -1, -1]),
-        "base": torch.zeros(5).long(),
-        "neuron": neuron,
-        "sign": sign,
-    }
+    bound, base = torch.tensor([-2.0, -1, -1, -1, -1]), torch.zeros(5).long()
+    open_ = filled(Branch, bound, base=base, neuron=neuron, sign=sign)
     assert kin(open_, {0: 0}).tolist() == [True, True, False, False, False]
-    open_["bound"][3] = -3  # one decision, which all but the last share
+    open_.bound[3] = -3  # one decision, which all but the last share
     assert kin(open_, {0: 0}).tolist() == [True, True, True, True, False]
-    open_["base"][1] = 1
+    open_.base[1] = 1
     assert kin(open_, {0: 0, 1: 3}).tolist() == [True, False, True, True, False]
 
 
 def test_how_many_decisions_are_shared():
     neuron = torch.tensor([[1, 2, 3, 4], [1, 2, 3, 9]])
     sign = torch.tensor([[1.0, -1, 1, 1], [1, -1, -1, 1]])
-    assert shared_depth({"neuron": neuron, "sign": sign}) == 2
-    assert shared_depth({"neuron": neuron[:1], "sign": sign[:1]}) == 4
-    assert shared_depth({"neuron": neuron[:, :0], "sign": sign[:, :0]}) == 0
+    record = filled(Branch, torch.zeros(2), neuron=neuron, sign=sign)
+    assert shared_depth(record) == 2 and shared_depth(record[:1]) == 4
+    assert shared_depth(replace(record, neuron=neuron[:, :0], sign=sign[:, :0])) == 0
 
 
 def test_goals_with_the_same_decisions_are_split_together():
     scores = torch.tensor([[1.0, 4, 0], [5, 0, 0], [3, 0, 9], [0, 2, 0]])
-    record = {
-        "neuron": torch.tensor([[7], [7], [7], [8]]),
-        "sign": torch.tensor([[1.0], [1], [1], [1]]),
-        "depth": torch.tensor([1, 1, 1, 1]),
-    }
+    record = filled(
+        Branch,
+        torch.zeros(4),
+        neuron=torch.tensor([[7], [7], [7], [8]]),
+        sign=torch.tensor([[1.0], [1], [1], [1]]),
+        depth=torch.tensor([1, 1, 1, 1]),
+    )
     open_ = torch.tensor([True, True, False, True])
     assert together(record, scores, open_, 2)[:, :2].tolist() == [[6, 4], [6, 4], [6, 4], [0, 2]]
     assert torch.equal(together(record, scores, open_, 1), scores)
@@ -138,8 +138,8 @@ def test_bases_that_do_not_pay_become_rare():
 
 def test_a_base_costs_more_the_more_is_undecided():
     graph, prop = problem(0)
-    base = engine(graph, prop).tree.bases[0]
-    wide = bases.Base(base.pre_lower - 10, base.pre_upper + 10, None)
+    base = engine(graph, prop).tree.bases.standing[0]
+    wide = Base(base.pre_lower - 10, base.pre_upper + 10, None)
     assert price(graph, wide, 1, 5) > price(graph, base, 1, 5)
 
 
@@ -149,11 +149,11 @@ def test_bases_that_no_piece_stands_on_are_forgotten_and_room_is_kept(eager):
     made = engine(graph, prop, max_pieces=160, attack="off")
     made.run()
     tree = made.tree
-    open_ = made.state.frontier.rows(("bound", "base", "neuron", "sign"))
+    open_ = made.state.frontier.pop(10**6)
     tree.kin(open_)
-    assert tree.derived > 3 and set(tree.bases) == set(open_["base"].tolist())
-    one = int(open_["base"].max())
-    tree.kin(select(open_, (open_["base"] == one).nonzero()[:, 0]))
-    assert set(tree.bases) == {one} and tree.bases[one].bytes > 0
-    tree.room = 0.0
+    assert tree.bases.derived > 3 and set(tree.bases.standing) == set(open_.base.tolist())
+    one = int(open_.base.max())
+    tree.kin(open_[(open_.base == one).nonzero()[:, 0]])
+    assert set(tree.bases.standing) == {one} and tree.bases.standing[one].bytes > 0
+    tree.choices = replace(tree.choices, room=0.0)
     assert not tree.due()

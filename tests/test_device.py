@@ -81,9 +81,9 @@ def test_float64_confirms_with_rows_of_several_neurons(kind):
         tree = engine(graph, prop, precision="float32", device=device, relaxation="m-1").tree
         record = tree.bound(tree.roots()).records
         children = tree.split(record)
-        assert tree.bases[0].joint is not None
+        assert tree.bases.standing[0].joint is not None
         found = tree.confirm(children)
-        assert found.device == children["goal"].device and found.device.type == device
+        assert found.device == children.goal.device and found.device.type == device
         said.append(found.tolist())
     assert said[0] == said[1]
 
@@ -152,7 +152,7 @@ def test_bases_are_derived(monkeypatch):
     prop = random_property(5, graph, radius=0.8, margin=0.5)
     with confirmations(monkeypatch):
         verdict, made = run(graph, prop, device="cuda", precision="float32", max_pieces=24, **{"bounding.steps": 1})
-    assert made.tree.derived > 0 and verdict in ("unsat", "unknown")
+    assert made.tree.bases.derived > 0 and verdict in ("unsat", "unknown")
 
 
 @pytest.mark.parametrize("precision", ("float32", "float64"))

@@ -55,7 +55,7 @@ class Impatient(Observer):
         self.pieces, self.seen = pieces, 0
 
     def branched(self, parents, children):
-        self.seen += len(children["id"])
+        self.seen += len(children)
 
     def wished(self):
         return "somebody asked" if self.seen >= self.pieces else ""
@@ -106,7 +106,7 @@ def test_memory_that_runs_out_anywhere_is_unknown(monkeypatch):
     for error in (MemoryError(), RuntimeError("std::bad_alloc"), OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))):
         for place in (
             "partita.bab.verify.build",
-            "partita.bab.verify._first_attack",
+            "partita.bab.verify.first_turn",
             "partita.bab.search.engine.Engine.sort",
         ):
 
@@ -115,7 +115,7 @@ def test_memory_that_runs_out_anywhere_is_unknown(monkeypatch):
 
             with monkeypatch.context() as patch:
                 patch.setattr(place, fail)
-                outcome = partita.verify(graph, prop, timeout=60, attack="on" if "attack" in place else "off")
+                outcome = partita.verify(graph, prop, timeout=60, attack="on" if "turn" in place else "off")
             assert outcome.verdict == "unknown" and outcome.reason.startswith("out of memory while "), place
 
 

@@ -14,11 +14,11 @@ from networks import PIECEWISE, random_graph, random_property, sample
 from search import Blind, Recorded, engine, run, truth, verify
 
 import partita
+from partita.bab.attack.turns import SecondTurn
 from partita.bab.config import load_config
 from partita.bab.search.engine import out_of_memory
 from partita.bab.strategy import choose
 from partita.bab.trees.splits import HALF_SPACE, INPUT, PHASE
-from partita.bab.verify import _SecondAttack
 from partita.problems.network.affine import Dense
 from partita.problems.network.graph import Affine, Graph, Input
 from partita.problems.property import Case, Polytope, Property, UnsafeSet, box_property
@@ -140,7 +140,7 @@ def test_leaves_cover_the_input_set(split, inputs):
         prop = random_property(seed, graph, radius=0.3, halfspaces=seed % 2, rows=2)
         record = Recorded()
         _, searched = run(graph, prop, [record], split=split, blind=True, max_pieces=600)
-        open_ = set(searched.state.frontier.pop(10**6)["id"].tolist()) if len(searched.state.frontier) else set()
+        open_ = set(searched.state.frontier.pop(10**6).id.tolist()) if len(searched.state.frontier) else set()
         for x in sample(prop.cases[0].inputs, 300, seed):
             ends = record.ends(graph, record.roots[0], x)
             assert ends and all(piece in record.leaves or piece in open_ for piece in ends)
@@ -188,7 +188,7 @@ def test_no_counterexample_is_ever_lost(inputs, split, precision):
         record = Recorded()
         _, searched = run(graph, prop, [record], split=split, precision=precision, blind=True, max_pieces=300)
         rest = searched.state.frontier.pop(10**6)
-        where = {piece: row for row, piece in enumerate(rest["id"].tolist())}
+        where = {piece: row for row, piece in enumerate(rest.id.tolist())}
         for p in points:
             ends = record.ends(graph, record.roots[0], p)
             good = [e for e in ends if e in where and _holds(searched.tree.pieces(rest), where[e], graph, p)]
@@ -254,7 +254,7 @@ class Failing:
         self.bound, self.most, self.error, self.failures = bound, most, error, 0
 
     def __call__(self, record):
-        if len(record["goal"]) > self.most:
+        if len(record) > self.most:
             self.failures += 1
             raise self.error
         return self.bound(record)
@@ -458,9 +458,9 @@ def test_precision_splits_and_rows_follow_from_network_and_names():
 
 
 def test_before_much_is_spent_on_a_root_the_attack_has_another_turn(monkeypatch):
-    monkeypatch.setattr("partita.bab.verify._first_attack", lambda attack, deadline: None)
-    hard = lambda attack, deadline, begun: _SecondAttack(attack, deadline, begun - 1000)  # noqa: E731
-    monkeypatch.setattr("partita.bab.verify._SecondAttack", hard)  # its share does not hang on the machine
+    monkeypatch.setattr("partita.bab.verify.first_turn", lambda attack, deadline: None)
+    hard = lambda attack, deadline, begun: SecondTurn(attack, deadline, begun - 1000)  # noqa: E731
+    monkeypatch.setattr("partita.bab.verify.SecondTurn", hard)  # its share does not hang on the machine
     asked = (EXAMPLES / "digits_relu.onnx", EXAMPLES / "digits_relu_256_0.15.vnnlib")
     outcome = partita.verify(*asked, timeout=6000)
     assert outcome.verdict == "sat" and outcome.reason == "found by the attack before the root was split"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from logs import logged
 from networks import barely
-from search import Recorded, engine, run
+from search import Recorded, engine, filled, run
 from test_precision import network
 
 from partita.bab.logs.resume import pieces_of
@@ -17,6 +18,7 @@ from partita.bab.search.schedule import Schedule
 from partita.bab.search.state import State
 from partita.bab.search.verdict import TIME_IS_UP, Cause, End
 from partita.bab.trees.frontier import Frontier
+from partita.bab.trees.records import Branch
 from partita.bab.trees.shared_bounds import shared_depth
 from partita.bab.trees.tree import Settled
 from partita.kernels.deadline import TimeUp
@@ -60,7 +62,7 @@ def test_leaves_that_a_limit_leaves_out_stay_open():
         return bounded
 
     def leaf(part, row, seconds=None):
-        settled.append(int(part["goal"][row]))
+        settled.append(int(part.goal[row]))
         return Settled(True, None, "")
 
     made.tree.bound, made.tree.leaf = undecided, leaf
@@ -130,7 +132,7 @@ def test_pieces_that_wait_are_not_forgotten_where_the_first_ones_close(tmp_path)
 
     def closing(part):
         bounded = bound(part)
-        seen.extend(part["id"].tolist())
+        seen.extend(part.id.tolist())
         bounded.closed[:] = True
         return bounded
 
@@ -147,8 +149,8 @@ def test_parents_whose_children_do_not_fit_are_split_later():
     split, failures = made.tree.split, []
 
     def failing(part):
-        if not failures and len(part["goal"]) > 1:
-            failures.append(len(part["goal"]))
+        if not failures and len(part) > 1:
+            failures.append(len(part))
             raise MemoryError
         return split(part)
 
@@ -161,8 +163,9 @@ def test_parents_whose_children_do_not_fit_are_split_later():
 
 def test_decisions_are_shared_from_the_first_on():
     neuron, sign = torch.tensor([[1, 2, 3], [1, 9, 3]]), torch.tensor([[1.0, 1, 1], [1, 1, 1]])
-    assert shared_depth({"neuron": neuron, "sign": sign}) == 1
-    assert shared_depth({"neuron": neuron[:, 1:], "sign": sign[:, 1:]}) == 0
+    record = filled(Branch, torch.zeros(2), neuron=neuron, sign=sign)
+    assert shared_depth(record) == 1
+    assert shared_depth(replace(record, neuron=neuron[:, 1:], sign=sign[:, 1:])) == 0
 
 
 def test_what_is_near_is_closed_by_its_confirmation_alone():
@@ -178,7 +181,7 @@ def test_what_is_near_is_closed_by_its_confirmation_alone():
             return bounded
 
         made.tree.bound = near
-        made.tree.confirm = lambda record, answer=answer: torch.full((len(record["goal"]),), answer)
+        made.tree.confirm = lambda record, answer=answer: torch.full((len(record),), answer)
         with torch.no_grad():
             verdict = made.run()
         assert (verdict == "unsat") is answer
@@ -206,7 +209,7 @@ def test_every_part_of_a_batch_is_bounded(most):
     bound, seen = made.tree.bound, []
 
     def watched(part):
-        seen.extend(part["id"].tolist())
+        seen.extend(part.id.tolist())
         return bound(part)
 
     made.tree.bound = watched
@@ -224,7 +227,7 @@ def test_what_a_limit_leaves_is_open(limit):
     verdict, made = run(graph, prop, [record], blind=True, batch=2, max_pieces=limit)
     assert made.state.open + made.state.stuck + made.state.leaves == len(record.roots) + len(record.children)
     assert verdict == "unsat" or made.state.open > 0
-    ids = made.state.frontier.pop(10**6)["id"].tolist() if len(made.state.frontier) else []
+    ids = made.state.frontier.pop(10**6).id.tolist() if len(made.state.frontier) else []
     assert len(ids) == len(set(ids)) and not set(ids) & set(record.leaves)
 
 
@@ -247,8 +250,8 @@ def test_parts_that_did_not_fit_are_bounded_later():
 
     def failing(call):
         def inner(part):
-            if len(part["goal"]) > 1 and len(failures) < 2 * (1 + (call is split)):
-                failures.append(len(part["goal"]))
+            if len(part) > 1 and len(failures) < 2 * (1 + (call is split)):
+                failures.append(len(part))
                 raise MemoryError
             return call(part)
 
@@ -266,43 +269,36 @@ def test_parts_that_did_not_fit_are_bounded_later():
 # The table of open pieces.
 
 
-def filled(count: int) -> Frontier:
-    frontier = Frontier({"neuron": -1.0})
-    frontier.push(
-        {
-            "bound": -torch.arange(count).float() - 1,
-            "goal": torch.arange(count) % 3,
-            "neuron": torch.arange(count)[:, None],
-            "depth": torch.zeros(count).long(),
-        }
-    )
+def table(count: int) -> Frontier:
+    frontier, every = Frontier(), torch.arange(count)
+    frontier.push(filled(Branch, -every.float() - 1, goal=every % 3, neuron=every[:, None]))
     return frontier
 
 
 def test_pieces_are_taken_by_what_is_said_of_them():
-    frontier = filled(300)
-    taken = frontier.take(lambda open_: open_["neuron"][:, 0] % 2 == 0)
-    assert sorted(taken["neuron"][:, 0].tolist()) == list(range(0, 300, 2)) and len(frontier) == 150
-    frontier.push({**taken, "neuron": taken["neuron"].expand(-1, 2)})
+    frontier = table(300)
+    taken = frontier.take(lambda open_: open_.neuron[:, 0] % 2 == 0)
+    assert sorted(taken.neuron[:, 0].tolist()) == list(range(0, 300, 2)) and len(frontier) == 150
+    frontier.push(replace(taken, neuron=taken.neuron.expand(-1, 2)))
     rest = frontier.pop(1000)
-    assert sorted(rest["neuron"][:, 0].tolist()) == list(range(300)) and len(frontier) == 0
-    odd = rest["neuron"][:, 0] % 2 == 1
-    assert (rest["neuron"][odd, 1] == -1).all()
+    assert sorted(rest.neuron[:, 0].tolist()) == list(range(300)) and len(frontier) == 0
+    odd = rest.neuron[:, 0] % 2 == 1
+    assert (rest.neuron[odd, 1] == -1).all()
 
 
 @pytest.mark.parametrize("best", [False, True])
 def test_a_batch_agrees_in_one_field(best):
-    frontier = filled(20)
+    frontier = table(20)
     seen = []
     while len(frontier):
         part = frontier.pop(4, best=best, apart="goal")
-        assert len(set(part["goal"].tolist())) == 1 and 0 < len(part["goal"]) <= 4
-        seen += part["neuron"][:, 0].tolist()
+        assert len(set(part.goal.tolist())) == 1 and 0 < len(part) <= 4
+        seen += part.neuron[:, 0].tolist()
     assert sorted(seen) == list(range(20))
 
 
 def test_limits_are_kept_to_the_piece_and_what_waits_is_open():
-    state = State(filled(3), 1, 4, waiting=2, pieces=6)
+    state = State(table(3), 1, 4, waiting=2, pieces=6)
     assert state.open == 5 and state.left == np.inf
     schedule = Schedule(False, 7)
     assert not schedule.exhausted(state) and schedule.tightening(state)

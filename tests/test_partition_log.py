@@ -10,7 +10,7 @@ import pytest
 import torch
 from logs import forge, logged
 from networks import barely, random_graph, random_property
-from search import Recorded
+from search import Recorded, filled
 
 import partita
 from partita.bab.config import load_config
@@ -25,6 +25,7 @@ from partita.bab.logs.volumes import Volumes
 from partita.bab.replay import replay
 from partita.bab.search.observer import Observer
 from partita.bab.strategy import choose
+from partita.bab.trees.records import Record, Region
 from partita.bab.trees.splits import HALF_SPACE, INPUT, PHASE
 from partita.problems.errors import BadInput
 from partita.problems.properties.property import Case, Polytope, Property, UnsafeSet
@@ -213,19 +214,22 @@ def test_many_pieces_cost_little(tmp_path):
     log = PartitionLog(tmp_path / "log", header, locked_folder(tmp_path / "log"))
     random = torch.Generator().manual_seed(0)
     count, pieces = 4096, 0
-    log.rooted({"id": torch.zeros(1, dtype=torch.int64)})
+    log.rooted(filled(Record, torch.zeros(1)))
     for step in range(20):
         ids = torch.arange(count) + pieces
-        record = {
-            "id": ids,
-            "parent": ids // 2,
-            "depth": ids % 30,
-            "goal": ids * 0,
-            "bound": torch.randn(count, generator=random),
-        }
-        cut = {"kind": ids % 2 * 2, "index": ids % 3, "point": torch.randn(count, generator=random)}
+        bound, point = torch.randn(2, count, generator=random)
+        record = filled(
+            Region,
+            bound,
+            id=ids,
+            parent=ids // 2,
+            depth=ids % 30,
+            cut_kind=ids % 2 * 2,
+            cut_index=ids % 3,
+            cut_point=point,
+        )
         if step % 2:
-            log.branched(record | cut, {"id": torch.arange(2 * count) + pieces})
+            log.branched(record, filled(Region, torch.zeros(2 * count), id=torch.arange(2 * count) + pieces))
         else:
             log.closed(record, "crown")
         pieces += count
@@ -470,8 +474,8 @@ def test_observers_see_parents_and_sides():
 
     class Seen(Observer):
         def branched(self, parents, children):
-            low, high = children["id"].reshape(2, -1)
-            assert (high == low + 1).all() and (children["parent"].reshape(2, -1) == parents["id"]).all()
+            low, high = children.id.reshape(2, -1)
+            assert (high == low + 1).all() and (children.parent.reshape(2, -1) == parents.id).all()
             assert ((low - 1) % 2 == 0).all()
             count.append(len(low))
 

@@ -87,9 +87,9 @@ def test_rebuilt_pieces_are_those_of_the_log(inputs, split, kind, tmp_path):
     _, _, tree = logged(tmp_path / "log", graph, prop, split=split, max_pieces=60, batch=8)
     made = engine(graph, prop, split=split)
     record = pieces_of(made.tree, made.roots, tree, tree.leaves)
-    assert sorted(record["id"].tolist()) == sorted(tree.leaves.tolist())
-    where = {piece: row for row, piece in enumerate(record["id"].tolist())}
-    np.testing.assert_array_equal(record["depth"].numpy(), tree.depth[record["id"].numpy()])
+    assert sorted(record.id.tolist()) == sorted(tree.leaves.tolist())
+    where = {piece: row for row, piece in enumerate(record.id.tolist())}
+    np.testing.assert_array_equal(record.depth.numpy(), tree.depth[record.id.numpy()])
     pieces = made.tree.pieces(record)
     x = sample(prop.cases[0].inputs, 200, 1)
     values = graph.values(torch.from_numpy(x))

@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import random_graph
 
+from partita.bab.building import build
 from partita.bab.comparing.exact_goal import Notion, goal_for, rows_of
 from partita.bab.config import load_config
 from partita.bab.strategy import choose
 from partita.bab.trees import programs
 from partita.bab.trees.goals import goals_of
-from partita.bab.verify import build
 from partita.problems.errors import BadInput
 from partita.problems.properties.property import Case, Polytope, Property, UnsafeSet
 from partita.problems.properties.rational import Row
@@ -173,9 +173,9 @@ def told(tree, lower: float, slack: float = 0.0):
         tree.relaxation = FixedRegions(tree.relaxation, lower, slack)
         tree.precise = FixedRegions(tree.precise, lower, slack)
     else:
-        parts = {"linear": tree.relaxation.linear, "steps": 0, "lower": lower, "slack": slack}
-        tree.relaxation = FixedPhases(**parts)
-        tree.precise = FixedPhases(**parts | {"linear": tree.precise.linear})
+        bounder, said = tree.bounder, {"steps": 0, "lower": lower, "slack": slack}
+        both = (FixedPhases(alpha.linear, **said) for alpha in (bounder.relaxation, bounder.precise))
+        tree.bounder = replace(bounder, **dict(zip(("relaxation", "precise"), both, strict=True)))
     return tree
 
 
@@ -208,7 +208,7 @@ def test_a_bound_that_a_piece_brings_along_closes_nothing():
     for n_in in (2, 14):
         tree = told(tree_for(n_in, [True, False]), -1.0)
         roots = tree.roots()
-        roots["bound"] = torch.zeros_like(roots["bound"])
+        roots = replace(roots, bound=torch.zeros_like(roots.bound))
         assert tree.bound(roots).closed.tolist() == [False]
 
 

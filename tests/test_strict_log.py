@@ -202,7 +202,7 @@ def test_a_resumed_run_decides_what_the_whole_one_would(tmp_path, monkeypatch, t
     """The first run does without signs, which would decide the root."""
     graph, prop = absolute(), strictly(threshold)
     with monkeypatch.context() as without:
-        without.setattr("partita.bab.verify.rows_of_goals", lambda *given: None)
+        without.setattr("partita.bab.building.rows_of_goals", lambda *given: None)
         said = partita.verify(graph, prop, log=tmp_path / "log", attack="off", split="input", max_pieces=1)
     assert said.verdict == "unknown" and "limit" in said.reason
     assert partita.verify(graph, prop, resume=tmp_path / "log").verdict == verdict

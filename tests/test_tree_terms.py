@@ -15,13 +15,13 @@ from test_rounding_terms import exact
 
 import partita
 from partita.bab import mip as oracle
+from partita.bab.building import build
 from partita.bab.config import load_config
 from partita.bab.strategy import choose
 from partita.bab.trees import without_rows as rowless
 from partita.bab.trees.settle import in_whole_numbers, phases_of, settled
 from partita.bab.trees.splits import HALF_SPACE, INPUT, PHASE, Split, add_decisions, cut_boxes, cut_pre, half_spaces
 from partita.bab.trees.tree import Settled
-from partita.bab.verify import build
 from partita.problems.properties.property import Case, Polytope, Property, UnsafeSet
 from partita.relaxations.ladder import ladder
 from partita.relaxations.ladder.exact import ExactResult
@@ -128,7 +128,7 @@ def test_goals_of_a_search_are_below_their_rows(precision):
             tree = build(graph, graph.to(strategy.dtype), prop, config, strategy)
         (unsafe,) = prop.cases[0].unsafe
         for y in graph(torch.from_numpy(sample(prop.cases[0].inputs, 30))).tolist():
-            for goals in (tree.goals, tree.precise_goals):
+            for goals in (tree.goals, getattr(tree, "bounder", tree).precise_goals):
                 for r in range(2):
                     near = exact(goals.constants[0, r])[0]
                     near += sum(a * Fraction(v) for a, v in zip(exact(goals.coefficients[0, r]), y, strict=True))
@@ -190,7 +190,7 @@ def test_children_share_the_points_of_their_parent(split, inputs):
         for _ in range(5):
             bounded = made.tree.bound(record)
             assert not bounded.closed.all()
-            record = made.tree.split({k: v[~bounded.closed] for k, v in bounded.records.items()})
+            record = made.tree.split(bounded.records[~bounded.closed])
             pieces = made.tree.pieces(record)
             near = 1e-9
             inside = ((x[:, None] >= pieces.lower - near) & (x[:, None] <= pieces.upper + near)).all(-1)
@@ -211,15 +211,16 @@ def test_rows_are_confirmed_on_the_base_that_a_piece_stands_on():
     graph = random_graph(4, "mlp", inputs=14, width=12, depth=3)
     prop = random_property(4, graph, radius=0.5, margin=0.5)
     tree = engine(graph, prop, relaxation="m-1").tree
-    base = tree.bases[0]
+    base = tree.bases.standing[0]
     if base.joint is None:
         pytest.skip("no rows were found at the root")
     few = replace(base.joint, layers=base.joint.layers[:1])
     first = few.layers[0].facets[:1]
-    other = replace(base, joint=type(few).of(tree.graph.to(tree.dtype), tree.relaxation.linear.scales, [first]))
-    assert len(tree._exact(base)) == len(base.joint)
-    assert len(tree._exact(other)) == 1 != len(base.joint)
-    assert len(tree._exact(base)) == len(base.joint)
+    other = replace(base, joint=type(few).of(tree.bounder.graph, tree.bounder.relaxation.linear.scales, [first]))
+    precise = lambda base: tree.bases.in_float64(base, tree.bounder).joint  # noqa: E731
+    assert len(precise(base)) == len(base.joint)
+    assert len(precise(other)) == 1 != len(base.joint)
+    assert len(precise(base)) == len(base.joint)
 
 
 def test_bounds_by_programs_are_rounded_down(monkeypatch):
@@ -228,7 +229,7 @@ def test_bounds_by_programs_are_rounded_down(monkeypatch):
     prop = random_property(1, graph, rows=2, radius=0.1)
     made = engine(graph, prop, relaxation="triangle", precision="float32")
     record = made.tree.roots()
-    pieces, rows = made.tree.inner.pieces(record), made.tree.goals.rows(record["goal"])
+    pieces, rows = made.tree.inner.pieces(record), made.tree.goals.rows(record.goal)
     for value in (0.1, -0.1, 0.3):
         monkeypatch.setattr(ladder, "minima", lambda *a, value=value: np.array([value, value]))
         with torch.no_grad():
@@ -245,7 +246,7 @@ def test_programs_bound_the_pieces_that_are_open():
     with torch.no_grad():
         bounded = made.tree.bound(made.tree.roots())
     assert bounded.closed.tolist() == [True, False, True, False]
-    np.testing.assert_allclose(bounded.records["bound"][[1, 3]].numpy(), [-0.5, -1.0], atol=1e-6)
+    np.testing.assert_allclose(bounded.records.bound[[1, 3]].numpy(), [-0.5, -1.0], atol=1e-6)
 
 
 @pytest.mark.parametrize("status", [LeafStatus.undecided, LeafStatus.closed, LeafStatus.witness])
@@ -295,14 +296,15 @@ def test_decisions_raise_floors_and_lower_ceilings_of_their_own_neuron():
     """Absent decisions (-1) say nothing, whatever stands beside them."""
     graph = random_graph(5, "mlp", inputs=14, width=8, depth=1)
     made = engine(graph, random_property(5, graph, radius=0.6, rows=1), split="activation")
-    record = {name: value[:1] for name, value in made.tree.roots().items()}
+    record = made.tree.roots()[:1]
     before = made.tree.pieces(record)
     for sign in (1, -1):
-        decided = record | {
-            "neuron": torch.tensor([[2, -1]]),
-            "sign": torch.tensor([[sign, sign]]).to(record["sign"].dtype),
-            "at": torch.tensor([[0.0, sign * 50.0]]).to(record["at"].dtype),
-        }
+        decided = replace(
+            record,
+            neuron=torch.tensor([[2, -1]]),
+            sign=torch.tensor([[sign, sign]]).to(record.sign.dtype),
+            point=torch.tensor([[0.0, sign * 50.0]]).to(record.point.dtype),
+        )
         after = made.tree.pieces(decided)
         low, high = before.pre_lower.clone(), before.pre_upper.clone()
         assert low[0, 2] < 0 < high[0, 2]
@@ -319,7 +321,7 @@ def test_a_goal_is_confirmed_by_its_own_rows(inputs):
     record = made.tree.roots()
     with torch.no_grad():
         assert made.tree.confirm(record).tolist() == [True, False]
-        assert made.tree.confirm({k: v[[1, 0]] for k, v in record.items()}).tolist() == [False, True]
+        assert made.tree.confirm(record[[1, 0]]).tolist() == [False, True]
         assert made.tree.bound(record).closed.tolist() == [True, False]
 
 

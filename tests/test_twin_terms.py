@@ -11,10 +11,11 @@ import torch
 from test_twins import DTYPES, F64, below, below_row, compared, ordered, pieces_of
 from twin_networks import FORMS, dense, exact_values, twin_network
 
+from partita.bab.building import build
 from partita.bab.config import load_config
 from partita.bab.strategy import choose
 from partita.bab.trees.twinned import Twinned, rows_of_goals
-from partita.bab.verify import build, verify
+from partita.bab.verify import verify
 from partita.problems.network.activation import LeakyReLU, ReLU
 from partita.problems.network.affine import Dense
 from partita.problems.network.graph import Activation, Affine, Graph, Input
@@ -350,7 +351,7 @@ def test_another_look_is_for_each_piece_and_its_goal():
     tree = build(graph, graph, prop, config, choose(graph, config))
     inner = getattr(tree, "inner", tree)
     assert inner.bound(inner.roots()).closed.tolist()[2] is False
-    tree = Twinned(inner, rows_of_goals(graph, graph, prop, tree.goals), graph)
+    tree = Twinned(inner, rows_of_goals(graph, graph, prop, tree.goals))
     assert tree.bound(tree.roots()).closed.tolist() == [False, True, False, True]
 
 
@@ -366,6 +367,6 @@ def test_a_difference_of_exactly_zero_closes_strict_rows_alone():
     config = load_config(None, {"attack": "off", "precision": "float64", "split": "input"})
     tree = build(graph, graph, prop, config, choose(graph, config))
     inner, rows = getattr(tree, "inner", tree), rows_of_goals(graph, graph, prop, tree.goals)
-    tree = Twinned(inner, rows, graph)
+    tree = Twinned(inner, rows)
     assert rows.below(tree.pieces(tree.roots()), torch.tensor([0, 1])).tolist() == [[0], [0]]
     assert tree.bound(tree.roots()).closed.tolist() == [True, False]

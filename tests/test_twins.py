@@ -11,10 +11,11 @@ import torch
 from networks import KINDS, random_graph
 from twin_networks import FORMS, FUNCTIONS, dense, exact_values, twin_network
 
+from partita.bab.building import build
 from partita.bab.config import load_config
 from partita.bab.strategy import choose
 from partita.bab.trees.twinned import Twinned
-from partita.bab.verify import build, verify
+from partita.bab.verify import verify
 from partita.problems.network.activation import ReLU
 from partita.problems.network.affine import Dense
 from partita.problems.network.graph import Activation, Affine, Graph, Input

@@ -146,11 +146,11 @@ def test_pieces_taken_up_wait_and_are_bounded(split, tmp_path):
     first = pieces_of(made.tree, made.roots, tree, tree.unsettled)
     made.go_on(first, tree.count, len(tree.closed), tree.weight)
     parts = [made.first, *made.waiting]
-    ids = sorted(i for part in parts for i in part["id"].tolist())
+    ids = sorted(i for part in parts for i in part.id.tolist())
     assert ids == sorted(tree.unsettled.tolist())
-    assert made.state.waiting == sum(len(part["id"]) for part in made.waiting) > 0
+    assert made.state.waiting == sum(len(part) for part in made.waiting) > 0
     assert made.state.open >= made.state.waiting
-    assert all(len(part["id"]) <= 2 for part in parts)
+    assert all(len(part) <= 2 for part in parts)
     assert made.state.leaves == len(tree.closed) and made.state.named == tree.count
     made.state.batch = 64
     assert made.run() == "unsat"

@@ -19,7 +19,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ...kernels.deadline import now
-from ..search.engine import Engine
+from ..search.engine import Engine, Limits
 from ..search.observer import Observer
 from ..search.schedule import Schedule
 from ..search.verdict import Cause, End, Verdict
@@ -64,9 +64,7 @@ def proved_again(engine: Engine, partition: Partition, trust: bool, stats: dict[
         engine.attack_with,
         Schedule(first.attack_on, limit),
         (count, _Lines(tuple(engine.observers))),
-        state.deadline,
-        state.batch,
-        engine.memory,
+        Limits(state.deadline, state.batch, engine.memory),
     )
     verdict = second.run()
     state.spend("replay", begun)

@@ -5,17 +5,17 @@ Soundness: that of the tree inside; cuts cover whatever they say.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ...relaxations.types import Pieces
 from ..search.observer import Observer
-from ..trees.frontier import Record
-from ..trees.splits import twice
-from ..trees.tree import AbstractTree, Bounded, Settled
+from ..trees.records import R, Record
+from ..trees.splits import Split, twice
+from ..trees.tree import AbstractTree, Bounded
+from ..trees.wrapped import Wrapped
 from .read import Ints, Partition
 from .resume import with_cuts
 
@@ -44,13 +44,13 @@ class ReplayReport:
         return self.open == 0
 
 
-class Followed(AbstractTree):
+class Followed(Wrapped[R]):
     """A tree whose splits are a log's. Records carry `logged`, the piece's number in the log. `claims`: the closed
     leaves that are to be proved (all, where none are named)."""
 
-    def __init__(self, inner: AbstractTree, partition: Partition, claims: Ints | None = None) -> None:
-        self.inner, self.partition = inner, partition
-        self.goals, self.fill, self.apart = inner.goals, inner.fill, getattr(inner, "apart", None)
+    def __init__(self, inner: AbstractTree[R], partition: Partition, claims: Ints | None = None) -> None:
+        super().__init__(inner)
+        self.partition = partition
         device = inner.goals.constants.device
         self.child = torch.from_numpy(partition.child).to(device)
         below = np.zeros(partition.count, dtype=bool)  # whether a piece has such leaves, or is one
@@ -59,27 +59,25 @@ class Followed(AbstractTree):
             np.logical_or.at(below, partition.parent[ids], below[ids])
         self.claimed = torch.from_numpy(below).to(device)
 
-    def roots(self) -> Record:
+    def roots(self) -> R:
         roots = self.inner.roots()
-        return roots | {"logged": roots["id"].clone()}
+        return replace(roots, logged=roots.id)
 
-    def pieces(self, record: Record) -> Pieces:
-        return self.inner.pieces(record)
+    def first(self) -> None:
+        """Nothing: a claim is proved by a bound of its own."""
 
-    def bound(self, record: Record) -> Bounded:
-        bounded = self.inner.bound(record)
-        logged = record["logged"]
+    def further(self, bounded: Bounded[R]) -> Bounded[R]:
+        logged = _logged(bounded.records)
         known = logged >= 0
         at = logged.clamp(min=0)
         follows = known & (self.child[at] >= 0)
         left_out = known & ~self.claimed[at]
-        records = dict(bounded.records)
+        records = bounded.records
         rows = follows.nonzero()[:, 0]
         if len(rows):
-            said = with_cuts({k: v[rows] for k, v in records.items()}, self.partition, at[rows].cpu().numpy())
-            for name in ("kind", "index", "point", "normal"):
-                if name in records:
-                    records[name] = records[name].index_put((rows,), said[name])
+            cut, said = records.cut, with_cuts(records[rows], self.partition, at[rows].cpu().numpy()).cut
+            put = lambda old, new: None if old is None else old.index_put((rows,), new)  # noqa: E731
+            records = records.with_cut(Split(*(put(getattr(cut, f.name), getattr(said, f.name)) for f in fields(cut))))
         by = bounded.closed.long() * 0 if bounded.by is None else bounded.by
         by = torch.where(left_out & ~bounded.closed, len(bounded.names), by)
         return replace(
@@ -92,21 +90,18 @@ class Followed(AbstractTree):
             names=(*bounded.names, LEFT_OUT),
         )
 
-    def confirm(self, record: Record) -> Tensor:
-        return self.inner.confirm(record)
-
-    def split(self, record: Record) -> Record:
+    def split(self, record: R) -> R:
         children = self.inner.split(record)
-        logged = record["logged"]
+        logged = _logged(record)
         lower = torch.where(logged >= 0, self.child[logged.clamp(min=0)], BEYOND)
         side = torch.arange(2, device=lower.device).repeat_interleave(len(lower))
-        return children | {"logged": torch.where(twice(lower) >= 0, twice(lower) + side, BEYOND)}
+        return replace(children, logged=torch.where(twice(lower) >= 0, twice(lower) + side, BEYOND))
 
-    def leaf(self, record: Record, row: int, seconds: float | None = None) -> Settled:
-        return self.inner.leaf(record, row, seconds)
 
-    def default_batch(self, memory: float) -> int:
-        return self.inner.default_batch(memory)
+def _logged(record: Record) -> Tensor:
+    """The pieces' numbers in the log."""
+    assert record.logged is not None
+    return record.logged
 
 
 def _depths(partition: Partition) -> list[Ints]:
@@ -123,10 +118,10 @@ class Count(Observer):
 
     def closed(self, leaves: Record, how: str) -> None:
         if how != LEFT_OUT:
-            self.closed_at.append(leaves["logged"].cpu().numpy())
+            self.closed_at.append(_logged(leaves).cpu().numpy())
 
     def branched(self, parents: Record, children: Record) -> None:
-        self.opened.append(parents["logged"].cpu().numpy())
+        self.opened.append(_logged(parents).cpu().numpy())
 
 
 def summed(partition: Partition, claims: Ints, count: Count, reason: str, seconds: float) -> ReplayReport:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,7 @@ from ...kernels.deadline import now
 from ...problems.errors import BadInput
 from ..ending.results import write_atomically
 from ..search.observer import Observer
-from ..trees.splits import INPUT, NAMES, PHASE
+from ..trees.splits import HALF_SPACE, INPUT
 from .digests import Digests
 from .format import CLOSED, FOOTER, FORMAT, HEADER, MOST_BYTES, OPEN, PARTS, SPLIT, STUCK, part_path
 from .header import goals_of_header
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from ...problems.properties.property import Property
     from ..search.outcome import Outcome
     from ..search.state import State
-    from ..trees.frontier import Record
+    from ..trees.records import Record
     from .read import Partition
 
 ROWS = 1 << 19  # of a part, about; never more than `format.MOST_ROWS`, which is twice as many
@@ -98,9 +99,10 @@ class PartitionLog(Observer):
     # ---- events
 
     def rooted(self, roots: Record) -> None:
-        self.roots = len(roots["id"])
+        self.roots = len(roots)
         inputs = [self.header["inputs"][goal["input"]] for goal in self.header["goals"]]
-        if "lower" not in roots or roots["lower"].shape[1] > WIDEST or any(one["half_spaces"] for one in inputs):
+        box = getattr(roots, "lower", None)  # pieces that have none are no regions of the input
+        if box is None or box.shape[1] > WIDEST or any(one["half_spaces"] for one in inputs):
             return
         lower, upper = (np.array([one[side] for one in inputs], dtype=np.float64) for side in ("lower", "upper"))
         free, ids = upper > lower, np.arange(len(lower))
@@ -113,13 +115,11 @@ class PartitionLog(Observer):
         self.volumes = Volumes(ids, lower, upper, free, self.before.count if self.before is not None else len(ids))
 
     def branched(self, parents: Record, children: Record) -> None:
-        count = len(parents["id"])
-        batch = self._batch(parents, SPLIT)
-        kind = parents["kind"] if "kind" in parents else torch.full_like(parents["index"], PHASE)
-        said = {"kind": kind, "index": parents["index"], "point": parents["point"], "child": children["id"][:count]}
+        batch, cut = self._batch(parents.columns(), SPLIT), parents.cut
+        said = {"kind": cut.kind, "index": cut.index, "point": cut.point, "child": children.id[: len(parents)]}
         batch |= {name: _array(value) for name, value in said.items()}
-        if "normal" in parents:
-            batch["normal"] = _array(parents["normal"][kind == NAMES.index("half-space")]).astype(np.float64)
+        if cut.normal is not None:
+            batch["normal"] = _array(cut.normal[cut.kind == HALF_SPACE]).astype(np.float64)
         if self.volumes is not None:
             boxes = batch["kind"] == INPUT
             self.volumes.split(batch["id"], batch["child"], batch["index"], batch["point"], boxes)
@@ -128,10 +128,10 @@ class PartitionLog(Observer):
     def closed(self, leaves: Record, how: str) -> None:
         if how not in self.names:
             self.names.append(how)
-        self._end(leaves, CLOSED, self.names.index(how))
+        self._end(leaves.columns(), CLOSED, self.names.index(how))
 
     def stuck(self, leaf: Record, reason: str) -> None:
-        self._end(leaf, STUCK)
+        self._end(leaf.columns(), STUCK)
 
     def finished(self, outcome: Outcome, state: State | None) -> None:
         if state is not None and len(state.frontier):
@@ -176,7 +176,7 @@ class PartitionLog(Observer):
 
     # ---- batches to parts
 
-    def _batch(self, record: Record, state: int) -> dict[str, Any]:
+    def _batch(self, record: Mapping[str, torch.Tensor], state: int) -> dict[str, Any]:
         """What every row holds."""
         batch: dict[str, Any] = {name: _array(record[name]) for name in PLAIN}
         batch["side"] = np.where(batch["parent"] < 0, -1, (batch["id"] - self.roots) % 2)
@@ -185,7 +185,7 @@ class PartitionLog(Observer):
             batch["volume"] = self.volumes.of(batch["id"], batch["goal"])
         return batch
 
-    def _end(self, record: Record, state: int, by: int = -1) -> None:
+    def _end(self, record: Mapping[str, torch.Tensor], state: int, by: int = -1) -> None:
         batch = self._batch(record, state) | {"by": by}
         if self.volumes is not None and state == CLOSED:
             self.volumes.end(batch["id"])

@@ -14,15 +14,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 
 from ...kernels.deadline import TimeUp, now
 from ...problems.errors import out_of_memory
 from ..attack.descent import Attacker
-from ..trees.frontier import Frontier, Record, select
-from ..trees.splits import twice
+from ..trees.frontier import Frontier
+from ..trees.records import Record
 from ..trees.tree import AbstractTree, Bounded
 from .observer import Observer
 from .schedule import Schedule
@@ -33,36 +33,38 @@ SUSPECTS = 64  # points kept for the attack
 LONGEST = 60.0  # seconds that a linear program may take
 
 
+@dataclass(frozen=True)
+class Limits:
+    """What a search may take; `deadline` and `begun`, when the work on the tree's root began, are values of
+    `kernels.deadline.now`."""
+
+    deadline: float | None
+    batch: int  # pieces; 0: what the tree thinks best
+    memory: float  # bytes
+    begun: float | None = None
+
+
 class Engine:
     """One search."""
 
     def __init__(
-        self,
-        tree: AbstractTree,
-        attack: Attacker,
-        schedule: Schedule,
-        observers: Sequence[Observer],
-        deadline: float | None,
-        batch: int,
-        memory: float,
-        begun: float | None = None,  # when the work on the tree's root began, a value of `kernels.deadline.now`
+        self, tree: AbstractTree, attack: Attacker, schedule: Schedule, observers: Sequence[Observer], limits: Limits
     ) -> None:
         self.tree, self.attack_with, self.schedule = tree, attack, schedule
-        self.observers, self.memory = observers, memory
+        self.observers, self.memory = observers, limits.memory
         roots = tree.roots()
-        roots["parent"] = torch.full_like(roots["id"], -1)
         self.roots = self.first = roots
         self.waiting: list[Record] = []
         self.state = State(
-            frontier=Frontier(tree.fill),
-            goals=len(roots["goal"]),
-            named=len(roots["goal"]),
-            batch=batch or tree.default_batch(memory),
-            deadline=deadline,
+            frontier=Frontier(),
+            goals=len(roots),
+            named=len(roots),
+            batch=limits.batch or tree.default_batch(limits.memory),
+            deadline=limits.deadline,
         )
-        if begun is not None:
-            self.state.spend("root", begun)
-            self.state.start = begun
+        if limits.begun is not None:
+            self.state.spend("root", limits.begun)
+            self.state.start = limits.begun
         self.budgets = attack.budgets()
 
     def go_on(self, first: Record, named: int, leaves: int, weight: float) -> None:
@@ -70,9 +72,9 @@ class Engine:
         closed `leaves` pieces with this share of the tree. They are bounded again a batch at a time, and something is
         split between two batches: so each of many short runs gets on, however many pieces are open."""
         batch = self.state.batch
-        parts = [select_slice(first, start, start + batch) for start in range(0, len(first["id"]), batch)]
+        parts = [first[start : start + batch] for start in range(0, len(first), batch)]
         self.first, self.waiting = (parts[0], parts[:0:-1]) if parts else (first, [])
-        self.state.waiting = sum(len(part["id"]) for part in self.waiting)
+        self.state.waiting = sum(len(part) for part in self.waiting)
         self.state.named, self.state.leaves, self.state.weight = named, leaves, weight
 
     def run(self) -> Verdict:
@@ -83,11 +85,24 @@ class Engine:
         try:
             for observer in self.observers:
                 observer.rooted(self.roots)
-            self.bound(self.first)
+            self.begin()
             self.progress("r")
             return self.loop()
         except KeyboardInterrupt:
             return self.ended(End(Cause.INTERRUPT, "interrupted"))
+
+    def begin(self) -> None:
+        """Bound the first pieces; what is known of the roots since the tree was made is not found out again."""
+        known = None
+        if self.first is self.roots:
+            try:
+                known = self.tree.first()
+            except (MemoryError, RuntimeError, TimeUp) as error:
+                self.shrink(error, len(self.roots))
+        if known is None:
+            self.bound(self.first)
+        else:
+            self.sort(known)
 
     def loop(self) -> Verdict:
         """The search, once the roots are bounded."""
@@ -122,7 +137,7 @@ class Engine:
 
     def go_on_with(self, record: Record) -> None:
         """Bound some pieces of the earlier run, and split others."""
-        self.state.waiting -= len(record["id"])
+        self.state.waiting -= len(record)
         self.bound(record)
         if len(self.state.frontier):
             self.branch()
@@ -136,12 +151,12 @@ class Engine:
         try:
             children = self.tree.split(parents)
         except (MemoryError, RuntimeError, TimeUp) as error:
-            self.shrink(error, len(parents["goal"]))
+            self.shrink(error, len(parents))
             state.frontier.push(parents)
             return
-        lower = state.named + 2 * torch.arange(len(parents["id"]), device=parents["id"].device)
-        children["id"], children["parent"] = torch.cat([lower, lower + 1]), twice(parents["id"])
-        state.named += len(children["id"])
+        lower = state.named + 2 * torch.arange(len(parents), device=parents.id.device)
+        children = replace(children, id=torch.cat([lower, lower + 1]))
+        state.named += len(children)
         for observer in self.observers:
             observer.branched(parents, children)
         self.bound(children)
@@ -159,14 +174,14 @@ class Engine:
             if self.schedule.exhausted(self.state):
                 self.state.frontier.push(part)
                 continue
-            if len(part["goal"]) > self.state.batch:
-                waiting += [select_slice(part, self.state.batch, None), select_slice(part, 0, self.state.batch)]
+            if len(part) > self.state.batch:
+                waiting += [part[self.state.batch :], part[: self.state.batch]]
                 continue
             begun = now()
             try:
                 bounded = self.tree.bound(part)
             except (MemoryError, RuntimeError, TimeUp) as error:
-                self.shrink(error, len(part["goal"]))
+                self.shrink(error, len(part))
                 waiting.append(part)
                 continue
             self.state.spend("bound", begun)
@@ -204,14 +219,14 @@ class Engine:
         state = self.state
         state.pieces += len(bounded.closed)
         for name, rows in bounded.ends():
-            self.close(select(bounded.records, rows), name)
+            self.close(bounded.records[rows], name)
         open_ = ~bounded.closed
         near = (bounded.near & open_).nonzero()[:, 0]
         if len(near):
             with self.dispensable("float64"):
-                sure = near[self.tree.confirm(select(bounded.records, near))]
+                sure = near[self.tree.confirm(bounded.records[near])]
                 state.confirmed += len(sure)
-                self.close(select(bounded.records, sure), "float64")
+                self.close(bounded.records[sure], "float64")
                 open_[sure] = False
         rows = open_.nonzero()[:, 0]
         if len(rows) == 0:
@@ -228,23 +243,23 @@ class Engine:
                 self.shrink(late, 1)
                 break
             open_[row] = False
-        kept = select(bounded.records, open_.nonzero()[:, 0])
-        if len(kept["depth"]):
-            state.depth = max(state.depth, int(kept["depth"].max()))
+        kept = bounded.records[open_.nonzero()[:, 0]]
+        if len(kept):
+            state.depth = max(state.depth, int(kept.depth.max()))
         state.frontier.push(kept)
 
     def close(self, leaves: Record, how: str) -> None:
         """These pieces are proved."""
-        if len(leaves["depth"]) == 0:
+        if len(leaves) == 0:
             return
-        self.state.leaves += len(leaves["depth"])
-        self.state.weight += float(torch.exp2(-leaves["depth"].double()).sum()) / self.state.goals
+        self.state.leaves += len(leaves)
+        self.state.weight += float(torch.exp2(-leaves.depth.double()).sum()) / self.state.goals
         for observer in self.observers:
             observer.closed(leaves, how)
 
     def look(self, bounded: Bounded, rows: torch.Tensor) -> None:
         """Try the points that the worst bounds of this batch were reached at; keep some for the attack."""
-        worst = rows[bounded.records["bound"][rows].topk(min(SUSPECTS, len(rows)), largest=False).indices]
+        worst = rows[bounded.records.bound[rows].topk(min(SUSPECTS, len(rows)), largest=False).indices]
         points = bounded.points[worst]
         self.state.suspects = points
         with self.dispensable("look"):
@@ -276,7 +291,7 @@ class Engine:
         with self.dispensable("tighten"):
             better = self.tree.tighten(kin, state.deadline)
         self.schedule.derivation = now() - begun
-        state.pieces -= len(kin["goal"])  # they have been counted
+        state.pieces -= len(kin)  # they have been counted
         begun = now()
         self.bound(better)
         self.schedule.slowest = max(self.schedule.slowest, now() - begun)
@@ -286,8 +301,8 @@ class Engine:
         """An exact linear program on a piece whose neurons are all decided (or that cannot be split); where double
         precision decides nothing, one in whole numbers."""
         state, begun = self.state, now()
-        leaf = select(bounded.records, torch.tensor([row], device=bounded.closed.device))
-        goal = self.tree.goals.pairs[int(leaf["goal"][0])]
+        leaf = bounded.records[row : row + 1]
+        goal = self.tree.goals.pairs[int(leaf.goal[0])]
         result = self.tree.leaf(leaf, 0, min(LONGEST, max(0.1, state.left)))
         state.spend("leaf", begun)
         if result.closed:
@@ -314,12 +329,24 @@ class Engine:
             for observer in self.observers:
                 observer.stuck(leaf, result.reason)
 
+    def stats(self, strategy: str) -> dict[str, float | int | str]:
+        """What the search came to, by name."""
+        state = self.state
+        return {
+            "leaves": state.leaves,
+            "depth": state.depth,
+            "open": state.open,
+            "worst": state.frontier.worst,
+            "float64": state.confirmed,
+            "linear programs": state.settled,
+            **({"exact arithmetic": state.exact} if state.exact else {}),
+            **{f"{what} s": round(seconds, 4) for what, seconds in state.seconds.items()},
+            "strategy": strategy,
+            **{f"by {way.name}": way.summary() for way in self.tree.ways()},
+            **{f"note {number}": note for number, note in enumerate(self.tree.notes(), 1)},
+        }
+
     def progress(self, mark: str) -> None:
         """Tell the observers."""
         for observer in self.observers:
             observer.progress(mark, self.state)
-
-
-def select_slice(record: Record, start: int, stop: int | None) -> Record:
-    """Consecutive rows of every field."""
-    return {name: value[start:stop] for name, value in record.items()}

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..trees.frontier import Record
+    from ..trees.records import Record
     from .outcome import Outcome
     from .state import State
 
@@ -30,7 +30,7 @@ class Observer:
         """The roots, one a goal, before they are bounded."""
 
     def branched(self, parents: Record, children: Record) -> None:
-        """These pieces were split as their `kind`, `index`, `point` say; children b and b + B are those of piece b."""
+        """These pieces were split as their `cut` says; children b and b + B are those of piece b."""
 
     def closed(self, leaves: Record, how: str) -> None:
         """These pieces hold no counterexample; how: the name of the relaxation whose bound closed them, or empty,

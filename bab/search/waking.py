@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ..trees.frontier import Record
+from ..trees.records import Record
 from .observer import Observer
 
 

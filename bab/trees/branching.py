@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ...problems.errors import BadInput
 from ...problems.network.graph import Graph
-from .frontier import Record
+from .records import Branch
 from .splits import HALF_SPACE, INPUT, NONE, PHASE, Split
 
 INPUT_RULES = ("widest", "sensitivity")
@@ -94,16 +94,16 @@ def phase_candidates(scores: Tensor, undecided: Tensor, count: int) -> Tensor:  
     return ranked.topk(min(count, ranked.shape[1]), dim=1).indices
 
 
-def together(record: Record, scores: Tensor, open_: Tensor, depth: int) -> Tensor:  # (B, N), (B,) -> (B, N)
+def together(record: Branch, scores: Tensor, open_: Tensor, depth: int) -> Tensor:  # (B, N), (B,) -> (B, N)
     """Scores summed over the open pieces that have decided the same neurons in the same way, up to a depth: pieces of
     different goals that are split alike can share a base (see `bases`)."""
-    neuron = record["neuron"]
-    if len(neuron) == 1 or not bool((record["depth"] < depth).any()):
+    neuron = record.neuron
+    if len(neuron) == 1 or not bool((record.depth < depth).any()):
         return scores
-    code = torch.cat([(neuron + 1) * record["sign"].long(), neuron.new_zeros(len(neuron), 1)], 1)
+    code = torch.cat([(neuron + 1) * record.sign.long(), neuron.new_zeros(len(neuron), 1)], 1)
     _, kind = code.unique(dim=0, return_inverse=True)
     total = torch.zeros_like(scores).index_add_(0, kind, torch.where(open_[:, None], scores.nan_to_num(), 0.0))[kind]
-    return torch.where((record["depth"] < depth)[:, None], total, scores)
+    return torch.where((record.depth < depth)[:, None], total, scores)
 
 
 def phase_split(graph: Graph, neuron: Tensor, pre_lower: Tensor, pre_upper: Tensor) -> Split:  # (B,), (B, N)

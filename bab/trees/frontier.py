@@ -1,32 +1,28 @@
 """The open pieces: one table of tensors with a row for each, in reused slots.
 
-A record is a dictionary of tensors with the pieces first, whatever a tree stores of a piece (see `regions`, `phases`);
-`bound` is always among them. Taking pieces out frees their slots and putting children in fills them, so a step costs
-what its batch weighs, however many pieces are open. Trailing dimensions (decided neurons, half-spaces) grow as needed;
-the new room is filled with zeros, or with the value given for that field.
+The table has a column for each field of the tree's records (`records`). Taking pieces out frees their slots and putting
+children in fills them, so a step costs what its batch weighs, however many pieces are open. Trailing dimensions
+(decided neurons, half-spaces) grow as needed; the new room is filled with what the record says of that field.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from typing import Generic
 
 import torch
 from torch import Tensor
 
-Record = dict[str, Tensor]
+from .records import R, padded
 
 
-def select(record: Mapping[str, Tensor], index: Tensor) -> Record:
-    """The rows `index` of every field."""
-    return {name: value[index] for name, value in record.items()}
+class Frontier(Generic[R]):
+    """A pool of records of one type, that of the first."""
 
-
-class Frontier:
-    """A pool of records. `fill` gives the padding of fields whose trailing dimensions grow (default 0)."""
-
-    def __init__(self, fill: Mapping[str, float] | None = None) -> None:
-        self._fill = dict(fill or {})
-        self._table: Record = {}
+    def __init__(self) -> None:
+        self._kind: type[R] | None = None
+        self._fill: dict[str, float] = {}
+        self._table: dict[str, Tensor] = {}
         self._free = torch.zeros(0, dtype=torch.int64)  # slots; on the records' device from the first on
         self._count = 0
 
@@ -50,23 +46,24 @@ class Frontier:
             return 0
         return int(self._table["depth"][self._table["bound"] < torch.inf].max())
 
-    def push(self, record: Record) -> None:
+    def push(self, record: R) -> None:
         """Adds pieces."""
-        count = len(record["bound"])
+        count, columns = len(record), record.columns()
         if count == 0:
             return
         if not self._table:
-            self._table = {k: v.new_empty(0, *v.shape[1:]) for k, v in record.items()}
-            self._free = torch.zeros(0, dtype=torch.int64, device=record["bound"].device)
-        self._widen(record)
+            self._kind, self._fill = type(record), record.fills()
+            self._table = {name: value.new_empty(0, *value.shape[1:]) for name, value in columns.items()}
+            self._free = torch.zeros(0, dtype=torch.int64, device=record.bound.device)
+        self._widen(columns)
         if len(self._free) < count:
             self._grow(count)
         slots, self._free = self._free[:count], self._free[count:]
         for name, table in self._table.items():
-            table[slots] = self._padded(name, record[name], table.shape[1:])
+            table[slots] = padded(columns[name], table.shape[1:], self._fill[name])
         self._count += count
 
-    def pop(self, count: int, *, best: bool = False, apart: str | None = None) -> Record:
+    def pop(self, count: int, *, best: bool = False, apart: str | None = None) -> R:
         """Takes out the `count` pieces with the lowest bounds (the highest with `best`, which keeps memory low); of
         those that agree with the first of them in the field `apart`, if one is named."""
         bound = self._table["bound"]
@@ -79,20 +76,23 @@ class Frontier:
             count = min(count, int(((bound < torch.inf) & ~other).sum()))
         return self._taken(order.topk(count, largest=best).indices)
 
-    def take(self, chosen: Callable[[Record], Tensor]) -> Record:
+    def take(self, chosen: Callable[[R], Tensor]) -> R:
         """Takes out the pieces of which `chosen` says so, given all open ones."""
         slots = (self._table["bound"] < torch.inf).nonzero()[:, 0]
-        open_ = {name: table[slots] for name, table in self._table.items()}
-        return self._taken(slots[chosen(open_)])
+        return self._taken(slots[chosen(self._at(slots))])
 
-    def _taken(self, slots: Tensor) -> Record:
-        record = {name: table[slots] for name, table in self._table.items()}
+    def _at(self, slots: Tensor) -> R:
+        assert self._kind is not None
+        return self._kind(**{name: table[slots] for name, table in self._table.items()})
+
+    def _taken(self, slots: Tensor) -> R:
+        record = self._at(slots)
         self._table["bound"][slots] = torch.inf
         self._free = torch.cat([slots, self._free])
         self._count -= len(slots)
         return record
 
-    def rows(self, names: tuple[str, ...]) -> Record:
+    def rows(self, names: tuple[str, ...]) -> dict[str, Tensor]:
         """These fields of all open pieces, which stay where they are."""
         open_ = (self._table["bound"] < torch.inf).nonzero()[:, 0]
         return {name: self._table[name][open_] for name in names}
@@ -101,11 +101,11 @@ class Frontier:
         """The goals that have open pieces."""
         return self._table["goal"][self._table["bound"] < torch.inf].unique().tolist() if self._count else []
 
-    def _widen(self, record: Record) -> None:
+    def _widen(self, columns: dict[str, Tensor]) -> None:
         for name, table in self._table.items():
-            shape = tuple(max(a, b) for a, b in zip(table.shape[1:], record[name].shape[1:], strict=True))
+            shape = tuple(max(a, b) for a, b in zip(table.shape[1:], columns[name].shape[1:], strict=True))
             if shape != tuple(table.shape[1:]):
-                self._table[name] = self._padded(name, table, shape)
+                self._table[name] = padded(table, shape, self._fill[name])
 
     def _grow(self, needed: int) -> None:
         old = len(self._table["bound"])
@@ -116,10 +116,3 @@ class Frontier:
             self._table[name] = bigger
         self._table["bound"][old:] = torch.inf
         self._free = torch.cat([self._free, torch.arange(old, size, device=self._free.device)])
-
-    def _padded(self, name: str, value: Tensor, shape: tuple[int, ...] | torch.Size) -> Tensor:
-        if tuple(value.shape[1:]) == tuple(shape):
-            return value
-        out = value.new_full((len(value), *shape), self._fill.get(name, 0))
-        out[(slice(None), *(slice(0, n) for n in value.shape[1:]))] = value
-        return out

@@ -21,10 +21,10 @@ from ...relaxations.ladder.triangle import Setting
 from ...relaxations.linear.root import root
 from ...relaxations.names import Name
 from ...relaxations.protocol import AbstractRelaxation, Means, in_float64, rounded_down
-from ...relaxations.types import Pieces
-from .frontier import Record
-from .tree import AbstractTree, Bounded, Settled
+from .records import R
+from .tree import AbstractTree, Bounded
 from .ways import Way
+from .wrapped import Wrapped
 
 BATCH = 8  # pieces between two looks at the clock
 
@@ -40,12 +40,12 @@ def closer(names: Sequence[Name], graph: Graph, box: tuple[Tensor, Tensor], mean
     return name.rung.load()(linear, graph, name, means)
 
 
-class Programs(AbstractTree):
-    """See the module's essay. `inner` must offer `pieces(record)`, as trees of regions and of phases do."""
+class Programs(Wrapped[R]):
+    """See the module's essay."""
 
-    def __init__(self, inner: AbstractTree, relaxation: AbstractRelaxation, words: str = "then") -> None:
-        self.inner, self.relaxation, self.words = inner, relaxation, words
-        self.goals, self.fill = inner.goals, inner.fill
+    def __init__(self, inner: AbstractTree[R], relaxation: AbstractRelaxation, words: str = "then") -> None:
+        super().__init__(inner)
+        self.relaxation, self.words = relaxation, words
         self.way = Way(relaxation.name, 1.0)
 
     def describe(self) -> str:
@@ -57,36 +57,21 @@ class Programs(AbstractTree):
     def notes(self) -> list[str]:
         return [*self.inner.notes(), *self.relaxation.notes]
 
-    def roots(self) -> Record:
-        return self.inner.roots()
+    def first(self) -> Bounded[R] | None:
+        return super().first() if len(self.goals) <= BATCH else None  # many are bounded again, in parts
 
-    def pieces(self, record: Record) -> Pieces:
-        return self.inner.pieces(record)
-
-    def bound(self, record: Record) -> Bounded:
-        bounded = self.inner.bound(record)
+    def further(self, bounded: Bounded[R]) -> Bounded[R]:
         open_ = (~bounded.closed).nonzero()[:, 0]
         if not len(open_):
             return bounded
         begun = time.perf_counter()
-        some = {name: value[open_] for name, value in bounded.records.items()}
-        rows = self.goals.rows(some["goal"])
-        result = self.relaxation.bound(*in_float64(self.inner.pieces(some), rows)).result
-        found = rounded_down(result.lower.double(), bounded.records["bound"])
+        some = bounded.records[open_]
+        rows = self.goals.rows(some.goal)
+        result = self.relaxation.bound(*in_float64(self.pieces(some), rows)).result
+        found = rounded_down(result.lower.double(), bounded.records.bound)
         shut = rows.closed(found) | result.empty.to(found.device)
-        self.way.pieces += len(open_)
-        self.way.closed += int(shut.sum())
-        self.way.seconds += time.perf_counter() - begun
+        self.way.count(len(open_), int(shut.sum()), time.perf_counter() - begun)
         return bounded.looked_at(open_, found, shut, self.way.name)
-
-    def confirm(self, record: Record) -> Tensor:
-        return self.inner.confirm(record)
-
-    def split(self, record: Record) -> Record:
-        return self.inner.split(record)
-
-    def leaf(self, record: Record, row: int, seconds: float | None = None) -> Settled:
-        return self.inner.leaf(record, row, seconds)
 
     def default_batch(self, memory: float) -> int:
         return min(BATCH, self.inner.default_batch(memory))

@@ -16,6 +16,8 @@ piecewise-linear networks. Smooth ones are bisected until float numbers run out.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -31,48 +33,52 @@ from ...relaxations.linear.rebounding import Rebounding
 from ...relaxations.linear.root import outward, outward_half_spaces
 from ...relaxations.types import Pieces, Result
 from .branching import finishing, half_space_split, input_split, merge, phase_candidates, phase_split
-from .frontier import Record
 from .goals import Goals
+from .records import Region, children_of
 from .settle import phases_of, settled
-from .splits import HALF_SPACE, NONE, PHASE, Split, add_half_spaces, cut_boxes, cut_pre, half_spaces, twice
-from .tree import EMPTY, AbstractTree, Bounded, Settled, children_of
+from .splits import HALF_SPACE, NONE, PHASE, Split, add_half_spaces, cut_boxes, cut_pre, half_spaces
+from .tree import EMPTY, AbstractTree, Bounded, Settled
 
 # At most so many half-spaces stay with a piece; the oldest go first (a piece may only grow by that).
 HALF_SPACES = 8
 
 
-class Regions(AbstractTree):
-    """See the module's essay. `splits`: auto, input, polyhedral or activation."""
+@dataclass(frozen=True)
+class Cuts:
+    """How regions are cut. `splits`: auto, input, polyhedral or activation; `rule`: of bisections."""
+
+    splits: str = "auto"
+    rule: str = "sensitivity"
+
+
+class Regions(AbstractTree[Region]):
+    """See the module's essay."""
 
     def __init__(
         self,
         graph: Graph,  # float64, CPU
         prop: Property,
-        goals: Goals,
-        precise_goals: Goals,  # in float64
-        relaxation: Rebounding | Ibp,
-        precise: Rebounding | Ibp,  # the same in float64
+        working: tuple[Rebounding | Ibp, Goals],
+        precise: tuple[Rebounding | Ibp, Goals],  # the same in float64
         root: Pieces,  # the hull of all cases, bounded
-        splits: str = "auto",
-        rule: str = "sensitivity",
+        cuts: Cuts,
     ) -> None:
-        self.graph, self.prop, self.goals, self.precise_goals = graph, prop, goals, precise_goals
-        self.relaxation, self.precise = relaxation, precise
-        self.root, self.splits, self.rule = root, splits, rule
+        self.graph, self.prop = graph, prop
+        (self.relaxation, self.goals), (self.precise, self.precise_goals) = working, precise
+        self.root, self.splits, self.rule = root, cuts.splits, cuts.rule
         self.root_width = (root.upper - root.lower)[0]
         self.own = 0  # half-spaces that are the input set's
-        self.name = "ibp" if isinstance(relaxation, Ibp) else relaxation.linear.rule
+        self.name = "ibp" if isinstance(self.relaxation, Ibp) else self.relaxation.linear.rule
         self.piecewise = graph.piecewise_linear
         self.first_layer = self._first_layer()
         self.rational = Rational(graph)
-        self.fill = {"offsets": torch.inf}
 
     def describe(self) -> str:
         return (
             f"regions of the input, {self.splits if self.splits != 'auto' else 'input'} splits, every layer re-bounded"
         )
 
-    def roots(self) -> Record:
+    def roots(self) -> Region:
         dtype, device = self.root.lower.dtype, self.root.lower.device
         cases = [self.prop.cases[c].inputs for c, _ in self.goals.pairs]
         lower, upper = outward(
@@ -86,73 +92,54 @@ class Regions(AbstractTree):
         self.own = normals.shape[1]
         index = torch.arange(count, device=device)
         zeros = torch.zeros(count, dtype=torch.int64, device=device)
-        return {
-            "goal": index,
-            "bound": torch.full((count,), -torch.inf, dtype=dtype, device=device),
-            "depth": zeros,
-            "id": index,
-            "lower": lower,
-            "upper": upper,
-            "normals": normals,
-            "offsets": offsets,
-            "pre_lower": self.root.pre_lower.expand(count, -1).clone(),
-            "pre_upper": self.root.pre_upper.expand(count, -1).clone(),
-            "kind": zeros,
-            "index": zeros,
-            "point": torch.zeros(count, dtype=dtype, device=device),
-            "normal": torch.zeros(count, lower.shape[1], dtype=dtype, device=device),
-        }
-
-    def pieces(self, record: Record) -> Pieces:
-        """The record's pieces; decided neurons live in their pre-activation bounds and half-spaces."""
-        used = (record["offsets"] < torch.inf).any(0)
-        empty = record["goal"].new_zeros(len(record["goal"]), 0)
-        none = record["lower"].new_zeros(len(record["goal"]), 0)
-        return Pieces(
-            record["lower"],
-            record["upper"],
-            record["normals"][:, used],
-            record["offsets"][:, used],
-            empty,
-            none,
-            none,
-            record["pre_lower"],
-            record["pre_upper"],
+        return Region(
+            goal=index,
+            bound=torch.full((count,), -torch.inf, dtype=dtype, device=device),
+            depth=zeros,
+            id=index,
+            parent=zeros - 1,
+            lower=lower,
+            upper=upper,
+            normals=normals,
+            offsets=offsets,
+            pre_lower=self.root.pre_lower.expand(count, -1).clone(),
+            pre_upper=self.root.pre_upper.expand(count, -1).clone(),
+            cut_kind=zeros,
+            cut_index=zeros,
+            cut_point=torch.zeros(count, dtype=dtype, device=device),
+            cut_normal=torch.zeros(count, lower.shape[1], dtype=dtype, device=device),
         )
 
-    def bound(self, record: Record) -> Bounded:
+    def pieces(self, record: Region) -> Pieces:
+        used = (record.offsets < torch.inf).any(0)
+        sides = record.lower, record.upper, record.normals[:, used], record.offsets[:, used]
+        none, empty = record.goal.new_zeros(len(record), 0), record.lower.new_zeros(len(record), 0)
+        return Pieces(*sides, none, empty, empty, record.pre_lower, record.pre_upper)
+
+    def bound(self, record: Region) -> Bounded[Region]:
         pieces = self.pieces(record)
-        rows = self.goals.rows(record["goal"])
+        rows = self.goals.rows(record.goal)
         result, left, _ = self.relaxation.bound(pieces, rows)
-        bound = torch.fmax(result.lower.amax(1), record["bound"])
+        bound = torch.fmax(result.lower.amax(1), record.bound)
         by_bound = rows.closed(result.lower)
         closed = by_bound | result.empty
         near = ~closed & rows.closed(result.lower + result.slack)
         undecided = undecided_neurons(self.graph, left)
-        choice = self._choose(left, result, undecided, record["depth"])
+        choice = self._choose(left, result, undecided, record.depth)
         decided = choice.kind == NONE
         if self.piecewise:
             decided |= ~undecided.any(1)
         best = result.forms[torch.arange(len(bound), device=bound.device), result.lower.argmax(1)]
         points = box_minimiser(best[:, None], left.lower, left.upper)[:, 0]
-        records = dict(record) | {
-            "bound": bound,
-            "lower": left.lower,
-            "upper": left.upper,
-            "pre_lower": left.pre_lower,
-            "pre_upper": left.pre_upper,
-            "kind": choice.kind,
-            "index": choice.index,
-            "point": choice.point,
-            "normal": choice.normal if choice.normal is not None else torch.zeros_like(left.lower),
-        }
+        known = {name: getattr(left, name) for name in ("lower", "upper", "pre_lower", "pre_upper")}
+        records = replace(record, bound=bound, **known).with_cut(choice)
         by = (~by_bound).long()
         return Bounded(records, result, closed, near, decided, points, by, (self.name, EMPTY))
 
-    def confirm(self, record: Record) -> Tensor:
-        precise = {k: v.double() if v.is_floating_point() else v for k, v in record.items()}
-        rows = self.precise_goals.rows(record["goal"])
-        result = self.precise.bound(self.pieces(precise), rows).result
+    def confirm(self, record: Region) -> Tensor:
+        precise = {k: v.double() if v.is_floating_point() else v for k, v in record.columns().items()}
+        rows = self.precise_goals.rows(record.goal)
+        result = self.precise.bound(self.pieces(Region(**precise)), rows).result
         return rows.closed(result.lower) | result.empty
 
     def _choose(self, pieces: Pieces, result: Result, undecided: Tensor, depth: Tensor) -> Split:
@@ -184,19 +171,19 @@ class Regions(AbstractTree):
                 marks[layer.span] = True
         return marks
 
-    def split(self, record: Record) -> Record:
-        chosen = Split(record["kind"], record["index"], record["point"], record["normal"])
-        children = children_of(record, ("goal", "bound", "kind", "index", "point", "normal"))
-        children["lower"], children["upper"] = cut_boxes(record["lower"], record["upper"], chosen)
-        children["pre_lower"], children["pre_upper"] = cut_pre(record["pre_lower"], record["pre_upper"], chosen)
-        normals, offsets = record["normals"], record["offsets"]
+    def split(self, record: Region) -> Region:
+        chosen = record.cut
+        lower, upper = cut_boxes(record.lower, record.upper, chosen)
+        low, high = cut_pre(record.pre_lower, record.pre_upper, chosen)
         if not bool(((chosen.kind == HALF_SPACE) | (chosen.kind == PHASE)).any()):
-            return children | {"normals": twice(normals), "offsets": twice(offsets)}
-        normals, offsets = add_half_spaces(normals, offsets, *self._cuts(record, chosen), self.own, HALF_SPACES)
-        lower, upper, _ = clip_box(children["lower"], children["upper"], normals, offsets)
-        return children | {"lower": lower, "upper": upper, "normals": normals, "offsets": offsets}
+            return children_of(record, lower=lower, upper=upper, pre_lower=low, pre_upper=high)
+        cuts = self._cuts(record, chosen)
+        normals, offsets = add_half_spaces(record.normals, record.offsets, *cuts, self.own, HALF_SPACES)
+        lower, upper, _ = clip_box(lower, upper, normals, offsets)
+        sides = {"lower": lower, "upper": upper, "normals": normals, "offsets": offsets}
+        return children_of(record, **sides, pre_lower=low, pre_upper=high)
 
-    def _cuts(self, record: Record, chosen: Split) -> tuple[Tensor, Tensor]:  # (2B, D), (2B,)
+    def _cuts(self, record: Region, chosen: Split) -> tuple[Tensor, Tensor]:  # (2B, D), (2B,)
         """The half-space that each child gets; infinite offsets where it gets none."""
         normals, offsets = half_spaces(chosen)
         rows = (chosen.kind == PHASE).nonzero()[:, 0]
@@ -207,10 +194,10 @@ class Regions(AbstractTree):
             normals[both], offsets[both] = cuts
         return normals, offsets
 
-    def leaf(self, record: Record, row: int, seconds: float | None = None) -> Settled:
-        case, unsafe = self.goals.pairs[int(record["goal"][row])]
+    def leaf(self, record: Region, row: int, seconds: float | None = None) -> Settled:
+        case, unsafe = self.goals.pairs[int(record.goal[row])]
         inputs = self.prop.cases[case].inputs
-        as_array = lambda name: record[name][row].double().cpu().numpy()  # noqa: E731
+        as_array = lambda name: getattr(record, name)[row].double().cpu().numpy()  # noqa: E731
         normals, offsets = as_array("normals")[self.own :], as_array("offsets")[self.own :]
         polytope = Polytope(
             np.maximum(as_array("lower"), inputs.lower),
@@ -218,7 +205,7 @@ class Regions(AbstractTree):
             np.concatenate([inputs.normals, normals[offsets < np.inf]]),
             np.concatenate([inputs.offsets, offsets[offsets < np.inf]]),
         )
-        phases = phases_of(self.graph, record["pre_lower"][row], record["pre_upper"][row])
+        phases = phases_of(self.graph, record.pre_lower[row], record.pre_upper[row])
         question = self.prop.cases[case].unsafe[unsafe]
         return settled(self.graph, polytope, phases, question, seconds, self.rational, inputs)
 

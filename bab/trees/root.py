@@ -10,89 +10,79 @@ Heuristic in what it does when; every bound it hands on is sound.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
 
-import torch
+from torch import Tensor
 
 from ...kernels.deadline import TimeUp
 from ...relaxations.linear.alpha import Alpha
 from ...relaxations.rows.refine import refined
 from ...relaxations.rows.strengthen import Strengthened, lean, strengthened
-from ...relaxations.types import Multipliers, Pieces
-from .goals import Goals
+from ...relaxations.types import Multipliers
+from .phases import Phases
+from .records import Branch
 from .shared_bounds import MOST, RATE, STEPS, objectives, until
-from .tree import AbstractTree
+from .tree import AbstractTree, Bounded
 
 SPEAKERS = 16  # neurons of a layer that ask for rows
 
-Make = Callable[[Alpha, Pieces, Multipliers | None], AbstractTree]
+Look = Callable[[AbstractTree[Branch]], AbstractTree[Branch]]
 
 
-def rooted(
-    make: Make,
-    alpha: Alpha,
-    root: Pieces,
-    goals: Goals,
-    deadline: float | None,
-    words: Sequence[str],
-    refuted: Callable[[torch.Tensor], bool] = lambda points: False,
-    told: Callable[[torch.Tensor, torch.Tensor], None] = lambda bounds, closed: None,
-) -> AbstractTree:
-    """The tree over the best root that can be had; `words`: the relaxations that multi-neuron rows may come from.
+@dataclass(frozen=True, eq=False)
+class Watch:
+    """Who follows the work on a root, which ends by `deadline`, a value of `kernels.deadline.now`.
 
     `refuted` is asked before the dearest stage, with the points (G, D) where bounds are reached: where a counterexample
-    turns up, the tree is given as it is; so it is where time is up on the way to a better one. `told` hears the goals'
-    bounds and which are closed, after each stage.
+    turns up, the root is left as it is. `told` hears the goals' bounds and which are closed, after each stage.
     """
-    tree = make(alpha, root, None)
-    try:
-        for better in _better(make, alpha, root, goals, deadline, words, refuted, told, tree):
-            tree = better
-    except TimeUp:
-        pass
-    return tree
+
+    deadline: float | None = None
+    refuted: Callable[[Tensor], bool] = lambda points: False
+    told: Callable[[Tensor, Tensor], None] = lambda bounds, closed: None
 
 
-def _better(
-    make: Make,
-    alpha: Alpha,
-    root: Pieces,
-    goals: Goals,
-    deadline: float | None,
-    words: Sequence[str],
-    refuted: Callable[[torch.Tensor], bool],
-    told: Callable[[torch.Tensor, torch.Tensor], None],
-    tree: AbstractTree,
-) -> Iterator[AbstractTree]:
-    """Trees over better and better roots, as long as goals are open."""
-    if not alpha.steps:
-        return
-    bounded = tree.bound(tree.roots())
-    told(bounded.records["bound"], bounded.closed)
-    open_ = ~bounded.closed
-    if not bool(open_.any()):
-        return
-    optimising = replace(alpha, steps=STEPS, rate=RATE)
-    root = refined(optimising, root, until(deadline), SPEAKERS if "m-1" in words else 0)
-    tree = make(alpha, root, None)
-    yield tree
-    if not words:
-        return
-    bounded = tree.bound(tree.roots())
-    told(bounded.records["bound"], bounded.closed)
-    open_ = ~bounded.closed
-    if not bool(open_.any()) or refuted(bounded.points[open_]):
-        return
-    wanted = objectives(goals, open_)
-    found = lean(alpha, strengthened(Alpha(alpha.linear, STEPS), root, wanted, until(deadline), words), MOST)
+def rooted(tree: Phases, look: Look, watch: Watch) -> AbstractTree[Branch]:
+    """The tree over the best root that can be had, which is that at hand where time is up on the way to a better one;
+    `look` puts around it what else looks at every piece. What bounding the roots gave stays with it."""
+    whole = look(tree)
+    if not tree.bounder.relaxation.steps:
+        return whole
+    with suppress(TimeUp):
+        for improve in (_refine, _strengthen) if tree.choices.words else (_refine,):
+            bounded = whole.bound_roots()
+            watch.told(bounded.records.bound, bounded.closed)
+            if bool(bounded.closed.all()) or not improve(tree, bounded, watch):
+                break
+            whole = look(tree)
+    return whole
+
+
+def _refine(tree: Phases, bounded: Bounded[Branch], watch: Watch) -> bool:
+    """Layers optimised; whether the root is a better one now."""
+    optimising = replace(tree.bounder.relaxation, steps=STEPS, rate=RATE)
+    asking = SPEAKERS if "m-1" in tree.choices.words else 0
+    tree.begin(refined(optimising, tree.root, until(watch.deadline), asking))
+    return True
+
+
+def _strengthen(tree: Phases, bounded: Bounded[Branch], watch: Watch) -> bool:
+    """Rows for the open goals, and layers with them; whether the root is a better one now."""
+    alpha, open_ = tree.bounder.relaxation, ~bounded.closed
+    if watch.refuted(bounded.points[open_]):
+        return False
+    wanted, deadline = objectives(tree.goals, open_), until(watch.deadline)
+    found = strengthened(Alpha(alpha.linear, STEPS), tree.root, wanted, deadline, tree.choices.words)
+    found = lean(alpha, found, MOST)
     if found.joint is None:
-        return
-    alpha = replace(alpha, joint=found.joint)
-    yield make(alpha, found.root, starts(alpha, found, open_))
+        return False
+    tree.begin(found.root, found.joint, starts(replace(alpha, joint=found.joint), found, open_))
+    return True
 
 
-def starts(alpha: Alpha, found: Strengthened, open_: torch.Tensor) -> Multipliers:
+def starts(alpha: Alpha, found: Strengthened, open_: Tensor) -> Multipliers:
     """Multipliers for every goal (G, S, ...): those found for the open ones; CROWN's slopes for the others."""
     multipliers, count = found.result.multipliers, int(open_.sum())
     assert multipliers is not None, "optimised bounds have multipliers"

@@ -11,7 +11,7 @@ Soundness: outward rounded, as its parts are: what is proved with some neurons d
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import log2
 
@@ -20,12 +20,12 @@ from torch import Tensor
 from ...kernels.deadline import now
 from ...problems.network.graph import Graph
 from ...relaxations.linear.alpha import Alpha
-from ...relaxations.linear.row_multipliers import Joint
 from ...relaxations.rows.refine import refined
 from ...relaxations.rows.strengthen import Strengthened, lean, strengthened
 from ...relaxations.types import Pieces, Rows
-from .frontier import Record
+from .bounder import Base, Bounder
 from .goals import Goals
+from .records import Branch
 
 STEPS, RATE = 10, 0.2  # of the optimised pre-activations
 LONGEST, SHARE = 20.0, 0.2  # seconds that a derivation may take, and of the time there is
@@ -35,24 +35,6 @@ PASSES = 100  # backward passes in which rows are sought and optimised
 CALL = 5.0  # a pass with few rows costs as much as so many pieces
 
 
-@dataclass(eq=False)
-class Base:
-    """Pre-activation bounds (1, N) and rows that hold wherever the first `depth` decisions of its pieces do."""
-
-    pre_lower: Tensor
-    pre_upper: Tensor
-    joint: Joint | None
-    depth: int = 0
-    pieces: int = 0  # that it was derived for
-    waiting: int = 0  # of them, that have not been bounded on it yet
-    raised: float = 0.0  # how far it raised the bounds of the others, in all
-
-    @property
-    def bytes(self) -> int:
-        """Memory that it holds."""
-        return 2 * self.pre_lower.numel() * self.pre_lower.element_size() + (self.joint.bytes if self.joint else 0)
-
-
 def until(deadline: float | None) -> float:
     """When to stop improving a base."""
     moment = now()
@@ -60,15 +42,14 @@ def until(deadline: float | None) -> float:
 
 
 def derived(
-    alpha: Alpha,  # the relaxation of the search
-    joint: Joint | None,  # rows that hold on the ancestor
+    alpha: Alpha,  # the relaxation of the search, with the rows that hold on the ancestor
     ancestor: Pieces,  # (1): what all pieces of the new base are part of
     rows: Rows,  # (1, S, ...): what is to be proved on them
     deadline: float,
     words: Sequence[str],
 ) -> Strengthened:
     """Tighter layers, rows anew, and bounds and multipliers of the objectives with both."""
-    root = refined(replace(alpha, joint=joint, steps=STEPS, rate=RATE), ancestor, deadline)
+    root = refined(replace(alpha, steps=STEPS, rate=RATE), ancestor, deadline)
     return lean(alpha, strengthened(Alpha(alpha.linear, STEPS), root, rows, deadline, words), MOST)
 
 
@@ -80,22 +61,22 @@ def objectives(goals: Goals, index: Tensor) -> Rows:  # (K,)
     return Rows(rows.coefficients.flatten(0, 1)[None], rows.constants.flatten(0, 1)[None], on_input, strict)
 
 
-def kin(open_: Record, base_depth: Mapping[int, int]) -> Tensor:  # (B,) bool
+def kin(open_: Branch, base_depth: Mapping[int, int]) -> Tensor:  # (B,) bool
     """Of the open pieces, those that share the worst one's base and its first decisions beyond it."""
-    worst = int(open_["bound"].argmin())
-    width = base_depth[int(open_["base"][worst])] + LEVELS
-    same = open_["base"] == open_["base"][worst]
-    for name in ("neuron", "sign"):
-        first = open_[name][:, :width]
+    worst = int(open_.bound.argmin())
+    width = base_depth[int(open_.base[worst])] + LEVELS
+    same = open_.base == open_.base[worst]
+    for values in (open_.neuron, open_.sign):
+        first = values[:, :width]
         own = first[worst]
-        decided = open_["neuron"][worst, :width] >= 0
+        decided = open_.neuron[worst, :width] >= 0
         same &= ((first == own) | ~decided).all(1)
     return same
 
 
-def shared_depth(record: Record) -> int:
+def shared_depth(record: Branch) -> int:
     """How many first decisions all pieces of a record share."""
-    code = (record["neuron"] + 1) * record["sign"].long()  # 0 where absent
+    code = (record.neuron + 1) * record.sign.long()  # 0 where absent
     shared = ((code == code[:1]) & (code != 0)).all(0)
     return int(shared.long().cumprod(0).sum())
 
@@ -139,3 +120,74 @@ class Derivations:
         pays = raised / max(1, pieces) > gain * max(1.0, log2(1 + cost / max(1, pieces)))
         self.paid += pays
         self.patience = 1.0 if pays else 2 * self.patience
+
+
+@dataclass(eq=False)
+class Waiting:
+    """A new base whose pieces have not all been bounded on it: how many it is for, how many are left, and how far it
+    raised the bounds of the others in all."""
+
+    pieces: int
+    left: int
+    raised: float = 0.0
+
+
+class Bases:
+    """The bases that open pieces stand on, by number, the root's being 0, and what became of them; `cost` of deriving
+    one from a base, in pieces bounded."""
+
+    def __init__(self, root: Base, cost: Callable[[Base], float]) -> None:
+        self.standing, self.cost = {0: root}, cost
+        self.waiting: dict[int, Waiting] = {}
+        self.derived = 0  # how many there have been
+        self.bounded = 0  # pieces
+        self.rule = Derivations()
+        self._precise: tuple[Base, Base] | None = None  # the base that was asked for last, and the same in float64
+
+    def of(self, record: Branch) -> Base:
+        """What the record's pieces stand on, all on the same."""
+        return self.standing[int(record.base[0])] if len(record) else next(iter(self.standing.values()))
+
+    def in_float64(self, base: Base, bounder: Bounder) -> Base:
+        """See `Bounder.in_float64`."""
+        if self._precise is None or self._precise[0] is not base:
+            self._precise = base, bounder.in_float64(base)
+        return self._precise[1]
+
+    def keep(self, used: Sequence[int]) -> None:
+        """Forgets those that no piece stands on."""
+        self.standing = {number: self.standing[number] for number in used}
+        self.waiting = {number: self.waiting[number] for number in used if number in self.waiting}
+
+    def add(self, base: Base, pieces: int) -> int:
+        """A new one, derived for so many pieces; its number."""
+        self.derived += 1
+        self.standing[self.derived] = base
+        self.waiting[self.derived] = Waiting(pieces, pieces)
+        return self.derived
+
+    def due(self, room: float) -> bool:
+        """Whether another one would pay by now, in so many bytes for all."""
+        if not self.rule.next:
+            self.rule.wait(0, self.cost(next(iter(self.standing.values()))))
+        return self.bounded >= self.rule.next and sum(base.bytes for base in self.standing.values()) < room
+
+    def wait(self, base: Base) -> None:
+        """One was derived from this base, or could not be."""
+        self.rule.wait(self.bounded, self.cost(base))
+
+    def learn(self, base: Base, gains: Tensor, usual: float) -> bool:  # (B,)
+        """A batch on this base rose so far, where a split gains the `usual`; whether the base is a new one, so that the
+        gains are its own and not those of a split."""
+        self.bounded += len(gains)
+        number = next((number for number in self.waiting if self.standing[number] is base), None)
+        if number is None:
+            return False
+        new = self.waiting[number]
+        new.left -= len(gains)
+        new.raised += float(gains.sum())
+        if new.left <= 0:
+            del self.waiting[number]
+            self.rule.learn(new.raised, new.pieces, self.cost(base), usual)
+            self.wait(base)
+        return True

@@ -2,12 +2,7 @@
 
 Two kinds exist. `regions`: pieces are small regions of a low-dimensional input, every layer is bounded anew on each.
 `phases`: pieces are activation branches of a high-dimensional input, the root's pre-activation bounds are kept and
-multipliers are optimised. A record (see `frontier`) holds what the tree needs to rebuild a piece; every record has
-
-    goal   which goal the piece works on          depth  splits above it
-    bound  the best lower bound of its rows       id     its number, in the order in which pieces came to be
-
-and `parent`, the number of the piece it was cut from (the engine gives both numbers).
+multipliers are optimised. A record (see `records`) holds what the tree needs to rebuild a piece.
 """
 
 from __future__ import annotations
@@ -16,21 +11,22 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from typing import Generic
 
 import torch
 from torch import Tensor
 
 from ...problems.properties.property import Array
 from ...relaxations.types import Pieces, Result
-from .frontier import Record
 from .goals import Goals
+from .records import R
 from .ways import Way
 
 EMPTY = "empty"  # how a piece ended that was proved to hold no point
 
 
 @dataclass(frozen=True, eq=False)
-class Bounded:
+class Bounded(Generic[R]):
     """What bounding a batch of records gave.
 
     records: the same pieces with what became known, ready to be stored.
@@ -39,7 +35,7 @@ class Bounded:
     closed it.
     """
 
-    records: Record
+    records: R
     result: Result
     closed: Tensor  # (B,) bool
     near: Tensor  # (B,) bool
@@ -48,12 +44,12 @@ class Bounded:
     by: Tensor | None = None  # (B,) int64
     names: tuple[str, ...] = ("bound",)
 
-    def looked_at(self, open_: Tensor, found: Tensor, shut: Tensor, name: str) -> Bounded:
+    def looked_at(self, open_: Tensor, found: Tensor, shut: Tensor, name: str) -> Bounded[R]:
         """With what another look at the pieces `open_` (K,) gave: lower bounds of their rows (K, S), and which of them
         these close (K,)."""
-        before = self.records["bound"]
+        before = self.records.bound
         bound = torch.fmax(before[open_], found.nan_to_num(nan=-torch.inf).amax(1))
-        records = dict(self.records) | {"bound": before.index_put((open_,), bound)}
+        records = replace(self.records, bound=before.index_put((open_,), bound))
         closed = self.closed.index_put((open_,), shut)
         by = closed.long() * 0 if self.by is None else self.by
         by, names = by.index_put((open_,), by.new_tensor(len(self.names))), (*self.names, name)
@@ -86,12 +82,12 @@ class Settled:
     exact: tuple[Fraction, ...] | None = None
 
 
-class AbstractTree(ABC):
+class AbstractTree(ABC, Generic[R]):
     """A kind of tree over one network and property, in one dtype on one device."""
 
     goals: Goals
-    fill: dict[str, float]  # padding of fields that grow
     apart: str | None = None  # the field in which the pieces of a batch must agree
+    known: Bounded[R] | None = None  # what bounding the roots gave, where that is done
 
     def ways(self) -> list[Way]:
         """The relaxations that pieces were bounded with and what came of each, where there is a choice."""
@@ -102,39 +98,48 @@ class AbstractTree(ABC):
         return []
 
     @abstractmethod
-    def roots(self) -> Record:
+    def roots(self) -> R:
         """One piece for each goal, not yet bounded."""
 
     @abstractmethod
-    def pieces(self, record: Record) -> Pieces:
-        """The record's pieces, as relaxations take them."""
+    def pieces(self, record: R) -> Pieces:
+        """The record's pieces."""
 
     @abstractmethod
-    def bound(self, record: Record) -> Bounded:
+    def bound(self, record: R) -> Bounded[R]:
         """Bounds a batch of pieces, and chooses how each would be split."""
 
+    def bound_roots(self) -> Bounded[R]:
+        """The roots, bounded while the tree is made; a search that starts from them does not do it again."""
+        self.known = self.bound(self.roots())
+        return self.known
+
+    def first(self) -> Bounded[R] | None:
+        """What bounding the roots gave, where that is done and worth keeping."""
+        return self.known
+
     @abstractmethod
-    def confirm(self, record: Record) -> Tensor:  # (B,) bool
+    def confirm(self, record: R) -> Tensor:  # (B,) bool
         """Which pieces are closed by the same computation in float64."""
 
     @abstractmethod
-    def split(self, record: Record) -> Record:
+    def split(self, record: R) -> R:
         """Both children of every piece, as chosen when it was bounded; child b of piece b, and b + B."""
 
     def due(self) -> bool:
         """Whether it is time to derive better bounds for what stubborn pieces stand on."""
         return False
 
-    def kin(self, open_: Record) -> Tensor:  # (B,) bool
+    def kin(self, open_: R) -> Tensor:  # (B,) bool
         """The open pieces that would profit from the same, the worst one among them; asked where `due` says so."""
-        return torch.zeros_like(open_["id"], dtype=torch.bool)
+        return torch.zeros_like(open_.id, dtype=torch.bool)
 
-    def tighten(self, record: Record, deadline: float | None) -> Record:
+    def tighten(self, record: R, deadline: float | None) -> R:
         """The same pieces, to be bounded anew."""
         return record
 
     @abstractmethod
-    def leaf(self, record: Record, row: int, seconds: float | None = None) -> Settled:
+    def leaf(self, record: R, row: int, seconds: float | None = None) -> Settled:
         """An exact linear program on a piece whose neurons are all decided, within a time limit."""
 
     @abstractmethod
@@ -144,9 +149,3 @@ class AbstractTree(ABC):
     def describe(self) -> str:
         """A few words for the strategy line."""
         return type(self).__name__.lower()
-
-
-def children_of(record: Record, shared: tuple[str, ...]) -> Record:
-    """Fields that children inherit as they are, one level deeper; the engine gives them their ids."""
-    twice = {name: torch.cat([record[name], record[name]]) for name in shared}
-    return twice | {"depth": torch.cat([record["depth"], record["depth"]]) + 1}

@@ -26,6 +26,8 @@ class Way:
 
     name: str
     cost: float  # of one piece, in any unit that all ways share
+    rows: bool = True  # with the base's rows of several neurons
+    patience: int = 1  # times the steps
     batches: int = 0
     pieces: int = 0
     closed: int = 0
@@ -37,6 +39,10 @@ class Way:
         """For the user: what was bounded and closed with it, and for how long."""
         share = f" ({100 * self.closed / self.pieces:.0f} %)" if self.pieces else ""
         return f"{self.closed} closed of {self.pieces} bounded{share}, {self.seconds:.2f} s"
+
+    def count(self, pieces: int, closed: int, seconds: float) -> None:
+        """A batch was bounded with it."""
+        self.pieces, self.closed, self.seconds = self.pieces + pieces, self.closed + closed, self.seconds + seconds
 
     @property
     def mean_gain(self) -> float:
@@ -71,9 +77,7 @@ class Trial:
     def learn(self, way: Way, parents: list[float], gains: list[float], closed: int, seconds: float) -> None:
         """What a batch gained: the bounds of its pieces' parents, and how far each rose (at most to zero)."""
         way.batches += 1
-        way.pieces += len(gains)
-        way.closed += closed
-        way.seconds += seconds
+        way.count(len(gains), closed, seconds)
         finite = [(p, g) for p, g in zip(parents, gains, strict=True) if p > -inf]
         if not finite:
             return  # roots: there is no parent to rise from

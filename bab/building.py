@@ -1,0 +1,137 @@
+"""The tree that a strategy asks for: its relaxations, goals and root, and what looks at its pieces besides."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..kernels.deadline import TimeUp, now, share, until
+from ..problems.errors import BadInput
+from ..problems.network.graph import Graph
+from ..problems.properties.property import Property
+from ..relaxations.catalogue import find
+from ..relaxations.linear.alpha import Alpha
+from ..relaxations.linear.ibp import Ibp, interval_root
+from ..relaxations.linear.linear import Linear
+from ..relaxations.linear.rebounding import Rebounding
+from ..relaxations.linear.root import in_float64, root
+from ..relaxations.protocol import Means
+from ..relaxations.types import Pieces
+from .config import Config
+from .strategy import Strategy, candidates, memory
+from .trees.bounder import Bounder
+from .trees.goals import Goals, goals_of
+from .trees.phases import Choices, Phases
+from .trees.regions import Cuts, Regions
+from .trees.root import Watch, rooted
+from .trees.tree import AbstractTree
+from .trees.twinned import Twinned, rows_of_goals
+
+TWINS = 0.2  # share of the time left that the search for twin neurons may take
+
+
+@dataclass(frozen=True, eq=False)
+class Ground:
+    """What a tree of either kind is built on: linear bounds of the network, the goals, and the root, which is the hull
+    of all cases; the first two once more in float64."""
+
+    linear: Linear
+    precise: Linear
+    goals: Goals
+    precise_goals: Goals
+    root: Pieces
+
+
+def build(
+    graph: Graph,  # float64, CPU
+    working: Graph,  # the same as the strategy wants it
+    prop: Property,
+    config: Config,
+    strategy: Strategy,
+    watch: Watch = Watch(),  # noqa: B008
+) -> AbstractTree:
+    """The tree the strategy asks for, its root as good as pays."""
+    ground = _ground(graph, working, prop, strategy, watch.deadline)
+    twins = None
+    with suppress(TimeUp), until(share(TWINS)):
+        twins = rows_of_goals(graph, working, prop, ground.goals)
+
+    def look(tree: AbstractTree) -> AbstractTree:
+        return tree if twins is None else Twinned(tree, twins)
+
+    if strategy.tree == "regions":
+        tree = look(_regions(graph, prop, config, strategy, ground))
+    else:
+        tree = rooted(_phases(graph, prop, config, strategy, ground), look, watch)
+    if not strategy.programs and strategy.own is None:
+        return tree
+    return _looked_at(tree, graph, prop, config, strategy, watch.deadline)
+
+
+def _box(prop: Property) -> tuple[Tensor, Tensor]:
+    """The box around all cases."""
+    cases = [case.inputs for case in prop.cases if not case.inputs.empty]
+    lower = torch.from_numpy(np.min([case.lower for case in cases], axis=0))
+    upper = torch.from_numpy(np.max([case.upper for case in cases], axis=0))
+    return lower, upper
+
+
+def _ground(graph: Graph, working: Graph, prop: Property, strategy: Strategy, deadline: float | None) -> Ground:
+    lower, upper = _box(prop)
+    if strategy.relaxation == "ibp":
+        intervals, pieces = interval_root(working, lower, upper)
+        linear = intervals.linear
+    else:
+        linear, pieces = root(graph, working, lower, upper, find(strategy.relaxation).lines, deadline)
+    precise = in_float64(graph, linear, pieces)
+    sizes = [linear.scales.size[i].double().cpu() * 1.001 for i in (0, -1)]
+    goals = goals_of(prop, strategy.dtype, strategy.device, *sizes)
+    return Ground(linear, precise, goals, goals_of(prop, torch.float64, strategy.device, *sizes), pieces)
+
+
+def _regions(graph: Graph, prop: Property, config: Config, strategy: Strategy, ground: Ground) -> Regions:
+    steps = 4 if config.relaxation in ("auto", "alpha-crown") else 0
+    bounding: Rebounding | Ibp = Rebounding(ground.linear, steps=steps)
+    confirming: Rebounding | Ibp = Rebounding(ground.precise, clipping=False)
+    if strategy.relaxation == "ibp":
+        bounding, confirming = Ibp(ground.linear), Ibp(ground.precise)
+    both = (bounding, ground.goals), (confirming, ground.precise_goals)
+    return Regions(graph, prop, *both, ground.root, Cuts(strategy.splits, strategy.rule))
+
+
+def _phases(graph: Graph, prop: Property, config: Config, strategy: Strategy, ground: Ground) -> Phases:
+    steps = config.bounding.steps if strategy.relaxation == "alpha-crown" else 0
+    rate = config.bounding.learning_rate
+    alpha, precise = Alpha(ground.linear, steps, rate, joint_rate=rate / 2), Alpha(ground.precise, 0)
+    bounder = Bounder.of(prop, (alpha, ground.goals), (precise, ground.precise_goals))
+    choices = Choices(candidates(config), strategy.rows, memory(config, strategy.device) / 8)
+    untreated = [] if config.relaxation == "auto" else [t for word in strategy.rows for t in said(graph, word)]
+    return Phases(graph, prop, bounder, ground.root, choices, untreated)
+
+
+def _looked_at(
+    tree: AbstractTree, graph: Graph, prop: Property, config: Config, strategy: Strategy, deadline: float | None
+) -> AbstractTree:
+    """With another look at each piece that stays open, by what was asked for."""
+    from .trees.programs import Programs, closer
+
+    limit = None if deadline is None else max(1.0, deadline - now())
+    means = Means(backend=config.bounding.backend, time_limit=limit)
+    relaxation = strategy.own or closer(strategy.programs, graph, _box(prop), means)
+    words = "then one linear program a piece" if strategy.solves else "then another look at each open piece"
+    return Programs(tree, relaxation, words)
+
+
+def said(graph: Graph, word: str) -> list[str]:
+    """What rows of a relaxation that was asked for cannot treat; `BadInput` where that must not be."""
+    from ..relaxations.names import parse
+    from ..relaxations.rows.strengthen import untreated
+
+    found = untreated(graph, word)
+    if found and any(name.strict for name in parse(word)):
+        raise BadInput(f"{found[0]}; without strict=on that is what is done")
+    return found

@@ -1,0 +1,209 @@
+"""Bounds of activation branches: a function of the pieces, the base they stand on, and the way to bound them.
+
+The box is the same for all pieces of a case and is never stored; a piece is its list of decided neurons. The
+pre-activation bounds of its base hold on it, with the decided neurons cut off, so only the objective is bounded again:
+with slopes, decision multipliers and multipliers of the base's multi-neuron rows that start from the parent's and are
+optimised for a few steps (`linear.alpha`).
+
+A bounder remembers nothing of what it was asked, so that copies of it on other devices (`to`) and in other processes
+(pickled) say what it says.
+
+Soundness: outward rounded.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...kernels.moving import moved
+from ...problems.network.graph import Graph
+from ...problems.properties.property import Property
+from ...relaxations.linear.alpha import Alpha, only_relu
+from ...relaxations.linear.clip import none_left
+from ...relaxations.linear.linear import undecided_neurons
+from ...relaxations.linear.root import outward, outward_half_spaces
+from ...relaxations.linear.row_multipliers import Joint
+from ...relaxations.types import Multipliers, Pieces, Result
+from .goals import Goals
+from .records import Branch
+from .splits import fitted
+from .tree import EMPTY, Bounded
+from .ways import Way
+
+
+@dataclass(frozen=True, eq=False)
+class Base:
+    """Pre-activation bounds (1, N) and rows that hold wherever the first `depth` decisions of its pieces do."""
+
+    pre_lower: Tensor
+    pre_upper: Tensor
+    joint: Joint | None
+    depth: int = 0
+
+    @property
+    def bytes(self) -> int:
+        """Memory that it holds."""
+        return 2 * self.pre_lower.numel() * self.pre_lower.element_size() + (self.joint.bytes if self.joint else 0)
+
+
+@dataclass(frozen=True, eq=False)
+class InputSets:
+    """The input sets of C cases, rounded outwards, and which of them each goal is about."""
+
+    case: Tensor  # (G,) int64
+    lower: Tensor  # (C, D)
+    upper: Tensor  # (C, D)
+    normals: Tensor  # (C, H, D)
+    offsets: Tensor  # (C, H)
+
+    @classmethod
+    def of(cls, prop: Property, goals: Goals) -> InputSets:
+        """Those of a property, in the dtype and on the device of its goals."""
+        dtype, device = goals.constants.dtype, goals.constants.device
+        cases = [prop.cases[c].inputs for c, _ in goals.pairs]
+        distinct = list({id(c): c for c in cases}.values())
+        case = torch.tensor([[d is c for d in distinct].index(True) for c in cases], device=device)
+        boxes = [torch.tensor(np.stack([getattr(c, side) for c in distinct])) for side in ("lower", "upper")]
+        lower, upper = outward(*boxes, dtype, device)
+        return cls(case, lower, upper, *outward_half_spaces(distinct, lower, upper))
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """What a batch came to, before a split is chosen for each piece. `undecided`: (B, N) bool."""
+
+    bounded: Bounded[Branch]
+    pieces: Pieces
+    undecided: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Bounder:
+    """See the module's essay. `free`: (F,) int64, the neurons that are undecided at the root."""
+
+    relaxation: Alpha  # without rows, which are the base's
+    goals: Goals
+    precise: Alpha  # both once more in float64
+    precise_goals: Goals
+    inputs: InputSets
+    free: Tensor
+
+    @classmethod
+    def of(cls, prop: Property, working: tuple[Alpha, Goals], precise: tuple[Alpha, Goals]) -> Bounder:
+        """A bounder of the property's goals; every neuron is free."""
+        graph, goals = working[0].linear.graph, working[1]
+        free = torch.arange(graph.neurons, device=goals.constants.device)
+        return cls(*working, *precise, InputSets.of(prop, goals), free)
+
+    def to(self, device: torch.device | str) -> Bounder:
+        """A copy on another device."""
+        return moved(self, device)
+
+    @property
+    def graph(self) -> Graph:
+        return self.relaxation.linear.graph
+
+    @cached_property
+    def sides(self) -> int:
+        """How many slopes of a neuron are free."""
+        return 1 if only_relu(self.graph) else 2
+
+    def pieces(self, record: Branch, base: Base) -> Pieces:
+        """The record's pieces in the precision of the base, their decisions worked into its pre-activation bounds."""
+        dtype, case, sets = base.pre_lower.dtype, self.inputs.case[record.goal], self.inputs
+        low, high = base.pre_lower.expand(len(case), -1).clone(), base.pre_upper.expand(len(case), -1).clone()
+        neuron, sign, at = record.neuron, record.sign.to(dtype), record.point.to(dtype)
+        if neuron.shape[1]:
+            index = neuron.clamp(min=0)
+            floor = torch.where((neuron >= 0) & (sign > 0), at, -torch.inf)
+            ceiling = torch.where((neuron >= 0) & (sign < 0), at, torch.inf)
+            low.scatter_reduce_(1, index, floor, "amax")
+            high.scatter_reduce_(1, index, ceiling, "amin")
+        space = (side[case].to(dtype) for side in (sets.lower, sets.upper, sets.normals, sets.offsets))
+        return Pieces(*space, neuron, sign, at, low, high)
+
+    def first(self, record: Branch, base: Base, start: Multipliers | None) -> Branch:
+        """Pieces that nothing was found of yet, with these multipliers, or CROWN's slopes and none."""
+        rows = self.goals.constants.shape[1]
+        start = start or replace(self.relaxation, joint=base.joint).start(self.pieces(record, base), rows)
+        return replace(record, choice=self.kept(start.choice), joint=stored(start.joint))
+
+    def start(self, record: Branch, pieces: Pieces, base: Base) -> Multipliers:
+        """The record's slopes and multipliers; decided neurons' slopes are not used."""
+        like, (count, rows) = pieces.lower, record.split.shape[:2]
+        choice = like.new_zeros(count, rows, self.sides, self.graph.neurons)
+        choice[..., self.free] = record.choice.to(like.dtype)
+        joint = fitted(record.joint.to(like.dtype), len(base.joint or ()))
+        return Multipliers(choice, record.split.to(like.dtype), joint)
+
+    def kept(self, choice: Tensor) -> Tensor:  # (..., N) -> (..., F) half
+        """Slopes as records hold them."""
+        return choice[..., self.free].half()
+
+    def bound(self, record: Branch, base: Base, way: Way) -> Found:
+        """The pieces bounded; their records have the splits that they had."""
+        pieces, rows = self.pieces(record, base), self.goals.rows(record.goal)
+        joint, steps = base.joint if way.rows else None, self.relaxation.steps * way.patience
+        relaxation = replace(self.relaxation, joint=joint, steps=steps)
+        result, _, values = relaxation.bound(pieces, rows, self.start(record, pieces, base))
+        assert values is not None, "optimised bounds say where they are met"
+        if joint is None and result.multipliers is not None:  # the rows' multipliers wait for the next time
+            result = replace(result, multipliers=replace(result.multipliers, joint=record.joint))
+        empty = result.empty | (pieces.pre_lower > pieces.pre_upper).any(1)
+        empty |= none_left(pieces, result, pieces.lower, pieces.upper)
+        by_bound = rows.closed(result.lower)
+        closed = by_bound | empty
+        near = ~closed & rows.closed(result.lower + result.slack)
+        undecided = self._undecided(pieces)
+        best = result.lower.argmax(1)
+        points = values[0][torch.arange(len(best), device=best.device), best]
+        records, by = self._learned(record, result), (~by_bound).long()
+        decided = ~undecided.any(1)
+        bounded = Bounded(records, result, closed, near, decided, points, by, (way.name, EMPTY))
+        return Found(bounded, pieces, undecided)
+
+    def _learned(self, record: Branch, result: Result) -> Branch:
+        """The record with its bounds and what they were reached with."""
+        found, bound = result.multipliers, torch.fmax(result.lower.amax(1), record.bound)
+        assert found is not None, "optimised bounds have multipliers"
+        return replace(
+            record, bound=bound, choice=self.kept(found.choice), split=found.split, joint=stored(found.joint)
+        )
+
+    def _undecided(self, pieces: Pieces) -> Tensor:  # (B, N)
+        undecided = undecided_neurons(self.graph, pieces)
+        if not self.graph.piecewise_linear:
+            # A smooth neuron is never decided, but its interval ends at two neighbouring numbers.
+            middle = (pieces.pre_lower + pieces.pre_upper) / 2
+            undecided &= (pieces.pre_lower < middle) & (middle < pieces.pre_upper)
+        return undecided
+
+    def glance(self, record: Branch, base: Base) -> Tensor:  # (B,)
+        """The best bound of each piece with its multipliers as they are."""
+        pieces, rows = self.pieces(record, base), self.goals.rows(record.goal)
+        relaxation = replace(self.relaxation, joint=base.joint, steps=0)
+        return relaxation.bound(pieces, rows, self.start(record, pieces, base)).result.lower.amax(1)
+
+    def in_float64(self, base: Base) -> Base:
+        """The base as `confirm` wants it."""
+        linear = self.precise.linear
+        joint = None if base.joint is None else base.joint.to(linear.graph, linear.scales)
+        return replace(base, pre_lower=base.pre_lower.double(), pre_upper=base.pre_upper.double(), joint=joint)
+
+    def confirm(self, record: Branch, base: Base) -> Tensor:  # (B,) bool
+        """Which pieces the multipliers at hand close in float64, on a base in float64."""
+        pieces = self.pieces(record, base)
+        rows = self.precise_goals.rows(record.goal)
+        precise = replace(self.precise, joint=base.joint, steps=0)
+        result = precise.bound(pieces, rows, self.start(record, pieces, base)).result
+        return rows.closed(result.lower)
+
+
+def stored(joint: Tensor) -> Tensor:
+    """Rows' multipliers in half precision: any number >= 0 is sound."""
+    return joint.clamp(max=torch.finfo(torch.float16).max).half()
