@@ -18,7 +18,7 @@ from search import verify
 
 import partita
 from partita.problems.network.activation import ReLU
-from partita.problems.network.affine import Dense
+from partita.problems.network.affine import Dense, Identity, Select
 from partita.problems.network.graph import Activation, Affine, Graph, Input
 from partita.problems.property import box_property
 from partita.relaxations.linear.root import in_float64, root
@@ -170,6 +170,24 @@ def _scaled(graph: Graph, scale: float) -> Graph:
     nodes = list(graph.nodes)
     first = nodes[1]
     operator = first.operators[0]
-    weight = operator.rows(torch.arange(operator.n_out))
+    weight = operator.rows(torch.arange(operator.n_out), torch.float64)
     nodes[1] = Affine(first.inputs, (Dense(weight * scale),), first.bias * scale, first.name)
     return Graph(tuple(nodes), graph.input_shape, graph.output_shape)
+
+
+@pytest.mark.parametrize("relaxation", ["crown", "k-relu", "prima", "m-1", "triangle"])
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+@pytest.mark.parametrize("operator", [Identity(3), Select(torch.tensor([2, 0, 1]), 3)], ids=["identity", "select"])
+def test_layers_without_weights_are_bounded_in_either_precision(relaxation, precision, operator):
+    """An index map has no number of its own, and so no dtype of its own."""
+    random = torch.Generator().manual_seed(0)
+    draw = lambda *shape: torch.randn(*shape, dtype=torch.float64, generator=random)  # noqa: E731
+    nodes = [Input(13), Affine((0,), (Dense(draw(3, 13)),), 0.2 * draw(3)), Activation((1,), ReLU(), 3)]
+    nodes += [Affine((1,), (operator,), draw(3)), Activation((3,), ReLU(), 3)]
+    nodes += [Affine((2, 4), (Dense(draw(1, 3)), Dense(draw(1, 3))), draw(1))]
+    graph = Graph(tuple(nodes), (1, 13), (1, 1))
+    least = partita.bound(graph, (-torch.ones(13), torch.ones(13)), relaxation="exact").lower[0]
+    for threshold, right in ((least - 0.01, "unsat"), (least + 0.01, "sat")):
+        prop = box_property([-1.0] * 13, [1.0] * 13, [[1.0]], [-threshold])
+        options = {"relaxation": relaxation, "precision": precision, "attack": "off"}
+        assert partita.verify(graph, prop, timeout=20, **options).verdict == right

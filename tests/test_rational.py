@@ -197,7 +197,7 @@ def test_folding_says_whether_it_rounds(first, bias, second, last, rounded):
     node = two_maps(Dense(real(first)), bias, Dense(real(second)), last)
     assert node.rounded == rounded
     exact = [[sum(F(a) * F(b) for a, b in zip(row, column)) for column in zip(*first)] for row in second]
-    stored = [[F(v) for v in row] for row in node.operators[0].rows(torch.arange(len(second))).tolist()]
+    stored = [[F(v) for v in row] for row in node.operators[0].rows(torch.arange(len(second)), torch.float64).tolist()]
     moved = [sum(F(a) * F(b) for a, b in zip(row, bias)) + F(c) for row, c in zip(second, last or [0.0] * len(second))]
     same = exact == stored and moved == [F(v) for v in node.bias.tolist()]
     assert same != rounded

@@ -416,7 +416,7 @@ def composed(graph: Graph, pattern: torch.Tensor) -> list[list[tuple[list[Fracti
         if isinstance(node, Affine):
             rows = [[Fraction(0)] * (d + 1) for _ in range(node.size)]
             for operator, j in zip(node.operators, node.inputs, strict=True):
-                weights = operator.rows(torch.arange(operator.n_out)).tolist()
+                weights = operator.rows(torch.arange(operator.n_out), torch.float64).tolist()
                 for row, weight in zip(rows, weights, strict=True):
                     for w, (a, c) in zip(weight, values[j], strict=True):
                         if w:

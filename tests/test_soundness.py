@@ -81,7 +81,7 @@ def test_float64_values_lie_within_their_stated_error_of_exact_ones(seed):
                 continue
             total = [Fraction(b) for b in node.bias.tolist()]
             for operator, i in zip(node.operators, node.inputs, strict=True):
-                rows = operator.rows(torch.arange(operator.n_out)).double().tolist()
+                rows = operator.rows(torch.arange(operator.n_out), torch.float64).tolist()
                 products = [sum(Fraction(a) * v for a, v in zip(row, exact[i], strict=True)) for row in rows]
                 total = [t + product for t, product in zip(total, products, strict=True)]
             exact.append(total)

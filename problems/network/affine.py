@@ -103,8 +103,8 @@ class Dense(AbstractLinear):
     def terms(self) -> int:
         return max(self.weight.shape)
 
-    def rows(self, index: Tensor) -> Tensor:
-        return self.weight[index] if self.repeat == 1 else super().rows(index)
+    def rows(self, index: Tensor, dtype: torch.dtype) -> Tensor:
+        return self.weight[index].to(dtype) if self.repeat == 1 else super().rows(index, dtype)
 
 
 @dataclass(frozen=True, eq=False)

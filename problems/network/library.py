@@ -241,7 +241,7 @@ def random_network(
 
 
 def _matrix(operator: AbstractLinear) -> np.ndarray:  # (n_out, n_in)
-    return operator.rows(torch.arange(operator.n_out)).double().numpy()
+    return operator.rows(torch.arange(operator.n_out), torch.float64).numpy()
 
 
 def _whole(what: str, of: str, value: int, least: int) -> None:

@@ -47,11 +47,11 @@ class AbstractLinear(ABC):
     def terms(self) -> int:
         """Length of the longest inner product in `apply` or `adjoint`."""
 
-    def rows(self, index: Tensor) -> Tensor:  # (R,) -> (R, n_in)
-        """The rows `index` of the matrix, dense, in the dtype of the operator's weights (float64 if it has none)."""
-        unit = torch.zeros(len(index), self.n_out, dtype=_dtype(self) or torch.float64, device=index.device)
+    def rows(self, index: Tensor, dtype: torch.dtype) -> Tensor:  # (R,) -> (R, n_in)
+        """The rows `index` of the matrix, dense. `dtype` is the caller's: an operator without weights has none."""
+        unit = torch.zeros(len(index), self.n_out, dtype=_dtype(self) or dtype, device=index.device)
         unit[torch.arange(len(index), device=index.device), index] = 1
-        return self.adjoint(unit)
+        return self.adjoint(unit).to(dtype)
 
     def weights(self) -> list[Tensor]:
         """The floating-point tensors of the operator and of those inside it."""

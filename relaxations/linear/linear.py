@@ -195,7 +195,7 @@ class Linear(AbstractRelaxation):
         from_input = isinstance(node, Affine) and set(node.inputs) == {0}
         if isinstance(node, Affine) and from_input and reach is not None:
             every = torch.arange(node.size, device=lower.device)
-            whole = sum(operator.rows(every) for operator in node.operators)
+            whole = sum(operator.rows(every, lower.dtype) for operator in node.operators)
             reach[position] = whole.abs().expand(len(pieces), -1, -1)
         if from_input and pieces.normals.shape[1] == 0:
             return affine_interval(self.rounding, source, [(pieces.lower, pieces.upper)] * len(node.inputs))

@@ -92,7 +92,7 @@ def chosen_groups(
     below = graph.nodes[layer.source]
     affinity = None
     if isinstance(below, Affine) and len(below.operators) == 1 and len(undecided) * below.operators[0].n_in < 1 << 24:
-        rows = torch.nn.functional.normalize(below.operators[0].rows(undecided))
+        rows = torch.nn.functional.normalize(below.operators[0].rows(undecided, low.dtype))
         affinity = low.new_zeros(len(low), len(low))
         affinity[undecided[:, None], undecided] = (rows @ rows.mT).abs()
     best = scored(undecided, size, count, lost, affinity)

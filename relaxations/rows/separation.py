@@ -74,11 +74,11 @@ def reads(graph: Graph, root: Pieces, position: int) -> Reads | None:
     if box is None or not len(neurons) or not bool((box[0].isfinite() & box[1].isfinite()).all()):
         return None
     step = max(1, ELEMENTS // operator.n_in)
-    rows = [_compressed((1 - slope) * operator.rows(some)) for some in neurons.split(step)]
+    rows = [_compressed((1 - slope) * operator.rows(some, below.bias.dtype)) for some in neurons.split(step)]
     bias, doubt = (1 - slope) * below.bias[neurons], _doubt(operator, below, box, neurons, step)
     width = max(index.shape[1] for _, index in rows)
     if 2 * width > operator.n_in:
-        weight = torch.cat([(1 - slope) * operator.rows(some) for some in neurons.split(step)])
+        weight = torch.cat([(1 - slope) * operator.rows(some, below.bias.dtype) for some in neurons.split(step)])
         lower, upper = (side.expand(len(neurons), -1) for side in box)
         return Reads(position, layer.source, source, neurons, weight, bias, None, lower, upper, doubt, slope)
     weight, index = (torch.cat([pad(t, (0, width - t.shape[1])) for t in side]) for side in zip(*rows, strict=True))
@@ -92,7 +92,7 @@ def _doubt(operator: AbstractLinear, below: Affine, box: tuple[Tensor, Tensor], 
     bias = below.bias
     rate = 4 * unit_roundoff(bias.dtype) + gamma(operator.terms + 3, torch.float64)
     largest = torch.maximum(box[0].abs(), box[1].abs())
-    size = torch.cat([operator.magnitude().rows(some) @ largest for some in neurons.split(step)])
+    size = torch.cat([operator.magnitude().rows(some, bias.dtype) @ largest for some in neurons.split(step)])
     lost = INFLATE * rate * (size + bias[neurons].abs())
     return lost if below.doubt is None else lost + INFLATE * below.doubt[neurons]
 

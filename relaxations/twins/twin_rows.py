@@ -179,7 +179,7 @@ def _alike(node: Node, row: Row) -> bool:
             if not a or a != -b or bias[i] != bias[j]:
                 continue
             for k in {i, j} - ends.keys():
-                parts = torch.cat([operator.rows(torch.tensor([k]))[0] for operator in node.operators])
+                parts = torch.cat([operator.rows(torch.tensor([k]), node.bias.dtype)[0] for operator in node.operators])
                 ends[k] = parts.amin().item(), parts.amax().item()
             if ends[i] == ends[j]:
                 return True

@@ -225,7 +225,7 @@ class Rational:
         for i, node in enumerate(graph.nodes):
             if isinstance(node, Affine):
                 terms = [
-                    (j, [[Q(v) for v in row] for row in op.rows(torch.arange(op.n_out)).tolist()])
+                    (j, [[Q(v) for v in row] for row in op.rows(torch.arange(op.n_out), torch.float64).tolist()])
                     for j, op in zip(node.inputs, node.operators)
                 ]
                 self.weights[i] = terms, [Q(v) for v in node.bias.tolist()]
