@@ -174,7 +174,7 @@ def test_limits_of_groups_hold_at_points(kind, dtype):
 def test_sums_of_known_bounds_are_rounded_outwards(monkeypatch):
     """Where backward bounds say nothing, a direction's bound is the sum of its neurons', and no less in any digit."""
     nothing = lambda self, root, rows, node: [Result(*[torch.full(rows.constants.shape, -torch.inf)] * 7)]  # noqa: E731
-    monkeypatch.setattr(Alpha, "bound", nothing)
+    monkeypatch.setattr(Alpha, "optimise", nothing)
     graph, box = random_graph(0, "mlp", inputs=4, width=8, depth=2), random_box(0, 4, 0.5)
     linear, whole = root(graph, graph.to(torch.float32), *(torch.as_tensor(s) for s in (box.lower, box.upper)))[:2]
     position, groups, template = graph.activations[1], all_subsets(torch.arange(8), 3), octahedron(3)
