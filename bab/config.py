@@ -14,7 +14,7 @@ The YAML library is imported only when a file is read: most runs need none.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import cache
 from math import isfinite
@@ -26,6 +26,8 @@ from ..problems.device import NAMES, device_name
 from ..problems.errors import BadInput
 from ..relaxations import catalogue
 from ..relaxations.names import parse
+from ..relaxations.options import nearest
+from . import rules
 
 PRESETS = Path(__file__).resolve().parents[1] / "configs"
 
@@ -34,7 +36,6 @@ NO_EFFECT = "has no effect here"  # see `effects`
 DEVICES = f"auto, {NAMES}"
 Precision = Literal["auto", "float32", "float64"]
 Split = Literal["auto", "input", "polyhedral", "activation"]
-Rule = Literal["auto", "widest", "sensitivity", "babsr", "look-ahead"]
 Backend = Literal["highs", "gurobi", "layers", "first-order"]
 Judges = Literal["exact", "onnxruntime"]
 Switch = Literal["on", "off"]
@@ -72,7 +73,7 @@ class BoundingConfig(Checked):
 class BranchingConfig(Checked):
     """How the next split is chosen."""
 
-    rule: Rule = "auto"
+    rule: str = "auto"  # one of `rules.choices`
     candidates: int = _at_least(1, 4)  # splits that look-ahead tries
 
 
@@ -220,7 +221,7 @@ def _value(value: Any, hint: Any, minimum: float | None, key: str, where: str) -
         return None
     (kind,) = (k for k in kinds if k is not NoneType)
     if kind in (str, Any):
-        return _device(value, key, where) if key == "device" else _relaxation(value, key, where)
+        return READ[key.rpartition(".")[2]](value, key, where)
     if get_origin(kind) is Literal:
         choices = get_args(kind)
         if isinstance(value, bool) and kind is Switch:
@@ -264,3 +265,15 @@ def _relaxation(value: Any, key: str, where: str) -> Any:
     except BadInput as error:
         choices = ", ".join(catalogue.choices())
         raise BadInput(f"'{key}' {where} must be one of {choices}, not {value!r}: {error}") from None
+
+
+def _rule(value: Any, key: str, where: str) -> str:
+    """The name of a branching rule for trees of the search."""
+    choices = rules.choices()
+    if value not in choices:
+        hint = nearest(str(value), choices)
+        raise BadInput(f"'{key}' {where} must be one of {', '.join(choices)}, not {value!r}: the nearest is '{hint}'")
+    return value
+
+
+READ: Mapping[str, Callable[[Any, str, str], Any]] = {"device": _device, "relaxation": _relaxation, "rule": _rule}

@@ -19,7 +19,8 @@ from ..problems.errors import BadInput
 from ..relaxations.catalogue import BATCHED, Kind, ladder
 from ..relaxations.names import parse
 from .config import NO_EFFECT, Config, options
-from .strategy import Strategy, choose
+from .rules import of
+from .strategy import Strategy, candidates, choose
 
 if TYPE_CHECKING:
     from ..problems.network.graph import Graph
@@ -45,9 +46,10 @@ def _bisects(config: Config, strategy: Strategy, graph: Graph) -> bool:
 
 
 def _rule_acts(config: Config, strategy: Strategy, graph: Graph) -> bool:
-    if config.branching.rule in ("widest", "sensitivity"):
-        return _bisects(config, strategy, graph)
-    return config.branching.rule == "auto" or _phases(strategy)
+    rule = config.branching.rule
+    if rule in of("regions") and _bisects(config, strategy, graph):
+        return True
+    return rule == "auto" or (rule in of("branches") and _phases(strategy))
 
 
 EVERYWHERE = Place("every search", lambda config, strategy, graph: True)
@@ -67,13 +69,13 @@ SOLVERS = Place(
     lambda config, strategy, graph: strategy.tree == "oracle" or strategy.solves,
 )
 RULES = Place(
-    "searches of its kind: widest and sensitivity where the input is bisected, babsr and look-ahead in trees that "
-    "decide neurons (many inputs)",
+    f"searches of its kind: {' and '.join(of('regions'))} where the input is bisected, "
+    f"{' and '.join(of('branches'))} in trees that decide neurons (many inputs)",
     _rule_acts,
 )
 LOOKS_AHEAD = Place(
     "trees that decide neurons (many inputs), with rule=look-ahead",
-    lambda config, strategy, graph: config.branching.rule == "look-ahead" and _phases(strategy),
+    lambda config, strategy, graph: candidates(config) > 1 and _phases(strategy),
 )
 
 SEARCH: Mapping[str, Place] = {

@@ -23,16 +23,11 @@ from ..relaxations.names import Name, parse
 from ..relaxations.protocol import AbstractRelaxation
 from ..relaxations.question import treated
 from .config import Config
+from .rules import chosen, find
 
 SMALL = 12
 TINY = 4
 DEEP = 256
-
-# What bisects the input, by the rule that was asked for: those of activation branches leave it to sensitivity.
-INPUT_RULES = {
-    "widest": "widest",
-    **dict.fromkeys(("auto", "sensitivity", "babsr", "look-ahead"), "sensitivity"),
-}
 
 # Compute capabilities of V100, A100, H100 and H200, B200.
 FULL_RATE = ((7, 0), (8, 0), (9, 0), (10, 0))
@@ -46,7 +41,7 @@ class Strategy:
 
     tree: str  # regions, phases, or oracle: no tree, but one mixed-integer program a goal
     splits: str  # auto, input, polyhedral, activation
-    rule: str  # of input splits
+    rule: str  # of branching, see `rules`; empty without a tree
     relaxation: str
     dtype: torch.dtype
     device: torch.device
@@ -80,17 +75,15 @@ def choose(graph: Graph, config: Config) -> Strategy:
     tiny = neurons <= TINY * inputs
     tiny &= graph.piecewise_linear  # smooth neurons are never decided
     regions = config.split in ("input", "polyhedral") or low
-    if config.branching.rule not in INPUT_RULES:
-        raise BadInput(f"there is no branching rule '{config.branching.rule}'; there are {', '.join(INPUT_RULES)}")
-    rule = INPUT_RULES[config.branching.rule]
     relaxation, splits = config.relaxation, config.split
     if splits == "auto" and low and tiny:
         splits = "activation"
     kinds = {name.rung.kind for name in names}
     if kinds == {"integer"}:
-        return Strategy("oracle", splits, rule, relaxation, torch.float64, torch.device("cpu"))
+        return Strategy("oracle", splits, "", relaxation, torch.float64, torch.device("cpu"))
     if kinds == {"intervals"}:  # intervals take nothing from multipliers: every layer is bounded anew, on any piece
         regions, splits = True, "activation" if splits == "auto" and not low else splits
+    rule = chosen(config.branching.rule, "regions" if regions else "branches").name
     own = "crown" if regions else "alpha-crown"  # what the tree bounds its pieces with, where nothing else is asked for
     rows: tuple[str, ...] = ()
     programs: tuple[Name, ...] = ()
@@ -129,4 +122,5 @@ def memory(config: Config, device: torch.device) -> float:
 def candidates(config: Config) -> int:
     """How many phase splits are tried before one is taken: one, unless look-ahead was asked for (it saves 4 % of the
     pieces on oval21 and costs twice the time of each)."""
-    return config.branching.candidates if config.branching.rule == "look-ahead" else 1
+    rule = config.branching.rule
+    return config.branching.candidates if rule != "auto" and find(rule).tries else 1

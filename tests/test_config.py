@@ -9,6 +9,7 @@ from dataclasses import asdict
 import pytest
 import yaml
 
+from partita.bab import rules
 from partita.bab.config import PRESETS, Config, load_config, options, presets
 from partita.problems.errors import BadInput
 from partita.relaxations.catalogue import choices, ladder
@@ -44,6 +45,7 @@ def test_each_rung_has_its_preset(name):
 def test_the_default_preset_says_what_the_relaxation_may_be():
     line = next(line for line in (PRESETS / "default.yaml").read_text().splitlines() if line.startswith("relaxation:"))
     assert line.partition("# ")[2] == ", ".join(choices())
+    assert f"  # {', '.join(rules.choices())}\n" in (PRESETS / "default.yaml").read_text()
 
 
 def test_overrides_beat_the_file(tmp_path):

@@ -427,15 +427,18 @@ def test_strong_takes_the_cut_whose_worse_child_is_nearest():
 def test_rules_take_the_most(monkeypatch):
     b, _, _ = table(0)
     known = b.measure.bound([b.root])[0]
-    monkeypatch.setattr(growing, "scores", lambda *_: np.array([0.1, 0.4, 0.3, 0.2]))
-    assert growing.babsr(b, b.root, known, b.cuts(b.root, known)).neuron == 1
+    rules, seen = growing.RULES, growing.sight
+    losses = torch.tensor([[0.1, 0.4, 0.3, 0.2]], dtype=torch.float64)
+    monkeypatch.setattr(growing, "sight", lambda *a: replace(seen(*a), losses=lambda: losses))
+    assert rules["babsr"](b, b.root, known, b.cuts(b.root, known)).neuron == 1
     boxes = replace(b, root=Region(Polytope(np.zeros(3), np.array([1.0, 100.0, 4.0]))), pieces="input")
     piece = Region(Polytope(np.zeros(3), np.array([0.25, 50.0, 3.0])))
     cuts = boxes.cuts(piece, known)
     assert [(c.coordinate, c.point) for c in cuts] == [(0, 0.125), (1, 25.0), (2, 1.5)]
-    assert growing.widest(boxes, piece, known, cuts).coordinate == 2
-    monkeypatch.setattr(growing, "blame", lambda *_: np.array([0.5, 0.1, 0.5]))
-    assert growing.sensitivity(boxes, piece, known, cuts).coordinate == 2
+    assert rules["widest"](boxes, piece, known, cuts).coordinate == 2
+    blame = torch.tensor([[0.5, 0.1, 0.5]], dtype=torch.float64)
+    monkeypatch.setattr(growing, "sight", lambda *a: replace(seen(*a), blame=lambda: blame))
+    assert rules["sensitivity"](boxes, piece, known, cuts).coordinate == 2
     flat = Region(Polytope(np.zeros(3), np.array([0.0, 5e-324, 1.0])))
     assert [c.coordinate for c in boxes.cuts(flat, known)] == [2]
 

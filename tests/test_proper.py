@@ -253,7 +253,7 @@ def test_the_barrier_whatever_is_decided_first():
         assert m.proper <= 5 and m.leaves == m.proper + m.closed + m.flat + m.unproved_empty
     assert found.closed_patterns == 6 and "A_closed(f, X) = 6" in str(found)
     babsr = next(m for m in found.measurements if (m.relaxation, m.branching) == ("m-1", "babsr"))
-    assert (babsr.proper, babsr.flat, babsr.leaves) == (4, 2, 6)
+    assert (babsr.proper, babsr.flat, babsr.leaves) == (3, 0, 3)
     verdict = {(s.relaxation, s.branching): s.verdict for s in found.inequalities}
     assert verdict["m-1", "babsr"] == "kept" and verdict["triangle", "babsr"] == "broken"
 

@@ -7,7 +7,9 @@ import pytest
 import torch
 from networks import KINDS, random_graph, sample
 
+from partita.bab.rules import find
 from partita.bab.trees.branching import half_space_split, input_split, merge, phase_candidates, phase_split
+from partita.bab.trees.scores import Sight
 from partita.bab.trees.splits import (
     HALF_SPACE,
     INPUT,
@@ -92,7 +94,8 @@ def test_only_sides_with_a_middle_are_bisected(rule):
     lower = torch.stack([torch.tensor([0.0, 1.0]), torch.tensor([1.0, 1.0]), torch.tensor([0.0, 0.0])])
     upper = torch.stack([torch.tensor([1e-20, 1.0]), torch.stack([above, one]), torch.tensor([1.0, 2.0])])
     for blame in (torch.zeros(3, 2), torch.ones(3, 2), torch.full((3, 2), torch.nan), torch.tensor([[0.0, 5.0]] * 3)):
-        split = input_split(lower, upper, blame, torch.ones(2), rule)
+        sight = Sight(Pieces.boxes(lower, upper, 0), torch.ones(2), lambda: None, lambda blame=blame: blame)
+        split = input_split(lower, upper, find(rule).load()(sight))
         assert split.kind.tolist() == [INPUT, NONE, INPUT]
         assert split.index[0] == 0 and split.point[0] == 5e-21
     assert split.index[2] == 1 and split.point[2] == 1.0

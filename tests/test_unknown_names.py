@@ -6,13 +6,11 @@ from typing import get_args
 
 import numpy as np
 import pytest
-import torch
 
 import partita
-from partita.bab import strategy
+from partita.bab import rules, strategy
 from partita.bab.commands.main import run
 from partita.bab.config import BoundingConfig, BranchingConfig, Config, SearchConfig, load_config
-from partita.bab.trees.branching import input_split
 from partita.problems.errors import BadInput
 from partita.problems.network.library import maximum, random_network
 from partita.problems.properties.property import Polytope
@@ -119,9 +117,12 @@ def test_a_config_made_in_python_is_that_of_the_command_line():
 
 
 def test_rules_do_not_fall_through(monkeypatch):
-    box = torch.zeros(1, 2), torch.ones(1, 2), torch.ones(1, 2), torch.ones(2)
-    with pytest.raises(BadInput, match="there is no rule 'first' of bisecting"):
-        input_split(*box, "first")
+    monkeypatch.setattr(
+        rules, "RULES", (*rules.RULES, rules.BranchingRule("empty", ("branches",), "", "", "none:none"))
+    )
+    with pytest.raises(BadInput, match="the branching rule 'empty' cannot be had"):
+        partita.verify(WIDE, WIDE_PROP, rule="empty", attack="off")
+    assert rules.chosen("first", "branches").name == rules.chosen("auto", "branches").name == "babsr"
     with pytest.raises(BadInput, match="there is no rule of lines 'deeppoly-2'"):
         Linear(None, None, "deeppoly-2")
     novel = object.__new__(BranchingConfig)

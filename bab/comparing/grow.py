@@ -1,16 +1,9 @@
 """Growing a measured tree: every piece is bounded, and cut by one rule until its bounds are good enough.
 
-Rules for neurons (`activation` and `polyhedral` pieces), as a table from name to function:
-
-    first    the undecided neuron nearest to the input
-    last     the one nearest to the output
-    babsr    the one whose lines cost the worst row most by an estimate (Bunel et al. 2020)
-    strong   every one is tried, and the one whose worse child is nearest to the end is taken; ties by the better child
-
-and for coordinates (`input` pieces): the `widest` side, relative to the input set, the one that is most to blame for
-what the bound loses (`sensitivity`, see `linear.attribution`), and `strong`. The order in which open
-pieces are taken does not change a tree that is grown to its end; here they are taken level by level, so that batched
-relaxations see a level at once.
+A rule scores every neuron (`activation` and `polyhedral` pieces) or every coordinate (`input` pieces) by the function
+that the search uses, see `bab.rules`; those that try bound the children of every cut, and take the cut whose worse
+child is nearest to the end, ties by the better child. The order in which open pieces are taken does not change a tree
+that is grown to its end; here they are taken level by level, so that batched relaxations see a level at once.
 
 How a piece ends: `closed` (its bounds suffice), `empty` (proved so), or `stuck` (nothing is left to decide, and the
 bounds still miss the target by rounding; reported, never hidden). Decided sets that two trees share are bounded once:
@@ -30,15 +23,16 @@ import numpy as np
 from ...kernels.deadline import TimeUp
 from ...problems.network.graph import Graph
 from ...relaxations.linear.linear import Linear
+from .. import rules
 from .measured import Cut, Goal, Known, Piece, Pieces, Region, Status, Tree, affine_on, children_of
-from .measures import AbstractMeasure, blame, scores
+from .measures import AbstractMeasure, sight
 
-NEURON_RULES = ("first", "last", "babsr", "strong")
-INPUT_RULES = ("widest", "sensitivity", "strong")
-SIMPLE = {
-    "activation": ("first", "last", "babsr"),
-    "polyhedral": ("first", "last", "babsr"),
-    "input": ("widest", "sensitivity"),
+NEURON_RULES = rules.of("neurons")
+INPUT_RULES = rules.of("boxes")
+SIMPLE = {  # rules that try no children
+    "activation": tuple(name for name in NEURON_RULES if not rules.find(name).tries),
+    "polyhedral": tuple(name for name in NEURON_RULES if not rules.find(name).tries),
+    "input": tuple(name for name in INPUT_RULES if not rules.find(name).tries),
 }
 MOST = 200_000  # pieces of one tree
 
@@ -81,29 +75,14 @@ class Bounder:
 Rule = Callable[[Bounder, Region, Known, list[Cut]], Cut]
 
 
-def first(bounder: Bounder, region: Region, known: Known, cuts: list[Cut]) -> Cut:
-    return cuts[0]
+def scored(rule: rules.BranchingRule) -> Rule:
+    """The cut that the rule scores highest, the first of those alike."""
 
+    def choose(bounder: Bounder, region: Region, known: Known, cuts: list[Cut]) -> Cut:
+        worth = rule.load()(sight(bounder.graph, bounder.goal, bounder.linear, bounder.root, region, known))[0].numpy()
+        return max(cuts, key=lambda cut: worth[max(cut.neuron, cut.coordinate)])
 
-def last(bounder: Bounder, region: Region, known: Known, cuts: list[Cut]) -> Cut:
-    return cuts[-1]
-
-
-def babsr(bounder: Bounder, region: Region, known: Known, cuts: list[Cut]) -> Cut:
-    worth = scores(bounder.graph, bounder.goal, bounder.linear, region, known)
-    return max(cuts, key=lambda cut: worth[cut.neuron])
-
-
-def widest(bounder: Bounder, region: Region, known: Known, cuts: list[Cut]) -> Cut:
-    whole = bounder.root.inputs
-    width = (region.inputs.upper - region.inputs.lower) / np.maximum(whole.upper - whole.lower, 1e-300)
-    return max(cuts, key=lambda cut: width[cut.coordinate])
-
-
-def sensitivity(bounder: Bounder, region: Region, known: Known, cuts: list[Cut]) -> Cut:
-    worth = blame(bounder.graph, bounder.goal, bounder.linear, region, known)
-    width = region.inputs.upper - region.inputs.lower
-    return max(cuts, key=lambda cut: (worth[cut.coordinate], width[cut.coordinate]))
+    return choose
 
 
 def strong(bounder: Bounder, region: Region, known: Known, cuts: list[Cut]) -> Cut:
@@ -115,12 +94,7 @@ def strong(bounder: Bounder, region: Region, known: Known, cuts: list[Cut]) -> C
 
 
 RULES: dict[str, Rule] = {
-    "first": first,
-    "last": last,
-    "babsr": babsr,
-    "widest": widest,
-    "sensitivity": sensitivity,
-    "strong": strong,
+    name: strong if rules.find(name).tries else scored(rules.find(name)) for name in rules.of("neurons", "boxes")
 }
 
 

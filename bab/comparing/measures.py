@@ -29,6 +29,7 @@ from ...problems.properties.property import Polytope
 from ...relaxations.catalogue import BATCHED, not_here
 from ...relaxations.ladder.ladder import LinearPrograms
 from ...relaxations.ladder.triangle import Setting
+from ...relaxations.linear.alpha import Alpha
 from ...relaxations.linear.attribution import attribution
 from ...relaxations.linear.ibp import Ibp, interval_root
 from ...relaxations.linear.linear import Linear
@@ -39,6 +40,7 @@ from ...relaxations.names import parse
 from ...relaxations.protocol import AbstractRelaxation, Means
 from ...relaxations.question import treated
 from ...relaxations.types import Pieces, Result, Rows
+from ..trees.scores import Sight
 from .measured import Array, Goal, Known, Region, undecided
 
 STEPS = 50  # of alpha-crown
@@ -162,13 +164,21 @@ def measure_for(
     return Batched(graph, goal, relaxation, intervals, linear, leaf, lined=rule is not None)
 
 
-def scores(graph: Graph, goal: Goal, linear: Linear, region: Region, known: Known) -> Array:  # (N,)
-    """What the lines of each neuron cost the worst row, as BaBSR estimates it (Bunel et al. 2020). Heuristic."""
-    piece = as_pieces(graph, [region], [known.boxes])
-    _, form = linear.formed(piece, rows_for(goal, 1), refresh=False, record=True)
-    row = torch.tensor([goal.worst(known.values)])
-    _, losses = attribution(graph, piece, linear.all_lines(piece), form.at, {}, row)
-    return losses[0].numpy()
+def sight(graph: Graph, goal: Goal, linear: Linear, root: Region, region: Region, known: Known) -> Sight:
+    """What a branching rule sees of a piece: the row that is nearest to closing it, over the boxes known of it."""
+    piece, row = as_pieces(graph, [region], [known.boxes]), goal.worst(known.values)
+
+    def losses() -> Tensor:
+        every = rows_for(goal, 1)
+        some = Rows(
+            *(None if t is None else t[:, row : row + 1] for t in (every.coefficients, every.constants, every.on_input))
+        )
+        scores = Alpha(linear, 0).bound(piece, some).result.scores
+        assert scores is not None, "optimised bounds are scored"
+        return scores
+
+    width = torch.from_numpy(root.inputs.upper - root.inputs.lower)
+    return Sight(piece, width, losses, lambda: torch.from_numpy(blame(graph, goal, linear, region, known))[None])
 
 
 def blame(graph: Graph, goal: Goal, linear: Linear, region: Region, known: Known) -> Array:  # (D,)

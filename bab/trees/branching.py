@@ -1,12 +1,8 @@
-"""Branching rules: from what bounding found out about a piece to the split that should help it most.
+"""From scores to splits.
 
-Input splits. `widest` takes the longest side, relative to the input set. `sensitivity` takes the coordinate that is to
-blame for most of what the bound loses (`linear.attribution`).
-
-Half-space splits cut through the box's centre, across the gradient of the bound in the box's own units.
-
-Phase splits take the neuron at which the bound loses most (`linear.alpha.loss`, after BaBSR, Bunel et al. 2020),
-or look ahead: the best few are tried, and the split whose worse child has the better bound wins (De Palma et al. 2021).
+Input splits bisect the side that a branching rule scores highest (`bab.rules`). Half-space splits cut through the box's
+centre, across the gradient of the bound in the box's own units. Phase splits take the neuron that scores highest, or
+look ahead: the best few are tried, and the split whose worse child has the better bound wins (De Palma et al. 2021).
 
 Heuristic: no choice here can make a verdict wrong.
 """
@@ -16,33 +12,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ...problems.errors import BadInput
 from ...problems.network.graph import Graph
 from .records import Branch
 from .splits import HALF_SPACE, INPUT, NONE, PHASE, Split
-
-INPUT_RULES = ("widest", "sensitivity")
 
 # From depth 14 on, every four levels one more undecided neuron is few: bisecting has had its chance by then.
 FINISH_FROM, FINISH_EVERY = 10, 4
 
 
-def input_split(
-    lower: Tensor,  # (B, D)
-    upper: Tensor,  # (B, D)
-    blame: Tensor,  # (B, D)
-    root_width: Tensor,  # (D,)
-    rule: str = "sensitivity",
-) -> Split:
-    """Bisect one side of each box at its middle; no split where no side has a number between its ends."""
-    blame = blame.nan_to_num()
-    width = upper - lower
-    score = width / root_width.clamp(min=1e-30)
-    if rule not in INPUT_RULES:
-        raise BadInput(f"there is no rule '{rule}' of bisecting the input; the rules are {', '.join(INPUT_RULES)}")
-    if rule == "sensitivity":
-        # Widths break ties where nothing is lost any more, or nothing can be told apart.
-        score = blame + 1e-6 * blame.amax(1, keepdim=True).clamp(min=1e-30) * score
+def input_split(lower: Tensor, upper: Tensor, score: Tensor) -> Split:  # (B, D) each
+    """Bisect the side of each box that scores highest at its middle; no split where no side has a number between its
+    ends."""
     middle = (lower + upper) / 2
     score = torch.where((lower < middle) & (middle < upper), score, -1.0)
     top, index = score.max(1)

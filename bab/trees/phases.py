@@ -21,9 +21,11 @@ from ...relaxations.leaf.rational import Rational
 from ...relaxations.linear.linear import undecided_neurons
 from ...relaxations.linear.row_multipliers import Joint
 from ...relaxations.types import Multipliers, Pieces
+from ..rules import find
 from .bounder import Base, Bounder, Found, stored
 from .branching import phase_candidates, phase_split, together
 from .records import Branch, children_of
+from .scores import Sight
 from .settle import phases_of, settled
 from .shared_bounds import LEVELS, Bases, derived, kin, objectives, price, shared_depth, until
 from .splits import Split, add_decisions, fitted, twice
@@ -40,6 +42,7 @@ class Choices:
     candidates: int = 1  # splits that are tried before one is taken
     words: tuple[str, ...] = ()
     room: float = 2.0**29  # bytes that bases may hold
+    rule: str = "babsr"  # of branching, see `bab.rules`
 
 
 class Phases(AbstractTree[Branch]):
@@ -140,9 +143,8 @@ class Phases(AbstractTree[Branch]):
         record, pieces, open_ = found.bounded.records, found.pieces, ~found.bounded.closed
         if found.undecided.shape[1] == 0:  # an affine network: the root is a leaf
             return record.cut
-        result = found.bounded.result
-        assert result.scores is not None, "optimised bounds are scored"
-        scores = together(record, result.scores, open_, base.depth + LEVELS)
+        sight = Sight.of(pieces, found.bounded.result, self.root)
+        scores = together(record, find(self.choices.rule).load()(sight), open_, base.depth + LEVELS)
         top = phase_candidates(scores, found.undecided, self.choices.candidates)  # (B, K)
         neuron = top[:, 0].clone()
         rows = (open_ & found.undecided.any(1)).nonzero()[:, 0]

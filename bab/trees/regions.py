@@ -32,9 +32,11 @@ from ...relaxations.linear.linear import undecided_neurons
 from ...relaxations.linear.rebounding import Rebounding
 from ...relaxations.linear.root import outward, outward_half_spaces
 from ...relaxations.types import Pieces, Result
+from ..rules import find
 from .branching import finishing, half_space_split, input_split, merge, phase_candidates, phase_split
 from .goals import Goals
 from .records import Region, children_of
+from .scores import Sight
 from .settle import phases_of, settled
 from .splits import HALF_SPACE, NONE, PHASE, Split, add_half_spaces, cut_boxes, cut_pre, half_spaces
 from .tree import EMPTY, AbstractTree, Bounded, Settled
@@ -65,7 +67,7 @@ class Regions(AbstractTree[Region]):
     ) -> None:
         self.graph, self.prop = graph, prop
         (self.relaxation, self.goals), (self.precise, self.precise_goals) = working, precise
-        self.root, self.splits, self.rule = root, cuts.splits, cuts.rule
+        self.root, self.splits, self.score = root, cuts.splits, find(cuts.rule).load()
         self.root_width = (root.upper - root.lower)[0]
         self.own = 0  # half-spaces that are the input set's
         self.name = "ibp" if isinstance(self.relaxation, Ibp) else self.relaxation.linear.rule
@@ -145,7 +147,7 @@ class Regions(AbstractTree[Region]):
     def _choose(self, pieces: Pieces, result: Result, undecided: Tensor, depth: Tensor) -> Split:
         """The split of each piece; its kind is NONE where nothing can be split."""
         assert result.blame is not None and result.scores is not None, "what bounds regions scores them"
-        split = input_split(pieces.lower, pieces.upper, result.blame, self.root_width, self.rule)
+        split = input_split(pieces.lower, pieces.upper, self.score(Sight.of(pieces, result, self.root)))
         count, stuck = undecided.sum(1), split.kind == NONE
         few = ((count <= finishing(depth, pieces.lower.shape[1])) | stuck) & self.piecewise
         if self.splits == "activation":
