@@ -68,7 +68,6 @@ class Regions(AbstractTree[Region]):
         self.graph, self.prop = graph, prop
         (self.relaxation, self.goals), (self.precise, self.precise_goals) = working, precise
         self.root, self.splits, self.score = root, cuts.splits, find(cuts.rule).load()
-        self.root_width = (root.upper - root.lower)[0]
         self.own = 0  # half-spaces that are the input set's
         self.name = "ibp" if isinstance(self.relaxation, Ibp) else self.relaxation.linear.rule
         self.piecewise = graph.piecewise_linear
