@@ -9,6 +9,8 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from partita.problems.errors import BadInput
 from partita.problems.network.affine import Dense
@@ -19,6 +21,9 @@ from partita.problems.properties.enclosure import enclose
 from partita.problems.properties.rational import ExactSet, Numbers, Row, distance
 from partita.problems.properties.vnnlib import parse_property
 from partita.problems.property import Polytope, Property, UnsafeSet, robustness_property
+
+NEAR = "0.1000000000000000055511151231257827021181583404541015625"  # what float64 has for a tenth
+WRITTEN = st.sampled_from(["0.1", "0.10", NEAR, "0.10000000000000000001", "0.5", "0.50", "-0.3"])
 
 DECLARE = "\n".join(f"(declare-const {v} Real)" for v in ("X_0", "X_1", "Y_0", "Y_1")) + "\n"
 BOX = "(assert (<= X_0 1))(assert (>= X_0 -1))(assert (<= X_1 1))(assert (>= X_1 -1))\n"
@@ -384,3 +389,18 @@ def test_version_2_declares_what_the_network_has(declared, shape, kind):
     assert same.n_in == 6
     with pytest.raises(BadInput, match=r"shape|float64"):
         parse_property(text, 6, 1, "text", Graph(nodes, shape, (1, 1), kind))
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.tuples(WRITTEN, WRITTEN, st.booleans(), st.booleans()), min_size=1, max_size=4))
+def test_the_first_empty_side_is_that_of_the_decimals(sides):
+    """Fixed inputs, whose ends are written alike, need no rational numbers; all others do."""
+    written = [{i: s[k] for i, s in enumerate(sides)} for k in (0, 1)]
+    lower, upper = (Numbers(np.array([float(text) for text in texts.values()]), texts) for texts in written)
+    opened = [frozenset(i for i, s in enumerate(sides) if s[k]) for k in (2, 3)]
+    right = [
+        i
+        for i, (low, high, *open_) in enumerate(sides)
+        if Decimal(low) > Decimal(high) or (Decimal(low) == Decimal(high) and any(open_))
+    ]
+    assert ExactSet(lower, upper, *opened).empty_side() == (right[0] if right else None)

@@ -45,7 +45,7 @@ class Polytope:
     def size(self) -> int:
         return len(self.lower)
 
-    @property
+    @cached_property
     def empty(self) -> bool:
         """Some input's bounds exclude each other, strictness counted (half-spaces are not looked at)."""
         if (self.lower > self.upper).any():

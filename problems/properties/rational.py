@@ -67,6 +67,11 @@ class Numbers(Sequence[Fraction]):
             other = self.others[i] = Fraction(Decimal(other) if isinstance(other, str) else other)
         return other
 
+    def same(self, other: Numbers, i: int) -> bool:
+        """Whether entry i of both is written alike; then it is the same number."""
+        near = self.near[i] == other.near[i]
+        return bool(near) and self.others.get(i) == other.others.get(i)
+
     def __iter__(self) -> Iterator[Fraction]:
         return (self[i] for i in range(len(self)))
 
@@ -90,8 +95,11 @@ class ExactSet:
         """The first input whose bounds exclude each other (rows are not looked at)."""
         near = np.flatnonzero(self.lower.near >= self.upper.near)
         for i in near.tolist():
+            open_ = i in self.open_lower or i in self.open_upper
+            if not open_ and self.lower.same(self.upper, i):  # a fixed input, as images have many
+                continue
             low, high = self.lower[i], self.upper[i]
-            if low > high or (low == high and (i in self.open_lower or i in self.open_upper)):
+            if low > high or (low == high and open_):
                 return i
         return None
 
