@@ -259,7 +259,7 @@ def _relaxation(value: Any, key: str, where: str) -> Any:
         if isinstance(value, AbstractRelaxation):
             return value
     if value == "auto":
-        return value
+        return "auto"
     try:
         return "+".join(str(name) for name in parse(value))
     except BadInput as error:

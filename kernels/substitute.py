@@ -20,14 +20,8 @@ from torch import Tensor
 from .device import fused
 from .dot import absolute_dot, dot
 
-
-class LinesLike(NamedTuple):
-    """Slopes and biases, each (B, n), or (B, R, n) where every row has its own."""
-
-    lower_slope: Tensor
-    lower_bias: Tensor
-    upper_slope: Tensor
-    upper_bias: Tensor
+# Lower slopes and biases, upper slopes and biases: each (B, n), or (B, R, n) where every row has its own.
+LinesLike = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
 class Weights(NamedTuple):
@@ -46,16 +40,16 @@ def substitute(
 ) -> tuple[Tensor, Tensor]:  # (B, R, n), (B, R)
     """Coefficients on the pre-activations and the constant gained; rounding is the caller's to account for: of one
     product an entry, and of sums of `depth(n)` roundings (`kernels.dot`) and one more."""
+    low, low_bias, high, high_bias = lines
     if fused(coefficient, *lines):
         from .triton.substitute import substitute as at_once
 
-        low, low_bias, high, high_bias = lines
         return at_once(coefficient, low, None if zero_lower_bias else low_bias, high, high_bias)[:2]
     positive, negative = coefficient.clamp(min=0), coefficient.clamp(max=0)
-    gain = dot(negative, lines.upper_bias)
+    gain = dot(negative, high_bias)
     if not zero_lower_bias:
-        gain = gain + dot(positive, lines.lower_bias)
-    lower_slope, upper_slope = (t[:, None] if t.ndim == 2 else t for t in (lines.lower_slope, lines.upper_slope))
+        gain = gain + dot(positive, low_bias)
+    lower_slope, upper_slope = (t[:, None] if t.ndim == 2 else t for t in (low, high))
     below = positive.mul_(lower_slope).addcmul_(negative, upper_slope)
     return below, gain
 

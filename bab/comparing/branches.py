@@ -146,7 +146,7 @@ class Branches(RationalCounter):
         sign, weak = phases.get(neuron, 0), question == "points"
         if neuron in self.stable:
             on = self.stable[neuron]
-            return [self._child(state, neuron, on)] if sign in (0, 1 if on else -1) else []
+            return [self._decided(state, neuron, on)] if sign in (0, 1 if on else -1) else []
         values = self._until(state.values, state.active, position)
         state = state._replace(values=values)
         row = values[layer.source].whole[j]
@@ -154,7 +154,7 @@ class Branches(RationalCounter):
         if not row[:-1].any() and (here or not weak):  # one number; where it is zero, the inactive side is enough
             on = here > 0
             fits = sign == 0 or (sign > 0) == on or (here == 0 and question == "closed")
-            return [self._child(state, neuron, on)] if fits else []
+            return [self._decided(state, neuron, on)] if fits else []
 
         def point_on(side: int) -> list[Fraction] | None:
             if side * here > 0 or (weak and here == 0):
@@ -163,17 +163,17 @@ class Branches(RationalCounter):
 
         found = {side: point_on(side) for side in ((1, -1) if sign == 0 else (sign,))}
         children = [
-            self._child(state, neuron, side > 0, point, inequality(side * row, not weak))
+            self._decided(state, neuron, side > 0, point, inequality(side * row, not weak))
             for side, point in found.items()
             if point is not None
         ]
         if not (children or weak or here) and (sign <= 0 or question == "closed"):
             others = (point_on(side) for side in (1, -1) if side not in found)
             if all(point is None for point in others):  # zero on all of the region
-                return [self._child(state, neuron, False)]
+                return [self._decided(state, neuron, False)]
         return sorted(children, key=lambda child: child.point is state.point)
 
-    def _child(
+    def _decided(
         self,
         state: _State,
         neuron: int,

@@ -159,7 +159,10 @@ def table(rows: Sequence[Sequence[str]]) -> str:
         len(column) > 1 and all(cell.strip(">= ,.").replace(",", "").replace(".", "").isdigit() for cell in column[1:])
         for column in columns
     ]
-    pad = lambda cell, i: cell.rjust(widths[i]) if right[i] else cell.ljust(widths[i])  # noqa: E731
+
+    def pad(cell: str, i: int) -> str:
+        return cell.rjust(widths[i]) if right[i] else cell.ljust(widths[i])
+
     return "\n".join("  ".join(pad(cell, i) for i, cell in enumerate(row)).rstrip() for row in rows)
 
 

@@ -33,7 +33,7 @@ from ...problems.errors import BadInput
 from ...problems.input_set import box
 from ...problems.load import compare_on, load_network, load_property_for
 from ...problems.network.graph import Graph
-from ...problems.properties.property import Polytope, Property
+from ...problems.properties.property import Polytope, Property, UnsafeSet
 from ...relaxations.protocol import AbstractRelaxation
 from .comparison import Comparison, Measurement, compared
 from .conventions import Conventions, check_network, check_relaxations
@@ -138,7 +138,7 @@ def partition(
 
 def _read(
     network: Any, example_input: torch.Tensor | None, input_set: Any, case: int | None, end: float | None
-) -> tuple[Graph, Polytope, tuple]:
+) -> tuple[Graph, Polytope, tuple[UnsafeSet, ...]]:
     """The network, an input polytope and its unsafe sets, read under the limit (of `time.perf_counter`)."""
     with until(moment(end)), staged() as stage:
         try:
@@ -221,11 +221,11 @@ def _deadline(end: float | None, jobs: int) -> float | None:
     return None if end is None else time.perf_counter() + max(0.0, end - time.perf_counter()) / jobs
 
 
-def _problem(graph: Graph, input_set: Any, case: int | None) -> tuple[Polytope, tuple]:
+def _problem(graph: Graph, input_set: Any, case: int | None) -> tuple[Polytope, tuple[UnsafeSet, ...]]:
     """One input polytope, and the unsafe sets that go with it."""
     match input_set:
         case Polytope():
-            found: list[tuple[Polytope, tuple]] = [(input_set, ())]
+            found: list[tuple[Polytope, tuple[UnsafeSet, ...]]] = [(input_set, ())]
         case Property() | str() | Path():
             found = [(c.inputs, c.unsafe) for c in load_property_for(graph, input_set).cases]
         case [lower, upper]:

@@ -247,16 +247,16 @@ def _uncovered(
 def _extend(graph: Graph, forms: list[tuple[Array, Array]], position: int) -> None:
     """The forms of the affine nodes before an activation node."""
     while len(forms) < position:
-        forms.append(_affine(graph.nodes[len(forms)], forms))
+        forms.append(_affine(graph.affine(len(forms)), forms))
 
 
 def _affine(node: Affine, forms: list[tuple[Array, Array]]) -> tuple[Array, Array]:
-    weight, bias = 0.0, node.bias.numpy()
+    weight, bias = np.zeros((node.size, forms[0][0].shape[1])), node.bias.numpy()
     for j, operator in zip(node.inputs, node.operators, strict=True):
         w, b = forms[j]
         weight = weight + operator.apply(torch.from_numpy(w.T.copy())).numpy().T
         bias = bias + operator.apply(torch.from_numpy(b)).numpy()
-    return weight, bias  # type: ignore[return-value]
+    return weight, bias
 
 
 def _activated(forms: list[tuple[Array, Array]], layer: Layer, signs: Array) -> tuple[Array, Array]:

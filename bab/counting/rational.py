@@ -97,9 +97,9 @@ class RationalCounter:
             found.append(inequality(on_y, not self.faces or row.strict))
         if not self.faces:
             for i, top in enumerate(self.top):
-                row = [0] * len(self.top)
-                row[i] = 1
-                found += [Inequality(tuple(row), 0, True), Inequality(tuple(-a for a in row), top, True)]
+                unit = [0] * len(self.top)
+                unit[i] = 1
+                found += [Inequality(tuple(unit), 0, True), Inequality(tuple(-a for a in unit), top, True)]
         return tuple(found)
 
     def begin(self, inequalities: tuple[Inequality, ...]) -> Region | None:

@@ -34,7 +34,7 @@ from ...kernels.deadline import check
 from ...kernels.double_description import UNITS, Crowded, Floats, Polytopes, cut
 from ...kernels.ragged import Flags, Ints
 from ...problems.errors import BadInput
-from ...problems.network.graph import Activation, Affine, Graph
+from ...problems.network.graph import Activation, Affine, Graph, Node
 from ...problems.network.matrix import matrix, roundings
 
 PART = 1 << 20  # weights that are looked at between two looks at the clock
@@ -100,17 +100,21 @@ def plan(graph: Graph, faces: bool = False) -> Plan:
     return Plan(graph, last, users, twins, grid, {i: node.size for i, node in enumerate(graph.nodes)}, faces)
 
 
-def _grid(node: Affine | Activation) -> float | None:
+def _grid(node: Node) -> float | None:
     if isinstance(node, Activation):
         return _finest(np.array([node.function.leak]))
+    assert isinstance(node, Affine), "other nodes are not piecewise linear"
     if node.doubt is not None or any(roundings(a) > 1 for a in node.operators):
         return None  # folded numbers stand for others that are near them
     grids = []
     for numbers in (node.bias, *map(matrix, node.operators)):
         for part in numbers.reshape(-1).split(PART):
             check()
-            grids.append(_finest(part.numpy()))
-    return None if None in grids else max(grids)
+            grid = _finest(part.numpy())
+            if grid is None:
+                return None
+            grids.append(grid)
+    return max(grids)
 
 
 def _finest(numbers: Floats) -> float | None:
@@ -167,6 +171,7 @@ def advance(plan: Plan, chunk: Chunk, deadline: float | None, passed: dict[int, 
         if isinstance(node, Affine):
             chunk = _affine(plan, chunk, node)
         else:
+            assert isinstance(node, Activation), "other nodes are not piecewise linear"
             chunk = _activation(plan, chunk, node, deadline)
             if chunk.node <= plan.last and chunk.neuron > 0:  # too large, or too late
                 return halves(chunk) if large(chunk.cells) else [chunk]

@@ -126,7 +126,10 @@ class Count(Observer):
 
 def summed(partition: Partition, claims: Ints, count: Count, reason: str, seconds: float) -> ReplayReport:
     """Each claimed leaf's fate; `reason` is why the replay ended before its end."""
-    join = lambda parts: np.concatenate([*parts, np.zeros(0, dtype=np.int64)]).astype(np.int64)  # noqa: E731
+
+    def join(parts: list[Ints]) -> Ints:
+        return np.concatenate([*parts, np.zeros(0, dtype=np.int64)]).astype(np.int64)
+
     ended, opened = join(count.closed_at), join(count.opened)
     state = np.zeros(partition.count, dtype=np.int8)  # 1 closed itself, 2 closed above, 3 split further
     state[ended[ended >= 0]] = 1

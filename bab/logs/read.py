@@ -98,16 +98,16 @@ class Partition:
 
     @cached_property
     def leaves(self) -> Ints:
-        return (self.state != SPLIT).nonzero()[0]
+        return np.flatnonzero(self.state != SPLIT)
 
     @cached_property
     def closed(self) -> Ints:
-        return (self.state == CLOSED).nonzero()[0]
+        return np.flatnonzero(self.state == CLOSED)
 
     @cached_property
     def unsettled(self) -> Ints:
         """Open and stuck leaves."""
-        return ((self.state == OPEN) | (self.state == STUCK)).nonzero()[0]
+        return np.flatnonzero((self.state == OPEN) | (self.state == STUCK))
 
     @property
     def elapsed(self) -> float:

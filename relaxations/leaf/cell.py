@@ -110,8 +110,8 @@ class Cell:
         well where a strict row or half-space has a positive multiplier."""
         m, h = torch.as_tensor(multipliers.unsafe), torch.as_tensor(multipliers.halfspaces)
         rows, normals = torch.as_tensor(unsafe.rows), torch.as_tensor(self.polytope.normals)
-        on_input = np.zeros((len(m), self.graph.input_size)) if unsafe.on_input is None else unsafe.on_input
-        on_input = torch.as_tensor(on_input, dtype=torch.float64)
+        given = np.zeros((len(m), self.graph.input_size)) if unsafe.on_input is None else unsafe.on_input
+        on_input = torch.as_tensor(given, dtype=torch.float64)
         out = self.graph.output
         seeds = [(out, (m @ rows)[None]), (0, (m @ on_input + h @ normals)[None])]
         for i, sign in self.signs.items():

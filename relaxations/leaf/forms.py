@@ -80,7 +80,7 @@ def _affine(node: Affine, arguments: list[tuple[Tensor, Tensor]], weight: Tensor
     exact = len(arguments) == 1 and len(arguments[0][0]) == 1 and node.inputs == (0,) and _stored(node)
     terms = 1 + sum(2 * operator.terms + 1 for operator in node.operators)
     unit = gamma(terms + 1, torch.float64)
-    total, doubt = 0.0, 0.0
+    total = doubt = torch.zeros((), dtype=torch.float64)
     for operator, (value, error) in zip(node.operators, arguments, strict=True):
         total = operator.apply(value) + total
         if not exact:

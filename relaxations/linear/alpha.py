@@ -107,6 +107,7 @@ class Alpha(AbstractRelaxation):
             tied = joint.added(ascent.at.joint)[0]
             own = {i: value - tied[i] if i in tied else value for i, value in own.items()}
         scores = loss(self.linear.graph, pieces, lines, own, values)
+        assert best is not None, "the first step has a result"
         return replace(best, scores=scores), values, form
 
     def ascent(self, start: Multipliers, joint: Joint | None) -> Ascent:
@@ -269,6 +270,7 @@ def better(old: Result, new: Result) -> Result:
     won = new.lower > old.lower
     pick = lambda a, b: torch.where(won.reshape(*won.shape, *[1] * (a.ndim - 2)), b, a)  # noqa: E731
     a, b = old.multipliers, new.multipliers
+    assert a is not None and b is not None, "optimised bounds have multipliers"
     return replace(
         new,
         lower=torch.maximum(old.lower, new.lower),

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ...kernels.deadline import check
 from ...kernels.rounding import gamma, unit_roundoff
+from ...problems.network.affine import Dense
 from ...problems.network.graph import Activation, Affine, Input, Product
 from .rounding import INFLATE, Rounding
 from .signs import counts
@@ -136,6 +137,7 @@ def _counted_rows(
     least, most = (side[row] for side in rounding.graph.affine(position).bias_sides())
     negative, positive = least < 0, most > 0
     for signs, (low, high) in zip(rounding.signs(position), arguments, strict=True):
+        assert signs is not None and isinstance(signs.sign, Dense) and isinstance(signs.some, Dense), "see `plain`"
         sign, some = signs.sign.weight[row], signs.some.weight[row] > 0
         up, down = some & (sign >= 0), some & (sign <= 0)
         below, above = ~(low[piece] >= 0), ~(high[piece] <= 0)
@@ -176,7 +178,8 @@ def interval_bounds(
     pre_upper: Tensor,  # (B, N)
 ) -> list[tuple[Tensor, Tensor]]:
     """Bounds of every node over each box; known pre-activation bounds are intersected in."""
-    graph, bounds = rounding.graph, []
+    graph = rounding.graph
+    bounds: list[tuple[Tensor, Tensor]] = []
     for position, node in enumerate(graph.nodes):
         arguments = [bounds[i] for i in node.inputs]
         match node:

@@ -17,6 +17,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import reduce
+from typing import TypeGuard
 
 import torch
 from torch import Tensor
@@ -145,10 +147,13 @@ class Linear(AbstractRelaxation):
                     boxes.affine(position)
                 continue
             lower, upper = pieces.pre(layer)  # views: writing to them writes to the pieces
-            if carried is not None or boxes is not None:
-                low, high = (
-                    boxes.ranges(position) if boxes else carried.ranges(pieces, position, scales.step, self.sweeps)
-                )
+            ranges = None
+            if boxes is not None:
+                ranges = boxes.ranges(position)
+            elif carried is not None:
+                ranges = carried.ranges(pieces, position, scales.step, self.sweeps)
+            if ranges is not None:
+                low, high = ranges
                 torch.fmax(lower, low, out=lower)
                 torch.fmin(upper, high, out=upper)
                 empty |= (lower > upper).any(-1)
@@ -195,7 +200,7 @@ class Linear(AbstractRelaxation):
         from_input = isinstance(node, Affine) and set(node.inputs) == {0}
         if isinstance(node, Affine) and from_input and reach is not None:
             every = torch.arange(node.size, device=lower.device)
-            whole = sum(operator.rows(every, lower.dtype) for operator in node.operators)
+            whole = reduce(torch.add, (operator.rows(every, lower.dtype) for operator in node.operators))
             reach[position] = whole.abs().expand(len(pieces), -1, -1)
         if from_input and pieces.normals.shape[1] == 0:
             return affine_interval(self.rounding, source, [(pieces.lower, pieces.upper)] * len(node.inputs))
@@ -259,7 +264,7 @@ def built(linear: Linear, graph: Graph, name: Name, means: Means) -> Linear:
     return replace(linear, refresh=False)
 
 
-def _plain(operator: object) -> bool:
+def _plain(operator: object) -> TypeGuard[Dense]:
     return isinstance(operator, Dense) and operator.repeat == 1
 
 

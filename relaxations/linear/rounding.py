@@ -103,13 +103,12 @@ class Rounding:
     def signed_weights(self, position: int) -> tuple[Tensor, Tensor] | None:  # (n,), (n,)
         """How many negative and positive weights each row of an affine node has; None where that is unknown."""
         if position not in self._weights:
-            found = None
-            if None not in self.signs(position):
+            found, known = None, [signs for signs in self.signs(position) if signs is not None]
+            if len(known) == len(self.signs(position)):
                 one = lambda a: torch.ones(1, a.n_in, dtype=self.dtype, device=self._bias[position].device)  # noqa: E731
-                parts = [counts(signs, -one(signs.some), -one(signs.some)) for signs in self.signs(position)]
-                found = tuple(
-                    sum(part)[0] / 2 for part in zip(*((above, below) for below, above in parts), strict=True)
-                )
+                parts = [counts(signs, -one(signs.some), -one(signs.some)) for signs in known]
+                above, below = torch.cat([a for _, a in parts]), torch.cat([b for b, _ in parts])
+                found = above.sum(0) / 2, below.sum(0) / 2
             self._weights[position] = found
         return self._weights[position]
 

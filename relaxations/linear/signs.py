@@ -51,8 +51,8 @@ def signs_of(operator: AbstractLinear) -> Signs | None:
             inner = signs_of(operator.inner)
             return None if inner is None else Signs(*(Adjoint(part) for part in inner))
         case Chain():
-            parts = [signs_of(part) for part in operator.parts]
-            if any(part is None for part in parts):
+            parts = [signs for part in operator.parts if (signs := signs_of(part)) is not None]
+            if len(parts) < len(operator.parts):
                 return None
             return Signs(Chain(tuple(part.sign for part in parts)), Chain(tuple(part.some for part in parts)))
     return None

@@ -200,6 +200,7 @@ def tightened(graph: Graph, polytope: Polytope, solve: Backend, boxes: Sequence[
         for k in open_:
             unit = np.eye(1, len(lower), k)[0]
             for sign, side in ((1.0, lower), (-1.0, upper)):
+                assert encoding is not None, "there are open neurons"
                 answer: Solution = solve(encoding.minimising(before, sign * unit))
                 if np.isfinite(answer.bound_safe):
                     side[k] = sign * max(sign * side[k].item(), answer.bound_safe)

@@ -106,7 +106,7 @@ class HighsMany:
             self._solver = None
         elif self._solver is not None:
             rows = np.arange(len(lower), dtype=np.int32)
-            self._solver.changeRowsBounds(len(rows), rows, lower, upper)
+            self._solver.changeRowsBounds(len(rows), rows, lower, upper)  # type: ignore[union-attr]  # not in highspy's stub
 
     def add_rows(self, matrix: csr_array, row_lower: Array, row_upper: Array) -> None:
         """Further rows row_lower <= matrix x <= row_upper, (K, V), (K,) and (K,)."""
@@ -214,5 +214,6 @@ def _certificate(solver: highspy.Highs | Remote) -> np.ndarray | None:
 
 
 def _ray(solver: highspy.Highs | Remote) -> np.ndarray | None:
-    exists, found = solver.getDualRay()[1:] if solver.getDualRayExist()[1] else (False, None)
+    there = solver.getDualRayExist()[1]  # type: ignore[union-attr]  # not in highspy's stub
+    exists, found = solver.getDualRay()[1:] if there else (False, None)  # type: ignore[union-attr]  # not in highspy's stub
     return np.asarray(found) if exists else None

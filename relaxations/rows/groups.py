@@ -20,6 +20,7 @@ Everything is deterministic; ties go to the neuron that was given first. Any cho
 
 from __future__ import annotations
 
+from functools import reduce
 from itertools import combinations
 from math import comb
 
@@ -106,7 +107,7 @@ def scored(
         worth = worth * affinity[best][:, best].double()
     worth = worth.fill_diagonal_(-torch.inf)
     grown = _grown(worth, size)
-    total = sum(worth[grown[:, i], grown[:, j]] for i, j in combinations(range(size), 2))
+    total = reduce(torch.add, (worth[grown[:, i], grown[:, j]] for i, j in combinations(range(size), 2)))
     order = total.argsort(descending=True, stable=True)
     taken: set[tuple[int, ...]] = set()
     chosen: list[tuple[int, ...]] = []

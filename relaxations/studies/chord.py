@@ -118,7 +118,8 @@ def chords(
         gap = lines.upper_bias  # the line minus the function is concave with its peak at the kink, where f is 0
         made.append((inner_low, inner_high, lines.upper_slope, lines.upper_bias, gap, low, high, width))
     columns = [torch.cat(c, 1)[0] for c in zip(*made, strict=True)] if made else [box[0].new_zeros(0)] * 8
-    return Chords(graph, box[0][0], box[1][0], *columns, reach[-1][0][0], reach[-1][1][0])
+    tensors = (box[0][0], box[1][0], *columns, reach[-1][0][0], reach[-1][1][0])
+    return Chords(graph, *tensors)
 
 
 def _image(function: AbstractActivation, low: Tensor, high: Tensor, slope: Tensor, bias: Tensor) -> Intervals:

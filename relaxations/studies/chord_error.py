@@ -131,6 +131,7 @@ def _absolute(rounding: Rounding, position: int, arguments: list[Tensor]) -> Ten
         else:
             reach = absolute.apply(argument) * (1 + more) + magnitude.apply(argument) * more
         total = reach if total is None else (total + reach) * (1 + 2 * U)
+    assert total is not None, "an affine node reads something"
     return total
 
 

@@ -110,7 +110,8 @@ def node_boxes(graph: Graph, lower: Tensor, upper: Tensor, bounds: Bounds = "cro
                 if bounds == "crown":
                     boxes[before] = _tighter(boxes[before], crown_box(graph, boxes, before))
                 elif not isinstance(bounds, str):
-                    boxes[before] = _tighter(boxes[before], tuple(t.to("cpu", WIDE) for t in bounds[layer]))
+                    low, high = (t.to("cpu", WIDE) for t in bounds[layer])
+                    boxes[before] = _tighter(boxes[before], (low, high))
                 elif bounds != "interval":
                     raise BadInput(f"bounds are 'interval', 'crown' or a list of boxes, not {bounds!r}.")
                 layer += 1
@@ -181,6 +182,7 @@ class _Rows:
         """Rows from (row within the block, column, value) each; None for an open side."""
         self.entries += [(self.count + row, column, value) for row, column, value in parts]
         given = low if low is not None else high
+        assert given is not None, "a row has a side"
         self.sides.append(
             (
                 torch.full_like(given, -torch.inf) if low is None else low,
@@ -225,10 +227,10 @@ def relaxation(
                 _triangles(rows, layer, z, y, l, u)
     for facet in facets:
         _facet_rows(rows, graph, columns, facet)
-    parts = [torch.cat(part) for part in zip(*rows.entries, strict=True)]
-    sides = [torch.cat(side) for side in zip(*rows.sides, strict=True)]
-    ends = [torch.cat([box[k] for box in boxes]) for k in (0, 1)]
-    return Tensors(parts[2], parts[0], parts[1], *sides, *ends)
+    at, column, value = (torch.cat(part) for part in zip(*rows.entries, strict=True))
+    row_lower, row_upper = (torch.cat(side) for side in zip(*rows.sides, strict=True))
+    lower, upper = (torch.cat([box[k] for box in boxes]) for k in (0, 1))
+    return Tensors(value, at, column, row_lower, row_upper, lower, upper)
 
 
 def _triangles(rows: _Rows, layer: Layer, z: Tensor, y: Tensor, l: Tensor, u: Tensor) -> None:
