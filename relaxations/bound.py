@@ -109,7 +109,7 @@ def bound(
         try:
             graph, original = load_network(network, example_input)
             own = relaxation if isinstance(relaxation, AbstractRelaxation) else None
-            names = () if own is not None else parse(relaxation)
+            names = parse(relaxation) if not isinstance(relaxation, AbstractRelaxation) else ()
             if device == "auto":  # as a search chooses
                 device = automatic(graph.neurons)
             treated(graph, names)
@@ -145,8 +145,8 @@ def _bounded(question: Question, names: Sequence[Name], own: AbstractRelaxation 
         if not any(len(p.offsets) for p in question.polytopes):  # a box that is not empty has an image
             r = int(np.flatnonzero(~(lower <= upper))[0])
             what = f"output {r}" if len(lower) == graph.output_size else f"row {r}"
-            name = graph.nodes[-1].name or "the last layer"
-            raise InternalError(f"{what} of layer {name!r} is proved to be at least {lower[r]} and at most {upper[r]}")
+            last = graph.nodes[-1].name or "the last layer"
+            raise InternalError(f"{what} of layer {last!r} is proved to be at least {lower[r]} and at most {upper[r]}")
         raise BadInput("the input set is empty: its half-spaces have no point in common, so there is nothing to bound")
     pieces, working = found[-1].pieces, found[-1].working
     seconds = time.perf_counter() - start

@@ -170,8 +170,13 @@ CATALOGUE: tuple[Rung, ...] = (
         source="Mao et al. 2026, M_K; Anderson et al. 2020, theorem 2",
         files=("ladder/multi_neuron.py", "ladder/anderson.py"),
         builder="ladder.anderson:added",
-        options={"groups": Word(("all", "disjoint", "sparse")), **BY, **LIMITS}
-        | {"tighten": Word(("auto", *SWITCH)), **STRICT},
+        options={
+            "groups": Word(("all", "disjoint", "sparse")),
+            **BY,
+            **LIMITS,
+            "tighten": Word(("auto", *SWITCH)),
+            **STRICT,
+        },
         family="K",
         smooth="one neuron at a time",
         joins=True,

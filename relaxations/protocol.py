@@ -93,11 +93,13 @@ def without_forms(
 def in_float64(pieces: Pieces, rows: Rows) -> tuple[Pieces, Rows]:
     """The same in float64 on the CPU. Exact."""
 
-    def wide(value: Tensor | None) -> Tensor | None:
-        value = None if value is None else value.cpu()
-        return value.double() if value is not None and value.is_floating_point() else value
+    def wide(value: Tensor) -> Tensor:
+        return value.cpu().double() if value.is_floating_point() else value.cpu()
 
-    return tuple(type(one)(*(wide(getattr(one, f.name)) for f in fields(one))) for one in (pieces, rows))
+    on_input = None if rows.on_input is None else wide(rows.on_input)
+    strict = None if rows.strict is None else wide(rows.strict)
+    own = Pieces(*(wide(getattr(pieces, f.name)) for f in fields(pieces)))
+    return own, Rows(wide(rows.coefficients), wide(rows.constants), on_input, strict)
 
 
 def rounded_down(exact: Tensor, like: Tensor) -> Tensor:

@@ -65,7 +65,7 @@ class OneByOne(AbstractMeasure):
 
     graph: Graph  # float64
     goal: Goal
-    relaxation: LinearPrograms  # type: ignore[assignment]
+    relaxation: LinearPrograms
     linear: Linear  # for intervals that are not tightened
     tight: bool = True
     batch: int = 1
@@ -157,11 +157,12 @@ def measure_for(
             raise not_here(name.rung, "measured trees", *BATCHED, "program", "separate")
     rule = names[0].rung.lines if names else "crown"
     linear, _ = root(graph, graph, lower, upper, rule or "crown")
-    if isinstance(relaxation, str):
-        relaxation = names[0].rung.load()(linear, graph, names[0], Means(steps=STEPS, backend=backend))
+    made = relaxation
+    if isinstance(made, str):
+        made = names[0].rung.load()(linear, graph, names[0], Means(steps=STEPS, backend=backend))
     leaf = OneByOne(graph, goal, LinearPrograms(parse("triangle"), graph, setting, whole=True), linear)
     intervals = interval_root(graph, lower, upper)[0]
-    return Batched(graph, goal, relaxation, intervals, linear, leaf, lined=rule is not None)
+    return Batched(graph, goal, made, intervals, linear, leaf, lined=rule is not None)
 
 
 def sight(graph: Graph, goal: Goal, linear: Linear, root: Region, region: Region, known: Known) -> Sight:

@@ -188,8 +188,10 @@ class Exact(AbstractRelaxation):
                 on_input = None if rows.on_input is None else rows.on_input[b, s : s + 1].double().cpu().numpy()
                 row, constant = rows.coefficients[b, s : s + 1], rows.constants[b, s : s + 1]
                 unsafe = UnsafeSet(row.double().cpu().numpy(), constant.double().cpu().numpy(), on_input)
-                options = {"backend": self.backend, "time_limit": self.time_limit, "bounds": boxes}
-                lower[s] = feasible_unsafe(self.graph, polytope, unsafe, **options).lower
+                found = feasible_unsafe(
+                    self.graph, polytope, unsafe, backend=self.backend, time_limit=self.time_limit, bounds=boxes
+                )
+                lower[s] = found.lower
         return lower
 
 

@@ -85,7 +85,11 @@ class LinearPrograms(AbstractRelaxation):
 
     def _piece(self, pieces: Pieces, rows: Rows, b: int) -> tuple[Array, tuple[Tensor, Tensor]]:  # (S,), (N,) twice
         """Proved lower bounds of the rows of piece b, +inf where it is proved to have no point; its pre-activations."""
-        real = lambda t: None if t is None else t[b].double().cpu().numpy()  # noqa: E731
+
+        def real(t: Tensor) -> Array:
+            return t[b].double().cpu().numpy()
+
+        on_input = None if rows.on_input is None else real(rows.on_input)
         graph, constants = self.graph, real(rows.constants)
         polytope = polytope_of(pieces, b)
         known = (pieces.pre_lower[b].double().cpu(), pieces.pre_upper[b].double().cpu())
@@ -100,7 +104,7 @@ class LinearPrograms(AbstractRelaxation):
             additions = [part for part in additions if not isinstance(part, Tightening)]
             additions.insert(0, Late(Tightening(setting), self.tight_from))
         encoding = encode(graph, polytope, boxes=boxes, additions=additions, lean=not self.whole)
-        lowest = minima(encoding, real(rows.coefficients), setting, cutters, real(rows.on_input), self.partly)
+        lowest = minima(encoding, real(rows.coefficients), setting, cutters, on_input, self.partly)
         if np.isposinf(lowest).any():  # one program is proved to have no point, and all have the same points
             return np.full(len(constants), np.inf), known
         finite = np.where(np.isfinite(lowest), np.abs(lowest), 0.0)

@@ -46,6 +46,13 @@ class Strengthened:
     result: Result
 
 
+def _groups(name: Name) -> int:
+    """How many groups of neurons a kind of rows takes a layer; 0 where it asks single neurons."""
+    rows = name.rung.rows
+    assert rows is not None, "rows are asked of relaxations that have some"
+    return rows.groups
+
+
 def untreated(graph: Graph, word: str) -> list[str]:
     """One sentence for each layer that rows of this kind leave to single-neuron lines."""
     said = []
@@ -54,7 +61,7 @@ def untreated(graph: Graph, word: str) -> list[str]:
             below, why = graph.nodes[layer.source], ""
             if layer.function.leak is None:
                 why = f"is {layer.function.name}"
-            elif not name.rung.rows.groups and (not isinstance(below, Affine) or len(below.inputs) != 1):
+            elif not _groups(name) and (not isinstance(below, Affine) or len(below.inputs) != 1):
                 why = "reads several layers"
             if why:
                 said.append(f"{name.word}: layer {layer.title!r} {why}, so its neurons are relaxed one at a time")
@@ -71,7 +78,7 @@ def strengthened(
     found = _found(alpha, root, rows, deadline, words)
     best = Strengthened(root, found.joint, found.result)
     gap, left = _gap(found.plain), _gap(best.result)
-    asking = any(not name.rung.rows.groups for word in words for name in parse(word)) and _mostly_asked(alpha, root)
+    asking = any(not _groups(name) for word in words for name in parse(word)) and _mostly_asked(alpha, root)
     pays = asking or left <= (1 - WORTH) * gap
     while best.joint is not None and left > 0 and pays and now() < deadline:
         # Convolutions have rows by the ten thousand, most of them worth nothing to the objectives.
@@ -100,12 +107,12 @@ def _gap(result: Result) -> float:
 def _found(alpha: Alpha, root: Pieces, rows: Rows, deadline: float, words: Sequence[str]) -> Cut:
     """Rows of all the kinds that are wanted."""
     names = [name for word in words for name in parse(word)]
-    groups = [f for name in names if name.rung.rows.groups for f in _hulls(alpha, root, rows, name)]
+    groups = [f for name in names if _groups(name) for f in _hulls(alpha, root, rows, name)]
     graph, scales = alpha.linear.graph, alpha.linear.scales
     if groups:
         each = [joined([f for f in groups if f.position == i]) for i in sorted({f.position for f in groups})]
         alpha = replace(alpha, joint=Joint.of(graph, scales, each))
-    layers = layers_read(alpha, root) if any(not name.rung.rows.groups for name in names) else []
+    layers = layers_read(alpha, root) if any(not _groups(name) for name in names) else []
     return cut(alpha, root, rows, layers, deadline)
 
 
@@ -120,7 +127,7 @@ def _hulls(alpha: Alpha, root: Pieces, rows: Rows, name: Name) -> list[Facets]:
             continue
         price = (-form.at[i][0]).clamp(min=0)
         at = [v[0] for v in values]
-        groups = chosen_groups(alpha, root, i, at, price, size, name.rung.rows.groups)
+        groups = chosen_groups(alpha, root, i, at, price, size, _groups(name))
         facets = group_rows(alpha, root, i, groups, (at[layer.source], at[i]))
         found += [] if facets is None else [facets]
     return found
