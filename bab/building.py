@@ -86,7 +86,9 @@ def _ground(graph: Graph, working: Graph, prop: Property, strategy: Strategy, de
         intervals, pieces = interval_root(working, lower, upper)
         linear = intervals.linear
     else:
-        linear, pieces = root(graph, working, lower, upper, find(strategy.relaxation).lines, deadline)
+        lines = find(strategy.relaxation).lines
+        assert lines is not None, "all but intervals start from lines"
+        linear, pieces = root(graph, working, lower, upper, lines, deadline)
     precise = in_float64(graph, linear, pieces)
     sizes = [linear.scales.size[i].double().cpu() * 1.001 for i in (0, -1)]
     goals = goals_of(prop, strategy.dtype, strategy.device, *sizes)

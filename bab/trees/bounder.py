@@ -68,8 +68,8 @@ class InputSets:
         cases = [prop.cases[c].inputs for c, _ in goals.pairs]
         distinct = list({id(c): c for c in cases}.values())
         case = torch.tensor([[d is c for d in distinct].index(True) for c in cases], device=device)
-        boxes = [torch.tensor(np.stack([getattr(c, side) for c in distinct])) for side in ("lower", "upper")]
-        lower, upper = outward(*boxes, dtype, device)
+        low, high = (torch.tensor(np.stack([getattr(c, side) for c in distinct])) for side in ("lower", "upper"))
+        lower, upper = outward(low, high, dtype, device)
         return cls(case, lower, upper, *outward_half_spaces(distinct, lower, upper))
 
 
@@ -124,8 +124,8 @@ class Bounder:
             ceiling = torch.where((neuron >= 0) & (sign < 0), at, torch.inf)
             low.scatter_reduce_(1, index, floor, "amax")
             high.scatter_reduce_(1, index, ceiling, "amin")
-        space = (side[case].to(dtype) for side in (sets.lower, sets.upper, sets.normals, sets.offsets))
-        return Pieces(*space, neuron, sign, at, low, high)
+        space = tuple(side[case].to(dtype) for side in (sets.lower, sets.upper, sets.normals, sets.offsets))
+        return Pieces(*space, *(neuron, sign, at, low, high))
 
     def first(self, record: Branch, base: Base, start: Multipliers | None) -> Branch:
         """Pieces that nothing was found of yet, with these multipliers, or CROWN's slopes and none."""
