@@ -124,8 +124,10 @@ class Bounder:
             ceiling = torch.where((neuron >= 0) & (sign < 0), at, torch.inf)
             low.scatter_reduce_(1, index, floor, "amax")
             high.scatter_reduce_(1, index, ceiling, "amin")
-        space = tuple(side[case].to(dtype) for side in (sets.lower, sets.upper, sets.normals, sets.offsets))
-        return Pieces(*space, *(neuron, sign, at, low, high))
+        lower, upper, normals, offsets = (
+            side[case].to(dtype) for side in (sets.lower, sets.upper, sets.normals, sets.offsets)
+        )
+        return Pieces(lower, upper, normals, offsets, neuron, sign, at, low, high)
 
     def first(self, record: Branch, base: Base, start: Multipliers | None) -> Branch:
         """Pieces that nothing was found of yet, with these multipliers, or CROWN's slopes and none."""
