@@ -273,7 +273,7 @@ def _rule(value: Any, key: str, where: str) -> str:
     if value not in choices:
         hint = nearest(str(value), choices)
         raise BadInput(f"'{key}' {where} must be one of {', '.join(choices)}, not {value!r}: the nearest is '{hint}'")
-    return value
+    return str(value)
 
 
 READ: Mapping[str, Callable[[Any, str, str], Any]] = {"device": _device, "relaxation": _relaxation, "rule": _rule}

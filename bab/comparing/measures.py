@@ -171,9 +171,9 @@ def sight(graph: Graph, goal: Goal, linear: Linear, root: Region, region: Region
 
     def losses() -> Tensor:
         every = rows_for(goal, 1)
-        some = Rows(
-            *(None if t is None else t[:, row : row + 1] for t in (every.coefficients, every.constants, every.on_input))
-        )
+        one = slice(row, row + 1)
+        on_input = None if every.on_input is None else every.on_input[:, one]
+        some = Rows(every.coefficients[:, one], every.constants[:, one], on_input)
         scores = Alpha(linear, 0).bound(piece, some).result.scores
         assert scores is not None, "optimised bounds are scored"
         return scores
