@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -55,7 +55,7 @@ def build(
     watch: Watch = Watch(),  # noqa: B008
 ) -> AbstractTree:
     """The tree the strategy asks for, its root as good as pays."""
-    ground = _ground(graph, working, prop, strategy, watch.deadline)
+    ground = _ground(graph, working, prop, config, strategy, watch.deadline)
     twins = None
     with suppress(TimeUp), until(share(TWINS)):
         twins = rows_of_goals(graph, working, prop, ground.goals)
@@ -80,7 +80,9 @@ def _box(prop: Property) -> tuple[Tensor, Tensor]:
     return lower, upper
 
 
-def _ground(graph: Graph, working: Graph, prop: Property, strategy: Strategy, deadline: float | None) -> Ground:
+def _ground(
+    graph: Graph, working: Graph, prop: Property, config: Config, strategy: Strategy, deadline: float | None
+) -> Ground:
     lower, upper = _box(prop)
     if strategy.relaxation == "ibp":
         intervals, pieces = interval_root(working, lower, upper)
@@ -89,6 +91,7 @@ def _ground(graph: Graph, working: Graph, prop: Property, strategy: Strategy, de
         lines = find(strategy.relaxation).lines
         assert lines is not None, "all but intervals start from lines"
         linear, pieces = root(graph, working, lower, upper, lines, deadline)
+    linear = replace(linear, effort=config.effort)
     precise = in_float64(graph, linear, pieces)
     sizes = [linear.scales.size[i].double().cpu() * 1.001 for i in (0, -1)]
     goals = goals_of(prop, strategy.dtype, strategy.device, *sizes)

@@ -15,19 +15,20 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from dataclasses import Field, dataclass, field, fields, is_dataclass, replace
 from functools import cache
-from math import isfinite
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from ..problems.device import NAMES, device_name
+from ..problems.effort import Group, as_number, checked
 from ..problems.errors import BadInput
 from ..relaxations import catalogue
 from ..relaxations.names import parse
 from ..relaxations.options import nearest
 from . import rules
+from .effort import Effort
 
 PRESETS = Path(__file__).resolve().parents[1] / "configs"
 
@@ -53,11 +54,11 @@ class Checked:
         hints = get_type_hints(type(self))
         for f in fields(self):  # type: ignore[arg-type]
             value, hint = getattr(self, f.name), hints[f.name]
-            if isinstance(hint, type) and issubclass(hint, Checked):
+            if isinstance(hint, type) and issubclass(hint, Checked | Group):
                 if not isinstance(value, hint):
                     raise BadInput(f"'{f.name}' of a Config is a {hint.__name__}, not {value!r}")
                 continue
-            object.__setattr__(self, f.name, _value(value, hint, f.metadata.get("minimum"), f.name, "of a Config"))
+            object.__setattr__(self, f.name, _value(value, hint, f, f.name, "of a Config"))
 
 
 @dataclass(frozen=True)
@@ -101,6 +102,7 @@ class Config(Checked):
     bounding: BoundingConfig = field(default_factory=BoundingConfig)
     branching: BranchingConfig = field(default_factory=BranchingConfig)
     search: SearchConfig = field(default_factory=SearchConfig)
+    effort: Effort = field(default_factory=Effort)  # for experts: see docs/effort.md
 
 
 def load_config(source: str | Path | Config | None = None, overrides: Mapping[str, Any] | Iterable[str] = ()) -> Config:
@@ -129,8 +131,19 @@ def presets() -> list[str]:
 
 @cache
 def options() -> tuple[str, ...]:
-    """Every option's dotted key."""
-    return tuple(_keys(Config()))
+    """Every option's dotted key, those of the effort apart."""
+    return tuple(key for key in _keys(Config()) if not expert(key))
+
+
+@cache
+def efforts() -> tuple[str, ...]:
+    """The dotted keys of the numbers that say how hard each part tries, of which experts alone need to know."""
+    return tuple(key for key in _keys(Config()) if expert(key))
+
+
+def expert(key: str) -> bool:
+    """Whether a dotted key is in the section of the configuration that is for experts."""
+    return key.split(".", 1)[0] == "effort"
 
 
 def _keys(part: Any, prefix: str = "") -> Iterable[str]:
@@ -150,8 +163,10 @@ def keys_of(overrides: Mapping[str, Any] | Iterable[str]) -> list[str]:
 
 def _option(key: str) -> str:
     """The dotted key that `key` stands for: itself, or the only one that ends with it."""
-    if key in options():
+    if key in options() or key in efforts():
         return key
+    if expert(key):
+        raise _unknown(key, {name: name for name in efforts()}, "on the command line")
     ending = [option for option in options() if option.endswith("." + key)]
     if len(ending) == 1:
         return ending[0]
@@ -210,11 +225,11 @@ def _filled(part: Any, content: Any, where: str, prefix: str = "") -> Any:
         if is_dataclass(current):
             changes[key] = _filled(current, value, where, f"{prefix}{key}.")
         else:
-            changes[key] = _value(value, hints[key], known[key].metadata.get("minimum"), prefix + key, where)
+            changes[key] = _value(value, hints[key], known[key], prefix + key, where)
     return replace(part, **changes)
 
 
-def _value(value: Any, hint: Any, minimum: float | None, key: str, where: str) -> Any:
+def _value(value: Any, hint: Any, f: Field[Any], key: str, where: str) -> Any:
     """`value` as the option's type; strings are read, so that `1e-3` and `off` mean what they say in YAML as well."""
     kinds = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
     if NoneType in kinds and (value is None or value in ("none", "null")):
@@ -229,18 +244,10 @@ def _value(value: Any, hint: Any, minimum: float | None, key: str, where: str) -
         if value not in choices:
             raise BadInput(f"'{key}' {where} must be one of {', '.join(choices)}, not {value!r}")
         return value
-    try:
-        number = None if isinstance(value, bool) else kind(value)
-        if number != float(value):
-            number = None
-    except (TypeError, ValueError, OverflowError):
-        number = None
-    if number is None or not isfinite(number):
-        what = {int: "a whole number", float: "a number"}[kind] + (" or none" if NoneType in kinds else "")
-        raise BadInput(f"'{key}' {where} must be {what}, not {value!r}")
-    if minimum is not None and number < minimum:
-        raise BadInput(f"'{key}' {where} must be at least {minimum:g}, not {value!r}")
-    return number
+    if NoneType in kinds and as_number(value, kind) is None:
+        what = {int: "a whole number", float: "a number"}[kind]
+        raise BadInput(f"'{key}' {where} must be {what} or none, not {value!r}")
+    return checked(value, kind, f, key, where)
 
 
 def _device(value: Any, key: str, where: str) -> str:

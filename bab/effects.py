@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from ..problems.errors import BadInput
 from ..relaxations.catalogue import BATCHED, Kind, ladder
 from ..relaxations.names import parse
-from .config import NO_EFFECT, Config, options
+from .config import NO_EFFECT, Config, expert, options
 from .rules import of
 from .strategy import Strategy, candidates, choose
 
@@ -97,6 +97,18 @@ SEARCH: Mapping[str, Place] = {
     "search.memory_gb": TREES,
 }
 
+ROWS = Place(
+    "trees that decide neurons (many inputs) with rows of several of them: relaxation auto, m-1, k-relu or prima",
+    lambda config, strategy, graph: bool(strategy.rows),
+)
+
+EFFORT: Mapping[str, Place] = {  # by group
+    "linear": TREES,
+    "rows": ROWS,
+    "leaf": EVERYWHERE,
+    "attack": ATTACK,
+}
+
 # Of `partita bound`: the kinds of relaxation with which an option acts there.
 BOUND: Mapping[str, tuple[Kind, ...]] = {
     "timeout": get_args(Kind),
@@ -126,25 +138,30 @@ def heed_bound(given: Iterable[str], config: Config) -> list[str]:
 
 def unused(given: Iterable[str], config: Config, strategy: Strategy, graph: Graph) -> list[str]:
     """A sentence for each of the given options that this search does not look at."""
-    values = flat(config)
+    values = {key: attrgetter(key)(config) for key in given}
     return [
-        f"{key}={values[key]} {NO_EFFECT} ({_words(strategy)}): it acts in {SEARCH[key].words}"
-        for key in dict.fromkeys(given)
-        if not _nothing(key, values[key]) and not SEARCH[key].holds(config, strategy, graph)
+        f"{key}={values[key]} {NO_EFFECT} ({_words(strategy)}): it acts in {place(key).words}"
+        for key in values
+        if not _nothing(key, values[key]) and not place(key).holds(config, strategy, graph)
     ]
+
+
+def place(key: str) -> Place:
+    """Where an option acts."""
+    return EFFORT[key.split(".")[1]] if expert(key) else SEARCH[key]
 
 
 def unused_in_bound(given: Iterable[str], config: Config) -> list[str]:
     """A sentence for each of the given options that `partita bound` does not look at."""
-    values = flat(config)
+    values = {key: attrgetter(key)(config) for key in given}
     kinds = {name.rung.kind for name in parse("crown" if config.relaxation == "auto" else config.relaxation)}
     said = []
-    for key in dict.fromkeys(given):
+    for key in values:
         acts = BOUND.get(key, ())
         if _nothing(key, values[key]) or kinds & set(acts):
             continue
         where = (
-            f"with the relaxations {', '.join(ladder(*acts))}" if acts else f"in partita verify, in {SEARCH[key].words}"
+            f"with the relaxations {', '.join(ladder(*acts))}" if acts else f"in partita verify, in {place(key).words}"
         )
         said.append(f"{key}={values[key]} has no effect in partita bound with {config.relaxation}: it acts {where}")
     return said

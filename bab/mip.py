@@ -19,6 +19,7 @@ import torch
 from ..kernels.deadline import doing, now
 from ..problems.network.graph import Graph
 from ..problems.properties.property import Polytope
+from ..relaxations.effort import LEAF, LeafEffort
 from ..relaxations.ladder.exact import ExactResult, boxes_from, feasible_unsafe
 from ..relaxations.leaf.rational import Rational, in_words
 from ..relaxations.linear.root import root
@@ -45,10 +46,11 @@ def ask(
     judge: Judge,
     backend: str = "highs",
     deadline: float | None = None,  # of `kernels.deadline.now`
+    effort: LeafEffort = LEAF,
 ) -> Answer:
     """Decides the judge's property, of a small network with piecewise-linear activations (see `question.treated`)."""
     doing("mixed-integer programs were solved")
-    rational = Rational(graph)
+    rational = Rational(graph, effort)
     solved, exact, open_, margin = 0, 0, "", 0.0
     for c, case in enumerate(judge.prop.cases):
         boxes: list[Box] | None = None

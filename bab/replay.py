@@ -116,7 +116,7 @@ def follow(
     """`replay`, with everything read."""
     start = now()
     deadline = None if timeout is None else start + timeout
-    judge = Judge(graph, prop, confirm)
+    judge = Judge(graph, prop, confirm, effort=config.effort.attack)
     prop, _ = answered(prop, judge)
     said = goals_of_header(prop)
     if any(said[name] != partition.header[name] for name in ("goals", "inputs")):

@@ -51,7 +51,15 @@ def verify(
     the pieces; where it was read from an earlier run, the search goes on with what that run left open.
     """
     everyone = observers if log is None else (*observers, log)
-    task = Task(graph, prop, config, Judge(graph, prop, confirm, config.judge), everyone, deadline, log)
+    task = Task(
+        graph,
+        prop,
+        config,
+        Judge(graph, prop, confirm, config.judge, effort=config.effort.attack),
+        everyone,
+        deadline,
+        log,
+    )
     if all(case.inputs.empty for case in prop.cases):
         return task.outcome(Verdict.HOLDS, "the input set is empty: some lower bound exceeds its upper bound")
     if not task.goals:
@@ -82,7 +90,7 @@ def _asked(task: Task, sentence: str) -> Outcome:
     from .mip import ask
 
     task.started(sentence)
-    answer = ask(task.graph, task.judge, task.config.bounding.backend, task.deadline)
+    answer = ask(task.graph, task.judge, task.config.bounding.backend, task.deadline, task.config.effort.leaf)
     stats: dict[str, float | int | str] = {"strategy": sentence}
     outcome = task.outcome(answer.verdict, answer.reason, answer.witness, answer.pieces, stats)
     return task.finished(outcome, None)

@@ -19,6 +19,7 @@ from partita.problems.network.activation import LeakyReLU
 from partita.problems.network.affine import Dense
 from partita.problems.network.graph import Activation, Affine, Graph, Input
 from partita.problems.properties.property import Polytope
+from partita.relaxations.effort import BoundEffort, LinearEffort, RowEffort
 from partita.relaxations.ladder.exact import Exact
 from partita.relaxations.linear.alpha import Alpha
 from partita.relaxations.linear.linear import Linear
@@ -28,7 +29,7 @@ from partita.relaxations.linear.row_multipliers import Joint
 from partita.relaxations.lp import highs
 from partita.relaxations.lp.encode import encode
 from partita.relaxations.protocol import AbstractRelaxation
-from partita.relaxations.rows.cutting import _better, cut, layers_read
+from partita.relaxations.rows.cutting import Turns, _better, cut, layers_read
 from partita.relaxations.rows.group_rows import chosen_groups, group_rows
 from partita.relaxations.rows.groups import all_subsets
 from partita.relaxations.rows.refine import refined
@@ -60,7 +61,7 @@ class WithRows(AbstractRelaxation):
     def bound(self, pieces, rows, start=None):
         alpha = Alpha(self.linear, 5)
         whole = root_of(self.linear, pieces)
-        found = cut(alpha, whole, first(rows), layers_read(alpha, whole), math.inf, rounds=2)
+        found = cut(alpha, whole, first(rows), layers_read(alpha, whole), math.inf, Turns(2, 10))
         extra = [f for size in (2, 3) for f in pairs(alpha, whole, size)]
         kept = torch.ones(len(found.joint or ()), dtype=torch.bool)
         joint = found.joint or Joint((), tuple(n.size for n in self.linear.graph.nodes))
@@ -184,7 +185,7 @@ def test_every_multiplier_is_sound(kind, dtype):
         linear, whole = root(graph, graph.to(dtype), *(torch.as_tensor(s) for s in (box.lower, box.upper)))
         alpha = Alpha(linear, 3)
         rows = Rows(torch.randn(1, 3, graph.output_size, generator=random).to(dtype), torch.zeros(1, 3, dtype=dtype))
-        joint = cut(alpha, whole, rows, layers_read(alpha, whole), math.inf, rounds=3).joint
+        joint = cut(alpha, whole, rows, layers_read(alpha, whole), math.inf, Turns(3, 10)).joint
         if joint is None:
             continue
         truth = (torch.as_tensor(graph(torch.as_tensor(sample(box, 4000)))) @ rows.coefficients[0].double().mT).amin(0)
@@ -230,15 +231,15 @@ def program(graph, whole: Pieces, box: Polytope, facets: list[Facets], row: torc
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_the_pass_reaches_the_linear_program(seed, monkeypatch):
+def test_the_pass_reaches_the_linear_program(seed):
     """With the same rows and bounds, the multipliers' optimum is the program's: to 1e-3 after enough steps."""
-    monkeypatch.setattr("partita.relaxations.linear.ascent.DECAY", 0.999)
     graph, box = random_graph(seed, "mlp", inputs=4, width=8, depth=2), random_box(seed, 4, 0.7)
     linear, whole = root(graph, graph, torch.as_tensor(box.lower), torch.as_tensor(box.upper))
+    linear = replace(linear, effort=BoundEffort(LinearEffort(decay=0.999)))
     alpha = Alpha(linear, 20, rate=0.05, patient=True)
     row = torch.randn(1, 1, graph.output_size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     rows = Rows(row, torch.zeros(1, 1, dtype=torch.float64))
-    joint = cut(alpha, whole, rows, layers_read(alpha, whole), math.inf, rounds=3).joint
+    joint = cut(alpha, whole, rows, layers_read(alpha, whole), math.inf, Turns(3, 10)).joint
     facets = ([] if joint is None else [layer.facets for layer in joint.layers]) + pairs(alpha, whole, 2)
     facets = [joined([f for f in facets if f.position == i]) for i in sorted({f.position for f in facets})]
     joint = Joint.of(graph, linear.scales, facets)
@@ -279,7 +280,7 @@ def test_a_strengthened_root_holds_and_is_no_looser(kind, dtype):
         assert (found.result.lower <= truth[0].lower + 1e-5).all()
 
 
-def test_layers_that_ask_for_rows_are_tighter(monkeypatch):
+def test_layers_that_ask_for_rows_are_tighter():
     """Rows that only the objectives asked for leave layers where they are; those that layers ask for do not."""
     gained = []
     for seed in range(3):
@@ -289,8 +290,9 @@ def test_layers_that_ask_for_rows_are_tighter(monkeypatch):
         rows = Rows(torch.eye(graph.output_size)[None].double(), whole.lower.new_full((1, graph.output_size), -5.0))
         widths = []
         for speakers in (0, 128):
-            monkeypatch.setattr("partita.relaxations.rows.strengthen.SPEAKERS", speakers)
-            found = strengthened(alpha, whole, rows, math.inf)
+            effort = BoundEffort(rows=RowEffort(speakers=speakers))
+            asking = replace(alpha, linear=replace(linear, effort=effort))
+            found = strengthened(asking, whole, rows, math.inf)
             widths.append((found.root.pre_upper - found.root.pre_lower).sum().item())
         gained.append(1 - widths[1] / widths[0])
     assert min(gained) > 0.01, gained
@@ -409,7 +411,7 @@ def test_carried_multipliers_keep_their_rows():
     wanted = Rows(
         torch.eye(p.graph.nodes[source].size).double()[None], torch.zeros(1, p.graph.nodes[source].size).double()
     )
-    found = cut(replace(alpha, joint=joint), whole, wanted, [], math.inf, rounds=0, node=source)
+    found = cut(replace(alpha, joint=joint), whole, wanted, [], math.inf, Turns(0, 10, source))
     assert found.joint is None or all(layer.facets.position < source for layer in found.joint.layers)
 
 
@@ -419,7 +421,7 @@ def test_rows_that_are_left_keep_their_multipliers():
     alpha, whole = Alpha(p.linear, 20, patient=True), root_of(p.linear, p.pieces)
     facets = [f for i in p.graph.activations if (f := group_rows(alpha, whole, i, all_subsets(torch.arange(5), 2)))]
     joint = Joint.of(p.graph, p.linear.scales, facets)
-    found = cut(replace(alpha, joint=joint), whole, first(p.rows), [], math.inf, rounds=0)
+    found = cut(replace(alpha, joint=joint), whole, first(p.rows), [], math.inf, Turns(0, 10))
     price = torch.rand(found.result.multipliers.joint.shape, generator=torch.Generator().manual_seed(0)).double()
     marked = replace(found.result, multipliers=replace(found.result.multipliers, joint=price))
     few = lean(alpha, Strengthened(whole, joint, marked), 3)

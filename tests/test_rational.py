@@ -25,7 +25,7 @@ from partita.problems.network.smooth import Tanh
 from partita.problems.onnx.file import read_onnx
 from partita.problems.properties.property import Case, Polytope, Property, UnsafeSet
 from partita.problems.properties.rational import ExactSet, Row
-from partita.relaxations.leaf import rational
+from partita.relaxations.effort import LeafEffort
 from partita.relaxations.leaf.leaf import LeafStatus, settle
 from partita.relaxations.leaf.rational import Rational, in_words
 
@@ -136,17 +136,15 @@ def test_a_point_is_inside_all_borders_where_that_can_be():
     assert -F(1, 2) < x < F(1, 2) and x != 0
 
 
-def test_limits_are_answers(monkeypatch):
+def test_limits_are_answers():
     inputs, unsafe = interval(F(-1), F(1)), below(F(0), True)
     wide = network(([[1.0]] * 9000, [0.0] * 9000), ([[1.0] * 9000], [0.0]))
     assert "too many" in Rational(wide).decide(inputs, unsafe).reason
     assert "weights" in Rational(network(([[1.0]] * 3000, [0.0] * 3000), ([[1.0] * 3000] * 2000, [0.0] * 2000))).refusal
     late = Rational(ABSOLUTE).decide(inputs, unsafe, seconds=0.0)
     assert not late.empty and late.point is None and "in time" in late.reason
-    monkeypatch.setattr(rational, "MOST", 0)
-    assert "programs" in Rational(ABSOLUTE).decide(inputs, unsafe).reason
-    monkeypatch.setattr(rational, "DIGITS", 1)
-    assert "digits" in Rational(ABSOLUTE).decide(interval(F(-1, 3), F(1)), unsafe).reason
+    assert "programs" in Rational(ABSOLUTE, LeafEffort(programs=0)).decide(inputs, unsafe).reason
+    assert "digits" in Rational(ABSOLUTE, LeafEffort(digits=1)).decide(interval(F(-1, 3), F(1)), unsafe).reason
 
 
 def test_an_exact_program_looks_at_the_clock():

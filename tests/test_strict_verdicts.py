@@ -19,7 +19,6 @@ from partita.problems.network.affine import Dense
 from partita.problems.network.graph import Activation, Affine, Graph, Input
 from partita.problems.properties.property import Case, Property, UnsafeSet
 from partita.problems.properties.rational import ExactSet, Row
-from partita.relaxations.leaf import rational
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 
@@ -85,16 +84,16 @@ def test_relaxations_at_exact_values(relaxation, row, sides, verdict):
 
 
 @pytest.mark.parametrize("relaxation", ["auto", "exact"])
-def test_where_exact_arithmetic_is_not_tried_the_reason_names_the_point(relaxation, monkeypatch):
-    monkeypatch.setattr(rational, "ENTRIES", 0)
+def test_where_exact_arithmetic_is_not_tried_the_reason_names_the_point(relaxation):
+    given = {"attack": "off", "relaxation": relaxation, "timeout": 20, "effort.leaf.entries": 0}
     prop = question(1, Row({0: F(1)}, -F(1, 2), True), low=F(1, 2))
-    said = partita.verify(absolute(1), prop, attack="off", relaxation=relaxation, timeout=20)
+    said = partita.verify(absolute(1), prop, **given)
     assert said.verdict in ("unknown", "unsat")
     if said.verdict == "unknown":
         assert "X_0 = 0.5" in said.reason and "too many" in said.reason
     far = question(1, Row({0: F(1)}, F(0), True))
-    config = load_config(None, {"attack": "off", "relaxation": relaxation, "split": "input"})
-    said = partita.verify(absolute(1), far, config=config, timeout=20)
+    config = load_config(None, {**given, "split": "input"})
+    said = partita.verify(absolute(1), far, config=config)
     assert said.verdict in ("unknown", "unsat")
     assert said.verdict == "unsat" or "X_0 = " in said.reason
 

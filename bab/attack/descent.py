@@ -9,10 +9,10 @@ constants_r non-positive (half-spaces of the input set are rows without outputs)
 follow (Madry et al. 2018; the momentum is Dong et al. 2018), with eta_t falling geometrically. Points differ in three
 ways, in turn. Some lower the largest row, the others the sum of the rows' positive parts, each row relative to its
 spread over the first points: the first ends deep inside, the second is not caught where rows pull against each other.
-`STRIDES` sets how far they walk: long strides cross the box of an image network, short ones keep to the basin that the
-first evaluation found, which alone finds the slivers of low-dimensional controllers. And half of the gradients leak
-through inactive neurons (`leak`). All goals and starting points run as one batch; twice on the way the worse half of
-the points is dropped, whatever their goals, so that hopeless goals cost little.
+`first` and `last` of `AttackEffort` set how far they walk: long strides cross the box of an image network, short ones
+keep to the basin that the first evaluation found, which alone finds the slivers of low-dimensional controllers. And
+half of the gradients leak through inactive neurons (`leak`). All goals and starting points run as one batch; twice on
+the way the worse half of the points is dropped, whatever their goals, so that hopeless goals cost little.
 
 The search stops at the first candidate that `witness.Judge` turns into a confirmed witness. Soundness: heuristic
 throughout; what is returned is exact, because the judge is.
@@ -32,21 +32,15 @@ from torch import Tensor
 from ...kernels.deadline import now
 from ...problems.network.graph import Affine, Graph
 from ...problems.properties.property import Property
+from ..effort import ATTACK, AttackEffort
 from .leak import leaking
 from .witness import Goal, Judge, Witness
 
-STRIDES = ((0.25, 0.004), (0.25, 0.0005), (0.03, 0.0005))  # first and last step, in widths of the box
-NEAR_STRIDES = ((0.03, 0.0005), (0.1, 0.002))  # from points that were given
-LEAKS = (0.0, 0.02, 0.0, 0.1, 0.0, 0.4)  # slopes that gradients see in inactive neurons
-MOMENTUM = 0.75
-SAMPLES = 8  # points evaluated for each one kept
 ABSENT = -1e30  # the value of a row that is only there to fill the table
 LARGE = 40  # powers of two that a row may be as large or small as
+# What memory allows, and no search needs more: in which order points come depends on it, and not which are tried.
 NUMBERS = 1 << 22  # how many activations one batch may hold
 ROOM = 1 << 26  # and how many it never exceeds but for a single point
-QUICK = 2e7  # multiplications for one evaluation of all points of the first budget
-VARIANTS = 24  # how many points at least start from few given ones
-CANDIDATES = 4  # how many points of one step are put before the judge
 
 
 @dataclass(frozen=True)
@@ -57,14 +51,14 @@ class Budget:
     steps: int
 
 
-def budgets(operations: float = 1e6) -> Iterator[Budget]:
+def budgets(operations: float = 1e6, effort: AttackEffort = ATTACK) -> Iterator[Budget]:
     """Budgets without end, the first one quick, for a network whose evaluation at a point for every goal takes
     `operations` multiplications: many points where they are cheap, few where they are dear."""
-    restarts, steps = int(min(max(QUICK / operations, 12), 1000)), 20
-    most = 16 * restarts
+    restarts, steps = int(min(max(effort.quick / operations, effort.fewest), effort.most)), effort.steps
+    most = effort.growth * restarts
     while True:
         yield Budget(restarts, steps)
-        restarts, steps = min(2 * restarts, most), min(2 * steps, 200)
+        restarts, steps = min(2 * restarts, most), min(2 * steps, effort.most_steps)
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,7 +156,7 @@ class Attack:
     """
 
     def __init__(self, graph: Graph, judge: Judge, seed: int = 0) -> None:
-        self.graph, self.judge, self.prop = graph, judge, judge.prop
+        self.graph, self.judge, self.prop, self.effort = graph, judge, judge.prop, judge.effort
         self.like = next(node.bias for node in graph.nodes if hasattr(node, "bias")).new_empty(0)
         self.random = torch.Generator(self.like.device).manual_seed(seed)
 
@@ -177,7 +171,8 @@ class Attack:
     def budgets(self) -> Iterator[Budget]:
         """Budgets for `search` that suit this network."""
         maps = [op for node in self.graph.nodes if isinstance(node, Affine) for op in node.operators]
-        return budgets(len(self.everything.goals) * sum(op.terms * min(op.n_in, op.n_out) for op in maps))
+        operations = len(self.everything.goals) * sum(op.terms * min(op.n_in, op.n_out) for op in maps)
+        return budgets(operations, self.effort)
 
     # ---- the three ways in
 
@@ -192,7 +187,7 @@ class Attack:
         table, starts = self._table(goals), []
         if not table.goals:
             return None
-        some_goals = max(1, self._evaluated_at_once() // (SAMPLES * restarts))
+        some_goals = max(1, self._evaluated_at_once() // (self.effort.samples * restarts))
         for some in torch.arange(len(table.goals), device=self.like.device).split(some_goals):
             witness, start = self._starts(table, some, restarts)
             if witness or _late(deadline):
@@ -201,7 +196,8 @@ class Attack:
         points, goal, rank, scale = (torch.cat(parts) for parts in zip(*starts, strict=True))
         order = rank.argsort()  # the nearest points first, so that a deadline cuts the hopeless ones
         for some in order.split(self._descended_at_once(table)):
-            witness = self._descend(table, points[some], goal[some], scale, steps, deadline)
+            far = self.effort.first, self.effort.last
+            witness = self._descend(_Points(table, goal[some], scale), points[some], steps, far, deadline)
             if witness or _late(deadline):
                 return witness
         return None
@@ -223,9 +219,10 @@ class Attack:
             least, goal = margin.min(1)
             some, goal = some[least < torch.inf], goal[least < torch.inf]
             if len(some):
-                copies = -(-VARIANTS // len(some))
+                copies = -(-self.effort.variants // len(some))
                 some, goal, scale = some.repeat(copies, 1), goal.repeat(copies), torch.ones_like(table.constants)
-                witness = self._descend(table, some, goal, scale, steps, deadline, NEAR_STRIDES)
+                near = self.effort.near_first, self.effort.near_last
+                witness = self._descend(_Points(table, goal, scale), some, steps, near, deadline)
             if witness or _late(deadline):
                 return witness
         return None
@@ -281,7 +278,7 @@ class Attack:
         """For the goals `some`: points, the goal of each, its rank (small is promising), and the rows' spread."""
         cases, place = table.case[some].unique(return_inverse=True)
         lower, upper = table.lower[cases, None], table.upper[cases, None]
-        x = self._random_points(lower, upper, SAMPLES * restarts)
+        x = self._random_points(lower, upper, self.effort.samples * restarts)
         with torch.no_grad():
             y = torch.cat([self.graph(part) for part in x.flatten(0, 1).split(self._evaluated_at_once())])
             y = y.unflatten(0, x.shape[:2])
@@ -290,7 +287,7 @@ class Attack:
                 values += x[place] @ table.on_input[some].mT
         spread = values.std(1)
         scale = torch.where(spread > 0, spread, 1.0)
-        margin = values.amax(-1)  # (G', SAMPLES restarts)
+        margin = values.amax(-1)  # (G', samples restarts)
         rank = (values / scale[:, None]).amax(-1)
         flat = margin.reshape(-1)
         owner = some[:, None].expand_as(margin).reshape(-1)
@@ -317,19 +314,18 @@ class Attack:
 
     def _descend(
         self,
-        table: _Table,
+        point: _Points,
         x: Tensor,  # (P, D)
-        goal: Tensor,  # (P,)
-        scale: Tensor,  # (G, R)
         steps: int,
+        strides: tuple[tuple[float, ...], tuple[float, ...]],  # first and last steps, in turn
         deadline: float | None,
-        strides: Sequence[tuple[float, float]] = STRIDES,
     ) -> Witness | None:
         """Projected sign-gradient descent with momentum; the worse half of the points goes at 1/4 and 1/2."""
-        point, place = _Points(table, goal, scale), torch.arange(len(x), device=x.device)
-        leak = torch.tensor(LEAKS, dtype=x.dtype, device=x.device)[place % len(LEAKS), None]
-        place = place // len(LEAKS)
-        first, last = torch.tensor(strides, dtype=x.dtype, device=x.device)[place // 2 % len(strides)].T
+        effort, place = self.effort, torch.arange(len(x), device=x.device)
+        leak = torch.tensor(effort.leaks, dtype=x.dtype, device=x.device)[place % len(effort.leaks), None]
+        place = place // len(effort.leaks)
+        turn = place // 2
+        first, last = (torch.tensor(s, dtype=x.dtype, device=x.device)[turn % len(s)] for s in strides)
         summed, step, ratio = place % 2 == 1, first[:, None], (last / first)[:, None] ** (1 / max(1, steps - 1))
         graph = leaking(self.graph, leak)
         momentum = torch.zeros_like(x)
@@ -340,29 +336,29 @@ class Attack:
             values = point.values(y, x)
             margin = values.detach().amax(-1)
             if margin.min() <= 0 and margin.min() < refused:
-                witness = self._judge(table, x.detach(), point.goal, margin)
+                witness = self._judge(point.table, x.detach(), point.goal, margin)
                 if witness:
                     return witness
-                refused = margin.min() - 1e-5 * y.detach().abs().max()
+                refused = margin.min() - effort.refused * y.detach().abs().max()
             if _late(deadline) or t == steps - 1:
                 return None
             relative = values / point.scale
-            loss = torch.where(summed, torch.relu(relative + 1e-3).sum(-1), relative.amax(-1))
+            loss = torch.where(summed, torch.relu(relative + effort.inside).sum(-1), relative.amax(-1))
             (slope,) = torch.autograd.grad(loss.sum(), x)
             x = x.detach()
-            momentum = MOMENTUM * momentum + slope / slope.abs().sum(-1, keepdim=True).clamp(min=1e-30)
+            momentum = effort.momentum * momentum + slope / slope.abs().sum(-1, keepdim=True).clamp(min=1e-30)
             x = torch.clamp(x - step * point.width * momentum.sign(), point.lower, point.upper)
             step = step * ratio
-            if t + 1 in (steps // 4, steps // 2) and len(x) > 8:
+            if t + 1 in (steps // 4, steps // 2) and len(x) > effort.kept:
                 kept = relative.detach().amax(-1).topk(len(x) // 2, largest=False).indices
                 parts = (x, momentum, summed, step, ratio, leak)
                 x, momentum, summed, step, ratio, leak = (part[kept] for part in parts)
-                point, graph = _Points(table, point.goal[kept], scale), leaking(self.graph, leak)
+                point, graph = point.some(kept), leaking(self.graph, leak)
         return None
 
     def _judge(self, table: _Table, x: Tensor, goal: Tensor, margin: Tensor) -> Witness | None:
         """The first of the most promising points (P, D) that becomes a witness of its goal (P,)."""
-        best = margin.topk(min(CANDIDATES, len(margin)), largest=False).indices
+        best = margin.topk(min(self.effort.candidates, len(margin)), largest=False).indices
         best = best[margin[best] <= 0]
         for x_i, g in zip(x[best].double().cpu().numpy(), goal[best].tolist(), strict=True):
             witness = self.judge(x_i, table.goals[g])
@@ -375,11 +371,16 @@ class _Points:
     """What the rows and boxes of the points' goals are, point by point."""
 
     def __init__(self, table: _Table, goal: Tensor, scale: Tensor) -> None:  # (P,), (G, R)
+        self.table, self.spread = table, scale
         self.goal, self.scale = goal, scale[goal]
         self.rows, self.constants = table.rows[goal], table.constants[goal]
         self.on_input = None if table.on_input is None else table.on_input[goal]
         self.lower, self.upper = table.lower[table.case[goal]], table.upper[table.case[goal]]
         self.width = self.upper - self.lower
+
+    def some(self, kept: Tensor) -> _Points:
+        """The same of some of the points."""
+        return _Points(self.table, self.goal[kept], self.spread)
 
     def values(self, y: Tensor, x: Tensor) -> Tensor:  # (P, n_out), (P, D) -> (P, R)
         """Every row at every point."""

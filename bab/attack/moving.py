@@ -12,25 +12,26 @@ from torch import Tensor
 
 from ...problems.network.graph import Graph
 from ...problems.properties.property import Array, Polytope, UnsafeSet
-
-INSET = 1e-4  # of a coordinate's width: how far inside the box a witness should lie
-STEPS = 12
-COMFORTABLE = 1e-4  # of the largest output: a margin that no rounding reaches
-BESIDE = 1e-6  # of a coordinate's width: how near to a border counts as on it
+from ..effort import ATTACK, AttackEffort
 
 
 def moved_inside(
-    graph: Graph, x: Array, inputs: Polytope, unsafe: UnsafeSet, far: bool = False
-) -> Array | None:  # (D,) -> (D,)
+    graph: Graph,
+    x: Array,  # (D,)
+    inputs: Polytope,
+    unsafe: UnsafeSet,
+    far: bool = False,
+    effort: AttackEffort = ATTACK,
+) -> Array | None:  # (D,)
     """A point near x, strictly inside the box, with the least largest row met on the way down; None if unsafe sets
-    without rows leave nothing to lower. A few gradient steps in float64 in a box shrunk by `INSET`; the rows of the
-    input's half-spaces count as well. It stops where it is `COMFORTABLE`, or with `far` goes on to the end."""
-    width = inputs.upper - inputs.lower
-    lower, upper = (torch.from_numpy(b) for b in (inputs.lower + INSET * width, inputs.upper - INSET * width))
+    without rows leave nothing to lower. A few gradient steps in float64 in a box shrunk by `inset`; the rows of the
+    input's half-spaces count as well. It stops where it is `comfortable`, or with `far` goes on to the end."""
+    width, inset = inputs.upper - inputs.lower, effort.inset
+    lower, upper = (torch.from_numpy(b) for b in (inputs.lower + inset * width, inputs.upper - inset * width))
     rows = _Rows(inputs, unsafe)
-    point, step = torch.from_numpy(np.clip(x, lower.numpy(), upper.numpy())), torch.from_numpy(0.02 * width)
+    point, step = torch.from_numpy(np.clip(x, lower.numpy(), upper.numpy())), torch.from_numpy(effort.moving * width)
     best, least = None, np.inf
-    for _ in range(3 * STEPS if far else STEPS):
+    for _ in range(3 * effort.moves if far else effort.moves):
         point.requires_grad_()
         y = graph(point)
         value = rows.largest(y, point)
@@ -38,17 +39,17 @@ def moved_inside(
             return None
         if value.item() < least:
             best, least = point.detach().numpy().copy(), value.item()
-        if not far and least < -COMFORTABLE * y.abs().max().item():
+        if not far and least < -effort.comfortable * y.abs().max().item():
             break
         (slope,) = torch.autograd.grad(value, point)
         point = torch.clamp(point.detach() - step * slope.sign(), lower, upper)
-        step = step * 0.8
+        step = step * effort.slowing
     return best
 
 
-def snapped(x: Array, inputs: Polytope) -> Array:  # (D,) -> (D,)
+def snapped(x: Array, inputs: Polytope, effort: AttackEffort = ATTACK) -> Array:  # (D,) -> (D,)
     """x with the coordinates that are next to a border on it."""
-    beside = BESIDE * (inputs.upper - inputs.lower)
+    beside = effort.beside * (inputs.upper - inputs.lower)
     x = np.where(x <= inputs.lower + beside, inputs.lower, x)
     return np.where(x >= inputs.upper - beside, inputs.upper, x)
 

@@ -23,16 +23,16 @@ import numpy as np
 from ...problems.properties.elements import decimal_between, first_inside, is_decimal, nearest, rounded_inward
 from ...problems.properties.property import Array, Polytope
 from ...problems.properties.rational import Numbers, Row
-
-PUSHES = (1e-7, 1e-7, 1e-6, 1e-6, 1e-5, 1e-4)  # beyond a half-space's border, relative to its size
-PLACES = 25  # digits of a coordinate that solves a row of which the solution is no decimal
+from ..effort import ATTACK, AttackEffort
 
 
 class Places:
     """The points of one input set that a network of one element type can be asked about."""
 
-    def __init__(self, inputs: Polytope, element: type[np.floating] = np.float32) -> None:
-        self.inputs, self.element, self.set = inputs, element, inputs.meaning
+    def __init__(
+        self, inputs: Polytope, element: type[np.floating] = np.float32, effort: AttackEffort = ATTACK
+    ) -> None:
+        self.inputs, self.element, self.set, self.effort = inputs, element, inputs.meaning, effort
 
     @cached_property
     def ends(self) -> tuple[Array, Array]:  # (D,), (D,)
@@ -102,7 +102,7 @@ class Places:
         free = inputs.upper > inputs.lower
         squares = np.maximum((inputs.normals**2 * free).sum(1), np.finfo(float).tiny)
         start = x
-        for push in PUSHES:
+        for push in self.effort.pushes:
             for row, offset, square, scale in zip(inputs.normals, inputs.offsets, squares, size, strict=True):
                 excess = row @ x - offset + push * scale
                 if excess > 0:
@@ -139,8 +139,9 @@ class Places:
         """The point with its coordinate i where the row's border is, or a little on the right side of it."""
         target = point[i] - row.value(point) / row.terms[i]
         if row.strict or not is_decimal(target):
-            steps, down = target * 10**PLACES, row.terms[i] > 0
-            target = Fraction(floor(steps) - row.strict if down else ceil(steps) + row.strict, 10**PLACES)
+            unit = 10**self.effort.places
+            steps, down = target * unit, row.terms[i] > 0
+            target = Fraction(floor(steps) - row.strict if down else ceil(steps) + row.strict, unit)
         return self._with(point, i, target)
 
     def _with(self, point: Numbers, i: int, decimal: Fraction) -> Numbers | None:

@@ -35,14 +35,14 @@ from ...problems.properties.elements import decimal_text
 from ...problems.properties.property import Array, Property, UnsafeSet
 from ...problems.properties.rational import Numbers, rationals
 from ...relaxations.reals.over_reals import OverReals
+from ..effort import ATTACK, AttackEffort
 from .disputed import Disputed
-from .moving import COMFORTABLE, moved_inside, snapped
+from .moving import moved_inside, snapped
 from .placing import Places
 
 Goal = tuple[int, int]  # which case, which of its unsafe sets
 HOPELESS = {"exact": 1e-9, "onnxruntime": 1e-3}  # float64 margins, relative, that no judge calls unsafe
 NAMED = 3  # inputs that a remark names
-ASKED = 64  # how many points that the real numbers refuse are put before onnxruntime for the record
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,8 +77,9 @@ class Judge:
         original: Original | Callable[[Array], Array],
         rule: str = "exact",
         reals: OverReals | None = None,
+        effort: AttackEffort = ATTACK,
     ) -> None:
-        self.graph, self.prop, self.rule = graph, prop, rule
+        self.graph, self.prop, self.rule, self.effort = graph, prop, rule, effort
         self.original = original if isinstance(original, Original) else Original(original)
         self.reals = reals or OverReals(graph, self.original.written)
         self.disputed: Disputed | None = None
@@ -87,7 +88,7 @@ class Judge:
 
     def about(self, prop: Property) -> Judge:
         """The same judge for another property of the network."""
-        return Judge(self.graph, prop, self.original, self.rule, self.reals)
+        return Judge(self.graph, prop, self.original, self.rule, self.reals, self.effort)
 
     @torch.enable_grad()  # a candidate moves along a gradient, and the search has gradients switched off
     def __call__(self, x: Array, goal: Goal, exact: Sequence[Fraction] | None = None) -> Witness | None:  # (D,)
@@ -99,7 +100,7 @@ class Judge:
             witness = self._judged(point, goal, tried)
             if witness is None:
                 continue
-            if self.rule == "exact" or witness.margin < -COMFORTABLE:
+            if self.rule == "exact" or witness.margin < -self.effort.comfortable:
                 return witness
             if best is None or witness.margin < best.margin:
                 best = witness
@@ -108,7 +109,7 @@ class Judge:
     def places(self, case: int) -> Places:
         """The points of a case's input set."""
         if case not in self._places:
-            self._places[case] = Places(self.prop.cases[case].inputs, self.original.element())
+            self._places[case] = Places(self.prop.cases[case].inputs, self.original.element(), self.effort)
         return self._places[case]
 
     def _points(self, x: Array, goal: Goal, exact: Sequence[Fraction] | None, tried: _Tried) -> Iterator[Numbers]:
@@ -122,13 +123,13 @@ class Judge:
             if point is not None:
                 yield point
 
-        yield from placed(moved_inside(self.graph, x, case.inputs, unsafe))
+        yield from placed(moved_inside(self.graph, x, case.inputs, unsafe, effort=self.effort))
         yield from placed(x)
         if exact is not None and (point := places.exactly(exact)) is not None:
             yield point
         if tried.near:
-            yield from placed(moved_inside(self.graph, x, case.inputs, unsafe, far=True))
-            yield from placed(snapped(x, case.inputs))
+            yield from placed(moved_inside(self.graph, x, case.inputs, unsafe, far=True, effort=self.effort))
+            yield from placed(snapped(x, case.inputs, self.effort))
 
     def _judged(self, point: Numbers, goal: Goal, tried: _Tried) -> Witness | None:
         """The witness at this point; None where some judge refuses it."""
@@ -139,7 +140,7 @@ class Judge:
         answer = None
         if self.rule == "exact":
             answer = self.reals.judge(point, unsafe)
-            if not answer.unsafe and (self._asked >= ASKED or not self._better(float(answer.most))):
+            if not answer.unsafe and (self._asked >= self.effort.asked or not self._better(float(answer.most))):
                 return None
             self._asked += not answer.unsafe
         opinions = [("onnxruntime", self.original.confirm)]

@@ -114,12 +114,22 @@ def _names(said: Fields) -> list[str]:
 
 
 def _check_config(said: Fields) -> None:
-    """Its shape: values, or objects of values; `config_of` knows the options."""
+    """Its shape: values, or objects of values; those of the effort, in objects of their own, may be lists of numbers.
+    `config_of` knows the options."""
     for name in _names(said):
-        part = said[name]
-        for value in [part[key] for key in part.value] if isinstance(part.value, Mapping) else [part]:
-            if isinstance(value.value, list | Mapping):
+        for value in _values(said[name], 2 if name == "effort" else 1):
+            if name == "effort" and isinstance(value.value, list):
+                for entry in value.each():
+                    entry.number()
+            elif isinstance(value.value, list | Mapping):
                 value.refuse("no value of an option")
+
+
+def _values(part: Fields, depth: int) -> list[Fields]:
+    """What stands in objects, and in objects of objects to this depth."""
+    if not depth or not isinstance(part.value, Mapping):
+        return [part]
+    return [value for key in part.value for value in _values(part[key], depth - 1)]
 
 
 def _check_input(one: Fields) -> None:

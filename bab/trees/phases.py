@@ -61,7 +61,7 @@ class Phases(AbstractTree[Branch]):
     ) -> None:
         self.graph, self.prop, self.goals = graph, prop, bounder.goals
         self.bounder, self.choices, self.untreated = bounder, choices, untreated
-        self.rational = Rational(graph)
+        self.rational = Rational(graph, bounder.relaxation.linear.effort.leaf)
         self.begin(root)
 
     def begin(self, root: Pieces, joint: Joint | None = None, start: Multipliers | None = None) -> None:

@@ -72,7 +72,7 @@ class Regions(AbstractTree[Region]):
         self.name = "ibp" if isinstance(self.relaxation, Ibp) else self.relaxation.linear.rule
         self.piecewise = graph.piecewise_linear
         self.first_layer = self._first_layer()
-        self.rational = Rational(graph)
+        self.rational = Rational(graph, self.relaxation.linear.effort.leaf)
 
     def describe(self) -> str:
         return (

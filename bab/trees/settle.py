@@ -43,7 +43,7 @@ def settled(
         return Settled(False, middle, reason, further)
     from ...relaxations.leaf.leaf import LeafStatus, settle
 
-    result = settle(graph, polytope, phases, unsafe, time_limit=seconds)
+    result = settle(graph, polytope, phases, unsafe, time_limit=seconds, effort=rational.effort)
     closed = result.status is LeafStatus.closed
     reason = result.reason or result.status.value
     if not closed and result.x is not None:

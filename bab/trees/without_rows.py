@@ -14,7 +14,8 @@ import numpy as np
 
 from ...problems.network.graph import Graph, Input
 from ...problems.properties.property import Case, Polytope, Property, UnsafeSet
-from ...relaxations.leaf.rational import SECONDS, Rational
+from ...relaxations.effort import LEAF
+from ...relaxations.leaf.rational import Rational
 from ..attack.witness import Judge, Witness
 from .settle import in_whole_numbers, settled
 from .tree import Settled
@@ -31,7 +32,7 @@ def answered(prop: Property, judge: Judge) -> tuple[Property, Witness | None]:
         found = _point(case)
         witness = None if found.point is None else judge(found.point, (c, goal))
         if witness is None and found.further is not None:
-            found = found.further(SECONDS)
+            found = found.further(LEAF.seconds)
             witness = None if found.point is None else judge(found.point, (c, goal), found.exact)
         if witness is not None:
             return prop, witness

@@ -31,13 +31,10 @@ from numpy.typing import NDArray
 
 from ...problems.network.graph import Graph
 from ...problems.properties.property import Polytope, UnsafeSet
+from ..effort import LEAF, LeafEffort
 from ..lp.backends import backend
 from ..lp.model import LinearModel, Solution
 from .cell import Array, Cell, Multipliers, cell_of
-
-CUTS = 200  # phases added in a round
-ROUNDS = 200
-BROKEN = 1e-9  # a phase is broken when it exceeds t by more than this, relative to the neuron's range
 
 
 class LeafStatus(Enum):
@@ -80,8 +77,8 @@ def settle(
     phases: Sequence[NDArray[np.int8]],  # one (n,) array an activation node: +1 active, -1 inactive
     unsafe: UnsafeSet,
     *,
-    solver: str = "highs",
     time_limit: float | None = None,
+    effort: LeafEffort = LEAF,
 ) -> LeafResult:
     """Decide whether the piece with these phases holds an unsafe point.
 
@@ -93,11 +90,11 @@ def settle(
     cell = cell_of(graph, polytope, phases)
     if cell.empty:
         return LeafResult(LeafStatus.closed, None, np.inf, reason="interval arithmetic leaves no point")
-    solve = backend(solver)
+    solve = backend("highs")
     cuts = _first_cuts(cell, unsafe)
     used = {i: torch.zeros(cell.graph.nodes[i].size, dtype=torch.bool) for i in cell.signs}
     best: LeafResult = LeafResult(LeafStatus.undecided, None, np.inf)
-    for _ in range(ROUNDS):
+    for _ in range(effort.rounds):
         program = _program(cell, cuts)
         if not (np.isfinite(program.matrix.data).all() and np.isfinite(program.row_upper).all()):
             return _undecided(best, "The constraints of the piece overflow double precision.")
@@ -112,9 +109,9 @@ def settle(
         best = _better(best, _at(cell, unsafe, solution))
         if best.status is LeafStatus.witness:
             return best
-        if not _add_broken(cell, cuts, used, solution):
+        if not _add_broken(cell, cuts, used, solution, effort):
             return _undecided(best, f"The least violation is {solution.value:.1e} of the constraints' size.")
-    return _undecided(best, f"No end after {ROUNDS} rounds of cutting planes.")
+    return _undecided(best, f"No end after {effort.rounds} rounds of cutting planes.")
 
 
 def _first_cuts(cell: Cell, unsafe: UnsafeSet) -> _Cuts:
@@ -182,7 +179,7 @@ def _better(best: LeafResult, new: LeafResult) -> LeafResult:
     return new if new.status is LeafStatus.witness or new.margin <= best.margin else best
 
 
-def _add_broken(cell: Cell, cuts: _Cuts, used: dict[int, torch.Tensor], solution: Solution) -> bool:
+def _add_broken(cell: Cell, cuts: _Cuts, used: dict[int, torch.Tensor], solution: Solution, effort: LeafEffort) -> bool:
     """Add the phases that the program's point breaks most; whether there were any."""
     x, t = torch.as_tensor(solution.point[:-1]), float(solution.point[-1])
     values = cell.values(x)
@@ -194,12 +191,12 @@ def _add_broken(cell: Cell, cuts: _Cuts, used: dict[int, torch.Tensor], solution
         size = torch.maximum(lower.abs(), upper.abs())
         size = torch.where(size > 0, size, 1.0)
         excess = torch.where(used[i], -torch.inf, -sign * values[before] / size - t)
-        index = torch.nonzero(excess > BROKEN).flatten()
+        index = torch.nonzero(excess > effort.broken).flatten()
         broken.append((i, index, excess[index]))
     worst = torch.cat([x.new_zeros(0), *(excess for _, _, excess in broken)])
     if not len(worst):
         return False
-    least = worst.topk(min(CUTS, len(worst))).values[-1]
+    least = worst.topk(min(effort.cuts, len(worst))).values[-1]
     for i, index, excess in broken:
         index = index[excess >= least]
         if len(index):

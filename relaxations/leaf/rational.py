@@ -10,8 +10,8 @@ or tried on both sides, a program each.
 Of the piece only its box and its phases enter. Its half-spaces are left out: what is found may lie outside them, and is
 unsafe all the same; where nothing is found, nothing is there.
 
-It is asked last and of small pieces alone: `WORK` bounds the products of weights, `ENTRIES` the tableau, `DIGITS` its
-numbers, `SECONDS` the time. And of exact networks alone: where reading or folding layers rounded a number
+It is asked last and of small pieces alone: `LeafEffort` bounds the products of weights, the tableau, its
+numbers and the time. And of exact networks alone: where reading or folding layers rounded a number
 (`Affine.rounded`), the graph is not quite the network of the file, and an equality of the one says nothing of the
 other. Soundness: exact.
 """
@@ -34,12 +34,7 @@ from ...problems.network.exact_fold import whole
 from ...problems.network.graph import Activation, Affine, Graph
 from ...problems.properties.property import Polytope, UnsafeSet
 from ...problems.properties.rational import Row
-
-WORK = 4_000_000  # products of a weight with a coefficient
-ENTRIES = 20_000  # of the tableau: (inputs + 2) (inputs + neurons + rows)
-DIGITS = 20_000  # bits of the common denominator of the input set's numbers
-SECONDS = 10.0
-MOST = 2_000  # programs for neurons that are still open
+from ..effort import LEAF, LeafEffort
 
 Phases = Sequence[NDArray[np.int8]]  # one (n,) array an activation node: +1 active, -1 inactive, 0 open
 Array = NDArray[np.float64]
@@ -71,8 +66,8 @@ class _Region:
 class Rational:
     """Exact questions about one network."""
 
-    def __init__(self, graph: Graph) -> None:  # float64
-        self.graph = graph
+    def __init__(self, graph: Graph, effort: LeafEffort = LEAF) -> None:  # float64
+        self.graph, self.effort = graph, effort
 
     @cached_property
     def refusal(self) -> str:
@@ -84,8 +79,8 @@ class Rational:
                 return f"layer {node.name!r} is not piecewise linear"
             if node.rounded:
                 return f"the weights of layer {node.name!r} were rounded where layers were folded"
-        if self._work > WORK:
-            return f"the network has {self._work} weights, more than exact arithmetic is tried on ({WORK})"
+        if self._work > (most := self.effort.products):
+            return f"the network has {self._work} weights, more than exact arithmetic is tried on ({most})"
         return ""
 
     @cached_property
@@ -113,10 +108,11 @@ class Rational:
         frame = _Frame(inputs, box)
         if frame.empty:
             return Decided(True)
-        why = frame.too_large(self.graph, self._work, len(inputs.meaning.rows) + len(unsafe.rows))
+        why = frame.too_large(self, self._work, len(inputs.meaning.rows) + len(unsafe.rows))
         if why:
             return Decided(False, None, f"exact arithmetic was not tried: {why}")
-        limit = min(SECONDS, max(LEAST, left()), SECONDS if seconds is None else seconds)
+        longest = self.effort.seconds
+        limit = min(longest, max(LEAST, left()), longest if seconds is None else seconds)
         try:
             found = _Question(self, frame, unsafe, phases, now() + limit).answer()
         except TimeoutError as error:
@@ -153,12 +149,13 @@ class _Frame:
             if i in marks
         ]
 
-    def too_large(self, graph: Graph, work: int, rows: int) -> str:
+    def too_large(self, owner: Rational, work: int, rows: int) -> str:
         """Why the program is not tried; empty where it is."""
+        graph, effort = owner.graph, owner.effort
         products, entries = work * (self.size + 1), (self.size + 2) * (self.size + graph.neurons + rows)
-        if products > WORK or entries > ENTRIES:
+        if products > effort.products or entries > effort.entries:
             return f"{self.size} inputs and {graph.neurons} neurons are too many"
-        if self.denominator.bit_length() > DIGITS:
+        if self.denominator.bit_length() > effort.digits:
             return "the input set's numbers have too many digits"
         return ""
 
@@ -197,7 +194,7 @@ class _Question:
             unsafe,
             deadline,
         )
-        self.q, self.programs = frame.denominator, 0
+        self.q, self.programs, self.most = frame.denominator, 0, owner.effort.programs
         layers = self.graph.layers
         nothing = [np.zeros(layer.size, dtype=np.int8) for layer in layers]
         self.phases = dict(zip((layer.position for layer in layers), phases or nothing, strict=True))
@@ -237,8 +234,8 @@ class _Question:
 
     def _solve(self, inequalities: Sequence[Inequality]) -> list[Fraction] | None:
         self.programs += 1
-        if self.programs > MOST:
-            raise TimeoutError(f"more than {MOST} programs")
+        if self.programs > self.most:
+            raise TimeoutError(f"more than {self.most} programs")
         return solution(inequalities, [1] * self.frame.size, self.deadline)
 
     def _step(self, region: _Region) -> list[_Region]:

@@ -113,14 +113,14 @@ class Alpha(AbstractRelaxation):
     def ascent(self, start: Multipliers, joint: Joint | None) -> Ascent:
         """An ascent from these multipliers; of the rows' only those of `joint` are stepped, which come first."""
         start = replace(start, joint=start.joint[..., : len(joint or ())])
-        return Ascent(start, Rates(self.rate, self.beta_rate, self.joint_rate))
+        return Ascent(start, Rates(self.rate, self.beta_rate, self.joint_rate), self.linear.effort.linear)
 
     def _minimiser(self, pieces: Pieces, forms: Tensor) -> Tensor:  # (B, S, D) -> (B, S, D)
         """Where each form is least on its piece."""
         if not pieces.normals.shape[1]:
             return box_minimiser(forms, pieces.lower, pieces.upper)
         polytope = pieces.lower, pieces.upper, pieces.normals, pieces.offsets
-        _, price = polytope_minimum(forms, *polytope, self.linear.sweeps)
+        _, price = polytope_minimum(forms, *polytope, self.linear.effort.linear.sweeps)
         return polytope_minimiser(forms, price, *polytope)
 
     def _evaluate(

@@ -14,9 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..effort import BOUNDS, LinearEffort
 from ..types import Multipliers
-
-FIRST, SECOND, DECAY = 0.9, 0.999, 0.98
 
 
 @dataclass(frozen=True)
@@ -31,8 +30,8 @@ class Rates:
 class Ascent:
     """Where the multipliers stand, and how they got there."""
 
-    def __init__(self, multipliers: Multipliers, rates: Rates) -> None:
-        self.at, self.rates, self.step = multipliers, rates, 0
+    def __init__(self, multipliers: Multipliers, rates: Rates, effort: LinearEffort = BOUNDS.linear) -> None:
+        self.at, self.rates, self.effort, self.step = multipliers, rates, effort, 0
         self.moments = [
             [torch.zeros_like(t), torch.zeros_like(t)]
             for t in (multipliers.choice, multipliers.split, multipliers.joint)
@@ -40,14 +39,14 @@ class Ascent:
 
     def climb(self, choice: Tensor, split: Tensor, joint: Tensor | None, scale: Tensor | None) -> None:
         """One step along the gradients (shaped like the multipliers)."""
-        decay, at = DECAY**self.step, self.at
+        decay, at = self.effort.decay**self.step, self.at
         new_choice, new_split, new_joint = at.choice.clone(), at.split.clone(), at.joint
-        _ascend(new_choice, choice, self.moments[0], self.step, self.rates.choice * decay)
-        _ascend(new_split, split, self.moments[1], self.step, self.rates.split * decay)
+        self._ascend(new_choice, choice, self.moments[0], self.rates.choice * decay)
+        self._ascend(new_split, split, self.moments[1], self.rates.split * decay)
         if joint is not None:
             assert scale is not None, "rows have a scale where they have a gradient"
             new_joint = at.joint / scale
-            _ascend(new_joint, joint * scale, self.moments[2], self.step, self.rates.joint * decay)
+            self._ascend(new_joint, joint * scale, self.moments[2], self.rates.joint * decay)
             new_joint.clamp_(min=0).mul_(scale)
         self.at = Multipliers(new_choice.clamp_(0, 1), new_split.clamp_(min=0), new_joint)
         self.step += 1
@@ -57,19 +56,18 @@ class Ascent:
         self.at = Multipliers(self.at.choice, self.at.split, _taken(self.at.joint, index))
         self.moments[2] = [_taken(t, index) for t in self.moments[2]]
 
+    def _ascend(self, value: Tensor, gradient: Tensor, moments: list[Tensor], rate: float) -> None:
+        """One Adam step upwards, in place."""
+        if value.numel() == 0:
+            return
+        (first, second), keep, long = moments, self.effort.momentum, self.effort.second
+        first.lerp_(gradient, 1 - keep)
+        second.mul_(long).addcmul_(gradient, gradient, value=1 - long)
+        scale = (second / (1 - long ** (self.step + 1))).sqrt_().add_(1e-8)
+        value.addcdiv_(first, scale, value=rate / (1 - keep ** (self.step + 1)))
+
 
 def _taken(value: Tensor, index: Tensor) -> Tensor:  # (B, S, C) -> (B, S, C')
     if value.shape[-1] == 0:
         return value.new_zeros(*value.shape[:-1], len(index))
     return torch.where(index >= 0, value[..., index.clamp(min=0)], 0.0)
-
-
-def _ascend(value: Tensor, gradient: Tensor, moments: list[Tensor], step: int, rate: float) -> None:
-    """One Adam step upwards, in place."""
-    if value.numel() == 0:
-        return
-    first, second = moments
-    first.lerp_(gradient, 1 - FIRST)
-    second.mul_(SECOND).addcmul_(gradient, gradient, value=1 - SECOND)
-    scale = (second / (1 - SECOND ** (step + 1))).sqrt_().add_(1e-8)
-    value.addcdiv_(first, scale, value=rate / (1 - FIRST ** (step + 1)))

@@ -51,7 +51,7 @@ def forward_bounds(
                 layer = graph.layer_at[position]
                 source = layer.source
                 lower, upper = pieces.pre(layer)  # views: writing to them writes to the pieces
-                low, high = ranges(pieces, found[source], linear.scales.step, linear.sweeps)
+                low, high = ranges(pieces, found[source], linear.scales.step, linear.effort.linear.sweeps)
                 torch.fmax(lower, low, out=lower)
                 torch.fmin(upper, high, out=upper)
                 empty |= (lower > upper).any(-1)

@@ -29,6 +29,7 @@ from ...problems.errors import BadInput
 from ...problems.network.activation import Lines
 from ...problems.network.affine import Dense
 from ...problems.network.graph import Affine, Graph
+from ..effort import BOUNDS, BoundEffort
 from ..names import Name
 from ..protocol import AbstractRelaxation, Bounds, Means
 from ..types import Multipliers, Pieces, Result, Rows
@@ -37,13 +38,12 @@ from .carried import Carried
 from .interval import CarriedIntervals, affine_interval
 from .rounding import Rounding, Scales, pick, weigh
 
-# Elements of one coefficient tensor; larger ones are cut into chunks of rows. Four of these live at a time.
+# These two change memory and time, and nothing else; elements of one coefficient tensor: larger ones are cut into
+# chunks of rows. Four of these live at a time.
 CHUNK = 1 << 22
 # Groups smaller than this cost more in calls than they save in rows.
 FEWEST = 32
 RULES = ("crown", "deeppoly-0", "deeppoly-1")
-# With at most so many inputs, layers may be bounded forward first: see `tighten`.
-FORWARD = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,8 +53,8 @@ class Linear(AbstractRelaxation):
     rounding: Rounding
     scales: Scales  # of the root; `tighten` makes its own for each piece
     rule: str = "crown"
-    sweeps: int = 2  # passes over the half-spaces of a piece when a form is minimised over it
     refresh: bool = True  # whether `bound` bounds the layers of a piece anew before its rows
+    effort: BoundEffort = BOUNDS  # for whatever bounds with it
 
     def __post_init__(self) -> None:
         if self.rule not in RULES:
@@ -151,7 +151,7 @@ class Linear(AbstractRelaxation):
             if boxes is not None:
                 ranges = boxes.ranges(position)
             elif carried is not None:
-                ranges = carried.ranges(pieces, position, scales.step, self.sweeps)
+                ranges = carried.ranges(pieces, position, scales.step, self.effort.linear.sweeps)
             if ranges is not None:
                 low, high = ranges
                 torch.fmax(lower, low, out=lower)
@@ -176,7 +176,7 @@ class Linear(AbstractRelaxation):
     def _forward_pays(self, pieces: Pieces) -> bool:
         """Whether most neurons are undecided still: on children of bounded pieces, forward bounds decide few more
         (acasxu, pieces a second with and without: fresh boxes 8,400 and 4,000, children 11,100 and 16,700)."""
-        if pieces.lower.shape[1] > FORWARD:
+        if pieces.lower.shape[1] > self.effort.linear.forward:
             return False
         return bool(undecided_neurons(self.graph, pieces).float().mean() > 0.5)
 
@@ -252,7 +252,7 @@ class Linear(AbstractRelaxation):
     def minimum(self, pieces: Pieces, form: Form) -> Tensor:  # (B, R)
         """The least value of a form on each piece, rounding taken off."""
         least, _ = polytope_minimum(
-            form.linear, pieces.lower, pieces.upper, pieces.normals, pieces.offsets, self.sweeps
+            form.linear, pieces.lower, pieces.upper, pieces.normals, pieces.offsets, self.effort.linear.sweeps
         )
         total = least + form.constant
         value = total - form.slack - self.scales.step * (least.abs() + form.constant.abs())

@@ -101,7 +101,7 @@ def in_float64(graph: Graph, linear: Linear, root: Pieces) -> Linear:
     wide = lambda t: t[0].double()  # noqa: E731
     pre = {layer.position: tuple(map(wide, root.pre(layer))) for layer in graph.layers}
     largest = torch.maximum(wide(root.lower).abs(), wide(root.upper).abs())
-    return Linear(rounding, rounding.local(largest, pre), linear.rule)
+    return Linear(rounding, rounding.local(largest, pre), linear.rule, effort=linear.effort)
 
 
 def outward(lower: Tensor, upper: Tensor, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:

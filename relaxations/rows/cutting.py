@@ -33,6 +33,21 @@ class Cut:
     plain: Result  # before any row was found
 
 
+@dataclass(frozen=True)
+class Turns:
+    """How rows are found."""
+
+    rounds: int
+    steps: int  # before each round, and after the last
+    node: int | None = None  # whose value the rows are functions of, if not the output
+    speakers: int | None = None  # how many of the objectives ask for rows, if not all
+
+    @staticmethod
+    def of(alpha: Alpha) -> Turns:
+        """For the output, as hard as the relaxation says."""
+        return Turns(alpha.linear.effort.rows.rounds, alpha.linear.effort.rows.steps)
+
+
 def layers_read(alpha: Alpha, root: Pieces, before: int | None = None) -> list[Reads]:
     """The layers whose neurons rows can be made of: all, or those below activation node `before`."""
     graph = alpha.linear.graph
@@ -46,28 +61,26 @@ def cut(
     rows: Rows,  # (1, S, n)
     layers: Sequence[Reads],
     deadline: float,  # a value of `kernels.deadline.now`
-    *,
-    rounds: int = 8,
-    steps: int = 10,  # before each round, and after the last
-    node: int | None = None,  # whose value the rows are functions of, if not the output
-    speakers: int | None = None,  # how many of the objectives ask for rows, if not all
+    turns: Turns | None = None,  # as hard as the relaxation says
 ) -> Cut:
     """Rows of M_1 for these objectives, found and optimised together."""
-    linear, graph = alpha.linear, alpha.linear.graph
+    linear, graph, turns = alpha.linear, alpha.linear.graph, turns or Turns.of(alpha)
+    node = turns.node
     joint = alpha.joint or Joint((), tuple(n.size for n in graph.nodes))
     joint = joint if node is None else joint.below(node)
     count = rows.constants.shape[1]
     asking: slice | Tensor = slice(None)
-    if speakers is not None and speakers < count:
-        asking = torch.linspace(0, count - 1, speakers, device=root.lower.device).round().long()
-    patient = replace(alpha, patient=True, steps=steps, joint=joint if len(joint) else None)
+    if turns.speakers is not None and turns.speakers < count:
+        asking = torch.linspace(0, count - 1, turns.speakers, device=root.lower.device).round().long()
+    patient = replace(alpha, patient=True, steps=turns.steps, joint=joint if len(joint) else None)
     ascent = patient.ascent(patient.start(root, count), joint)
     plain, values, _ = patient.optimise(root, rows, ascent=ascent, node=node)
     best = plain
-    for _ in range(rounds):
+    for _ in range(turns.rounds):
         if now() > deadline or (node is None and bool(rows.settled(best.lower).all())):
             break
-        found = [broken_rows(layer, [v[0, asking] for v in values]) for layer in layers]
+        at = [v[0, asking] for v in values]
+        found = [broken_rows(layer, at, linear.effort.rows.broken) for layer in layers]
         kept = (ascent.at.joint > 0).any(1)[0]
         joint, index = joint.grown(graph, linear.scales, [f for f in found if f is not None], kept)
         if not len(joint):

@@ -17,10 +17,10 @@ from torch import Tensor
 from ...kernels.deadline import now
 from ..linear.alpha import Alpha
 from ..types import Pieces, Rows
-from .cutting import cut, layers_read
+from .cutting import Turns, cut, layers_read
 from .separation import Reads
 
-# Elements of the coefficients of one group of rows.
+# Elements of the coefficients of one group of rows: memory.
 GROUP = 1 << 22
 
 
@@ -62,6 +62,6 @@ def _optimised(
     unit = root.lower.new_zeros(1, count, alpha.linear.graph.nodes[source].size)
     unit[0, torch.arange(count, device=index.device), index] = 1.0
     rows = Rows(torch.cat([unit, -unit], 1), unit.new_zeros(1, 2 * count))
-    rounds = 1 if layers else 0
-    found = cut(alpha, root, rows, layers, deadline, rounds=rounds, steps=alpha.steps, node=source, speakers=speakers)
+    turns = Turns(1 if layers else 0, alpha.steps, source, speakers)
+    found = cut(alpha, root, rows, layers, deadline, turns)
     return found.result.lower[0, :count], -found.result.lower[0, count:]

@@ -30,12 +30,6 @@ from .cutting import Cut, cut, layers_read
 from .group_rows import chosen_groups, group_rows
 from .refine import refined
 
-STEPS = 20  # of the second refinement, which starts with good rows
-REFINING = 2048  # rows that layers are refined with, at most
-SPEAKERS = 128  # neurons of a layer that ask for rows in it
-AGAIN = 0.1  # share of the gap left that a refinement must close, or it was the last
-WORTH = 0.3  # share of the objectives' gap that rows must close, or layers are not refined with them
-
 
 @dataclass(frozen=True, eq=False)
 class Strengthened:
@@ -77,16 +71,16 @@ def strengthened(
     """
     found = _found(alpha, root, rows, deadline, words)
     best = Strengthened(root, found.joint, found.result)
-    gap, left = _gap(found.plain), _gap(best.result)
+    gap, left, effort = _gap(found.plain), _gap(best.result), alpha.linear.effort.rows
     asking = any(not _groups(name) for word in words for name in parse(word)) and _mostly_asked(alpha, root)
-    pays = asking or left <= (1 - WORTH) * gap
+    pays = asking or left <= (1 - effort.worth) * gap
     while best.joint is not None and left > 0 and pays and now() < deadline:
         # Convolutions have rows by the ten thousand, most of them worth nothing to the objectives.
-        joint = lean(alpha, best, REFINING).joint
-        root = refined(replace(alpha, joint=joint, steps=STEPS), best.root, deadline, SPEAKERS if asking else 0)
+        with_rows = replace(alpha, joint=lean(alpha, best, effort.refining).joint, steps=effort.refining_steps)
+        root = refined(with_rows, best.root, deadline, effort.speakers if asking else 0)
         found = _found(alpha, root, rows, deadline, words)
         best, before, left = Strengthened(root, found.joint, found.result), left, _gap(found.result)
-        pays = asking and left <= (1 - AGAIN) * before
+        pays = asking and left <= (1 - effort.again) * before
     return best
 
 
@@ -118,7 +112,7 @@ def _found(alpha: Alpha, root: Pieces, rows: Rows, deadline: float, words: Seque
 
 def _hulls(alpha: Alpha, root: Pieces, rows: Rows, name: Name) -> list[Facets]:
     """The hulls of groups of every layer, chosen where the objectives lose."""
-    graph, size = alpha.linear.graph, int(name.options["k"])
+    graph, size, effort = alpha.linear.graph, int(name.options["k"]), alpha.linear.effort.rows
     _, values, form = replace(alpha, patient=True).optimise(root, rows)
     found = []
     for layer in graph.layers:
@@ -128,7 +122,7 @@ def _hulls(alpha: Alpha, root: Pieces, rows: Rows, name: Name) -> list[Facets]:
         price = (-form.at[i][0]).clamp(min=0)
         at = [v[0] for v in values]
         groups = chosen_groups(alpha, root, i, at, price, size, _groups(name))
-        facets = group_rows(alpha, root, i, groups, (at[layer.source], at[i]))
+        facets = group_rows(alpha, root, i, groups, (at[layer.source], at[i]), effort.group_rows)
         found += [] if facets is None else [facets]
     return found
 

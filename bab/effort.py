@@ -1,0 +1,67 @@
+"""How hard each part of a search tries: the section `effort` of the configuration, which is for experts.
+
+See `problems.effort` on what such groups are, and docs/effort.md for all of them on one page.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ..problems.effort import Group, tried
+from ..relaxations.effort import BoundEffort
+
+
+@dataclass(frozen=True)
+class AttackEffort(Group):
+    """Of the search for a counterexample, and of what is done with one before it is judged."""
+
+    first: tuple[float, ...] = tried(
+        (0.25, 0.25, 0.03), "first steps, in turn, in widths of the box: see `descent`", 0.0, 1.0
+    )
+    last: tuple[float, ...] = tried(
+        (0.004, 0.0005, 0.0005), "last steps; long ones cross an image's box, short ones keep to a basin", 1e-9, 1.0
+    )
+    near_first: tuple[float, ...] = tried(
+        (0.03, 0.1), "first steps from points that were given, which are near already", 0.0, 1.0
+    )
+    near_last: tuple[float, ...] = tried((0.0005, 0.002), "last steps from there", 1e-9, 1.0)
+    leaks: tuple[float, ...] = tried(
+        (0.0, 0.02, 0.0, 0.1, 0.0, 0.4),
+        "slopes that gradients see in inactive neurons, in turn: half see what is there",
+        0.0,
+        1.0,
+    )
+    momentum: float = tried(0.75, "of gradients; between none and the 1.0 of Dong et al. (2018)", 0.0, 1.0)
+    samples: int = tried(8, "points that are evaluated for each one kept: without gradients they cost a third", 1)
+    quick: float = tried(2e7, "multiplications of one evaluation of all points of the first budget: some ms", 1.0)
+    fewest: int = tried(12, "points a goal at least, however dear an evaluation: one for each kind of descent", 1)
+    most: int = tried(1000, "points a goal at most in the first budget", 1)
+    growth: int = tried(16, "times the first budget's points is the most that any gets", 1)
+    steps: int = tried(20, "of the first budget; each budget doubles them", 1)
+    most_steps: int = tried(200, "of any budget: by then all have settled", 1)
+    variants: int = tried(24, "points at least from few given ones: two of each kind of descent", 1)
+    candidates: int = tried(4, "points of one step that are put before the judge, the most promising", 1)
+    kept: int = tried(8, "points of which no half is dropped any more", 1)
+    refused: float = tried(1e-5, "of the largest output: how much deeper a point must be after one was refused", 0.0)
+    inside: float = tried(1e-3, "of a row's spread: how far below zero rows that are summed are still pushed", 0.0)
+    inset: float = tried(1e-4, "of a coordinate's width: how far inside the box a witness should lie", 0.0, 0.5)
+    moves: int = tried(12, "steps that move a candidate inside", 0)
+    moving: float = tried(0.02, "the first of them, in widths of the box", 0.0, 1.0)
+    slowing: float = tried(0.8, "of these steps from one to the next", 0.0, 1.0)
+    comfortable: float = tried(1e-4, "of the largest output: a margin that no rounding reaches", 0.0)
+    beside: float = tried(1e-6, "of a coordinate's width: how near to a border counts as on it", 0.0, 0.5)
+    pushes: tuple[float, ...] = tried(
+        (1e-7, 1e-7, 1e-6, 1e-6, 1e-5, 1e-4), "beyond a half-space's border, relative to its size, in turn", 0.0, 1.0
+    )
+    places: int = tried(25, "digits of a coordinate that solves a row of which the solution is no decimal", 1, 300)
+    asked: int = tried(64, "points that the real numbers refuse which onnxruntime is asked about for the record", 0)
+
+
+@dataclass(frozen=True)
+class Effort(BoundEffort):
+    """All groups, by the part that owns them."""
+
+    attack: AttackEffort = field(default_factory=AttackEffort)
+
+
+ATTACK = AttackEffort()

@@ -1,0 +1,3 @@
+"""The section `effort` of the configuration: strict, complete, and with no say in a verdict."""
+
+from __future__ import annotations
