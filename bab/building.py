@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..kernels.deadline import TimeUp, now, share, until
+from ..kernels.proof_constants import SIZES
 from ..problems.errors import BadInput
 from ..problems.network.graph import Graph
 from ..problems.properties.property import Property
@@ -93,7 +94,7 @@ def _ground(
         linear, pieces = root(graph, working, lower, upper, lines, deadline)
     linear = replace(linear, effort=config.effort)
     precise = in_float64(graph, linear, pieces)
-    sizes = [linear.scales.size[i].double().cpu() * 1.001 for i in (0, -1)]
+    sizes = [linear.scales.size[i].double().cpu() * SIZES for i in (0, -1)]
     goals = goals_of(prop, strategy.dtype, strategy.device, *sizes)
     return Ground(linear, precise, goals, goals_of(prop, torch.float64, strategy.device, *sizes), pieces)
 

@@ -31,30 +31,48 @@ class AttackEffort(Group):
         0.0,
         1.0,
     )
-    momentum: float = tried(0.75, "of gradients; between none and the 1.0 of Dong et al. (2018)", 0.0, 1.0)
-    samples: int = tried(8, "points that are evaluated for each one kept: without gradients they cost a third", 1)
-    quick: float = tried(2e7, "multiplications of one evaluation of all points of the first budget: some ms", 1.0)
-    fewest: int = tried(12, "points a goal at least, however dear an evaluation: one for each kind of descent", 1)
-    most: int = tried(1000, "points a goal at most in the first budget", 1)
-    growth: int = tried(16, "times the first budget's points is the most that any gets", 1)
-    steps: int = tried(20, "of the first budget; each budget doubles them", 1)
-    most_steps: int = tried(200, "of any budget: by then all have settled", 1)
-    variants: int = tried(24, "points at least from few given ones: two of each kind of descent", 1)
-    candidates: int = tried(4, "points of one step that are put before the judge, the most promising", 1)
-    kept: int = tried(8, "points of which no half is dropped any more", 1)
-    refused: float = tried(1e-5, "of the largest output: how much deeper a point must be after one was refused", 0.0)
-    inside: float = tried(1e-3, "of a row's spread: how far below zero rows that are summed are still pushed", 0.0)
-    inset: float = tried(1e-4, "of a coordinate's width: how far inside the box a witness should lie", 0.0, 0.5)
-    moves: int = tried(12, "steps that move a candidate inside", 0)
-    moving: float = tried(0.02, "the first of them, in widths of the box", 0.0, 1.0)
-    slowing: float = tried(0.8, "of these steps from one to the next", 0.0, 1.0)
-    comfortable: float = tried(1e-4, "of the largest output: a margin that no rounding reaches", 0.0)
-    beside: float = tried(1e-6, "of a coordinate's width: how near to a border counts as on it", 0.0, 0.5)
-    pushes: tuple[float, ...] = tried(
-        (1e-7, 1e-7, 1e-6, 1e-6, 1e-5, 1e-4), "beyond a half-space's border, relative to its size, in turn", 0.0, 1.0
+    momentum: float = tried(0.75, "of gradients; below the 1.0 of Dong et al. (2018), by judgement", 0.0, 1.0)
+    samples: int = tried(8, "points that are evaluated for each one kept, which costs no gradient; by judgement", 1)
+    quick: float = tried(2e7, "multiplications of one evaluation of all points of the first budget: about 10 ms", 1.0)
+    fewest: int = tried(12, "points a goal at least, however dear an evaluation: two for each slope of `leaks`", 1)
+    most: int = tried(1000, "points a goal at most in the first budget; by judgement", 1)
+    growth: int = tried(16, "times the first budget's points is the most that any gets; by judgement", 1)
+    steps: int = tried(20, "steps of the first budget, which later ones double; by judgement", 1)
+    most_steps: int = tried(200, "steps of any budget: with falling strides more go nowhere", 1)
+    variants: int = tried(24, "points at least from few given ones: all kinds of descent in turn", 1)
+    candidates: int = tried(4, "points of one step that are put before the judge, the most promising; by judgement", 1)
+    kept: int = tried(8, "points of which no half is dropped any more; by judgement", 1)
+    refused: float = tried(
+        1e-5,
+        "of the largest output: how much deeper a point must be after one was refused: beyond float32's noise",
+        0.0,
     )
-    places: int = tried(25, "digits of a coordinate that solves a row of which the solution is no decimal", 1, 300)
-    asked: int = tried(64, "points that the real numbers refuse which onnxruntime is asked about for the record", 0)
+    inside: float = tried(
+        1e-3, "of a row's spread: how far below zero rows that are summed are still pushed; by judgement", 0.0
+    )
+    inset: float = tried(
+        1e-4, "of a coordinate's width: how far inside the box a witness should lie; by judgement", 0.0, 0.5
+    )
+    moves: int = tried(12, "steps that move a candidate inside; by judgement", 0)
+    moving: float = tried(0.02, "the first of them, in widths of the box; by judgement", 0.0, 1.0)
+    slowing: float = tried(0.8, "ratio of these steps from one to the next; by judgement", 0.0, 1.0)
+    comfortable: float = tried(1e-4, "of the largest output: a margin that no rounding reaches", 0.0)
+    beside: float = tried(1e-6, "of a coordinate's width: how near to a border counts as on it; by judgement", 0.0, 0.5)
+    pushes: tuple[float, ...] = tried(
+        (1e-7, 1e-7, 1e-6, 1e-6, 1e-5, 1e-4),
+        "beyond a half-space's border, relative to its size, in turn: from float32's noise up",
+        0.0,
+        1.0,
+    )
+    places: int = tried(
+        25,
+        "digits of a coordinate that solves a row of which the solution is no decimal: more than any file has",
+        1,
+        300,
+    )
+    asked: int = tried(
+        64, "points that the real numbers refuse which onnxruntime is asked about, for the record; by judgement", 0
+    )
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,7 @@ from torch import Tensor
 
 from .device import fused
 from .octahedron import Corners, Octahedron, closed, corners, empty_orthants
+from .proof_constants import SUMMED
 from .rounding import gamma
 
 CHUNK = 128  # groups at a time on a CPU: what a chunk needs stays in its cache
@@ -306,4 +307,4 @@ def _dual_bound(
         doubt = magnitude[..., k] + sum(t.abs() for t in taken)
         bound = bound + charge
         lost = lost + gamma(2 * size + 6, torch.float64) * (doubt * reach[:, None, k] + charge.abs())
-    return bound + 1.01 * lost + 64 * torch.finfo(torch.float64).tiny
+    return bound + SUMMED * lost + 64 * torch.finfo(torch.float64).tiny

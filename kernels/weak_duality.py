@@ -31,9 +31,9 @@ import torch
 from torch import Tensor
 
 from .blocks import Blocks
+from .proof_constants import CLEARLY
 from .rounding import gamma
 
-CLEARLY = 1e-9  # a share of the sum's terms that rounding does not reach
 MOST_LEVELS = 64  # a matrix with more is no layered network, and levels are taken one after another
 
 

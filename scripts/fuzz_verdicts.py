@@ -1,11 +1,12 @@
 """Verdicts of random small networks against the truth in fractions: is any `unsat` or `sat` wrong?
 
     python scripts/fuzz_verdicts.py [--networks 3000] [--combinations 20] [--seed 0] [--out FILE.json] [--seconds S]
+        [--efforts]
 
 Each network (`measure/verdict_cases.py`) is verified with `--combinations` random choices of attack, split, precision
-and relaxation. Truth is by enumeration of linear pieces and exact linear programs (`measure/rational_truth.py`):
-`unsat` is wrong where there is a counterexample at all, `sat` where its witness is none. `unknown` and `timeout` are
-never wrong, and counted, by whether the property holds.
+and relaxation; with `--efforts`, also of how hard each part tries (docs/effort.md). Truth is by enumeration of linear
+pieces and exact linear programs (`measure/rational_truth.py`): `unsat` is wrong where there is a counterexample at all,
+`sat` where its witness is none. `unknown` and `timeout` are never wrong, and counted, by whether the property holds.
 
 A file of `--out` is rewritten every few networks, and one that exists is gone on with. Exit code 1 if anything is
 wrong.
@@ -24,7 +25,7 @@ from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, NamedTuple
 
 from measure import machine, verdict_cases
 
@@ -37,7 +38,7 @@ def fresh(seed: int) -> dict[str, Any]:
 
 
 def judged(
-    trial: verdict_cases.Trial, network: Any, options: dict[str, str], exists: bool, limit: float
+    trial: verdict_cases.Trial, network: Any, options: dict[str, Any], exists: bool, limit: float
 ) -> tuple[str, str]:
     """The verdict, and what is wrong with it."""
     import partita
@@ -55,7 +56,12 @@ def judged(
     return said.verdict, ""
 
 
-def one_network(seed: int, combinations: int, found: dict[str, Any], limit: float) -> None:
+class How(NamedTuple):
+    limit: float = LIMIT
+    efforts: bool = False  # drawn as well
+
+
+def one_network(seed: int, combinations: int, found: dict[str, Any], how: How) -> None:
     """All combinations for one network."""
     trial, random = verdict_cases.trial(seed), Random(seed)
     exists = trial.counterexample() is not None
@@ -67,8 +73,9 @@ def one_network(seed: int, combinations: int, found: dict[str, Any], limit: floa
         else:
             network = verdict_cases.graph_of(trial.layers)
         for _ in range(combinations):
-            chosen = verdict_cases.options(random)
-            verdict, complaint = judged(trial, network, chosen, exists, limit)
+            chosen: dict[str, Any] = verdict_cases.options(random)
+            chosen |= verdict_cases.efforts(random) if how.efforts else {}
+            verdict, complaint = judged(trial, network, chosen, exists, how.limit)
             counts[f"{'violated' if exists else 'holds'}: {verdict}"] += 1
             found["verdicts"] += 1
             if complaint:
@@ -85,13 +92,13 @@ def hunt(
     seed: int,
     out: Path | None = None,
     seconds: float | None = None,
-    limit: float = LIMIT,
+    how: How = How(),  # noqa: B008
 ) -> dict[str, Any]:
     """Goes on until so many networks have been tried, or time is up."""
     start = time.monotonic()
     found = json.loads(out.read_text()) if out is not None and out.exists() else fresh(seed)
     while found["networks"] < networks and (seconds is None or time.monotonic() - start < seconds):
-        one_network(found["seed"] + found["networks"], combinations, found, limit)
+        one_network(found["seed"] + found["networks"], combinations, found, how)
         if out is not None and (found["networks"] % 10 == 0 or found["networks"] == networks):
             save(found, out)
     if out is not None:
@@ -111,8 +118,9 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--seconds", type=float, default=None)
     parser.add_argument("--out", type=Path, default=None)
+    parser.add_argument("--efforts", action="store_true", help="draw efforts as well")
     given = parser.parse_args()
-    found = hunt(given.networks, given.combinations, given.seed, given.out, given.seconds)
+    found = hunt(given.networks, given.combinations, given.seed, given.out, given.seconds, How(efforts=given.efforts))
     print(json.dumps({name: value for name, value in found.items() if name != "complaints"}))
     for complaint in found["complaints"]:
         print(json.dumps(complaint))

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 
+from partita.kernels.proof_constants import SLACK
 from partita.problems.network.activation import LeakyReLU, ReLU
 from partita.problems.network.affine import Adjoint, Chain, Conv, Dense, Diagonal, Identity, Select
-from partita.problems.network.apriori import EXACT, SLACK, Precision, factor, given, inner_terms, judged, rounded
+from partita.problems.network.apriori import EXACT, Precision, factor, given, inner_terms, judged, rounded
 from partita.problems.network.graph import Activation, Affine, Input, Product
 from partita.problems.network.ranges import Ranges
 from partita.problems.network.smooth import Sigmoid, Tanh

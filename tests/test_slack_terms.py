@@ -9,6 +9,7 @@ import torch
 from networks import random_graph
 
 from partita.kernels.dot import depth
+from partita.kernels.proof_constants import INFLATE
 from partita.kernels.rounding import gamma, unit_roundoff
 from partita.problems.network.activation import LeakyReLU
 from partita.problems.network.affine import Dense, Diagonal, Identity
@@ -18,7 +19,7 @@ from partita.relaxations.linear.alpha import Alpha, decisions
 from partita.relaxations.linear.backward import backward
 from partita.relaxations.linear.neuron_rows import Facets
 from partita.relaxations.linear.root import root
-from partita.relaxations.linear.rounding import INFLATE, Rounding
+from partita.relaxations.linear.rounding import Rounding
 from partita.relaxations.linear.row_multipliers import Joint
 from partita.relaxations.types import Pieces, Rows
 

@@ -118,7 +118,7 @@ def test_strict_input_sets_without_points():
 
 @pytest.mark.parametrize("part", range(4))
 def test_random_networks_have_no_wrong_verdict_and_most_are_decided(part):
-    found = fuzz_verdicts.hunt(8, 4, 700 + 50 * part, limit=10.0)
+    found = fuzz_verdicts.hunt(8, 4, 700 + 50 * part, how=fuzz_verdicts.How(10.0))
     assert found["wrong"] == found["crashes"] == 0, found["complaints"]
     counts, holds = found["counts"], [n for name, n in found["counts"].items() if name.startswith("holds")]
     assert counts.get("holds: unsat", 0) >= 0.75 * sum(holds), counts

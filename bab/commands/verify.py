@@ -26,7 +26,12 @@ LEAST, UNLOADED = 64 << 20, 512 << 20
 def run(argv: list[str], stops: Stops | None = None) -> int:
     """Verifies. `stops`: the process's signals, where it is a process of its own."""
     parser = Parser("verify", "Decides one property of one network.")
-    parser.add_argument("items", nargs="*", metavar="NET PROP [KEY=VALUE ...]")
+    parser.add_argument(
+        "items",
+        nargs="*",
+        metavar="NET PROP [KEY=VALUE ...]",
+        help="how hard each part tries can be set as well (effort.GROUP.NAME=VALUE): for experts, see docs/effort.md",
+    )
     parser.add_argument("--network", metavar="NAME=NET", help="the network; then only PROP is positional")
     parser.add_argument("--timeout", metavar="S", help="seconds of wall time for the whole process")
     parser.add_argument("--results", metavar="FILE", type=Path, help="write the competition's results file")

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...kernels.proof_constants import UPWARD_SUM
 from ...problems.properties.property import Property, UnsafeSet
 from ...relaxations.types import Rows
 
@@ -69,7 +70,7 @@ def goals_of(
         of_input, more = _rounded(torch.from_numpy(on_input), inputs, dtype)
         of_input, lost = of_input.to(device), lost + more
     lost = lost + torch.from_numpy(_lost(unsafe, width, inputs.numpy(), outputs.numpy()))
-    lowered = _below(torch.from_numpy(constants), lost * (1 + 1e-12))
+    lowered = _below(torch.from_numpy(constants), lost * UPWARD_SUM)
     down = lowered.to(dtype)
     down = torch.where(down.double() > lowered, torch.nextafter(down, down.new_tensor(-torch.inf)), down)
     marks = torch.from_numpy(strict).to(device) if strict.any() else None
@@ -79,7 +80,7 @@ def goals_of(
 def _rounded(exact: Tensor, largest: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """The coefficients in `dtype`, and how far the rows can be off for it."""
     rounded = exact.to(dtype)
-    return rounded, ((rounded.double() - exact).abs() * largest).sum(-1) * (1 + 1e-12)
+    return rounded, ((rounded.double() - exact).abs() * largest).sum(-1) * UPWARD_SUM
 
 
 def _below(value: Tensor, less: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..proof_constants import LARGE, NOUGHT, RATIO
 from .scaling import cost_exponent, equilibrated, identity
 from .server import translated
 from .worker import Died, Worker, number, worker
@@ -29,9 +30,6 @@ if TYPE_CHECKING:
     import highspy
 
 Array = NDArray[np.float64]
-RATIO = 1e9
-LARGE = 1e12
-NOUGHT = 1e-9  # entries of at most this HiGHS takes for 0 (`small_matrix_value`): noise that scaling would blow up
 
 
 def wild(coefficients: Array) -> bool:

@@ -22,12 +22,10 @@ import torch
 from torch import Tensor
 
 from ...kernels.deadline import check
+from ...kernels.proof_constants import DOUBLE, SLACK
 from .activation import AbstractActivation
 from .affine import AbstractLinear, Adjoint, Chain, Conv, Dense
 from .graph import Activation, Affine, Node
-
-DOUBLE = 2.0**-53
-SLACK = 6  # roundings beside the inner product: storing a weight, a division at its end, the bias, the bound itself
 
 
 @dataclass(frozen=True)

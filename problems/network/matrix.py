@@ -18,9 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ...kernels.proof_constants import UPWARD
 from .affine import AbstractLinear, Adjoint, Chain, Conv, Dense, Diagonal, Identity, Select
-
-UPWARD = 1 + 1e-10
 
 
 def cost(a: AbstractLinear) -> int:

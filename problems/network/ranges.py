@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .apriori import DOUBLE, SLACK
+from ...kernels.proof_constants import DOUBLE, SLACK
 from .graph import Activation, Affine, Node
 
 Interval = tuple[Tensor, Tensor]

@@ -23,14 +23,13 @@ import torch
 from torch import Tensor
 
 from ...kernels.deadline import check
+from ...kernels.proof_constants import DUST, ROUNDOFF
 from .affine import AbstractLinear, Identity
 from .compose import compose, summing, tidy, total
 from .exact_fold import bias_folds_exactly, folds_exactly, sums_exactly
 from .graph import Activation, Affine, Graph, Node
 
-DUST = 2.0**-36
 MANY = 24  # no affine node gets more terms than this by swallowing one that others read too
-ROUNDOFF = 2.0**-53
 
 
 def simplify(graph: Graph) -> Graph:

@@ -31,9 +31,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ...kernels.proof_constants import ERROR
 from .activation import AbstractActivation, Lines
 
-ERROR = 4.0  # epsilons by which a computed f(x) - s x is moved outward, relative to 1 + |s x|
 NEWTON_STEPS = 5  # the tangent point is then right to about 1e-12 (relative to 1 + |t|); see the essay
 
 

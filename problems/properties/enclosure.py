@@ -15,9 +15,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from ...kernels.proof_constants import ROUNDING
 from .property import Array, Polytope
-
-ROUNDING = 1e-9
 
 
 def enclose(polytope: Polytope) -> Polytope:

@@ -22,6 +22,7 @@ import numpy as np
 import torch
 
 from ...kernels.deadline import TimeUp, doing
+from ...kernels.proof_constants import TOLERANCE
 from ...problems.errors import BadInput
 from ...problems.network.graph import Graph
 from ...problems.properties.property import Polytope, UnsafeSet
@@ -32,8 +33,6 @@ from ..lp.model import Array, LinearModel, Solution, Status
 from ..names import Name
 from ..protocol import AbstractRelaxation, Bounds, Means, rounded_down, without_forms
 from ..types import Multipliers, Pieces, Rows
-
-TOLERANCE = 1e-9
 
 
 @dataclass(frozen=True, eq=False)

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from ...kernels.deadline import check
 from ...kernels.dot import dot_and_absolute
+from ...kernels.proof_constants import INFLATE
 from ...kernels.rows import add_weighed
 from ...kernels.substitute import Weights, substitute_weighed
 from ...problems.errors import BadInput
@@ -95,7 +96,7 @@ def backward(
     slack = slack + cost
     if linear is None:
         linear = total.new_zeros(*total.shape, graph.input_size)
-    slack = slack * 1.02 + scales.step * size
+    slack = slack * INFLATE + scales.step * size
     return Form(linear, total, slack, seen)
 
 

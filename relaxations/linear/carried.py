@@ -25,11 +25,12 @@ import torch
 from torch import Tensor
 
 from ...kernels.polytope import polytope_minimum
+from ...kernels.proof_constants import INFLATE
 from ...kernels.rounding import gamma
 from ...problems.network.activation import Lines
 from ...problems.network.graph import Graph
 from ..types import Pieces
-from .rounding import INFLATE, Rounding, Scales
+from .rounding import Rounding, Scales
 
 
 class Between(NamedTuple):

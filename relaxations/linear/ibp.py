@@ -23,6 +23,7 @@ from torch import Tensor
 
 from ...kernels.dot import absolute_dot, depth
 from ...kernels.polytope import box_minimum, clip_box
+from ...kernels.proof_constants import INFLATE
 from ...kernels.rounding import gamma
 from ...problems.network.graph import Affine, Graph
 from ..names import Name
@@ -131,7 +132,7 @@ def rows_below(
         size = size + least.abs() + total.abs()
         error = 2.1 * gamma(2 * depth(form.shape[-1]) + 4, form.dtype)  # what `box_minimum` takes off, and its own
         reach = reach + error * absolute_dot(form, torch.maximum(low.abs(), high.abs()))
-    slack = 1.02 * slack + scales.step * size
+    slack = INFLATE * slack + scales.step * size
     doubtful = ((total - slack < 0) & (total - slack + reach + 2 * scales.step * size >= 0)).nonzero()
     if len(doubtful):
         piece, row = doubtful.unbind(1)

@@ -17,10 +17,11 @@ import torch
 from torch import Tensor
 
 from ...kernels.deadline import check
+from ...kernels.proof_constants import INFLATE
 from ...kernels.rounding import gamma, unit_roundoff
 from ...problems.network.affine import Dense
 from ...problems.network.graph import Activation, Affine, Input, Product
-from .rounding import INFLATE, Rounding
+from .rounding import Rounding
 from .signs import counts
 
 

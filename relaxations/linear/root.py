@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ...kernels.deadline import TimeUp, check, doing, share, until
+from ...kernels.proof_constants import UPWARD_SUM
 from ...problems.errors import InternalError
 from ...problems.network.activation import Lines
 from ...problems.network.graph import Graph, Layer
@@ -128,7 +129,7 @@ def outward_half_spaces(
     exact = torch.from_numpy(normals)
     rounded = exact.to(lower.dtype)
     largest = torch.maximum(lower.abs(), upper.abs()).double().cpu()
-    lost = ((rounded.double() - exact).abs() * largest[:, None]).sum(-1) * (1 + 1e-12)
+    lost = ((rounded.double() - exact).abs() * largest[:, None]).sum(-1) * UPWARD_SUM
     moved = torch.from_numpy(offsets)
     moved = torch.where(lost > 0, torch.nextafter(moved + lost, moved.new_tensor(torch.inf)), moved)
     up = moved.to(lower.dtype)

@@ -29,13 +29,12 @@ from torch import Tensor
 
 from ...kernels.deadline import check
 from ...kernels.dot import absolute_dot, depth
+from ...kernels.proof_constants import INFLATE
 from ...kernels.rounding import gamma, unit_roundoff
 from ...problems.network.activation import AbstractActivation
 from ...problems.network.affine import AbstractLinear, Dense
 from ...problems.network.graph import Activation, Affine, Graph, Product
 from .signs import Signs, counts, signs_of
-
-INFLATE = 1.02
 
 
 @dataclass(eq=False)

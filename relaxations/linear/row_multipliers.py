@@ -24,11 +24,12 @@ import torch
 from torch import Tensor
 
 from ...kernels.hush import hushed
+from ...kernels.proof_constants import INFLATE
 from ...kernels.rounding import gamma
 from ...kernels.rows import LayerRows, layer_rows, pull
 from ...problems.network.graph import Affine, Graph
 from .neuron_rows import Facets, joined
-from .rounding import INFLATE, Scales
+from .rounding import Scales
 
 # Rows with fewer than one coefficient in so many are kept sparse.
 SPARSE = 8

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ...kernels.deadline import TimeUp, check, doing, end, left, now
 from ...kernels.polytope import clip_box
+from ...kernels.proof_constants import SIZES, UPWARD_SUM
 from ...problems.network.graph import Graph
 from ...problems.properties.property import Array, Polytope
 from ..names import Name
@@ -163,10 +164,10 @@ def _both_sides(c: Tensor, d: Tensor, intervals: Ibp, count: int) -> tuple[Rows,
     exact, constant = torch.cat([c, -c]), torch.cat([d, -d])
     like = intervals.graph.like
     rounded, offset = exact.to(like.dtype), constant.to(like.dtype)
-    largest = intervals.linear.scales.size[-1].double().cpu() * 1.001
+    largest = intervals.linear.scales.size[-1].double().cpu() * SIZES
     lost = (rounded.double() - exact).abs() @ largest + (offset.double() - constant).abs()
     expand = lambda t: t.to(like.device).expand(count, *t.shape)  # noqa: E731
-    return Rows(expand(rounded), expand(offset)), lost * (1 + 1e-12)
+    return Rows(expand(rounded), expand(offset)), lost * UPWARD_SUM
 
 
 def _parts(count: int, most: int) -> list[slice]:

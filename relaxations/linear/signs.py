@@ -22,10 +22,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ...kernels.proof_constants import COUNTABLE, SUMMED
 from ...kernels.rounding import unit_roundoff
 from ...problems.network.affine import AbstractLinear, Adjoint, Chain, Conv, Dense, Diagonal, Identity, Select
-
-COUNTABLE = 1 << 20  # terms: float32 holds four times that exactly
 
 
 class Signs(NamedTuple):
@@ -62,7 +61,7 @@ def _entries(weight: Tensor, scale: Tensor | None, terms: int) -> tuple[Tensor, 
     """Signs and possible non-zeros of stored entries, which are off by at most terms u scale."""
     if scale is None:
         return weight.sign(), (weight != 0).to(weight.dtype)
-    sure = weight.abs() > 1.01 * terms * unit_roundoff(weight.dtype) * scale
+    sure = weight.abs() > SUMMED * terms * unit_roundoff(weight.dtype) * scale
     return torch.where(sure, weight.sign(), 0.0), ((weight != 0) | (scale > 0)).to(weight.dtype)
 
 

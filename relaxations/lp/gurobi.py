@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...kernels.deadline import check, within
+from ...kernels.proof_constants import TOLERANCE
 from ...problems.errors import BadInput
 from .model import Array, LinearModel, Solution, Status
 
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     import gurobipy
     from scipy.sparse import csr_array
 
-TOLERANCE = 1e-9  # the smallest that Gurobi accepts
 NO_LICENSE, TOO_LARGE = 10009, 10010  # Gurobi's error codes
 
 

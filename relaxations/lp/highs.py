@@ -19,6 +19,7 @@ import highspy
 import numpy as np
 
 from ...kernels.deadline import check, left, within
+from ...kernels.proof_constants import TOLERANCE
 from ...kernels.solving import door
 from ...kernels.solving.worker import PATIENCE, Died
 from ...problems.errors import BadInput
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
     from ...kernels.solving.door import Remote
 
-TOLERANCE = 1e-9
 LARGE = 50_000  # coefficients of a mixed-integer program that HiGHS may not end in time; the worker does
 LOST = 1e-7  # what a dual vector may prove less than the optimum, relative beyond one, before it is polished
 

@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...kernels.proof_constants import SPREADS
 from ...kernels.rounding import gamma
 from ...problems.network.graph import Activation, Graph, Product
 from ...problems.properties.property import Array, UnsafeSet
@@ -32,7 +33,6 @@ from ..linear.rounding import Rounding
 from ..types import Pieces, Rows
 
 COPIES = 8  # points whose spread is measured
-SPREADS = 32.0  # half a measured range, in spreads
 
 
 class AtPoint:

@@ -33,6 +33,7 @@ from torch import Tensor
 
 from ...kernels.hull import Hulls, relu_hulls
 from ...kernels.octahedron import LARGEST, Octahedron, octahedron
+from ...kernels.proof_constants import SIZES
 from ...problems.errors import BadInput
 from ..linear.neuron_rows import Facets
 
@@ -81,7 +82,7 @@ def exact_hulls(template: Octahedron, limits: Tensor, slope: float = 0.0) -> Hul
         # What rounding the coefficients can add, over z and y in the box that the limits give, y no larger than z.
         reach = torch.maximum(limits[:, template.upper].abs(), limits[:, template.lower].abs()).cpu().double()
         moved = (on_post - on_post.to(limits.dtype).double()).abs() + (on_pre - on_pre.to(limits.dtype).double()).abs()
-        offset = offset + 1.001 * (moved * reach[:, None]).sum(-1)
+        offset = offset + SIZES * (moved * reach[:, None]).sum(-1)
         offset = torch.nextafter((offset + 1e-300).to(limits.dtype), torch.tensor(torch.inf, dtype=limits.dtype))
     return Hulls(*(t.to(limits) for t in (on_post, on_pre, offset)))
 

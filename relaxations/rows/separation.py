@@ -16,12 +16,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from ...kernels.proof_constants import INFLATE
 from ...kernels.rounding import gamma, unit_roundoff
 from ...kernels.separation import separate
 from ...problems.network.affine import AbstractLinear
 from ...problems.network.graph import Affine, Graph
 from ..linear.neuron_rows import Facets, joined
-from ..linear.rounding import INFLATE
 from ..types import Pieces
 
 ELEMENTS = 1 << 22  # of one tensor of (points, neurons, inputs)

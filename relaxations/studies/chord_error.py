@@ -33,6 +33,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ...kernels.proof_constants import INFLATE
 from ...kernels.rounding import gamma, unit_roundoff
 from ...problems.network.graph import Affine
 from ..linear.rounding import Rounding
@@ -56,7 +57,7 @@ def telescoped_error(chords: Chords, which: Tensor) -> Tensor:  # (*batch, N) bo
     slope, _ = slopes(chords, which)
     positive, either = remainders(chords, which, _forward(chords, which)[1])
     mass, terms = _mass(chords, slope, positive + either)
-    return _backward(chords, slope, positive, either) + gamma(terms, torch.float64) * mass * 1.02
+    return _backward(chords, slope, positive, either) + gamma(terms, torch.float64) * mass * INFLATE
 
 
 def error_bound(chords: Chords, which: Tensor) -> Tensor:  # (*batch, N) bool -> (*batch,)

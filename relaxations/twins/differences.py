@@ -26,6 +26,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ...kernels.proof_constants import SUMMED
 from ...kernels.rounding import gamma, unit_roundoff
 from ...problems.network.graph import Graph
 from ..linear.interval import product_interval
@@ -139,7 +140,7 @@ class Differences:
                 if node not in loose:
                     loose[node] = torch.zeros(len(pairs), self.graph.nodes[node].size, dtype=torch.float64)
                 loose[node][k, index] += error
-        up = lambda t: (1.01 * t).to(self.device, self.dtype) + torch.finfo(self.dtype).tiny * (t > 0).to(self.device)  # noqa: E731
+        up = lambda t: (SUMMED * t).to(self.device, self.dtype) + torch.finfo(self.dtype).tiny * (t > 0).to(self.device)  # noqa: E731
         return Group(
             first,
             second,
@@ -198,7 +199,7 @@ class Differences:
             most = _added(most, weights.below(-high, -low, _matrix))
         for node, error in group.loose:
             size = torch.maximum(values[node][0].abs(), values[node][1].abs())
-            worth = 1.01 * _times(size, error, _matrix) + len(error.mT) * torch.finfo(self.dtype).tiny * (
+            worth = SUMMED * _times(size, error, _matrix) + len(error.mT) * torch.finfo(self.dtype).tiny * (
                 error > 0
             ).any(-1)
             least, most = (least[0], least[1] + worth), (most[0], most[1] + worth)

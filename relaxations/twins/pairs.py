@@ -30,6 +30,7 @@ import torch
 from torch import Tensor
 
 from ...kernels.deadline import check
+from ...kernels.proof_constants import SUMMED
 from ...kernels.rounding import unit_roundoff
 from ...problems.network.graph import Activation, Affine, Graph, Input
 from ...problems.network.matrix import matrix
@@ -167,7 +168,7 @@ class Twins:
                 error = torch.where(exact, 0.0, 2 * unit_roundoff(torch.float64) * weight.abs())
                 if folded(operator):
                     scale = matrix(operator.magnitude())
-                    error = torch.maximum(error, 1.01 * operator.terms * unit_roundoff(torch.float64) * scale)
+                    error = torch.maximum(error, SUMMED * operator.terms * unit_roundoff(torch.float64) * scale)
                 parts.append((source, weight.numpy(), error.numpy()))
             self._rows[node] = parts
         return self._rows[node]

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from ...kernels.polytope import clip_box
+from ...kernels.proof_constants import SUMMED
 from ...problems.network.graph import Affine, Graph, Node
 from ...problems.properties.property import Polytope
 from ...problems.properties.rational import Row
@@ -85,7 +86,7 @@ class TwinRows:
                 constant[g, s] = _down(row.constant)
         self.weights = Sum.of(table, dtype, device)
         tiny = torch.finfo(dtype).tiny
-        self.loose = (1.01 * loose + 4 * tiny * (loose > 0)).to(device, dtype) if bool(loose.any()) else None
+        self.loose = (SUMMED * loose + 4 * tiny * (loose > 0)).to(device, dtype) if bool(loose.any()) else None
         down = constant.to(dtype)
         below = torch.nextafter(down, down.new_tensor(-torch.inf))
         self.constant = torch.where(down.double() > constant, below, down).to(device)
@@ -105,7 +106,7 @@ class TwinRows:
         more, less = more + constant.clamp(min=0), less + (-constant).clamp(min=0)
         if self.loose is not None:
             size = torch.maximum(low.abs(), high.abs())
-            less = less + 1.01 * _times(size, self.loose[goal], _own) + torch.finfo(low.dtype).tiny * size.shape[1]
+            less = less + SUMMED * _times(size, self.loose[goal], _own) + torch.finfo(low.dtype).tiny * size.shape[1]
         slack = 1 + 4 * torch.finfo(low.dtype).eps
         return lowered(more / slack, less * slack)
 

@@ -18,6 +18,8 @@ from random import Random
 import numpy as np
 import torch
 
+from partita.bab.effort import Effort
+from partita.problems.effort import every
 from partita.problems.network.activation import LeakyReLU
 from partita.problems.network.affine import Dense
 from partita.problems.network.graph import Activation, Affine, Graph, Input
@@ -79,6 +81,27 @@ def options(random: Random) -> dict[str, str]:
         "precision": random.choice(["float32", "float64"]),
         "relaxation": random.choice(RELAXATIONS),
     }
+
+
+def efforts(random: Random) -> dict[str, object]:
+    """Values of some of the numbers in the section `effort`, within what is allowed: the least, the greatest, and what
+    lies beside the default, up to orders of magnitude away. Large amounts of work stay as they are."""
+    chosen: dict[str, object] = {}
+    share = random.choice([0.05, 0.3, 1.0])
+    for name, f, _, value in every(Effort()):
+        if random.random() < share:
+            least, most = f.metadata["minimum"], f.metadata["maximum"]
+            entries = value if isinstance(value, tuple) else (value,)
+            new = [_effort(random, entry, least, most) for entry in random.choices(entries, k=random.randint(1, 4))]
+            chosen[f"effort.{name}"] = new if isinstance(value, tuple) else new[0]
+    return chosen
+
+
+def _effort(random: Random, value: float, least: float, most: float | None) -> float:
+    if isinstance(value, int):
+        return int(min(max(random.choice([least, least + 1, value // 3, value, 2 * value + 1]), least), most or inf))
+    drawn = random.choice([least, value, value * 10 ** random.uniform(-3, 1), value if most is None else most])
+    return float(min(max(drawn, least), inf if most is None else most))
 
 
 # ---- networks
