@@ -35,10 +35,10 @@ class Group:
 
 
 @cache
-def members(group: type[Group]) -> tuple[tuple[Field[Any], Any], ...]:
-    """The fields of a group, with their types."""
+def members(group: Any) -> tuple[tuple[Field[Any], Any], ...]:
+    """The fields of a group (a class), with their types."""
     hints = get_type_hints(group)
-    return tuple((f, hints[f.name]) for f in fields(group))  # type: ignore[arg-type]
+    return tuple((f, hints[f.name]) for f in fields(group))
 
 
 def every(group: Group, prefix: str = "") -> Iterator[tuple[str, Field[Any], Any, Any]]:
