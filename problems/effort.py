@@ -25,7 +25,8 @@ class Group:
     where a value is not allowed."""
 
     def __post_init__(self) -> None:
-        for f, kind in members(type(self)):
+        own: Any = type(self)
+        for f, kind in members(own):
             value, where = getattr(self, f.name), f"of {type(self).__name__}"
             if isinstance(kind, type) and issubclass(kind, Group):
                 if not isinstance(value, kind):
@@ -43,7 +44,8 @@ def members(group: Any) -> tuple[tuple[Field[Any], Any], ...]:
 
 def every(group: Group, prefix: str = "") -> Iterator[tuple[str, Field[Any], Any, Any]]:
     """Dotted name, field, type and value of all numbers of a group and of the groups in it."""
-    for f, kind in members(type(group)):
+    own: Any = type(group)
+    for f, kind in members(own):
         value = getattr(group, f.name)
         if isinstance(value, Group):
             yield from every(value, f"{prefix}{f.name}.")
