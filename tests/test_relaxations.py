@@ -41,21 +41,6 @@ class TestDeepPolyOne(Conformance):
         return Rebounding(replace(linear, rule="deeppoly-1"))
 
 
-class TestAlpha(Conformance):
-    batch_tolerance = (1e-2, 1e-3)  # Adam divides by a gradient's size, which magnifies rounding where it is small
-    refreshes = False
-
-    def build(self, linear, graph):
-        return Alpha(linear)
-
-
-class TestExact(Conformance):
-    kinds = ("mlp", "maxpool")
-
-    def build(self, linear, graph):
-        return Exact(graph)
-
-
 # Dominance.
 
 
