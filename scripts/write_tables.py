@@ -9,11 +9,12 @@ import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from partita.bab import rules
 from partita.relaxations import catalogue
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = ("README.md", "docs/architecture.md", "docs/extending.md")
-TABLES: Mapping[str, Callable[[], str]] = {"relaxations": catalogue.table}
+TABLES: Mapping[str, Callable[[], str]] = {"relaxations": catalogue.table, "rules": rules.table}
 MARKS = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 
 
