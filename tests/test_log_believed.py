@@ -99,11 +99,12 @@ def test_without_time_the_claims_are_counted_and_the_verdict_is_unknown(stopped,
     partita.verify(graph, prop, resume=tmp_path / "log", timeout=60)
     closed = len(read_log(tmp_path / "log").closed)
     from partita.bab.logs.believed import Schedule
+    from partita.bab.search.verdict import TIME_IS_UP
 
     class Short(Schedule):
         def exhausted(self, state):
-            self.reason = self.reason or ("timeout" if state.pieces else "")
-            return bool(self.reason)
+            self.end = self.end or (TIME_IS_UP if state.pieces else None)
+            return self.end is not None
 
     monkeypatch.setattr("partita.bab.logs.believed.Schedule", Short)
     said = partita.verify(graph, prop, resume=tmp_path / "log", timeout=60)

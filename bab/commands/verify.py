@@ -60,7 +60,7 @@ def run(argv: list[str], stops: Stops | None = None) -> int:
         if answer.given.locked():
             say("out of memory while the verdict was written")
             return LOST
-        code = answer.early("unknown", "out of memory")
+        code = answer.early(Verdict.UNKNOWN, "out of memory")
         return code if stops is None or not stops.number else stops.code
 
 

@@ -5,7 +5,7 @@ Soundness: that of the tree inside; cuts cover whatever they say.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..search.observer import Observer
 from ..trees.records import R, Record
-from ..trees.splits import Split, twice
+from ..trees.splits import twice
 from ..trees.tree import AbstractTree, Bounded
 from ..trees.wrapped import Wrapped
 from .read import Ints, Partition
@@ -75,9 +75,8 @@ class Followed(Wrapped[R]):
         records = bounded.records
         rows = follows.nonzero()[:, 0]
         if len(rows):
-            cut, said = records.cut, with_cuts(records[rows], self.partition, at[rows].cpu().numpy()).cut
-            put = lambda old, new: None if old is None else old.index_put((rows,), new)  # noqa: E731
-            records = records.with_cut(Split(*(put(getattr(cut, f.name), getattr(said, f.name)) for f in fields(cut))))
+            said = with_cuts(records[rows], self.partition, at[rows].cpu().numpy()).cut
+            records = records.with_cut(records.cut.put(rows, said))
         by = bounded.closed.long() * 0 if bounded.by is None else bounded.by
         by = torch.where(left_out & ~bounded.closed, len(bounded.names), by)
         return replace(

@@ -62,14 +62,14 @@ def _tensor(array, device: torch.device) -> torch.Tensor:
 def with_cuts(record: R, partition: Partition, ids: Ints) -> R:
     """The pieces `ids` as they were just before they were split, each with the cut that the log has (if any)."""
     cut = record.cut
-    said = {name: torch.from_numpy(getattr(partition, name)[ids]) for name in ("kind", "index", "point")}
+    kind, index, point = (torch.from_numpy(a[ids]) for a in (partition.kind, partition.index, partition.point))
     normal = None if cut.normal is None else torch.zeros_like(cut.normal)
     if normal is not None:
         half = (partition.kind[ids] == HALF_SPACE).nonzero()[0]
         if len(half):
             rows = partition.normal[partition.normal_of[ids[half]]]
             normal[torch.from_numpy(half).to(normal.device)] = torch.from_numpy(rows).to(normal)
-    return record.with_cut(Split(*(value.to(getattr(cut, name)) for name, value in said.items()), normal))
+    return record.with_cut(Split(kind.to(cut.kind), index.to(cut.index), point.to(cut.point), normal))
 
 
 def halves(tree: AbstractTree[R], record: R, side: torch.Tensor) -> R:  # (B,) 0 lower, 1 upper

@@ -30,6 +30,15 @@ class Split:
     point: Tensor  # (B,)
     normal: Tensor | None = None  # (B, D)
 
+    def put(self, rows: Tensor, other: Split) -> Split:  # (R,)
+        """With these rows as another split of R pieces has them."""
+        normal = self.normal
+        if normal is not None and other.normal is not None:
+            normal = normal.index_put((rows,), other.normal)
+        own, others = (self.kind, self.index, self.point), (other.kind, other.index, other.point)
+        kind, index, point = (a.index_put((rows,), b) for a, b in zip(own, others, strict=True))
+        return Split(kind, index, point, normal)
+
     def json(self, row: int) -> dict[str, object]:
         """One split as a log writes it."""
         kind = NAMES[int(self.kind[row])]
