@@ -26,7 +26,7 @@ from partita.bab.logs.header import config_of, goals_of_header, matching, same_c
 from partita.bab.logs.read import Partition, read_log
 from partita.bab.logs.resume import halves, pieces_of, take_up
 from partita.bab.replay import InClosed
-from partita.bab.search.engine import HOLDS, VIOLATED
+from partita.bab.search.verdict import Verdict
 from partita.bab.strategy import choose
 from partita.bab.trees.splits import HALF_SPACE, INPUT, PHASE
 from partita.problems.errors import BadInput
@@ -211,7 +211,7 @@ def test_claims_that_are_proved_again_are_a_proof_and_trusted_ones_are_counted(l
         ),
     ):
         stats: dict = {}
-        assert proved_again(made(graph, prop), replace(tree, verified=verified), trust, stats) == HOLDS
+        assert proved_again(made(graph, prop), replace(tree, verified=verified), trust, stats) == Verdict.HOLDS
         assert stats == expected
 
 
@@ -221,7 +221,7 @@ def test_claims_that_are_wrong_end_in_the_witness(log):
     case = prop.cases[0]
     worse = UnsafeSet(case.unsafe[0].rows, case.unsafe[0].constants - 1.0)
     again = engine(graph, Property((Case(case.inputs, (worse,)),), 3, 2), split="input", attack="on")
-    assert proved_again(again, tree, False, {}) == VIOLATED and again.state.witness is not None
+    assert proved_again(again, tree, False, {}) == Verdict.VIOLATED and again.state.witness is not None
 
 
 # ---- the tree that follows a log

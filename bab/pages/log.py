@@ -13,14 +13,14 @@ from .log_pictures import by_depth, by_way, icicle, over_time, share_over_time
 from .page import Raw, cards, code, html, page, paragraph, picture, section, svg_of, table
 
 MOST = 12  # rows of a table of goals, coordinates or neurons
-WORDS = {Verdict.HOLDS: "the property holds", Verdict.VIOLATED: "the property is violated"}
+WORDS = {Verdict.HOLDS.value: "the property holds", Verdict.VIOLATED.value: "the property is violated"}
 
 
 def log_page(folder: Path, tree: Partition) -> str:
     """The whole page."""
     header, footer = tree.header, tree.footer
     network, prop = (Path(header[what]["name"] or "given in Python").name for what in ("network", "property"))
-    verdict = footer["verdict"] if footer else "not ended"
+    verdict = str(footer["verdict"]) if footer else "not ended"
     lead = f"{prop}: {WORDS.get(verdict, verdict)}."
     if footer is None:
         lead = f"{prop}: the run was killed, or goes on; what follows is what it has written so far."
