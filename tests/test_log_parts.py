@@ -244,26 +244,26 @@ def test_what_is_bounded_cut_and_left_out_follows_the_log(log):
     inner = made(graph, prop).tree
     followed = Followed(inner, tree, np.array([claimed]))
     logged_ids = torch.tensor([0, claimed, other, -1])
-    roots = {name: value.repeat(4, *[1] * (value.ndim - 1)) for name, value in followed.roots().items()}
-    assert roots["logged"].tolist() == [0] * 4
-    record = roots | {"logged": logged_ids}
+    roots = followed.roots()[torch.zeros(4, dtype=torch.int64)]
+    assert roots.logged.tolist() == [0] * 4
+    record = replace(roots, logged=logged_ids)
     plain, found = inner.bound(roots), followed.bound(record)
     assert not plain.closed.any()  # the root does not close by itself
     assert found.closed.tolist() == [False, False, True, False]
     assert found.by is not None and found.names[int(found.by[2])] == LEFT_OUT
     assert not found.near[2] and not found.decided[2] and not found.decided[0]
     assert found.decided[[1, 3]].tolist() == plain.decided[[1, 3]].tolist()
-    assert int(found.records["index"][0]) == tree.index[0]
-    assert float(found.records["point"][0]) == pytest.approx(tree.point[0])
-    below = followed.split(record | dict(found.records))["logged"].reshape(2, 4)
+    assert int(found.records.cut_index[0]) == tree.index[0]
+    assert float(found.records.cut_point[0]) == pytest.approx(tree.point[0])
+    below = followed.split(found.records).logged.reshape(2, 4)
     assert below[:, 0].tolist() == [tree.child[0], tree.child[0] + 1] and (below[:, 1:] == -1).all()
 
 
 def test_leaves_that_were_left_out_are_not_counted():
     count = Count()
-    count.closed({"logged": torch.tensor([3, 4])}, "crown")
-    count.closed({"logged": torch.tensor([5])}, LEFT_OUT)
-    count.branched({"logged": torch.tensor([1, -1])}, {})
+    count.closed(SimpleNamespace(logged=torch.tensor([3, 4])), "crown")
+    count.closed(SimpleNamespace(logged=torch.tensor([5])), LEFT_OUT)
+    count.branched(SimpleNamespace(logged=torch.tensor([1, -1])), None)
     assert np.concatenate(count.closed_at).tolist() == [3, 4] and np.concatenate(count.opened).tolist() == [1, -1]
 
 
@@ -456,12 +456,12 @@ def test_pieces_that_are_taken_up_are_below_zero_and_on_their_side(log):
     part = opened(tree, tree.closed[::2])
     engine_ = made(graph, prop)
     record = pieces_of(engine_.tree, engine_.roots, part, part.unsettled)
-    assert sorted(record["id"].tolist()) == part.unsettled.tolist() and (part.bound[part.unsettled] > 0).any()
-    assert (record["bound"] <= 0).all() and torch.isfinite(record["bound"]).any()
-    known = torch.from_numpy(tree.bound[record["id"].numpy()]).to(record["bound"].dtype)
-    torch.testing.assert_close(record["bound"], known.clamp(max=0.0))
+    assert sorted(record.id.tolist()) == part.unsettled.tolist() and (part.bound[part.unsettled] > 0).any()
+    assert (record.bound <= 0).all() and torch.isfinite(record.bound).any()
+    known = torch.from_numpy(tree.bound[record.id.numpy()]).to(record.bound.dtype)
+    torch.testing.assert_close(record.bound, known.clamp(max=0.0))
     pieces = engine_.tree.pieces(record)
-    for row, piece in enumerate(record["id"].tolist()):
+    for row, piece in enumerate(record.id.tolist()):
         at = piece
         while (above := int(tree.parent[at])) >= 0:
             i, cut, low = int(tree.index[above]), tree.point[above], tree.side[at] == 0
@@ -473,10 +473,10 @@ def test_pieces_that_are_taken_up_are_below_zero_and_on_their_side(log):
 def test_a_child_is_the_half_on_its_side(log):
     graph, prop, _, _ = log
     engine_ = made(graph, prop)
-    record = {name: value.repeat(3, *[1] * (value.ndim - 1)) for name, value in engine_.roots.items()}
+    record = engine_.roots[torch.zeros(3, dtype=torch.int64)]
     middle = 0.5 * (prop.cases[0].inputs.lower[0] + prop.cases[0].inputs.upper[0])
-    record["kind"], record["index"] = torch.zeros_like(record["kind"]) + INPUT, torch.zeros_like(record["index"])
-    record["point"] = torch.zeros_like(record["point"]) + middle
+    kind, point = torch.full_like(record.cut_kind, INPUT), torch.full_like(record.cut_point, float(middle))
+    record = replace(record, cut_kind=kind, cut_index=torch.zeros_like(record.cut_index), cut_point=point)
     pieces = engine_.tree.pieces(halves(engine_.tree, record, torch.tensor([0, 1, 1])))
     assert [bool(u <= middle + 1e-6) for u in pieces.upper[:, 0]] == [True, False, False]
     assert [bool(v >= middle - 1e-6) for v in pieces.lower[:, 0]] == [False, True, True]
@@ -488,7 +488,7 @@ def test_every_unsettled_piece_is_taken_up(log):
     part = replace(part, state=np.where(np.arange(tree.count) == part.unsettled[0], STUCK, part.state))
     engine_ = made(graph, prop)
     take_up(engine_, part)
-    ids = [i for some in (engine_.first, *engine_.waiting) for i in some["id"].tolist()]
+    ids = [i for some in (engine_.first, *engine_.waiting) for i in some.id.tolist()]
     assert sorted(ids) == part.unsettled.tolist() and engine_.state.named == tree.count
     assert engine_.state.leaves == len(part.closed) and engine_.state.weight == pytest.approx(part.weight)
     with pytest.raises(BadInput, match="the log has 2 goals, the property has 1"):

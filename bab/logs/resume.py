@@ -26,7 +26,7 @@ from .read import Ints, Partition
 def take_up(engine: Engine, partition: Partition) -> None:
     """The engine goes on where the logged run ended."""
     if len(engine.roots) != partition.roots:
-        raise BadInput(f"the log has {partition.roots} goals, the property has {len(engine.roots['id'])}")
+        raise BadInput(f"the log has {partition.roots} goals, the property has {len(engine.roots)}")
     first = pieces_of(engine.tree, engine.roots, partition, partition.unsettled)
     engine.go_on(first, partition.count, len(partition.closed), partition.weight)
 
