@@ -114,7 +114,9 @@ def _phases(graph: Graph, prop: Property, config: Config, strategy: Strategy, gr
     rate = config.bounding.learning_rate
     alpha, precise = Alpha(ground.linear, steps, rate, joint_rate=rate / 2), Alpha(ground.precise, 0)
     bounder = Bounder.of(prop, (alpha, ground.goals), (precise, ground.precise_goals))
-    choices = Choices(candidates(config), strategy.rows, memory(config, strategy.device) / 8, strategy.rule)
+    choices = Choices(
+        candidates(config), strategy.rows, memory(config, strategy.device) / 8, strategy.rule, config.effort
+    )
     untreated = [] if config.relaxation == "auto" else [t for word in strategy.rows for t in said(graph, word)]
     return Phases(graph, prop, bounder, ground.root, choices, untreated)
 

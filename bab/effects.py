@@ -102,9 +102,14 @@ ROWS = Place(
     lambda config, strategy, graph: bool(strategy.rows),
 )
 
+PHASES = Place("trees that decide neurons (many inputs)", lambda config, strategy, graph: _phases(strategy))
+
 EFFORT: Mapping[str, Place] = {  # by group
     "linear": TREES,
     "rows": ROWS,
+    "root": SLOPES,
+    "bases": ROWS,
+    "tree": PHASES,
     "leaf": EVERYWHERE,
     "attack": ATTACK,
 }

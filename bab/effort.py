@@ -32,6 +32,9 @@ class AttackEffort(Group):
         1.0,
     )
     momentum: float = tried(0.75, "of gradients; below the 1.0 of Dong et al. (2018), by judgement", 0.0, 1.0)
+    early: float = tried(0.25, "share of the time left that the first turn may take, before any bound", 0.0, 1.0)
+    share: float = tried(0.08, "of the time of a search that turns of the attack take; by judgement", 0.0, 1.0)
+    suspects: int = tried(64, "points where bounds are worst that are kept for a turn; by judgement", 1)
     samples: int = tried(8, "points that are evaluated for each one kept, which costs no gradient; by judgement", 1)
     quick: float = tried(2e7, "multiplications of one evaluation of all points of the first budget: about 10 ms", 1.0)
     fewest: int = tried(12, "points a goal at least, however dear an evaluation: two for each slope of `leaks`", 1)
@@ -76,10 +79,48 @@ class AttackEffort(Group):
 
 
 @dataclass(frozen=True)
+class RootEffort(Group):
+    """Of the root of a tree of branches: layers optimised, rows found for the goals."""
+
+    steps: int = tried(10, "of optimised pre-activations and rows; by judgement", 0)
+    rate: float = tried(0.2, "first step size of pre-activations: few steps, so long ones; by judgement", 0.0, 10.0)
+    longest: float = tried(20.0, "seconds that each stage may take", 0.0)
+    share: float = tried(0.2, "of the time there is that each stage may take", 0.0, 1.0)
+    rows: int = tried(1024, "rows that the pieces carry at most: each is a multiplier a piece; by judgement", 1)
+    speakers: int = tried(16, "neurons of a layer that ask for rows; by judgement", 0)
+
+
+@dataclass(frozen=True)
+class BaseEffort(Group):
+    """Of new bases, which are derived from decisions that many pieces share."""
+
+    steps: int = tried(10, "of optimised pre-activations and rows: those of the root", 0)
+    rate: float = tried(0.2, "first step size of pre-activations: that of the root", 0.0, 10.0)
+    longest: float = tried(20.0, "seconds that one may take", 0.0)
+    share: float = tried(0.2, "of the time there is that one may take", 0.0, 1.0)
+    rows: int = tried(1024, "rows that the pieces carry at most: those of the root", 1)
+    levels: int = tried(3, "decisions that a base has more than the one it is derived from; measured on mnist_fc", 1)
+    passes: int = tried(100, "backward passes in which rows are sought and optimised, where its price is counted", 0)
+    call: float = tried(5.0, "pieces that a pass with few rows costs as much as, where its price is counted", 0.0)
+
+
+@dataclass(frozen=True)
+class TreeEffort(Group):
+    """Of the pieces of a tree."""
+
+    first: int = tried(3, "batches with each way to bound before any is preferred; by judgement", 1)
+    again: int = tried(64, "batches between two trials of the ways that are not preferred: 2 % of them", 1)
+    patient: int = tried(4, "times the steps is the way that tries longer; by judgement", 1)
+
+
+@dataclass(frozen=True)
 class Effort(BoundEffort):
     """All groups, by the part that owns them."""
 
+    root: RootEffort = field(default_factory=RootEffort)
+    bases: BaseEffort = field(default_factory=BaseEffort)
+    tree: TreeEffort = field(default_factory=TreeEffort)
     attack: AttackEffort = field(default_factory=AttackEffort)
 
 
-ATTACK = AttackEffort()
+ATTACK, BASES, TREE = AttackEffort(), BaseEffort(), TreeEffort()

@@ -107,7 +107,7 @@ def _searched(task: Task, working: Graph, strategy: Strategy, attack: Attack) ->
         return task.outcome(Verdict.VIOLATED, "found by the attack before the root was split", second.witness)
     sentence = strategy.sentence(task.graph, tree.describe())
     task.started(sentence)
-    schedule = Schedule(config.attack == "on", config.search.max_pieces, wish=task.wish)
+    schedule = Schedule(config.attack == "on", config.search.max_pieces, config.effort.attack, wish=task.wish)
     limits = Limits(task.deadline, config.search.batch, memory(config, strategy.device), begun)
     engine = Engine(tree, attack, schedule, task.observers, limits)
     doing("the tree was searched")

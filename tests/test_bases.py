@@ -10,11 +10,12 @@ import torch
 from networks import random_graph, random_property, sample
 from search import engine, filled, run, truth
 
+from partita.bab.effort import BASES
 from partita.bab.trees import phases
 from partita.bab.trees.bounder import Base
 from partita.bab.trees.branching import together
 from partita.bab.trees.records import Branch
-from partita.bab.trees.shared_bounds import LEVELS, Derivations, kin, price, shared_depth
+from partita.bab.trees.shared_bounds import Derivations, kin, price, shared_depth
 
 KINDS = ("mlp", "leaky", "residual", "maxpool")
 
@@ -49,7 +50,7 @@ def test_a_base_holds_at_every_point_of_its_pieces(seed):
     graph, prop = problem(seed)
     tree = engine(graph, prop, precision="float64").tree
     record = tree.bound(tree.roots()).records
-    for _ in range(LEVELS):
+    for _ in range(BASES.levels):
         record = tree.split(record)
         record = tree.bound(record[(record.goal == 0).nonzero()[:, 0]]).records
     x = torch.from_numpy(sample(prop.cases[0].inputs, 20000, seed))
@@ -62,7 +63,7 @@ def test_a_base_holds_at_every_point_of_its_pieces(seed):
     assert inside.any()
     better = tree.tighten(record[torch.tensor([most])], None)
     base = tree.bases.standing[1]
-    assert better.base.tolist() == [1] and base.depth == LEVELS
+    assert better.base.tolist() == [1] and base.depth == BASES.levels
     assert (pre[inside] >= base.pre_lower - 1e-9).all() and (pre[inside] <= base.pre_upper + 1e-9).all()
     for layer in base.joint.layers if base.joint is not None else ():
         node = graph.nodes[layer.facets.position]
@@ -79,7 +80,7 @@ def test_a_base_raises_bounds():
         graph, prop = problem(seed)
         tree = engine(graph, prop, precision="float64").tree
         bounded = tree.bound(tree.roots())
-        for _ in range(LEVELS):
+        for _ in range(BASES.levels):
             bounded = tree.bound(tree.split(bounded.records))
         open_ = (~bounded.closed).nonzero()[:, 0]
         if len(open_) == 0:

@@ -21,8 +21,6 @@ import partita
 from partita.bab.config import load_config
 from partita.bab.logs.read import read_log
 from partita.bab.trees import phases
-from partita.bab.trees import root as rooting
-from partita.bab.trees import shared_bounds as bases
 from partita.bab.trees.shared_bounds import Derivations
 from partita.problems.network.activation import LeakyReLU
 from partita.problems.network.affine import Dense
@@ -146,12 +144,11 @@ def test_bases_are_derived(monkeypatch):
     """As often as can be; with rows of their own, which float64 is asked about as well."""
     monkeypatch.setattr(phases, "price", lambda *_: 4.0)
     monkeypatch.setattr(Derivations, "learn", lambda *_: None)
-    for module in (bases, rooting):
-        monkeypatch.setattr(module, "STEPS", 1)
     graph = random_graph(5, "mlp", inputs=13, width=5, depth=2)
     prop = random_property(5, graph, radius=0.8, margin=0.5)
+    steps = {f"{part}.steps": 1 for part in ("bounding", "effort.root", "effort.bases")}
     with confirmations(monkeypatch):
-        verdict, made = run(graph, prop, device="cuda", precision="float32", max_pieces=24, **{"bounding.steps": 1})
+        verdict, made = run(graph, prop, device="cuda", precision="float32", max_pieces=24, **steps)
     assert made.tree.bases.derived > 0 and verdict in ("unsat", "unknown")
 
 

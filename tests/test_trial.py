@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 
-from partita.bab.trees.ways import AGAIN, FIRST, Trial, Way
+from partita.bab.effort import TREE
+from partita.bab.trees.ways import Trial, Way
+
+FIRST, AGAIN = TREE.first, TREE.again
 
 
 def played(tight: float, cheap: float, cost: float, batches: int, gap: float = 4.0) -> Trial:

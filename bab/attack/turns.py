@@ -13,15 +13,13 @@ from ...kernels.deadline import TimeUp, doing, now, share, until
 from .descent import Attack
 from .witness import Witness
 
-FIRST = 0.25  # share of the time left that the first attack may take
-
 
 def first_turn(attack: Attack, deadline: float | None) -> Witness | None:
     """One quick turn before anything else."""
     budget = next(attack.budgets())
     doing("a counterexample was looked for")
     try:
-        with torch.enable_grad(), until(share(FIRST)):
+        with torch.enable_grad(), until(share(attack.effort.early)):
             return attack.search(restarts=budget.restarts, steps=budget.steps, deadline=deadline)
     except TimeUp:
         return None

@@ -29,7 +29,6 @@ from .schedule import Schedule
 from .state import State
 from .verdict import TIME_IS_UP, Cause, End, Verdict
 
-SUSPECTS = 64  # points kept for the attack
 LONGEST = 60.0  # seconds that a linear program may take
 
 
@@ -259,7 +258,9 @@ class Engine:
 
     def look(self, bounded: Bounded, rows: torch.Tensor) -> None:
         """Try the points that the worst bounds of this batch were reached at; keep some for the attack."""
-        worst = rows[bounded.records.bound[rows].topk(min(SUSPECTS, len(rows)), largest=False).indices]
+        worst = rows[
+            bounded.records.bound[rows].topk(min(self.schedule.effort.suspects, len(rows)), largest=False).indices
+        ]
         points = bounded.points[worst]
         self.state.suspects = points
         with self.dispensable("look"):

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from ..effort import ATTACK, AttackEffort
 from .state import State
 from .verdict import TIME_IS_UP, Cause, End, Verdict
 
-ATTACK_SHARE = 0.08
 FIRST_REPORT, REPORT_GROWTH, LONGEST = 1.0, 1.4, 10.0
 
 
@@ -23,6 +23,7 @@ class Schedule:
 
     attack_on: bool
     max_pieces: int | None
+    effort: AttackEffort = ATTACK
     margin: float = 0.05  # seconds before the deadline at which the search stops
     next_report: float = FIRST_REPORT
     interval: float = FIRST_REPORT
@@ -69,7 +70,7 @@ class Schedule:
             return False
         # The next turn has twice the budget of the last one.
         expected = state.seconds.get("attack", 0.0) + 2 * state.last_attack
-        return expected < ATTACK_SHARE * state.elapsed
+        return expected < self.effort.share * state.elapsed
 
     def tightening(self, state: State) -> bool:
         """Whether a derivation of better bounds would end in time."""

@@ -10,7 +10,7 @@ undecided at the root and the rows' multipliers, which costs nothing in soundnes
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -21,18 +21,17 @@ from ...relaxations.leaf.rational import Rational
 from ...relaxations.linear.linear import undecided_neurons
 from ...relaxations.linear.row_multipliers import Joint
 from ...relaxations.types import Multipliers, Pieces
+from ..effort import Effort
 from ..rules import find
 from .bounder import Base, Bounder, Found, stored
 from .branching import phase_candidates, phase_split, together
 from .records import Branch, children_of
 from .scores import Sight
 from .settle import phases_of, settled
-from .shared_bounds import LEVELS, Bases, derived, kin, objectives, price, shared_depth, until
+from .shared_bounds import Bases, derived, kin, objectives, price, shared_depth, until
 from .splits import Split, add_decisions, fitted, twice
 from .tree import AbstractTree, Bounded, Settled
 from .ways import Trial, Way
-
-PATIENT = 4  # times the steps, where that pays
 
 
 @dataclass(frozen=True)
@@ -43,6 +42,7 @@ class Choices:
     words: tuple[str, ...] = ()
     room: float = 2.0**29  # bytes that bases may hold
     rule: str = "babsr"  # of branching, see `bab.rules`
+    effort: Effort = field(default_factory=Effort)
 
 
 class Phases(AbstractTree[Branch]):
@@ -72,16 +72,17 @@ class Phases(AbstractTree[Branch]):
         self.root, self.start, self.rows = root, start, len(joint or ())
         self.bounder = replace(self.bounder, free=free)
         self.bases = Bases(Base(root.pre_lower, root.pre_upper, joint), self._price)
-        self.trial = Trial(self._ways(joint))
+        self.trial = Trial(self._ways(joint), self.choices.effort.tree)
 
     def _ways(self, joint: Joint | None) -> list[Way]:
         """What there is to try over a root with these rows."""
         relaxation, words = self.bounder.relaxation, self.choices.words
         plain = "alpha-crown" if relaxation.steps else relaxation.linear.rule
         cost = 1.0 if joint is None else 1.0 + joint.cost(self.graph)
-        long = (PATIENT * relaxation.steps + 1) / (relaxation.steps + 1)
+        times = self.choices.effort.tree.patient
+        long = (times * relaxation.steps + 1) / (relaxation.steps + 1)
         tied, without = Way(f"{plain} with multi-neuron rows", cost), Way(plain, 1.0, rows=False)
-        patient = Way(f"{tied.name if words else plain}, more steps", cost * long, patience=PATIENT)
+        patient = Way(f"{tied.name if words else plain}, more steps", cost * long, patience=times)
         found = [tied, without] if joint is not None or words else [without]
         return [*found, patient] if relaxation.steps else found
 
@@ -144,7 +145,9 @@ class Phases(AbstractTree[Branch]):
         if found.undecided.shape[1] == 0:  # an affine network: the root is a leaf
             return record.cut
         sight = Sight.of(pieces, found.bounded.result, self.root)
-        scores = together(record, find(self.choices.rule).load()(sight), open_, base.depth + LEVELS)
+        scores = together(
+            record, find(self.choices.rule).load()(sight), open_, base.depth + self.choices.effort.bases.levels
+        )
         top = phase_candidates(scores, found.undecided, self.choices.candidates)  # (B, K)
         neuron = top[:, 0].clone()
         rows = (open_ & found.undecided.any(1)).nonzero()[:, 0]
@@ -175,14 +178,16 @@ class Phases(AbstractTree[Branch]):
         return children_of(record, neuron=neuron, sign=sign, point=point, split=multipliers)
 
     def _price(self, base: Base) -> float:
-        return price(self.graph, base, self.goals.constants.shape[1], self.bounder.relaxation.steps)
+        rows, steps = self.goals.constants.shape[1], self.bounder.relaxation.steps
+        return price(self.graph, base, rows, steps, self.choices.effort.bases)
 
     def due(self) -> bool:
         return bool(self.choices.words and self.bounder.relaxation.steps) and self.bases.due(self.choices.room)
 
     def kin(self, open_: Branch) -> Tensor:
         self.bases.keep(open_.base.unique().tolist())
-        return kin(open_, {number: base.depth for number, base in self.bases.standing.items()})
+        depths = {number: base.depth for number, base in self.bases.standing.items()}
+        return kin(open_, depths, self.choices.effort.bases.levels)
 
     def tighten(self, record: Branch, deadline: float | None) -> Branch:
         """The same pieces on a base of their own, derived from the decisions they share."""
@@ -196,7 +201,8 @@ class Phases(AbstractTree[Branch]):
         ancestor = replace(ancestor, lower=self.root.lower, upper=self.root.upper)
         goals, each = record.goal.unique(return_inverse=True)
         alpha = replace(self.bounder.relaxation, joint=base.joint)
-        found = derived(alpha, ancestor, objectives(self.goals, goals), until(deadline), self.choices.words)
+        words, effort = self.choices.words, self.choices.effort.bases
+        found = derived(alpha, ancestor, objectives(self.goals, goals), until(deadline, effort), words, effort)
         new = Base(found.root.pre_lower, found.root.pre_upper, found.joint, depth)
         number = self.bases.add(new, len(each))
         start = found.result.multipliers

@@ -23,10 +23,8 @@ from ...relaxations.rows.strengthen import Strengthened, lean, strengthened
 from ...relaxations.types import Multipliers
 from .phases import Phases
 from .records import Branch
-from .shared_bounds import MOST, RATE, STEPS, objectives, until
+from .shared_bounds import objectives, until
 from .tree import AbstractTree, Bounded
-
-SPEAKERS = 16  # neurons of a layer that ask for rows
 
 Look = Callable[[AbstractTree[Branch]], AbstractTree[Branch]]
 
@@ -62,9 +60,10 @@ def rooted(tree: Phases, look: Look, watch: Watch) -> AbstractTree[Branch]:
 
 def _refine(tree: Phases, bounded: Bounded[Branch], watch: Watch) -> bool:
     """Layers optimised; whether the root is a better one now."""
-    optimising = replace(tree.bounder.relaxation, steps=STEPS, rate=RATE)
-    asking = SPEAKERS if "m-1" in tree.choices.words else 0
-    tree.begin(refined(optimising, tree.root, until(watch.deadline), asking))
+    effort = tree.choices.effort.root
+    optimising = replace(tree.bounder.relaxation, steps=effort.steps, rate=effort.rate)
+    asking = effort.speakers if "m-1" in tree.choices.words else 0
+    tree.begin(refined(optimising, tree.root, until(watch.deadline, effort), asking))
     return True
 
 
@@ -73,9 +72,10 @@ def _strengthen(tree: Phases, bounded: Bounded[Branch], watch: Watch) -> bool:
     alpha, open_ = tree.bounder.relaxation, ~bounded.closed
     if watch.refuted(bounded.points[open_]):
         return False
-    wanted, deadline = objectives(tree.goals, open_), until(watch.deadline)
-    found = strengthened(Alpha(alpha.linear, STEPS), tree.root, wanted, deadline, tree.choices.words)
-    found = lean(alpha, found, MOST)
+    effort = tree.choices.effort.root
+    wanted, deadline = objectives(tree.goals, open_), until(watch.deadline, effort)
+    found = strengthened(Alpha(alpha.linear, effort.steps), tree.root, wanted, deadline, tree.choices.words)
+    found = lean(alpha, found, effort.rows)
     if found.joint is None:
         return False
     tree.begin(found.root, found.joint, starts(replace(alpha, joint=found.joint), found, open_))

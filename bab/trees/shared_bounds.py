@@ -23,22 +23,16 @@ from ...relaxations.linear.alpha import Alpha
 from ...relaxations.rows.refine import refined
 from ...relaxations.rows.strengthen import Strengthened, lean, strengthened
 from ...relaxations.types import Pieces, Rows
+from ..effort import BASES, BaseEffort, RootEffort
 from .bounder import Base, Bounder
 from .goals import Goals
 from .records import Branch
 
-STEPS, RATE = 10, 0.2  # of the optimised pre-activations
-LONGEST, SHARE = 20.0, 0.2  # seconds that a derivation may take, and of the time there is
-MOST = 1024  # rows that the pieces carry
-LEVELS = 3  # decisions that a base has more than the one it is derived from
-PASSES = 100  # backward passes in which rows are sought and optimised
-CALL = 5.0  # a pass with few rows costs as much as so many pieces
 
-
-def until(deadline: float | None) -> float:
-    """When to stop improving a base."""
-    moment = now()
-    return moment + (LONGEST if deadline is None else min(LONGEST, SHARE * max(0.0, deadline - moment)))
+def until(deadline: float | None, effort: RootEffort | BaseEffort) -> float:
+    """When to stop improving a root or a base."""
+    moment, most = now(), effort.longest
+    return moment + (most if deadline is None else min(most, effort.share * max(0.0, deadline - moment)))
 
 
 def derived(
@@ -47,10 +41,11 @@ def derived(
     rows: Rows,  # (1, S, ...): what is to be proved on them
     deadline: float,
     words: Sequence[str],
+    effort: BaseEffort = BASES,
 ) -> Strengthened:
     """Tighter layers, rows anew, and bounds and multipliers of the objectives with both."""
-    root = refined(replace(alpha, steps=STEPS, rate=RATE), ancestor, deadline)
-    return lean(alpha, strengthened(Alpha(alpha.linear, STEPS), root, rows, deadline, words), MOST)
+    root = refined(replace(alpha, steps=effort.steps, rate=effort.rate), ancestor, deadline)
+    return lean(alpha, strengthened(Alpha(alpha.linear, effort.steps), root, rows, deadline, words), effort.rows)
 
 
 def objectives(goals: Goals, index: Tensor) -> Rows:  # (K,)
@@ -61,10 +56,10 @@ def objectives(goals: Goals, index: Tensor) -> Rows:  # (K,)
     return Rows(rows.coefficients.flatten(0, 1)[None], rows.constants.flatten(0, 1)[None], on_input, strict)
 
 
-def kin(open_: Branch, base_depth: Mapping[int, int]) -> Tensor:  # (B,) bool
+def kin(open_: Branch, base_depth: Mapping[int, int], levels: int = BASES.levels) -> Tensor:  # (B,) bool
     """Of the open pieces, those that share the worst one's base and its first decisions beyond it."""
     worst = int(open_.bound.argmin())
-    width = base_depth[int(open_.base[worst])] + LEVELS
+    width = base_depth[int(open_.base[worst])] + levels
     same = open_.base == open_.base[worst]
     for values in (open_.neuron, open_.sign):
         first = values[:, :width]
@@ -81,7 +76,7 @@ def shared_depth(record: Branch) -> int:
     return int(shared.long().cumprod(0).sum())
 
 
-def price(graph: Graph, base: Base, rows: int, steps: int) -> float:
+def price(graph: Graph, base: Base, rows: int, steps: int, effort: BaseEffort = BASES) -> float:
     """What a derivation from this base costs, counted in pieces of `rows` rows bounded in `steps` steps.
 
     The rows of a layer's undecided neurons go back through the layers before it; and calls cost something, however few
@@ -91,10 +86,10 @@ def price(graph: Graph, base: Base, rows: int, steps: int) -> float:
     below = total = 0.0
     for layer in graph.layers:
         undecided = int((~layer.function.decided(*here.pre(layer))).sum())
-        total += 2 * undecided * below * (STEPS + 1)
+        total += 2 * undecided * below * (effort.steps + 1)
         below += layer.size
-    passes = PASSES + (STEPS + 1) * len(graph.layers)
-    return (total / max(1.0, below) + PASSES * rows) / (rows * (steps + 1)) + CALL * passes
+    passes = effort.passes + (effort.steps + 1) * len(graph.layers)
+    return (total / max(1.0, below) + effort.passes * rows) / (rows * (steps + 1)) + effort.call * passes
 
 
 @dataclass

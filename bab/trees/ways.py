@@ -17,7 +17,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from math import inf, log2
 
-FIRST, AGAIN = 3, 64  # batches with each way before any is preferred, and between two trials of the others
+from ..effort import TREE, TreeEffort
 
 
 @dataclass
@@ -54,6 +54,7 @@ class Trial:
     """The ways, in the order in which ties are settled."""
 
     ways: list[Way]
+    effort: TreeEffort = TREE
     gap: float = field(default=inf, init=False)  # mean distance of the parents from being closed
     turn: int = field(default=0, init=False)
 
@@ -67,10 +68,10 @@ class Trial:
         self.turn += 1
         if len(self.ways) == 1:
             return self.ways[0]
-        untried = [way for way in self.ways if way.batches < FIRST]
+        untried = [way for way in self.ways if way.batches < self.effort.first]
         if untried:
             return min(untried, key=lambda way: way.batches)
-        if self.turn % AGAIN == 0:
+        if self.turn % self.effort.again == 0:
             return min(self.ways, key=lambda way: way.batches)
         return min(self.ways, key=self._work)
 
