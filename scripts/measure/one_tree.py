@@ -46,8 +46,11 @@ class Digest:
 
 
 def field(record: Any, name: str) -> list[float]:
-    """A field of a batch of pieces, be it a mapping or an object."""
-    value = record[name] if isinstance(record, dict) else getattr(record, name)
+    """A field of a batch of pieces, be it a mapping, as in older versions, or an object, whose cut is named so."""
+    if isinstance(record, dict):
+        value = record[name]
+    else:
+        value = getattr(record, f"cut_{name}" if name in ("index", "point") else name)
     return value.double().cpu().tolist()
 
 
