@@ -194,3 +194,16 @@ def test_active_is_what_the_network_does_inside():
     values = made.graph.values(torch.from_numpy(x))
     on = torch.cat([values[graph.nodes[i].inputs[0]] > 0 for i in graph.activations], 1)
     assert np.array_equal(on.numpy(), active(made, cells.labels))
+
+
+def test_a_pattern_that_is_known_is_not_counted_again():
+    """Cells that are counted anew may have patterns of cells that were certain."""
+    heard, points = [], {bytes([k]): np.full(1, float(k)) for k in (2, 1, 3)}
+    packed = np.array([[1], [7]], dtype=np.uint8)
+    for faces, dimension in ((False, 1), (True, -1)):
+        fresh = patterns._fresh(packed, points, Polytope(np.zeros(1), np.ones(1)), faces, heard.append)
+        assert fresh.tolist() == [[2], [3]]
+        found = heard.pop()
+        assert found.patterns.tolist() == [[2], [3]] and found.points.tolist() == [[2.0], [3.0]]
+        assert found.dimensions.tolist() == [dimension] * 2
+    assert not len(patterns._fresh(packed, {bytes([7]): np.zeros(1)}, None, False, heard.append)) and not heard

@@ -206,7 +206,7 @@ def test_large_files_are_read_quickly(tmp_path):
     lines = [f"(declare-const X_{i} Real)" for i in range(n)] + ["(declare-const Y_0 Real)"]
     lines += [f"(assert (<= X_{i} 0.1234567890123))\n(assert (>= X_{i} -0.12345678))" for i in range(n)]
     (tmp_path / "p.vnnlib.gz").write_bytes(gzip.compress("\n".join([*lines, "(assert (<= Y_0 0))"]).encode()))
-    seconds = min(_seconds(lambda: load_property(tmp_path / "p.vnnlib.gz", n, 1)) for _ in range(3))
+    seconds = min(_seconds(lambda: load_property(tmp_path / "p.vnnlib.gz", n, 1)) for _ in range(5))
     assert seconds < 0.1
     clause = "(and " + " ".join(f"(>= X_{i} -0.12345678)" for i in range(n)) + " (<= Y_0 {}))"
     nested = "\n".join([*lines, "(assert (or " + "\n".join(clause.format(k) for k in range(100)) + "))"])
@@ -215,9 +215,10 @@ def test_large_files_are_read_quickly(tmp_path):
 
 
 def _seconds(action):
-    start = time.perf_counter()
+    """Of the processor: other processes make no test slow."""
+    start = time.process_time()
     action()
-    return time.perf_counter() - start
+    return time.process_time() - start
 
 
 # ---- bad input
