@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from networks import random_box, random_graph
 from scipy.sparse import csr_array
 from test_rounding_terms import graph_of
 
+import partita
+from partita.bab.config import load_config
 from partita.problems.properties.property import Polytope, UnsafeSet
 from partita.problems.properties.rational import ExactSet, Numbers, Row
 from partita.relaxations.ladder.exact import boxes_from, feasible_unsafe
@@ -20,6 +25,9 @@ from partita.relaxations.lp.model import LinearModel
 from partita.relaxations.reals.at_point import AtPoint, _around
 from partita.relaxations.reals.over_reals import _told
 from partita.relaxations.types import Pieces
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
+from measure import verdict_cases
 
 THIRD = Fraction(1, 3)
 
@@ -97,3 +105,13 @@ def test_a_ray_that_proves_nothing_leaves_a_program_open(monkeypatch):
     assert highs.solve(model).bound_safe == np.inf
     monkeypatch.setattr(LinearModel, "safe_infeasible", lambda self, ray: False)
     assert highs.solve(model).bound_safe == -np.inf
+
+
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+def test_what_a_solver_cannot_see_of_wild_coefficients_is_no_proof(tmp_path, precision):
+    """Weights of 2^20 that cancel: HiGHS calls 2e12 the least margin of an unsafe set that is reached."""
+    trial = verdict_cases.trial(1483)
+    assert trial.counterexample() is not None
+    (tmp_path / "wild.onnx").write_bytes(verdict_cases.onnx_of(trial.layers))
+    config = load_config(None, {"relaxation": "exact", "precision": precision, "attack": "off"})
+    assert partita.verify(tmp_path / "wild.onnx", trial.prop, timeout=10, config=config).verdict != "unsat"

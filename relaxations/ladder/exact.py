@@ -23,6 +23,7 @@ import torch
 
 from ...kernels.deadline import TimeUp, doing
 from ...kernels.proof_constants import TOLERANCE
+from ...kernels.solving.door import wild
 from ...problems.errors import BadInput
 from ...problems.network.graph import Graph
 from ...problems.properties.property import Polytope, UnsafeSet
@@ -132,7 +133,12 @@ def _judge(
         # A solver's word is not enough to call a set empty; a Farkas ray of the relaxed model is.
         lower = max(solution.bound_safe, solve(model.relaxed()).bound_safe)
         return replace(found, lower=lower if lower == np.inf else -np.inf)
-    margin = TOLERANCE * (1.0 + float((model.upper - model.lower).sum()))
+    if wild(model.matrix.data):
+        # Tolerances hide such coefficients from the solver: only a dual vector of the relaxed model proves anything.
+        return replace(found, lower=solve(model.relaxed()).bound_safe)
+    width = model.upper - model.lower
+    reach = float(max((abs(model.matrix) @ width).max(initial=0.0), width.sum()))
+    margin = TOLERANCE * (1.0 + reach)
     return replace(found, lower=solution.bound - margin, margin=margin)
 
 
