@@ -38,8 +38,9 @@ class Polytope:
     exact: ExactSet | None = None  # rows in the order of `normals`
 
     def __post_init__(self) -> None:
-        if not len(self.normals):
+        if self.normals is None or not len(self.normals):  # None, as callers without types may say
             object.__setattr__(self, "normals", np.zeros((0, len(self.lower))))
+            object.__setattr__(self, "offsets", np.zeros(0))
 
     @property
     def size(self) -> int:

@@ -84,7 +84,7 @@ def _network(folder: Path, setup: Setup, device: str, seconds: float) -> Iterato
         known = pieces.with_pre(result.pre_lower, result.pre_upper)
         undecided = (result.pre_lower < 0) & (result.pre_upper > 0)
         every = _median_seconds(partial(linear.bound, pieces, rows), device, seconds)
-        final = _median_seconds(partial(linear.bound, known, rows, refresh=False), device, seconds)
+        final = _median_seconds(partial(linear.formed, known, rows, refresh=False), device, seconds)
         yield {
             "network": setup.name,
             "batch": batch,
