@@ -91,10 +91,10 @@ class Cuts(Observer):
         self.seen: list[tuple[object, ...]] = []
 
     def branched(self, parents, children):
-        self.seen.append(tuple(parents[n].tolist() for n in ("id", "index", "point", "bound")))
+        self.seen.append(tuple(getattr(parents, n).tolist() for n in ("id", "cut_index", "cut_point", "bound")))
 
     def closed(self, leaves, how):
-        self.seen.append((how, leaves["id"].tolist(), leaves["bound"].tolist()))
+        self.seen.append((how, leaves.id.tolist(), leaves.bound.tolist()))
 
 
 def grown(inputs: int, rate: float, **options):

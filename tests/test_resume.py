@@ -252,8 +252,8 @@ def test_a_killed_run_leaves_a_log_that_can_be_taken_up(tmp_path):
 import sys; sys.path.insert(0, {os.path.dirname(__file__)!r})
 import partita, time
 from networks import barely
-from partita.bab import partition_log
-from partita.bab.observer import Observer
+from partita.bab.logs import observer as partition_log
+from partita.bab.search.observer import Observer
 partition_log.ROWS = 150
 class Slow(Observer):
     def branched(self, parents, children):

@@ -148,9 +148,9 @@ def test_regions_of_many_inputs_hold_no_form_of_every_neuron(monkeypatch):
     row = np.eye(1, graph.output_size)
     seen = graph(torch.from_numpy(np.random.default_rng(0).uniform(lower, upper, (3000, 3)))).numpy()
     prop = box_property(lower, upper, row, np.array([0.02 - seen[:, 0].min()]))
-    asked, bound = [], base.Linear.bound
+    asked, bound = [], base.Linear.formed
     listening = lambda *a, **k: (asked.append(k.get("reach")), bound(*a, **k))[1]  # noqa: E731
-    monkeypatch.setattr(base.Linear, "bound", listening)
+    monkeypatch.setattr(base.Linear, "formed", listening)
     for entries in (base.REACH, 0):
         monkeypatch.setattr(base, "REACH", entries)
         asked.clear()

@@ -7,7 +7,7 @@ set -u
 : "${PARTITA_PYTHON:=}"
 source "$(dirname "${BASH_SOURCE[0]}")/python.sh" "${1:-}"
 
-if "$PYTHON" -c "import partita.bab.cli" 2>/dev/null; then
+if "$PYTHON" -c "import partita.bab.commands.main" 2>/dev/null; then
     echo "Partita $("$PYTHON" -m partita --version) is installed already, for $PYTHON"
     exit 0
 fi
