@@ -59,7 +59,7 @@ def test_a_product_is_refused_by_name_at_every_entry(name):
         lambda: partita.count_patterns(graph, BOX),
         lambda: partita.partition(graph, BOX, ["triangle"]),
         lambda: choose(graph, Config()),
-        lambda: question.check(graph, parse("crown"), "float64", "cpu"),
+        lambda: question.treated(graph, parse("crown")),
         lambda: interval_root(graph, low, high),
         lambda: root.root(graph, graph, low, high),
         lambda: encode(graph, Polytope(*BOX)),

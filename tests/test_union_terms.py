@@ -11,8 +11,8 @@ from partita.bab.counting.patterns import PatternCount, count, count_union
 from partita.problems.properties.property import Polytope
 
 
-def counted(low: int, high: int, kept=None, reason: str = "told") -> PatternCount:
-    return PatternCount(low, high, low == high, 0.0, reason, "open", patterns=kept)
+def counted(low: int, high: int, kept=None, reason: str = "told", interrupted: bool = False) -> PatternCount:
+    return PatternCount(low, high, low == high, 0.0, reason, "open", patterns=kept, interrupted=interrupted)
 
 
 @pytest.fixture
