@@ -81,7 +81,10 @@ class Rung:
         `protocol.Foundation` -> `protocol.AbstractRelaxation`."""
         module, _, attribute = self.builder.partition(":")
         try:
-            return getattr(import_module(f"{__package__}.{module}"), attribute)
+            from ..kernels.hush import untouched
+
+            with untouched():  # libraries that it needs may be imported for the first time
+                return getattr(import_module(f"{__package__}.{module}"), attribute)
         except (ImportError, AttributeError) as error:
             raise BadInput(f"the relaxation '{self.name}' cannot be had: {error}") from error
 
