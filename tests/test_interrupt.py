@@ -158,7 +158,7 @@ def test_no_exception_comes_late():
     found = []
     for k in range(150):
         try:
-            found.append(limited(0.002, lambda k=k: interruptible(lambda: work(0.0015 + k * 1e-5))))
+            found.append(limited(0.002, lambda k=k: interruptible(lambda: work(0.0015 + k * 1e-4))))
         except TimeUp:
             found.append(None)
         begun = time.monotonic()
