@@ -22,7 +22,6 @@ import json
 import re
 import sys
 import time
-import traceback
 from collections import Counter
 from pathlib import Path
 
@@ -30,6 +29,7 @@ import numpy as np
 import torch
 from import_draft import draft, mask
 from import_models import extend
+from measure.crash import crash
 from onnx import ModelProto
 
 from partita.problems.errors import BadInput
@@ -119,8 +119,8 @@ def judged_seed(seed: int) -> tuple[str, ModelProto | None]:
         with np.errstate(all="ignore"):
             made = written(seed)
             return judge(made.SerializeToString(), seed), made
-    except Exception:
-        return f"FAILED crash: {traceback.format_exc().splitlines()[-1]}\n{traceback.format_exc()}", made
+    except Exception as error:
+        return f"FAILED {crash(error)}", made
 
 
 def judge(data: bytes, seed: int) -> str:

@@ -23,11 +23,11 @@ import random
 import subprocess
 import sys
 import time
-import traceback
 from collections import Counter
 from fractions import Fraction
 from pathlib import Path
 
+from measure.crash import crash
 from property_meaning import Malformed, Meaning, Values, points
 from property_texts import Draft, draft, mutated
 
@@ -60,8 +60,7 @@ def judged(given: Draft, seed: int) -> str:
             return f"FAILED refused: {said}"
         return "refused"
     except Exception as error:
-        where = traceback.extract_tb(error.__traceback__)[-1]
-        return f"FAILED crash: {type(error).__name__} in {Path(where.filename).name}:{where.name}: {error}"
+        return f"FAILED {crash(error)}"
     try:
         meaning = Meaning(given.text, given.n_in, given.n_out)
         for values in points(meaning, random.Random(seed), POINTS):

@@ -19,7 +19,6 @@ import json
 import sys
 import tempfile
 import time
-import traceback
 from collections import Counter
 from decimal import Decimal
 from fractions import Fraction
@@ -28,6 +27,7 @@ from random import Random
 from typing import Any, NamedTuple
 
 from measure import machine, verdict_cases
+from measure.crash import crash
 
 LIMIT = 3.0  # seconds for one verdict
 KEPT = 50  # complaints in full
@@ -48,7 +48,7 @@ def judged(
         config = load_config(None, options)  # where options may have no effect, as in a preset
         said = partita.verify(network, trial.prop, timeout=limit, config=config)
     except Exception as error:  # every crash is a finding
-        return "crash", f"crash: {type(error).__name__}: {error} {traceback.format_exc(limit=-3)}"
+        return "crash", crash(error)
     if said.verdict == "unsat" and exists:
         return said.verdict, "wrong unsat"
     if said.verdict == "sat" and not trial.violated([Fraction(Decimal(text)) for text in said.decimals]):
