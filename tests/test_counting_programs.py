@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 import torch
 
-from partita.bab.counting.programs import Cell, Layer, ProgramCounter, Rows, _keep, search_by_programs
+from partita.bab.counting.program_search import _keep, search_by_programs
+from partita.bab.counting.programs import Cell, Layer, ProgramCounter, Rows
 from partita.bab.counting.search import Tally
 from partita.bab.counting.tree import plan
 from partita.problems.network.activation import ReLU

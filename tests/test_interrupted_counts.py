@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from networks import dense
 
-from partita.bab.counting import programs, rational, search
+from partita.bab.counting import program_search, rational, search
 from partita.bab.counting.inputs import vertices_of
 from partita.bab.counting.patterns import _conclude, count
 from partita.bab.counting.tree import plan
@@ -29,8 +29,14 @@ def by_vertices():
 SEARCHES = {  # with the code whose every instruction is a moment
     "vertices": (by_vertices, (search.search, search._finish, search.remember)),
     "programs": (
-        partial(programs.search_by_programs, MADE, BOX, None),
-        (programs.search_by_programs, programs._keep, programs._taken, programs._Front.take, programs._Front.put),
+        partial(program_search.search_by_programs, MADE, BOX, None),
+        (
+            program_search.search_by_programs,
+            program_search._keep,
+            program_search._taken,
+            program_search._Front.take,
+            program_search._Front.put,
+        ),
     ),
     "exact": (
         partial(rational.search_exactly, MADE, BOX, None),

@@ -205,7 +205,7 @@ def count(
             root = vertices_of(polytope, made.words, made.graph.neurons)
             tally = search(made, polytope, root, deadline, listener)
         else:
-            from .programs import search_by_programs
+            from .program_search import search_by_programs
 
             tally = search_by_programs(made, polytope, deadline, listener)
         result = _conclude(made, polytope, tally, deadline, listener.emit)
