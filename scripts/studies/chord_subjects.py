@@ -32,6 +32,7 @@ from partita.relaxations.studies.chord_error import interval_width, recursive_er
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 INPUTS, OUTPUTS, WIDTHS = 100, 10, (3, 99)
 COMMAND = "partita study cost_of_relaxation"
+KINDS = ("centre", "found", "telescoped", "recursive", "width")  # of `Measured`: what samples reach, and bounds
 
 
 @dataclass(frozen=True, eq=False)

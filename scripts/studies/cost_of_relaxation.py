@@ -21,13 +21,13 @@ import numpy as np
 
 from partita.relaxations.studies.chord import Chords
 
+from . import chord_figures as pictures
 from . import chord_lattice
 from . import chord_subjects as subjects
-from .chord_subjects import COMMAND, Measured, Subject, drawn
-from .table import Study, Table, axes
+from .chord_subjects import COMMAND, KINDS, Measured, Subject, drawn
+from .table import Study, Table
 
 PUBLISHED = 0.95  # decades a layer
-KINDS = ("centre", "found", "telescoped", "recursive", "width")
 RULES = {"ibp": "intervals", "crown": "crown"}
 QUESTION = (
     "Each unstable ReLU may be replaced by its chord; doing so for a set lambda of neurons gives a lattice from the "
@@ -74,10 +74,10 @@ def study(seed: int = 0, size: Size | None = None) -> Study:
     exact = chord_lattice.exactly(trained[:2], size.exact_radii)
     steps, curves = _steps(seed, size, trained)
     figures = {
-        "cost_depth.svg": _depth_figure(depth),
-        "cost_radius.svg": _radius_figure(radius, size),
-        "cost_lattice.svg": _lattice_figure(lattice),
-        "cost_step.svg": _step_figure(curves),
+        "cost_depth.svg": pictures.depth_figure(depth),
+        "cost_radius.svg": pictures.radius_figure(radius, size.radius_depths),
+        "cost_lattice.svg": pictures.lattice_figure(lattice),
+        "cost_step.svg": pictures.step_figure(curves),
     }
     witness = chord_lattice.witness()
     tables = [depth, rates, radius, exponents, lattice, falls, witness, real, exact, steps, draws]
@@ -362,55 +362,3 @@ def _step_sentence(steps: Table) -> str:
             f"A change is first seen at {min(gaps):.3g} to {max(gaps):.3g} times the radius up to which none is proved."
         )
     return text
-
-
-def _figure(width: float = 6.4):
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, 3.8), layout="constrained")
-    return figure, axes(figure)
-
-
-def _positive(values) -> list[float]:
-    """The values with gaps where a logarithm has none."""
-    return [v if v > 0 else np.nan for v in values]
-
-
-def _depth_figure(depth: Table):
-    figure, ax = _figure()
-    for name in [*KINDS, "found, crown", "spread of f"]:
-        ax.semilogy(depth.column("depth"), _positive(depth.column(name)), label=name, lw=1.2)
-    ax.set(xlabel="hidden layers", ylabel="divergence, radius 1")
-    ax.legend(frameon=False, fontsize=8)
-    return figure
-
-
-def _radius_figure(radius: Table, size: Size):
-    figure, ax = _figure()
-    for depth in size.radius_depths:
-        found = _positive(radius.column(f"found, depth {depth}"))
-        ax.loglog(radius.column("radius"), found, label=f"depth {depth}", lw=1.2)
-    ax.set(xlabel="radius", ylabel="largest divergence found")
-    ax.legend(frameon=False, fontsize=8)
-    return figure
-
-
-def _lattice_figure(lattice: Table):
-    figure, ax = _figure()
-    for name in dict.fromkeys(lattice.column("network")):
-        rows = [row for row in lattice.rows if row[0] == name]
-        line = ax.plot([row[1] for row in rows], [row[2] for row in rows], label=name, lw=1.2)[0]
-        ax.plot([row[1] for row in rows], [row[4] for row in rows], ":", color=line.get_color(), lw=0.9)
-    ax.set(xlabel="share of neurons replaced (dotted: first layers first)", ylabel="divergence found / that at the top")
-    ax.legend(frameon=False, fontsize=8)
-    return figure
-
-
-def _step_figure(curves: dict[str, tuple]):
-    figure, ax = _figure(7.6)
-    for name, (radii, share) in curves.items():
-        if name.endswith("intervals"):
-            ax.semilogx(radii, share, label=name.removesuffix(", intervals"), lw=1.2)
-    ax.set(xlabel="radius", ylabel="share of the ball where the class changes")
-    ax.legend(frameon=False, fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
-    return figure
