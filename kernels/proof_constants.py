@@ -10,7 +10,7 @@ derived beside it.
 # further factors of a bound (a product with gamma, with another bound) are a unit each.
 INFLATE = 1.02
 
-# The same in float64, where 1 % covers n = 10^13.
+# The same in float64, where 1 % covers n = 10^13; in float32 it covers what is added to gamma_n, not gamma_n itself.
 SUMMED = 1.01
 
 # Sizes of values that were computed in the working precision, already inflated, and are converted: in float32 one more
@@ -45,7 +45,8 @@ STEEP = 4096.0  # units that 2 x / scale loses to the exponent of a tail, below 
 COUNTABLE = 1 << 20  # terms of a sum of signs: float32 holds four times that exactly
 
 # What mixed-integer solvers are held to (the smallest that Gurobi accepts): their answers are moved by that much for
-# each unit of all variables' widths, and no `unsat` rests on them alone.
+# each unit of all variables' widths, or of the widest row where that is more. An `unsat` of `exact` rests on it, and
+# says so with the margin; the searches ask no such solver.
 TOLERANCE = 1e-9
 
 # HiGHS writes outside its arrays where coefficients differ too much: see `solving.door`, which measured it.

@@ -79,10 +79,10 @@ class Rung:
     def load(self) -> Callable[..., Any]:
         """The builder: of a program, (name, setting, graph, boxes) -> (additions, cutters), see `ladder.ladder`; else
         `protocol.Foundation` -> `protocol.AbstractRelaxation`."""
+        from ..kernels.hush import untouched
+
         module, _, attribute = self.builder.partition(":")
         try:
-            from ..kernels.hush import untouched
-
             with untouched():  # libraries that it needs may be imported for the first time
                 return getattr(import_module(f"{__package__}.{module}"), attribute)
         except (ImportError, AttributeError) as error:

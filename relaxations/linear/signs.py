@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from ...kernels.proof_constants import COUNTABLE, SUMMED
-from ...kernels.rounding import unit_roundoff
+from ...kernels.rounding import gamma
 from ...problems.network.affine import AbstractLinear, Adjoint, Chain, Conv, Dense, Diagonal, Identity, Select
 
 
@@ -58,10 +58,10 @@ def signs_of(operator: AbstractLinear) -> Signs | None:
 
 
 def _entries(weight: Tensor, scale: Tensor | None, terms: int) -> tuple[Tensor, Tensor]:
-    """Signs and possible non-zeros of stored entries, which are off by at most terms u scale."""
+    """Signs and possible non-zeros of stored entries, which are off by at most gamma_terms scale."""
     if scale is None:
         return weight.sign(), (weight != 0).to(weight.dtype)
-    sure = weight.abs() > SUMMED * terms * unit_roundoff(weight.dtype) * scale
+    sure = weight.abs() > SUMMED * gamma(terms, weight.dtype) * scale
     return torch.where(sure, weight.sign(), 0.0), ((weight != 0) | (scale > 0)).to(weight.dtype)
 
 
