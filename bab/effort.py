@@ -79,26 +79,27 @@ class AttackEffort(Group):
 
 
 @dataclass(frozen=True)
-class RootEffort(Group):
-    """Of the root of a tree of branches: layers optimised, rows found for the goals."""
+class DerivingEffort(Group):
+    """Of layers that are optimised, and rows that are found, once for many pieces."""
 
     steps: int = tried(10, "of optimised pre-activations and rows; by judgement", 0)
     rate: float = tried(0.2, "first step size of pre-activations: few steps, so long ones; by judgement", 0.0, 10.0)
     longest: float = tried(20.0, "seconds that each stage may take", 0.0)
     share: float = tried(0.2, "of the time there is that each stage may take", 0.0, 1.0)
     rows: int = tried(1024, "rows that the pieces carry at most: each is a multiplier a piece; by judgement", 1)
+
+
+@dataclass(frozen=True)
+class RootEffort(DerivingEffort):
+    """Of the root of a tree of branches."""
+
     speakers: int = tried(16, "neurons of a layer that ask for rows; by judgement", 0)
 
 
 @dataclass(frozen=True)
-class BaseEffort(Group):
+class BaseEffort(DerivingEffort):
     """Of new bases, which are derived from decisions that many pieces share."""
 
-    steps: int = tried(10, "of optimised pre-activations and rows: those of the root", 0)
-    rate: float = tried(0.2, "first step size of pre-activations: that of the root", 0.0, 10.0)
-    longest: float = tried(20.0, "seconds that one may take", 0.0)
-    share: float = tried(0.2, "of the time there is that one may take", 0.0, 1.0)
-    rows: int = tried(1024, "rows that the pieces carry at most: those of the root", 1)
     levels: int = tried(3, "decisions that a base has more than the one it is derived from; measured on mnist_fc", 1)
     passes: int = tried(100, "backward passes in which rows are sought and optimised, where its price is counted", 0)
     call: float = tried(5.0, "pieces that a pass with few rows costs as much as, where its price is counted", 0.0)

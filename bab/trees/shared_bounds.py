@@ -23,13 +23,13 @@ from ...relaxations.linear.alpha import Alpha
 from ...relaxations.rows.refine import refined
 from ...relaxations.rows.strengthen import Strengthened, lean, strengthened
 from ...relaxations.types import Pieces, Rows
-from ..effort import BASES, BaseEffort, RootEffort
+from ..effort import BASES, BaseEffort, DerivingEffort
 from .bounder import Base, Bounder
 from .goals import Goals
 from .records import Branch
 
 
-def until(deadline: float | None, effort: RootEffort | BaseEffort) -> float:
+def until(deadline: float | None, effort: DerivingEffort) -> float:
     """When to stop improving a root or a base."""
     moment, most = now(), effort.longest
     return moment + (most if deadline is None else min(most, effort.share * max(0.0, deadline - moment)))
