@@ -145,7 +145,7 @@ def installed(wheels: Path, out: Path) -> dict[str, str]:
     """The environment of the stages: the package `partita` on the path, and the wheels, where some were carried."""
     paths = [str(ROOT.parent)]
     if ROOT.name != "partita":  # a checkout under another name
-        (out / "path").mkdir(exist_ok=True)
+        (out / "path").mkdir(parents=True, exist_ok=True)
         if not (out / "path" / "partita").exists():
             (out / "path" / "partita").symlink_to(ROOT, target_is_directory=True)
         paths = [str(out / "path")]
