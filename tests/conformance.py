@@ -98,7 +98,7 @@ def problem(
 def _pre(graph: Graph, x: Tensor) -> Tensor:
     """All pre-activations at the points x: (*batch, N)."""
     values = graph.values(x)
-    return torch.cat([values[graph.nodes[i].inputs[0]] for i in graph.activations], -1)
+    return torch.cat([values[graph.nodes[i].inputs[0]] for i in graph.layer_at], -1)
 
 
 def _rows_at(graph: Graph, rows: Rows, x: Tensor) -> Tensor:

@@ -166,7 +166,7 @@ class Recorded(Observer):
     def ends(self, graph: Graph, root: int, x: np.ndarray) -> list[int]:
         """The pieces without recorded children that a point of the root's input set belongs to."""
         values = graph.values(torch.from_numpy(x))
-        z = torch.cat([values[graph.nodes[i].inputs[0]] for i in graph.activations]).numpy()
+        z = torch.cat([values[graph.nodes[i].inputs[0]] for i in graph.layer_at]).numpy()
         waiting, found = [root], []
         while waiting:
             piece = waiting.pop()

@@ -55,7 +55,7 @@ def test_a_base_holds_at_every_point_of_its_pieces(seed):
         record = tree.bound(record[(record.goal == 0).nonzero()[:, 0]]).records
     x = torch.from_numpy(sample(prop.cases[0].inputs, 20000, seed))
     values = graph.values(x)
-    pre = torch.cat([values[graph.nodes[i].inputs[0]] for i in graph.activations], 1)
+    pre = torch.cat([values[graph.nodes[i].inputs[0]] for i in graph.layer_at], 1)
     decided = pre[:, record.neuron].transpose(0, 1)  # (B, points, P)
     within = (record.sign[:, None] * (decided - record.point[:, None]) >= 0).all(2)
     most = int(within.sum(1).argmax())

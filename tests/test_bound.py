@@ -41,7 +41,7 @@ def check(report, graph, polytope, rows, constants, tolerance=1e-9):
     values = graph.values(x)
     y = values[-1].numpy() @ rows.T + constants
     assert (report.lower <= y + tolerance).all() and (y <= report.upper + tolerance).all()
-    for position, layer, unstable in zip(graph.activations, report.layers, report.unstable, strict=True):
+    for position, layer, unstable in zip(graph.layer_at, report.layers, report.unstable, strict=True):
         z = values[graph.nodes[position].inputs[0]].numpy()
         assert layer.name == graph.nodes[position].name
         assert (layer.lower <= z + 1e-9).all() and (z <= layer.upper + 1e-9).all()

@@ -59,7 +59,7 @@ def test_chords_lie_above_by_no_more_than_their_gap_and_values_stay_in_reach(kin
     made, x = over_box(graph, 1)
     t = torch.linspace(0, 1, 101, dtype=torch.float64)[:, None]
     s = made.pre_lower + t * (made.pre_upper - made.pre_lower)
-    function = graph.nodes[graph.activations[0]].function
+    function = graph.nodes[graph.layers[0].position].function
     above = made.slope * s + made.bias - function.value(s)
     assert (above >= -1e-12).all() and (above <= made.gap + 1e-12).all()
     assert (above.amax(0) >= 0.9 * made.gap).all(), "the gap is reached at the kink"
@@ -82,7 +82,7 @@ def test_bottom_is_the_network_top_is_affine_and_the_graphs_are_the_elements():
         at = outputs(made, x, which)
         assert torch.allclose(network(made, which)(x), at, atol=1e-12)
         assert torch.allclose(difference(made, which)(x), at - graph(x), atol=1e-12)
-    assert not network(made, made.top).activations
+    assert not network(made, made.top).layers
 
 
 def test_a_batch_of_elements_is_its_elements_one_by_one():
@@ -113,7 +113,7 @@ def test_the_recursion_is_the_derived_one_at_the_top():
     graph = random_network((6, 9, 7, 3), seed=2)
     made = chords(graph, -0.01 * torch.ones(6), 0.01 * torch.ones(6))
     e = torch.zeros(6, dtype=torch.float64)
-    for position in graph.activations:
+    for position in graph.layer_at:
         part, weight = made.part(position), graph.nodes[position - 1].operators[0].weight
         e = torch.minimum((made.slope[part, None] * weight).abs() @ e + made.gap[part], made.post_width[part])
     e = graph.nodes[-1].operators[0].weight.abs() @ e

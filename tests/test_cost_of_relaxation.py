@@ -71,7 +71,7 @@ def test_networks_as_in_the_authors_code():
     from studies.chord_subjects import at_centre, published_subjects
 
     some = published_subjects(5)
-    widths = [[s.graph.nodes[i].size for i in s.graph.activations] for s in some]
+    widths = [[s.graph.nodes[i].size for i in s.graph.layer_at] for s in some]
     assert widths == [[47, 10], [50, 67, 10], [70, 70, 12, 10], [86, 24, 39, 90, 10], [73, 91, 91, 15, 61, 10]]
     first, second = (some[2].graph.nodes[i].operators[0].weight.T.flatten() for i in (1, 3))
     assert (first[:4900] == second).all()

@@ -217,7 +217,7 @@ def phases(made, cells):
     d = made.graph.input_size
     x = [cells.points[cells.vertex[a:b], :d].mean(0) for a, b in zip(cells.start[:-1], cells.start[1:], strict=True)]
     values = made.graph.values(torch.from_numpy(np.stack(x)))
-    return torch.cat([values[made.graph.nodes[i].inputs[0]] > 0 for i in made.graph.activations], 1).numpy()
+    return torch.cat([values[made.graph.nodes[i].inputs[0]] > 0 for i in made.graph.layer_at], 1).numpy()
 
 
 @pytest.mark.parametrize("faces", [False, True])

@@ -203,7 +203,7 @@ def _holds(pieces, row: int, graph: Graph, x: np.ndarray) -> bool:
         t[row].double().numpy() for t in (pieces.lower, pieces.upper, pieces.normals, pieces.offsets)
     )
     values = graph.values(torch.from_numpy(x))
-    z = torch.cat([values[graph.nodes[i].inputs[0]] for i in graph.activations])
+    z = torch.cat([values[graph.nodes[i].inputs[0]] for i in graph.layer_at])
     inside = (x >= lower).all() and (x <= upper).all() and (normals @ x <= offsets).all()
     return bool(inside and (z >= pieces.pre_lower[row].double()).all() and (z <= pieces.pre_upper[row].double()).all())
 

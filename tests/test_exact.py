@@ -55,7 +55,7 @@ def least_on(graph: Graph, polytope: Polytope, pattern: np.ndarray, unsafe: Unsa
     """The least unsafe margin over one cell, +inf where the cell is empty."""
     maps = affine_on(graph, pattern)
     rows, right, start = [polytope.normals], [polytope.offsets], 0
-    for i in graph.activations:
+    for i in graph.layer_at:
         j, c = maps[graph.nodes[i].inputs[0]]
         signs = pattern[start : start + len(c)][:, None]
         start += len(c)
@@ -80,14 +80,14 @@ def patterns(graph: Graph, polytope: Polytope) -> np.ndarray:
     """Every sign pattern that interval arithmetic does not exclude."""
     boxes = node_boxes(graph, polytope)
     choices = []
-    for i in graph.activations:
+    for i in graph.layer_at:
         lower, upper = boxes[graph.nodes[i].inputs[0]]
         choices += [[1] if l >= 0 else [-1] if u <= 0 else [-1, 1] for l, u in zip(lower, upper, strict=True)]
     return np.array(list(itertools.product(*choices)), dtype=np.int8)
 
 
 def by_layer(graph: Graph, pattern: np.ndarray) -> list[np.ndarray]:
-    return np.split(pattern, np.cumsum([graph.nodes[i].size for i in graph.activations])[:-1])
+    return np.split(pattern, np.cumsum([graph.nodes[i].size for i in graph.layer_at])[:-1])
 
 
 def tiny(seed: int, kind: str) -> Graph:
@@ -283,11 +283,9 @@ def test_encoding_holds_the_network(kind):
         for k in range(0, len(x), 7):
             point = np.concatenate([v[k].numpy() for v in values])
             if form == "exact":
-                z = np.concatenate(
-                    [v[k].numpy() for v in (values[graph.nodes[i].inputs[0]] for i in graph.activations)]
-                )
+                z = np.concatenate([v[k].numpy() for v in (values[graph.nodes[i].inputs[0]] for i in graph.layer_at)])
                 open_ = np.concatenate(
-                    [~ReLU().decided(*bounds[graph.nodes[i].inputs[0]]).numpy() for i in graph.activations]
+                    [~ReLU().decided(*bounds[graph.nodes[i].inputs[0]]).numpy() for i in graph.layer_at]
                 )
                 point = np.append(point, z[open_] > 0)
             assert model.violation(point) < 1e-12
@@ -337,7 +335,7 @@ def test_leaves_agree_with_enumeration(kind, seed):
 def pattern_at(graph: Graph, x: np.ndarray) -> np.ndarray:
     """The sign of every neuron at x."""
     values = graph.values(torch.as_tensor(x))
-    return np.concatenate([np.where(values[graph.nodes[i].inputs[0]] > 0, 1, -1) for i in graph.activations])
+    return np.concatenate([np.where(values[graph.nodes[i].inputs[0]] > 0, 1, -1) for i in graph.layer_at])
 
 
 @pytest.mark.parametrize("kind", PIECEWISE)
@@ -349,14 +347,14 @@ def test_certificates_hold_for_any_multipliers(kind):
     unsafe = UnsafeSet(random.normal(size=(2, 2)), random.normal(size=2), random.normal(size=(2, graph.input_size)))
     x = sample(polytope, 60)
     values = graph.values(torch.as_tensor(x))
-    pre = [values[graph.nodes[i].inputs[0]].numpy() for i in graph.activations]
+    pre = [values[graph.nodes[i].inputs[0]].numpy() for i in graph.layer_at]
     for k in range(len(x)):
         signs = [np.where(z[k] > 0, 1, -1).astype(np.int8) for z in pre]
         cell = cell_of(graph, polytope, signs)
         m = Multipliers(random.random(2), random.random(1), {i: random.random(graph.nodes[i].size) for i in cell.signs})
         total = m.unsafe @ (unsafe.rows @ values[-1][k].numpy() + unsafe.constants + unsafe.on_input @ x[k])
         total += m.halfspaces @ (polytope.normals @ x[k] - polytope.offsets)
-        total += sum(m.neurons[i] @ (-s * z[k]) for i, s, z in zip(graph.activations, signs, pre, strict=True))
+        total += sum(m.neurons[i] @ (-s * z[k]) for i, s, z in zip(graph.layer_at, signs, pre, strict=True))
         assert cell.certify(m, unsafe) <= total + 1e-14
 
 
@@ -375,7 +373,7 @@ def test_certificates_account_for_their_rounding(kind, seed):
     total = sum(Fraction(w) * Fraction(c) for w, c in zip(m.unsafe, unsafe.constants, strict=True))
     for row, value in ((unsafe.rows, values[-1]), (unsafe.on_input, values[0])):
         total += sum(Fraction(m.unsafe[r]) * Fraction(row[r, k]) * value[k] for r, k in np.ndindex(*row.shape))
-    for i in graph.activations:
+    for i in graph.layer_at:
         z, signs = values[graph.nodes[i].inputs[0]], cell.signs[i].tolist()
         total -= sum(Fraction(w) * Fraction(s) * v for w, s, v in zip(m.neurons[i], signs, z, strict=True))
     assert total - Fraction(1e-11) <= Fraction(cell.certify(m, unsafe)) <= total

@@ -70,7 +70,7 @@ def test_the_first_two_layers_are_as_tight_as_backward():
     p = problem("mlp", 1, torch.float64)
     pieces = unknown(p.pieces)
     found, back = forward_bounds(p.linear, pieces)[0], Rebounding(p.linear, clipping=False).bound(pieces, p.rows)[1]
-    first = p.graph.nodes[p.graph.activations[0]].size
+    first = p.graph.nodes[p.graph.layers[0].position].size
     torch.testing.assert_close(found.pre_lower[:, :first], back.pre_lower[:, :first], atol=1e-12, rtol=0)
     torch.testing.assert_close(found.pre_lower[:, first:], back.pre_lower[:, first:], atol=1e-10, rtol=0)
 
@@ -254,7 +254,7 @@ def test_sizes_on_the_way_are_those_of_the_pieces(monkeypatch):
     assert asked
     for weights in asked:
         assert torch.equal(weights[:, :-1], largest) and (weights[:, -1] == 1).all()
-    for position in p.graph.activations:
+    for position in p.graph.layer_at:
         where = p.graph.layer_at[position].span
         size = torch.maximum(found.pre_lower[:, where].abs(), found.pre_upper[:, where].abs())
         assert (scales.size[p.graph.nodes[position].inputs[0]] >= size).all()

@@ -74,7 +74,7 @@ class WithRows(AbstractRelaxation):
 def pairs(alpha: Alpha, whole: Pieces, size: int, most: int = 12) -> list[Facets]:
     """Rows of some groups of every layer."""
     found = []
-    for i in alpha.linear.graph.activations:
+    for i in alpha.linear.graph.layer_at:
         low, high = (side[0] for side in whole.pre(alpha.linear.graph.layer_at[i]))
         undecided = ((low < 0) & (high > 0)).nonzero()[:, 0]
         if len(undecided) >= size:
@@ -266,7 +266,7 @@ def test_a_strengthened_root_holds_and_is_no_looser(kind, dtype):
         found = strengthened(alpha, tight, rows, math.inf)
         points = torch.as_tensor(sample(box, 2000))
         values = graph.values(points)
-        pre = torch.cat([values[graph.nodes[i].inputs[0]] for i in graph.activations], 1)
+        pre = torch.cat([values[graph.nodes[i].inputs[0]] for i in graph.layer_at], 1)
         for piece in (tight, found.root):
             assert (piece.pre_lower[0].double() <= pre).all() and (pre <= piece.pre_upper[0].double()).all()
             assert (piece.pre_lower >= whole.pre_lower).all() and (piece.pre_upper <= whole.pre_upper).all()
@@ -325,7 +325,7 @@ def test_groups_are_chosen_where_the_objectives_lose():
     alpha = Alpha(p.linear, 3, patient=True)
     whole = root_of(p.linear, p.pieces)
     _, values, form = alpha.optimise(whole, first(p.rows))
-    for i in p.graph.activations:
+    for i in p.graph.layer_at:
         groups = chosen_groups(alpha, whole, i, [v[0] for v in values], (-form.at[i][0]).clamp(min=0), 2, 5)
         assert groups.shape[1] == 2 and len(groups) <= 5
         low, high = (side[0] for side in whole.pre(p.graph.layer_at[i]))
@@ -362,8 +362,8 @@ def test_rows_of_layers_hold_at_points(kind, dtype):
             else:
                 left = left + (x[:, found.source_index] * found.on_source.double()).sum(-1)
             assert (left <= found.offset.double() + (1e-9 if dtype is torch.float64 else 1e-5)).all()
-        first = graph.activations[0]
-        assert [layer.position for layer in layers_read(alpha, whole, graph.activations[1])] == [first]
+        first = graph.layers[0].position
+        assert [layer.position for layer in layers_read(alpha, whole, graph.layers[1].position)] == [first]
     assert seen > 10
 
 
@@ -401,7 +401,7 @@ def test_carried_multipliers_keep_their_rows():
     assert found.tolist() == [[[3.0, 0.0, 1.0], [8.0, 8.0, 8.0]]]
     p = rows_of(problem("mlp", 3, torch.float64), slice(0, 1))
     alpha, whole = Alpha(p.linear, 5, patient=True), root_of(p.linear, p.pieces)
-    first, second = p.graph.activations
+    first, second = tuple(p.graph.layer_at)
     rows = []
     for position in (first, second):
         facets = group_rows(alpha, whole, position, all_subsets(torch.arange(4), 2))
@@ -419,7 +419,7 @@ def test_rows_that_are_left_keep_their_multipliers():
     """`lean` keeps the rows that move the objectives most, each with its own multipliers."""
     p = rows_of(problem("mlp", 3, torch.float64), slice(0, 1))
     alpha, whole = Alpha(p.linear, 20, patient=True), root_of(p.linear, p.pieces)
-    facets = [f for i in p.graph.activations if (f := group_rows(alpha, whole, i, all_subsets(torch.arange(5), 2)))]
+    facets = [f for i in p.graph.layer_at if (f := group_rows(alpha, whole, i, all_subsets(torch.arange(5), 2)))]
     joint = Joint.of(p.graph, p.linear.scales, facets)
     found = cut(replace(alpha, joint=joint), whole, first(p.rows), [], math.inf, Turns(0, 10))
     price = torch.rand(found.result.multipliers.joint.shape, generator=torch.Generator().manual_seed(0)).double()
@@ -439,7 +439,7 @@ def test_hulls_of_every_layer_are_used():
     count = graph.output_size
     rows = Rows(torch.eye(count).double()[None], torch.full((1, count), -5.0).double())
     found = strengthened(Alpha(linear, 3), whole, rows, -math.inf, ("k-relu",))
-    assert {layer.facets.position for layer in found.joint.layers} >= set(graph.activations[1:])
+    assert {layer.facets.position for layer in found.joint.layers} >= set(tuple(graph.layer_at)[1:])
 
 
 def test_sparse_and_dense_layers_are_read_alike():

@@ -45,7 +45,7 @@ def test_rows_of_a_layer_say_nothing_about_its_pre_activations(seed):
     graph, linear, whole, values = network(seed, torch.float64)
     random = torch.Generator().manual_seed(seed)
     alpha = Alpha(linear, 0)
-    for position in graph.activations[1:]:
+    for position in tuple(graph.layer_at)[1:]:
         node = graph.nodes[position].inputs[0]
         facets = true_rows(graph, position, values, random, torch.float64)
         eye = torch.eye(graph.nodes[node].size, dtype=torch.float64)[None]
@@ -71,7 +71,7 @@ def test_what_rows_add_is_right_up_to_its_doubt(seed, cancels, dtype):
     the node's: the terms that multipliers add differ from the stated ones by no more than `doubt`."""
     graph, linear, _, values = network(seed, dtype)
     random = torch.Generator().manual_seed(seed)
-    first, second = graph.activations[0], graph.activations[1]
+    first, second = graph.layers[0].position, graph.layers[1].position
     facets = [true_rows(graph, position, values, random, dtype, 6) for position in (first, second)]
 
     # Each row is followed by its opposite but for a last bit, so that products cancel.
@@ -116,7 +116,7 @@ def test_what_rows_add_is_right_up_to_its_doubt(seed, cancels, dtype):
 def test_a_layer_is_weighed_by_all_of_its_rows():
     """sum |g_i| |value_i| + |h|, over values, pre-activations and inputs; kept when the precision rises, alone."""
     graph, linear, _, values = network(0, torch.float32)
-    facets = true_rows(graph, graph.activations[1], values, torch.Generator().manual_seed(0), torch.float32)
+    facets = true_rows(graph, graph.layers[1].position, values, torch.Generator().manual_seed(0), torch.float32)
     joint = Joint.of(graph, linear.scales, [facets])
     (layer,), size = joint.layers, [s.double() for s in linear.scales.size]
     below = graph.nodes[facets.position].inputs[0]

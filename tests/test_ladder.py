@@ -117,7 +117,7 @@ def test_samples_lie_between_the_bounds(name, kind, halfspaces):
         values = graph.values(torch.as_tensor(sample(polytope, 3000)))
         y = values[-1].numpy()
         assert (report.lower <= y).all() and (y <= report.upper).all()
-        for position, layer in zip(graph.activations, report.layers, strict=True):
+        for position, layer in zip(graph.layer_at, report.layers, strict=True):
             z = values[graph.nodes[position].inputs[0]].numpy()
             assert (layer.lower <= z + 1e-9).all() and (z <= layer.upper + 1e-9).all()
         loose = bound(graph, polytope, "crown")
@@ -133,7 +133,7 @@ def test_tighter_pre_activations_are_sound_and_tighter(name):
     assert (found.lower >= given.lower - 1e-7).all() and (found.upper <= given.upper + 1e-7).all()
     values = graph.values(torch.as_tensor(sample(polytope, 3000)))
     tighter = 0
-    for position, layer, wide in zip(graph.activations, found.layers, given.layers, strict=True):
+    for position, layer, wide in zip(graph.layer_at, found.layers, given.layers, strict=True):
         z = values[graph.nodes[position].inputs[0]].numpy()
         assert (layer.lower <= z + 1e-9).all() and (z <= layer.upper + 1e-9).all()
         tighter += int((layer.lower > wide.lower + 1e-6).sum())
@@ -224,8 +224,8 @@ def test_smooth_layers_are_named_or_refused(tmp_path, capsys):
 
 def test_limits_are_one_sentence_that_names_the_layer():
     graph, polytope = random_graph(0, "mlp", inputs=4, width=8, depth=2), random_box(0, 4, 1.0)
-    last = graph.nodes[graph.activations[-1]].name
-    first = graph.nodes[graph.activations[0]].name
+    last = graph.nodes[graph.layers[-1].position].name
+    first = graph.nodes[graph.layers[0].position].name
     for name, layer, words in (
         ("p-2:patterns=9", first, "more than 9 activation patterns"),
         ("p-2:size=5000", "", "more than 5000 coefficients"),

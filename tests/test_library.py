@@ -37,7 +37,7 @@ def close(found: torch.Tensor, expected: torch.Tensor) -> bool:
 
 def normal_form(graph: Graph) -> bool:
     """An activation reads an affine node, and the output is one."""
-    reads = all(isinstance(graph.nodes[graph.nodes[i].inputs[0]], Affine) for i in graph.activations)
+    reads = all(isinstance(graph.nodes[graph.nodes[i].inputs[0]], Affine) for i in graph.layer_at)
     return reads and isinstance(graph.nodes[-1], Affine)
 
 
@@ -46,7 +46,7 @@ def normal_form(graph: Graph) -> bool:
 def test_maximum(d, fused):
     graph, x = maximum(d, fused), points(500, d, -2, 2)
     assert close(graph(x)[:, 0], x.amax(1))
-    assert graph.neurons == d - 1 == len(graph.activations) and normal_form(graph)
+    assert graph.neurons == d - 1 == len(graph.layers) and normal_form(graph)
 
 
 def test_triangle_and_m_1_on_the_maximum():
@@ -72,7 +72,7 @@ def test_identity_padding_changes_nothing_but_the_depth(shift):
     for after, layers in ((0, 0), (0, 3), (1, 2)):
         padded = identity_padding(graph, layers, after, shift)
         assert close(padded(points(300, 2, -3, 3)), graph(points(300, 2, -3, 3)))
-        assert len(padded.activations) == 2 + layers and normal_form(padded)
+        assert len(padded.layers) == 2 + layers and normal_form(padded)
     padded = identity_padding(barrier(1.0), 4)
     assert padded(points(300, 2, -1, 1)).abs().max() == 0
     assert [len(some) for some in bound(padded, SQUARE, "crown").unstable] == [2, 0, 0, 0, 0, 1, 1]
@@ -100,9 +100,9 @@ def test_copied_inputs_carry_the_inputs_and_change_nothing(graph):
     x = torch.as_tensor(lower) + points(300, graph.input_size, 0, 3)
     assert close(twin(x), graph(x))
     values, size = twin.values(x), graph.input_size
-    for position in twin.activations:
+    for position in twin.layer_at:
         assert close(values[position][:, -size:], x - torch.as_tensor(lower) + 1)
-    assert twin.neurons == graph.neurons + size * len(graph.activations) and normal_form(twin)
+    assert twin.neurons == graph.neurons + size * len(graph.layers) and normal_form(twin)
     layers = bound(twin, (lower, lower + 3), "crown").layers
     assert all((layer.lower[-size:] > 0.5).all() for layer in layers)  # copies are decided
 
@@ -155,7 +155,7 @@ def test_random_networks_depend_on_their_seed_alone():
     one, same, other = (random_network((3, 5, 4, 2), seed) for seed in (7, 7, 8))
     x = points(50, 3)
     assert torch.equal(one(x), same(x)) and not torch.allclose(one(x), other(x))
-    assert [one.nodes[i].size for i in one.activations] == [5, 4] and one.nodes[2].function == ReLU()
+    assert [one.nodes[i].size for i in one.layer_at] == [5, 4] and one.nodes[2].function == ReLU()
     uniform = random_network((100, 50, 10), 0, "uniform")
     weights = torch.cat([n.operators[0].weight.reshape(-1) for n in uniform.nodes if isinstance(n, Affine)])
     assert weights.abs().max() <= 1 and abs(weights.var().item() - 1 / 3) < 0.02

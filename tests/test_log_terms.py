@@ -45,7 +45,7 @@ def test_points_lie_in_exactly_one_leaf(split, trees):
     random = np.random.default_rng(0)
     x = inputs.lower + random.random((300, inputs.size)) * (inputs.upper - inputs.lower)
     values = graph.values(torch.from_numpy(x))
-    z = torch.cat([values[graph.nodes[i].inputs[0]] for i in graph.activations], 1).numpy()
+    z = torch.cat([values[graph.nodes[i].inputs[0]] for i in graph.layer_at], 1).numpy()
     rows, leaves, near = leaves_of(tree, 0, x, z)
     assert (np.bincount(rows, minlength=300)[~near] == 1).all() and near.mean() < 0.1
     assert set(leaves.tolist()) <= set(tree.leaves.tolist())

@@ -57,7 +57,7 @@ def test_bounds_of_pieces_hold_at_their_points(network, name):
     found = measured(network, name, on_input=[[0.5, -0.25]])
     x = sample(inputs, 4000, 0)
     values = graph.values(torch.from_numpy(x))
-    z = torch.cat([values[graph.nodes[i].inputs[0]] for i in graph.activations], 1).numpy()
+    z = torch.cat([values[graph.nodes[i].inputs[0]] for i in graph.layer_at], 1).numpy()
     row = values[-1].numpy() @ [1.0, -1.0] + x @ [0.5, -0.25] + 0.25
     regions = [Region(inputs, phases) for phases in ((), ((0, 1),), ((1, -1),), ((0, -1), (2, 1)), ((3, -1), (5, 1)))]
     seen = 0
@@ -80,7 +80,7 @@ def test_pieces_carry_their_decisions_and_boxes(network):
     boxes = [boxes_of(graph, region) for region in regions]
     pieces = as_pieces(graph, regions, boxes)
     assert pieces.neuron.tolist() == [[0, 5], [2, -1]] and pieces.sign.tolist() == [[1.0, -1.0], [-1.0, 0.0]]
-    sources = [graph.nodes[i].inputs[0] for i in graph.activations]
+    sources = [graph.nodes[i].inputs[0] for i in graph.layer_at]
     for b, own in enumerate(boxes):
         assert torch.equal(pieces.pre_lower[b], torch.cat([own[j][0] for j in sources]))
         assert torch.equal(pieces.pre_upper[b], torch.cat([own[j][1] for j in sources]))

@@ -151,17 +151,17 @@ def cells_of(graph, inputs: Polytope) -> int:
     """Open cells of a small network by brute force: every sign pattern's polytope, by a linear program."""
     from scipy.optimize import linprog
 
-    count, size = 0, [graph.nodes[i].size for i in graph.activations]
+    count, size = 0, [graph.nodes[i].size for i in graph.layer_at]
     for signs in product((-1.0, 1.0), repeat=sum(size)):
         boxes = [(torch.full((n.size,), -1.0), torch.full((n.size,), 1.0)) for n in graph.nodes]
         at = 0
-        for i, n in zip(graph.activations, size, strict=True):
+        for i, n in zip(graph.layer_at, size, strict=True):
             s = torch.tensor(signs[at : at + n]).double()
             boxes[graph.nodes[i].inputs[0]] = (s.clamp(max=0), s.clamp(min=0))
             at += n
         forms = affine_forms(graph, tuple(boxes))
-        w = np.concatenate([forms[graph.nodes[i].inputs[0]][0].numpy() for i in graph.activations])
-        b = np.concatenate([forms[graph.nodes[i].inputs[0]][1].numpy() for i in graph.activations])
+        w = np.concatenate([forms[graph.nodes[i].inputs[0]][0].numpy() for i in graph.layer_at])
+        b = np.concatenate([forms[graph.nodes[i].inputs[0]][1].numpy() for i in graph.layer_at])
         s = np.array(signs)
         rows = np.concatenate([np.column_stack([-s[:, None] * w, np.linalg.norm(w, axis=1)])])
         box = [(lo, up) for lo, up in zip(inputs.lower, inputs.upper, strict=True)]

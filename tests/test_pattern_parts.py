@@ -145,7 +145,7 @@ def test_forms_are_within_their_errors(kind):
     graph = random_graph(3, kind, inputs=4, width=8, depth=2)
     x = torch.rand(50, 4, dtype=torch.float64) * 2 - 1
     values = graph.to(torch.float64).values(x)
-    z = torch.cat([values[graph.nodes[i].inputs[0]] for i in graph.activations], 1)
+    z = torch.cat([values[graph.nodes[i].inputs[0]] for i in graph.layer_at], 1)
     forms = pattern_forms(graph.to(torch.float64), z > 0, x.abs() + 0.1)
     found = (forms.row @ x[..., None])[..., 0] + forms.constant
     assert ((found - z).abs() <= forms.error + 1e-14).all() and (forms.error < 1e-12).all()
@@ -192,7 +192,7 @@ def test_active_is_what_the_network_does_inside():
     made, cells = leaves(graph, Polytope(np.zeros(4), np.ones(4)))
     x = np.stack([cells.points[cells.vertex[a:b], :4].mean(0) for a, b in pairwise(cells.start)])
     values = made.graph.values(torch.from_numpy(x))
-    on = torch.cat([values[graph.nodes[i].inputs[0]] > 0 for i in graph.activations], 1)
+    on = torch.cat([values[graph.nodes[i].inputs[0]] > 0 for i in graph.layer_at], 1)
     assert np.array_equal(on.numpy(), active(made, cells.labels))
 
 

@@ -141,9 +141,9 @@ def test_between_samples_and_zaslavsky(kind):
     random = torch.Generator().manual_seed(0)
     x = 3 * torch.rand(20_000, d, generator=random, dtype=torch.float64) - 1.5
     values = graph.to(torch.float64).values(x)
-    seen = torch.cat([values[graph.nodes[i].inputs[0]] > 0 for i in graph.activations], 1)
+    seen = torch.cat([values[graph.nodes[i].inputs[0]] > 0 for i in graph.layer_at], 1)
     most = 1
-    for i in graph.activations:
+    for i in graph.layer_at:
         most *= zaslavsky(graph.nodes[i].size, d)
     assert result.finished and len(seen.unique(dim=0)) <= result.low <= most
     sampled = {bytes(row) for row in np.packbits(seen.numpy(), axis=1, bitorder="little")}
@@ -295,5 +295,5 @@ def test_volumes_add_up_in_one_and_three_dimensions(tmp_path):
         assert table.num_rows == result.low and sum(table["volume"].to_pylist()) == pytest.approx(2.0**d, rel=1e-9)
         points = torch.tensor(table["point"].to_pylist(), dtype=torch.float64)
         values = graph.to(torch.float64).values(points)
-        on = torch.cat([values[graph.nodes[i].inputs[0]] > 0 for i in graph.activations], 1).numpy()
+        on = torch.cat([values[graph.nodes[i].inputs[0]] > 0 for i in graph.layer_at], 1).numpy()
         assert [bytes(row) for row in np.packbits(on, axis=1, bitorder="little")] == table["pattern"].to_pylist()

@@ -67,7 +67,7 @@ def test_a_whole_set_that_passes_is_one_on_which_p1_is_exact(seed):
         assert np.allclose([loose.lower, loose.upper], [sharp.lower, sharp.upper], atol=1e-5)
     else:  # a midpoint of two images that is no image
         x = np.stack(np.meshgrid(*[np.linspace(-1, 1, 161)] * 2), -1).reshape(-1, 2)
-        u = graph.values(torch.from_numpy(x))[graph.activations[found.layer]].numpy()
+        u = graph.values(torch.from_numpy(x))[tuple(graph.layer_at)[found.layer]].numpy()
         random = np.random.default_rng(0)
         pairs = random.integers(len(u), size=(400, 2))
         share = random.random((400, 1))

@@ -90,7 +90,7 @@ def lying(monkeypatch) -> None:
 def test_a_contradiction_at_the_root_names_its_layer(monkeypatch):
     lying(monkeypatch)
     graph = maximum(3)
-    name = graph.nodes[graph.activations[0]].name
+    name = graph.nodes[graph.layers[0].position].name
     words = f"internal error: neuron 0 of layer '{name}' is proved to be at least .* and at most .*; this is a fault of"
     for relaxation in ("crown", "alpha-crown", "deeppoly-0", "triangle", "exact"):
         with pytest.raises(InternalError, match=words):

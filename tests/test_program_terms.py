@@ -36,7 +36,7 @@ from partita.relaxations.protocol import rounded_down
 
 def phases_at(graph: Graph, x: np.ndarray) -> list[np.ndarray]:
     values = graph.values(torch.from_numpy(x))
-    return [np.where(values[graph.nodes[i].inputs[0]].numpy() > 0, 1, -1).astype(np.int8) for i in graph.activations]
+    return [np.where(values[graph.nodes[i].inputs[0]].numpy() > 0, 1, -1).astype(np.int8) for i in graph.layer_at]
 
 
 # Cells: any multipliers, in rational numbers.
@@ -287,7 +287,7 @@ def test_encodings_hold_the_network_tightly(kind, form):
         x = sample(box, 200, seed)
         values = graph.to(torch.float64).values(torch.from_numpy(x))
         points = torch.cat(values, 1).numpy()
-        model, before = encoding.model, [graph.nodes[i].inputs[0] for i in graph.activations]
+        model, before = encoding.model, [graph.nodes[i].inputs[0] for i in graph.layer_at]
         z = np.concatenate([encoding.first[i] + np.arange(graph.nodes[i].size) for i in before])
         if form == "exact":  # a binary for each undecided neuron, in their order
             undecided = z[(model.lower[z] < 0) & (model.upper[z] > 0)]

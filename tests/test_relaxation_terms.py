@@ -243,7 +243,7 @@ def test_sizes_of_a_root_are_at_least_the_values():
         values = graph.values(x)
         for size, value in zip(linear.scales.size, values, strict=True):
             assert (size.reshape(-1) >= value.abs().amax(0) * (1 - 1e-9)).all()
-        pre = torch.cat([values[graph.nodes[i].inputs[0]] for i in graph.activations], 1)
+        pre = torch.cat([values[graph.nodes[i].inputs[0]] for i in graph.layer_at], 1)
         assert (piece.pre_lower <= pre).all() and (pre <= piece.pre_upper).all()
         assert torch.isfinite(piece.pre_upper).all()
 

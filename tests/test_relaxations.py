@@ -59,7 +59,7 @@ def test_optimised_bounds_are_no_looser_than_where_they_start(kind, dtype):
 def lp_minimum(p, b: int, s: int) -> float:
     """The triangle relaxation's optimum (its lines are what every linear bound chooses from), on the same bounds."""
     boxes = node_boxes(p.graph, as_polytope(p.pieces, b))
-    for i in p.graph.activations:
+    for i in p.graph.layer_at:
         before, where = (
             p.graph.nodes[i].inputs[0],
             p.graph.layer_at[i].span,
@@ -145,7 +145,7 @@ def test_root_bounds_hold(kind, rule):
     graph, box = random_graph(8, kind, inputs=9, width=12, depth=3), random_box(8, 9, 0.3)
     lower, upper = torch.as_tensor(box.lower), torch.as_tensor(box.upper)
     values = graph.values(torch.as_tensor(sample(box, 1000)))
-    pre = torch.cat([values[graph.nodes[i].inputs[0]] for i in graph.activations], 1)
+    pre = torch.cat([values[graph.nodes[i].inputs[0]] for i in graph.layer_at], 1)
     for dtype in (torch.float32, torch.float64):
         pieces = root(graph, graph.to(dtype), lower, upper, rule)[1]
         assert (pieces.pre_lower[0].double() <= pre).all() and (pre <= pieces.pre_upper[0].double()).all()

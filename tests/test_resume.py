@@ -93,7 +93,7 @@ def test_rebuilt_pieces_are_those_of_the_log(inputs, split, kind, tmp_path):
     pieces = made.tree.pieces(record)
     x = sample(prop.cases[0].inputs, 200, 1)
     values = graph.values(torch.from_numpy(x))
-    z = torch.cat([values[graph.nodes[i].inputs[0]] for i in graph.activations], 1).numpy()
+    z = torch.cat([values[graph.nodes[i].inputs[0]] for i in graph.layer_at], 1).numpy()
     rows, leaves, _ = leaves_of(tree, 0, x, z)
     for row, leaf in zip(rows, leaves, strict=True):
         at = where[int(leaf)]

@@ -35,7 +35,7 @@ def test_a_network_becomes_one_affine_node_a_layer() -> None:
     kinds = [type(n).__name__ for n in graph.nodes]
     assert kinds == ["Input", "Affine", "Activation", "Affine", "Activation", "Affine"]
     assert all(isinstance(o, Dense) for n in graph.nodes if isinstance(n, Affine) for o in n.operators)
-    assert graph.activations == (2, 4) and graph.neurons == 13
+    assert tuple(graph.layer_at) == (2, 4) and graph.neurons == 13
 
 
 def test_batch_normalization_folds_into_the_convolution() -> None:

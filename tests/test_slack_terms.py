@@ -63,7 +63,7 @@ def judge_vectors(graph: Graph, scales, dtype: torch.dtype) -> None:
                 term = matrix(operator).abs().double() @ size[j]
                 wanted, reach = wanted + gamma(operator.terms + 3, dtype) * term, reach + term
             wanted = INFLATE * wanted
-            above = [p for p in graph.activations if graph.nodes[p].inputs == (i,)]
+            above = [p for p in graph.layer_at if graph.nodes[p].inputs == (i,)]
             if readers[i] == 1 and above and isinstance(graph.nodes[above[0]].function, LeakyReLU):
                 # The size a ReLU's vector is made of is that of its pre-activation.
                 wanted = wanted + INFLATE * gamma(depth(node.size) + 4, dtype) * size[i]
@@ -170,7 +170,7 @@ def test_decisions_are_charged_beside_the_pass(dtype):
     start = replace(start, split=torch.tensor([[[0.5, 2.0, 3.0], [0.0, 1.0, 5.0]]], dtype=dtype))
     result = replace(alpha, steps=0).bound(pieces, rows, start).result
     added, constants = decisions(graph, pieces, start.split)
-    at = torch.cat([added[graph.nodes[i].inputs[0]] for i in graph.activations], 2)
+    at = torch.cat([added[graph.nodes[i].inputs[0]] for i in graph.layer_at], 2)
     wanted = torch.zeros_like(at)  # the entry that is absent says nothing, whatever stands beside it
     wanted[0, :, 0], wanted[0, :, 9] = -start.split[0, :, 0], start.split[0, :, 1]
     assert torch.equal(at, wanted)
@@ -227,7 +227,7 @@ def test_rows_are_charged_beside_the_pass():
     graph, linear, whole = made("mlp", torch.float64)
     random = torch.Generator().manual_seed(2)
     draw = lambda *shape: torch.randn(*shape, generator=random, dtype=torch.float64)  # noqa: E731
-    position = graph.activations[1]
+    position = graph.layers[1].position
     size = graph.nodes[position].size
     index = torch.arange(size).repeat(5, 1)
     facets = Facets(position, index, draw(5, size), draw(5, size), 1e3 * draw(5), draw(5, size))

@@ -55,7 +55,7 @@ def test_the_boxes_tile_the_square():
 def test_no_layerwise_relaxation_exceeds_the_value_at_the_spurious_point(pair, sigmoid):
     graph = pair.network(2.0, sigmoid)
     most, a, b = spurious(graph, points=64)
-    cut = graph.activations[0]
+    cut = graph.layers[0].position
     h = graph.values(torch.stack([a, b]))[cut].mean(0)
     at = rest(graph, cut)(h).item()
     assert at <= most <= at + 1e-9, "an enclosure of the value at the midpoint"

@@ -137,7 +137,7 @@ def test_half_spaces_of_decisions_hold_every_point_that_takes_them(kind, dtype):
         linear, pieces = root(graph, graph.to(dtype), low, high)
         x = torch.from_numpy(sample(box, 400, seed))
         values = graph.values(x)
-        z = torch.cat([values[graph.nodes[i].inputs[0]] for i in graph.activations], 1)
+        z = torch.cat([values[graph.nodes[i].inputs[0]] for i in graph.layer_at], 1)
         neurons = torch.arange(graph.neurons)
         batch = Pieces(*(getattr(pieces, f).expand(graph.neurons, *getattr(pieces, f).shape[1:]) for f in _FIELDS))
         points = z[seed].to(dtype)  # decided exactly at the value of a sample, as that dtype has it
@@ -146,7 +146,7 @@ def test_half_spaces_of_decisions_hold_every_point_that_takes_them(kind, dtype):
         below, above = z <= points.double(), z >= points.double()
         assert (excess[:, : graph.neurons][below] <= 0).all() and (excess[:, graph.neurons :][above] <= 0).all()
         # For neurons of the first layer the cut is exact: points clearly on the other side are outside.
-        first = graph.nodes[graph.activations[0]].size
+        first = graph.nodes[graph.layers[0].position].size
         assert not ((excess[:, :first] <= 0) & (z > points.double() + 1e-4)[:, :first]).any()
         on_the_cut += int((below & above).sum())
     assert on_the_cut > 0

@@ -138,7 +138,7 @@ def test_carried_inputs_are_the_maximum(d):
     x[:50, 0] = 0.0  # copies of small inputs are cut off, from above
     above = graph(x)[:, 0] - x.amax(1)
     assert above.min() > -1e-12 and above.max() < d * carried.DELTA + 1e-12
-    assert [graph.nodes[i].size for i in graph.activations] == list(range(d, 1, -1))
+    assert [graph.nodes[i].size for i in graph.layer_at] == list(range(d, 1, -1))
 
 
 def test_k_relu_on_the_maximum_depends_on_the_encoding():
@@ -170,7 +170,7 @@ def test_regions_hold_the_extremes_and_fill_the_box():
         assert values.min() == pytest.approx(report.lower[0], abs=1e-5)
         assert values.max() == pytest.approx(report.upper[0], abs=1e-5)
         centres = graph.values(torch.as_tensor(np.stack([c.mean(0) for c in cells_])))
-        signs = torch.cat([centres[graph.nodes[i].inputs[0]] > 0 for i in graph.activations], 1)
+        signs = torch.cat([centres[graph.nodes[i].inputs[0]] > 0 for i in graph.layer_at], 1)
         assert len(signs.unique(dim=0)) == len(cells_)  # one pattern a region
     assert len(regions.polygons(barrier(1.0), -np.ones(2), np.ones(2))) > 4
 

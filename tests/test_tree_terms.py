@@ -177,7 +177,7 @@ def test_children_share_the_points_of_their_parent(split, inputs):
     (unsafe,) = prop.cases[0].unsafe
     x = torch.from_numpy(sample(prop.cases[0].inputs, 4000))
     values = graph.values(x)
-    z = torch.cat([values[graph.nodes[i].inputs[0]] for i in graph.activations], 1)
+    z = torch.cat([values[graph.nodes[i].inputs[0]] for i in graph.layer_at], 1)
     worst = (values[-1] @ torch.from_numpy(unsafe.rows).mT)[:, 0]
     keep = worst.topk(200, largest=False).indices  # the points the set is nearest to
     x, z = x[keep], z[keep]

@@ -161,7 +161,7 @@ def test_bounds_hold_on_pieces(function, dtype):
         random = np.random.default_rng(seed)
         x = points(made, polytope, 4000, seed)
         pre = graph.values(torch.tensor(x))
-        pre = torch.cat([pre[graph.nodes[i].inputs[0]] for i in graph.activations], 1).numpy()
+        pre = torch.cat([pre[graph.nodes[i].inputs[0]] for i in graph.layer_at], 1).numpy()
         y = graph(torch.tensor(x)).numpy()
         values = y[:, 0] - y[:, 1]
         for _ in range(6):

@@ -65,6 +65,6 @@ def test_layers_count_the_patterns_of_the_first_layers(seed):
     for rational in (False, True):
         found = count(graph, box, rational=rational)
         on = np.unpackbits(found.patterns, axis=1, count=graph.neurons, bitorder="little")
-        ends = np.cumsum([graph.nodes[i].size for i in graph.activations])
+        ends = np.cumsum([graph.nodes[i].size for i in graph.layer_at])
         assert found.layers == tuple(len(np.unique(on[:, :end], axis=0)) for end in ends)
         assert len(np.unique(found.patterns, axis=0)) == found.low == found.layers[-1]

@@ -205,11 +205,6 @@ class Graph:
         """A tensor of the dtype and on the device of the weights."""
         return next(node.bias for node in reversed(self.nodes) if isinstance(node, Affine))
 
-    @cached_property
-    def activations(self) -> tuple[int, ...]:
-        """Positions of the nonlinear nodes, in order."""
-        return tuple(layer.position for layer in self.layers)
-
     @property
     def widest(self) -> int:
         """Size of the largest node, the input among them."""
