@@ -5,15 +5,16 @@
     python scripts/bench_versions.py --read FILE.json [FILE.json ...]
 
 `--before` and `--after` are folders that hold a folder `partita`, a checkout of either version; `--between` is a third
-version, with which the newest is compared as well. Every instance is run with all of them in turn, as whole processes,
-so that a machine that drifts drifts for all; instances that take less than `--short` seconds `--repeat` times, the
-order changing each time. `--solved` is a results file of `scripts/bench.py`: only what it solved within the limit is
-run. Exit code 1 where a verdict is lost or wrong.
+version, with which the newest is compared as well. Every instance is run with all of them in turn, as whole processes
+whose bytecode lies ready as after an installation, so that a machine that drifts drifts for all; instances that take
+less than `--short` seconds `--repeat` times, the order changing each time. `--solved` is a results file of
+`scripts/bench.py`: only what it solved within the limit is run. Exit code 1 where a verdict is lost or wrong.
 """
 
 from __future__ import annotations
 
 import argparse
+import compileall
 import json
 import os
 import sys
@@ -33,6 +34,10 @@ def main() -> int:
         rows = [row for path in options.read for row in json.loads(path.read_text(encoding="utf-8"))["rows"]]
         print(summaries(rows))
         return int(any(lost(row) for row in rows))
+    for side in SIDES:
+        folder = getattr(options, side)
+        if folder is not None:
+            compileall.compile_dir(folder / "partita", quiet=2)
     report = {"date": machine.now(), "commit": machine.commit(), "hardware": machine.hardware()}
     report |= {"load": round(machine.busy(), 2), "timeout": options.timeout, "options": options.options, "rows": []}
     for instance in wanted(options):
