@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..kernels.deadline import TimeUp, now, staged, until
 from ..problems.device import present
 from ..problems.errors import BadInput, out_of_memory
+from ..problems.given import path_of
 from ..problems.load import load_problem
 from .config import Config, keys_of, load_config
 from .search.known import Known
@@ -70,6 +71,8 @@ def verify(
     start = now()
     if timeout is not None:
         overrides["timeout"] = timeout
+    log, resume = (None if p is None else path_of(what, p) for what, p in (("log", log), ("resume", resume)))
+    observers = watching(observers)
     if trust_log and resume is None:
         raise BadInput("trust_log has no effect here: it acts with resume, where a log's claims are believed")
     if resume is not None:
@@ -105,6 +108,17 @@ def load(
     seconds = None if timeout is None else COMPARED * timeout
     with full_products(), threads_for(NARROW if small(network) else MEDIUM + 1):
         return Problem(*load_problem(network, property, example_input, seconds))
+
+
+def watching(observers: Any) -> tuple[Any, ...]:
+    """The observers; `BadInput` for what are none."""
+    if isinstance(observers, str) or not isinstance(observers, Iterable):
+        raise BadInput(f"observers must be a list of observers, not {observers!r}")
+    found = tuple(observers)
+    for one in found:
+        if not callable(getattr(one, "finished", None)):
+            raise BadInput(f"{one!r} is no observer: it has no method 'finished' (see bab/search/observer.py)")
+    return found
 
 
 def small(network: Any) -> bool:

@@ -24,6 +24,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from ..problems.device import NAMES, device_name
 from ..problems.effort import Group, as_number, checked
 from ..problems.errors import BadInput
+from ..problems.given import path_of
 from ..relaxations import catalogue
 from ..relaxations.names import parse
 from ..relaxations.options import nearest
@@ -94,7 +95,7 @@ class Config(Checked):
     timeout: float | None = _at_least(0.0, None)  # seconds of wall time, the process's start included
     device: str = "auto"  # or what `problems.device` reads: cpu, cuda, cuda:1
     precision: Precision = "auto"
-    seed: int = _at_least(0, 0)
+    seed: int = field(default=0, metadata={"minimum": 0, "maximum": 2**53})
     split: Split = "auto"
     relaxation: Any = "auto"  # what `relaxations.names` reads: crown, m-2, k-relu:k=3; or an `AbstractRelaxation`
     attack: Switch = "on"
@@ -190,7 +191,7 @@ def _unknown(key: str, valid: Mapping[str, str], where: str) -> BadInput:
 
 def _read(source: str | Path) -> Mapping[str, Any]:
     """The mapping in a preset or a YAML file."""
-    path = Path(source)
+    path = path_of("config", source)
     preset = PRESETS / f"{source}.yaml"
     if path.name == str(source) and not path.suffix and preset.is_file():
         path = preset
@@ -206,6 +207,8 @@ def _read(source: str | Path) -> Mapping[str, Any]:
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"the config '{source}' cannot be read: {error}") from None
+    except RecursionError:
+        raise BadInput(f"the config '{source}' is nested too deeply") from None
     except yaml.YAMLError as error:
         raise BadInput(f"the config '{source}' is not YAML: {' '.join(str(error).split())}") from None
     return {} if content is None else content

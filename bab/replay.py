@@ -23,6 +23,7 @@ from ..kernels.arithmetic import full_products
 from ..kernels.deadline import now
 from ..kernels.threads import threads_for
 from ..problems.errors import BadInput
+from ..problems.given import seconds
 from ..problems.load import load_problem
 from ..problems.network.graph import Graph
 from ..problems.properties.property import Array, Property
@@ -94,6 +95,7 @@ def replay(
     Raises `BadInput` where the log is damaged or was written for another network or property. Soundness class: as the
     search's `unsat`.
     """
+    timeout = seconds("timeout", timeout, 0)
     header, name = (log.header, "given here") if isinstance(log, Partition) else (read_ends(Path(log))[0], log)
     graph, prop, confirm, _ = load_problem(network, property, example_input)
     matching(header, name, network, graph, prop)

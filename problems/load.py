@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .onnx.importing import Reading
     from .properties.property import Array, Polytope, Property, UnsafeSet
 
+NO_EXAMPLE = "example_input has no effect here: it goes with a PyTorch module, whose input shape it shows"
 BOXES, POINTS = 4, 16  # of a property at which a module is compared with its export
 
 
@@ -40,6 +41,8 @@ def load_network(
 
     doing("the network was read")
     if isinstance(network, Graph):
+        if example_input is not None:
+            raise BadInput(NO_EXAMPLE)
         network.check_products()
         return network, Original(lambda x: _float64(network, x))
     if not isinstance(network, str | Path):
@@ -49,6 +52,8 @@ def load_network(
     from .onnx.file import read_onnx
     from .onnx.runtime import model_bytes
 
+    if example_input is not None:
+        raise BadInput(NO_EXAMPLE)
     model = model_bytes(network)
     return read_onnx(model, str(network)), original_of(model)
 
@@ -67,6 +72,8 @@ def load_problem(
     from .network.graph import Graph
 
     doing("the network was read")
+    if example_input is not None and isinstance(network, str | Path | Graph):
+        raise BadInput(NO_EXAMPLE)
     if isinstance(network, Graph):
         network.check_products()
         return network, load_property_for(network, property), Original(lambda x: _float64(network, x)), None
@@ -125,17 +132,15 @@ def load_property_for(graph: Graph, property: str | Path | Property) -> Property
     """The property, read for this network; `BadInput` where the sizes do not match."""
     doing("the property was read")
     if isinstance(property, str | Path):
+        from .given import path_of
         from .properties.vnnlib import load_property
 
-        return load_property(property, graph.input_size, graph.output_size, graph)
+        return load_property(path_of("the property", property), graph.input_size, graph.output_size, graph)
     if not hasattr(property, "cases"):
         raise BadInput(f"a property is a VNN-LIB file or a Property, not a {type(property).__name__}")
-    if (property.n_in, property.n_out) != (graph.input_size, graph.output_size):
-        raise BadInput(
-            f"the property speaks of {property.n_in} inputs and {property.n_out} outputs, but the network has "
-            f"{graph.input_size} and {graph.output_size}"
-        )
-    return property
+    from .properties.handmade import property_of
+
+    return property_of(property, graph.input_size, graph.output_size)
 
 
 def compare_on(original: Original, boxes: Iterable[Polytope], seconds: float = 1.0) -> None:

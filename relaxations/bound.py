@@ -34,12 +34,13 @@ from ..kernels.deadline import TimeUp, doing, now, passed, share, staged, until
 from ..kernels.threads import threads_for
 from ..problems.device import automatic
 from ..problems.errors import BadInput, InternalError
+from ..problems.given import seconds
 from ..problems.input_set import InputSet
 from ..problems.load import load_network, read_for
 from ..problems.network.graph import Graph
 from ..problems.properties.property import Array
 from .linear.linear import Linear, undecided_neurons
-from .linear.set_bounds import SetBounds, batched, joined
+from .linear.set_bounds import SetBounds, batched, joined, known
 from .names import Name, parse
 from .protocol import AbstractRelaxation, Means, Question
 from .question import bounded_polytopes, means, objectives, treated
@@ -103,8 +104,7 @@ def bound(
     Raises `BadInput` for what does not fit, an empty input set, and networks the relaxation cannot bound;
     `TimeoutError` where the network is not even read by the timeout.
     """
-    if timeout is not None and not timeout > 0:
-        raise BadInput(f"timeout must be a positive number of seconds, or None, not {timeout!r}")
+    timeout = seconds("timeout", timeout)
     with until(None if timeout is None else now() + timeout), staged() as stage:
         try:
             graph, original = load_network(network, example_input)
@@ -126,7 +126,7 @@ def bound(
 
 def _bounded(question: Question, names: Sequence[Name], own: AbstractRelaxation | None) -> BoundsReport:
     """The tightest bounds of all that were asked for; where time is up, of all that were found."""
-    start, graph = time.perf_counter(), question.graph
+    begun, graph = time.perf_counter(), question.graph
     programs = tuple(name for name in names if name.rung.kind == "program")
     found: list[SetBounds] = []
     notes: list[str] = []
@@ -149,8 +149,8 @@ def _bounded(question: Question, names: Sequence[Name], own: AbstractRelaxation 
             raise InternalError(f"{what} of layer {last!r} is proved to be at least {lower[r]} and at most {upper[r]}")
         raise BadInput("the input set is empty: its half-spaces have no point in common, so there is nothing to bound")
     pieces, working = found[-1].pieces, found[-1].working
-    seconds = time.perf_counter() - start
-    return BoundsReport(lower, upper, seconds, _layers(graph, pieces), _unstable(working, pieces), tuple(notes))
+    took = time.perf_counter() - begun
+    return BoundsReport(lower, upper, took, _layers(graph, pieces), _unstable(working, pieces), tuple(notes))
 
 
 def _programs(linear: Linear, graph: Graph, names: tuple[Name, ...], means: Means) -> AbstractRelaxation:
@@ -182,7 +182,7 @@ def _closer(
         for b, polytope in enumerate(question.polytopes):
             sides = {name: torch.from_numpy(getattr(polytope, name))[None] for name in SIDES}
             bounds = relaxation.bound(replace(loose.pieces[b : b + 1], **sides), Rows(rows, constants))
-            low, high = bounds.result.lower[0].double().cpu().numpy().reshape(2, -1)
+            low, high = known(bounds.result.lower[0].double()).cpu().numpy().reshape(2, -1)
             lower, upper = np.minimum(lower, low), np.maximum(upper, -high)
             parts.append(bounds.left)
             notes += [note for note in relaxation.notes if note not in notes]
@@ -199,7 +199,7 @@ def _layers(graph: Graph, pieces: Pieces) -> tuple[Layer, ...]:
     layers = []
     for k, layer in enumerate(graph.layers):
         below, above = pieces.pre(layer)
-        low, high = below.amin(0), above.amax(0)
+        low, high = known(below).amin(0), -known(-above).amin(0)
         name = layer.name or f"layer {k}"
         layers.append(Layer(name, low.double().cpu().numpy(), high.double().cpu().numpy()))
     return tuple(layers)

@@ -17,9 +17,11 @@ from torch import Tensor
 from ..kernels.polytope import clip_box
 from ..problems.device import device_name, present
 from ..problems.errors import BadInput
+from ..problems.given import seconds
 from ..problems.input_set import InputSet, polytopes_of
 from ..problems.network.graph import Graph
 from ..problems.properties.property import Polytope
+from ..problems.properties.specify import numbers
 from .lp.backends import NAMES as BACKENDS
 from .names import Name
 from .protocol import Means
@@ -53,17 +55,12 @@ def means(precision: str, device: str | torch.device, steps: int, backend: str, 
         raise BadInput(f"backend must be one of {', '.join(BACKENDS)}, not {backend!r}")
     if isinstance(steps, bool) or not isinstance(steps, int | np.integer) or steps < 0:
         raise BadInput(f"steps must be a whole number of at least 0, not {steps!r}")
-    if time_limit is not None and not (_is_number(time_limit) and time_limit > 0):
-        raise BadInput(f"time_limit must be a positive number of seconds, or None, not {time_limit!r}")
+    time_limit = seconds("time_limit", time_limit)
     name = device_name(device)
     if name is None:
         raise BadInput(f"device must be cpu or cuda, not {device!r}")
     present(name, "cpu")
     return Means(PRECISIONS[precision], device, steps, backend, time_limit)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
 
 
 def bounded_polytopes(graph: Graph, input_set: InputSet) -> list[Polytope]:
@@ -93,10 +90,10 @@ def objectives(graph: Graph, rows: ArrayLike | None, constants: ArrayLike | None
     """(R, n_out) and (R,), float64."""
     c = torch.eye(graph.output_size, dtype=torch.float64)
     if rows is not None:
-        c = torch.as_tensor(np.atleast_2d(np.asarray(rows, dtype=np.float64)))
+        c = torch.as_tensor(np.atleast_2d(numbers("rows", rows)))
     d = torch.zeros(len(c), dtype=torch.float64)
     if constants is not None:
-        d = torch.as_tensor(np.atleast_1d(np.asarray(constants, dtype=np.float64)))
+        d = torch.as_tensor(np.atleast_1d(numbers("constants", constants)))
     if c.ndim != 2 or c.shape[1] != graph.output_size or d.shape != (len(c),):
         raise BadInput(
             f"rows of shape {tuple(c.shape)} and constants of shape {tuple(d.shape)} do not fit {graph.output_size} "

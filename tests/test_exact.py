@@ -242,6 +242,19 @@ def test_infeasibility_is_certified_or_not_claimed(seed):
         assert not feasible.safe_infeasible(ray)
 
 
+def test_safe_bound_is_nothing_where_its_sum_leaves_float64():
+    wide = LinearModel(
+        np.array([1.0, -1.0, 0.0]),
+        np.full(3, -1.7e308),
+        np.full(3, 1.7e308),
+        csr_array(np.array([[1.0, 1.0, 1.0], [1.0, -1.0, 0.5]])),
+        np.full(2, -1.7e308),
+        np.full(2, 1.7e308),
+    )
+    for dual in ([0.0, 0.0], [1.0, 0.0], [-1.0, 1.0], [0.5, -0.5]):
+        assert wide.safe_bound(np.array(dual)) == -np.inf
+
+
 def test_safe_bound_knows_cancellation():
     """Reduced costs that float64 rounds to zero still cost their rounding on a wide variable."""
     matrix = csr_array(np.array([[1.0], [1e-17]]))

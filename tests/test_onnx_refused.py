@@ -108,10 +108,62 @@ def test_other_element_types_are_refused() -> None:
         (model([node("Gather", "c i", "y")], (1, 2), {"c": normal(3)}), "reads 'i', which no earlier node computes"),
         (model([node("Relu", "x", "z")], (1, 2)), "output 'y' is computed by no node"),
         (model([node("Relu", "x", "y")], (1, 2), opset=6), "uses ONNX opset 6"),
+        (single("LeakyRelu", (1, 2), alpha=float("nan")), "has the slope nan; it must be a finite number"),
+        (single("LeakyRelu", (1, 2), alpha=float("inf")), "has the slope inf; it must be a finite number"),
+        (single("Gemm", (1, 2), normal(2, 2), alpha=float("inf")), "has the factors inf and 1.0; they must be finite"),
+        (single("Gemm", (1, 2), normal(2, 2), beta=float("nan")), "has the factors 1.0 and nan; they must be finite"),
+        (
+            model([node("Gemm", "a a x", "y")], (2, 2), {"a": normal(2, 2)}),
+            "multiplies two constants and adds a variable",
+        ),
+        (single("Conv", (1, 2, 4), normal(2, 2, 1), group=3), "weights (2, 2, 1) in 3 groups, and 2 channels"),
+        (single("Conv", (1, 2, 4), normal(2, 2, 1), group=0), "weights (2, 2, 1) in 0 groups, and 2 channels"),
+        (single("Conv", (1, 2, 4), normal(3, 1, 1), group=2), "weights (3, 1, 1) in 2 groups, and 2 channels"),
+        (single("Conv", (1, 2, 4), normal(2, 2, 1), strides=[0]), "strides (0,) and dilations (1,)"),
+        (single("ConvTranspose", (1, 2, 4), normal(2, 2, 1), dilations=[0]), "strides (1,) and dilations (0,)"),
+        (single("MaxPool", (1, 2, 4), kernel_shape=[2], strides=[0]), "cannot be imported"),
+        (single("MatMul", (1, 4), normal(2, 3)), "its weights take 2 numbers to 3, and its input and its result have"),
+        (single("Pad", (1, 4), ints(0, 1, 0, 1), np.array(-np.inf, np.float32)), "fills with -inf"),
+        (single("Pad", (1, 4), opset=9, pads=[0, 1, 0, 1], value=float("nan")), "fills with nan"),
+        (single("Expand", (1, 4), ints(2**40, 4)), "cannot be imported"),
     ],
 )
 def test_forms_that_are_refused(made, words: str) -> None:
     assert words in refusal(made)
+
+
+def test_networks_without_a_node() -> None:
+    for made, count in ((model([], (1, 2), output="x"), 2), (model([], (1, 2), {"c": floats(1, 2, 3)}, output="c"), 3)):
+        made.graph.output[0].type.tensor_type.shape.dim.add().dim_value = count
+        if count == 2:
+            made.graph.output[0].CopyFrom(made.graph.input[0])
+        assert agrees(made).output_size == count
+        read_onnx(made.SerializeToString())
+
+
+def test_damaged_files_are_refused_in_a_sentence() -> None:
+    """A few bytes are changed: the file is refused, or is another network's, and nothing else is raised."""
+    files = [
+        single("Conv", (1, 2, 5), normal(2, 2, 3), strides=[2], pads=[1, 0]),
+        single("ConvTranspose", (1, 2, 4), normal(2, 1, 3), group=1, output_padding=[1], strides=[2]),
+        single("Gemm", (3, 2), normal(3, 2), normal(2), transA=1, alpha=0.5),
+        single("BatchNormalization", (1, 2, 3), *[normal(2) ** 2 for _ in range(4)]),
+        model([node("Split", "x s", "a b", axis=-1), node("Concat", "b a", "y", axis=1)], (1, 4), {"s": ints(1, 3)}),
+        model([node("Slice", "x s e a", "y")], (1, 4), {"s": ints(-1), "e": ints(-9), "a": ints(1)}),
+        model([node("Unsqueeze", "x a", "h"), node("Max", "h c", "y")], (1, 4), {"a": ints(-1), "c": normal(1)}),
+    ]
+    source, refused = np.random.default_rng(7), 0
+    for number in range(700):
+        data = bytearray(files[number % len(files)].SerializeToString())
+        for _ in range(source.integers(1, 4)):
+            at = int(source.integers(len(data)))
+            data[at : at + int(source.integers(0, 3))] = source.bytes(source.integers(0, 3))
+        try:
+            read_onnx(bytes(data), "net.onnx")
+        except BadInput as error:
+            refused += 1
+            assert str(error).count("\n") == 0
+    assert 400 < refused < 700
 
 
 def test_variable_indices_are_refused() -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ...problems.errors import BadInput
+from ...problems.given import is_number
 from ...problems.network.graph import Graph
 from ...relaxations.lp.backends import NAMES as BACKENDS
 from ...relaxations.names import Name, parse
@@ -44,7 +45,10 @@ class Conventions:
                 raise BadInput(f"{what} must be one of {', '.join(known)}, not '{value}'")
         if self.notion.threshold is not None and self.notion.exactness != "threshold":
             raise BadInput("a threshold goes with exactness=threshold")
-        if not (self.notion.tolerance > 0 and np.isfinite(self.notion.tolerance)):
+        for what, value in (("threshold", self.notion.threshold), ("tolerance", self.notion.tolerance)):
+            if value is not None and not (is_number(value) and np.isfinite(value)):
+                raise BadInput(f"{what} must be a finite number, not {value!r}")
+        if not self.notion.tolerance > 0:
             raise BadInput(f"tolerance must be a positive number, not {self.notion.tolerance}")
 
     @property

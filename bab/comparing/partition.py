@@ -30,10 +30,13 @@ from ...kernels.arithmetic import full_products
 from ...kernels.deadline import TimeUp, moment, staged, until
 from ...kernels.threads import threads_for
 from ...problems.errors import BadInput
+from ...problems.given import seconds
 from ...problems.input_set import box
 from ...problems.load import compare_on, load_network, load_property_for
 from ...problems.network.graph import Graph
+from ...problems.properties.handmade import polytope_of
 from ...problems.properties.property import Polytope, Property, UnsafeSet
+from ...problems.properties.specify import whole
 from ...relaxations.protocol import AbstractRelaxation
 from .comparison import Comparison, Measurement, compared
 from .conventions import Conventions, check_network, check_relaxations
@@ -95,8 +98,8 @@ def partition(
     Raises `BadInput` for networks that are not piecewise linear, unknown names, and goals that cannot be reached, and
     `TimeoutError` where nothing is measured by the timeout: the network or the exact values took all of it.
     """
-    start = time.perf_counter()
-    end = None if timeout is None else start + float(timeout)
+    start, timeout = time.perf_counter(), seconds("timeout", timeout, 0)
+    end = None if timeout is None else start + timeout
     check_relaxations(relaxations)
     notion = Notion(exactness, threshold, tolerance, backend)
     conventions = Conventions(notion, pieces, branching, intervals, cells)
@@ -225,11 +228,11 @@ def _problem(graph: Graph, input_set: Any, case: int | None) -> tuple[Polytope, 
     """One input polytope, and the unsafe sets that go with it."""
     match input_set:
         case Polytope():
-            found: list[tuple[Polytope, tuple[UnsafeSet, ...]]] = [(input_set, ())]
+            found: list[tuple[Polytope, tuple[UnsafeSet, ...]]] = [(polytope_of(input_set, graph.input_size), ())]
         case Property() | str() | Path():
             found = [(c.inputs, c.unsafe) for c in load_property_for(graph, input_set).cases]
         case [lower, upper]:
-            found = [(box(lower, upper), ())]
+            found = [(polytope_of(box(lower, upper), graph.input_size), ())]
         case _:
             raise BadInput("an input set is a Polytope, a Property or its file, or arrays (lower, upper)")
     if not found:
@@ -238,11 +241,10 @@ def _problem(graph: Graph, input_set: Any, case: int | None) -> tuple[Polytope, 
         raise BadInput(
             f"the property has {len(found)} input sets, and one is partitioned: take case=0 to {len(found) - 1}"
         )
+    case = None if case is None else whole("case", case)
     if not 0 <= (case or 0) < len(found):
         raise BadInput(f"the property's input sets are case=0 to {len(found) - 1}, not {case}")
     inputs, unsafe = found[case or 0]
-    if inputs.size != graph.input_size or len(inputs.upper) != graph.input_size:
-        raise BadInput(f"the input set has {inputs.size} coordinates, but the network has {graph.input_size} inputs")
     if not (np.isfinite(inputs.lower).all() and np.isfinite(inputs.upper).all()):
         raise BadInput("a partition needs an input set with finite lower and upper bounds of every input")
     if inputs.empty:

@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 
 from ...kernels.double_description import UNITS, Crowded, Polytopes, box, cut
 from ...problems.errors import BadInput
-from ...problems.input_set import check_size
 from ...problems.network.affine import Select
 from ...problems.network.graph import Affine, Graph, Input
 from ...problems.properties.decimals import outward
+from ...problems.properties.handmade import polytope_of
 from ...problems.properties.property import Polytope
 from ...problems.properties.rational import ExactSet, Numbers, Row, arrays_of, rows_of
 from .proof import offset_errors
@@ -34,7 +34,7 @@ NARROW = 1e-12  # of the box: what half-spaces leave less of is flat
 
 def check_input(graph: Graph, polytope: Polytope, cells: str) -> None:
     """Raises `BadInput` where the box has no interior (`open`), no point, no end, or another size than the network."""
-    check_size(graph, polytope)
+    polytope_of(polytope, graph.input_size)
     lower, upper = polytope.lower, polytope.upper
     endless = np.flatnonzero(~(np.isfinite(lower) & np.isfinite(upper)))
     if len(endless):

@@ -31,6 +31,7 @@ from ...kernels.arithmetic import full_products
 from ...kernels.deadline import TimeUp, staged, until
 from ...kernels.threads import threads_for
 from ...problems.errors import BadInput
+from ...problems.given import path_of, seconds
 from ...problems.input_set import InputSet, polytopes_of
 from ...problems.load import compare_on, load_network
 from ...problems.network.graph import Graph
@@ -91,14 +92,16 @@ def count_patterns(
     Raises `BadInput` for networks without patterns and input sets that are unbounded, empty or (for `open`) flat, and
     `TimeoutError` where the network is not even read by the timeout.
     """
-    start = time.monotonic()
+    start, timeout = time.monotonic(), seconds("timeout", timeout, 0)
     deadline = None if timeout is None else start + timeout
+    if not isinstance(rational, bool):
+        raise BadInput(f"rational must be True or False, not {rational!r}")
     graph, polytopes = read(network, input_set, deadline, example_input)
     if out is None:
         return count_union(graph, polytopes, cells=cells, deadline=deadline, rational=rational)
     from .cells import CellWriter
 
-    with CellWriter(Path(out)) as writer:
+    with CellWriter(path_of("out", out)) as writer:
         return count_union(
             graph, polytopes, cells=cells, deadline=deadline, rational=rational, listener=Listener(writer.write)
         )

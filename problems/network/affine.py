@@ -194,6 +194,11 @@ class Conv(AbstractLinear):
     out_shape: tuple[int, ...] = field(init=False)
 
     def __post_init__(self) -> None:
+        channels, (out, each) = self.in_shape[0], self.weight.shape[:2]
+        if self.groups < 1 or each * self.groups != channels or out % self.groups:
+            raise ValueError(f"weights {tuple(self.weight.shape)} in {self.groups} groups, and {channels} channels")
+        if min(*self.stride, *self.dilation) < 1:
+            raise ValueError(f"strides {self.stride} and dilations {self.dilation}; they must be positive")
         space = tuple(
             (size + sum(pad) - dilation * (kernel - 1) - 1) // stride + 1
             for size, pad, dilation, kernel, stride in zip(

@@ -91,6 +91,12 @@ class Builder:
         """sum of operator(value) over the terms, plus a bias that broadcasts against `shape`."""
         flat = tensor(np.broadcast_to(np.asarray(bias, np.float64), shape).reshape(-1))
         operators = tuple(operator for operator, _ in terms)
+        for operator, value in terms:
+            if (operator.n_in, operator.n_out) != (value.size, len(flat)):
+                raise ValueError(
+                    f"its weights take {operator.n_in} numbers to {operator.n_out}, and its input and its result have "
+                    f"{value.size} and {len(flat)}"
+                )
         return self._append(Affine(tuple(value.node for _, value in terms), operators, flat, name), shape)
 
     def activation(self, x: Value, function: AbstractActivation, name: str = "") -> Value:

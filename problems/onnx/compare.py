@@ -79,7 +79,7 @@ def compare(reading: Reading, points: NDArray, seconds: float | None = None) -> 
     judge = _Operators(whole, reading.name, model.name)
     unseen = True  # no point yet at which the output was finite
     while done < len(x) and (unseen or waiting or now() < end):
-        count = 1 if not done else max(1, min(len(x), CHUNK // size))  # the first alone, to see what one takes
+        count = 1 if not done else max(1, min(len(x), CHUNK // max(size, 1)))  # the first alone, to see what one takes
         chunk = x[done : done + count]
         runs = [model.run(point) for point in chunk]
         unseen &= not any(np.isfinite(run[whole.output]).all() for run in runs)

@@ -58,7 +58,11 @@ def cast(call: Call) -> Argument:
 
 
 def _numpy(function: Callable[..., NDArray | np.generic]) -> Callable[[Call], NDArray]:
-    return lambda call: np.asarray(function(*(call.argument(i) for i in range(len(call.arguments)))))
+    def run(call: Call) -> NDArray:
+        with np.errstate(all="ignore"):  # infinity and NaN are refused where they reach the graph
+            return np.asarray(function(*(call.argument(i) for i in range(len(call.arguments)))))
+
+    return run
 
 
 def _divide(a: NDArray, b: NDArray) -> NDArray:

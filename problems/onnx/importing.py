@@ -18,7 +18,7 @@ from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -40,7 +40,7 @@ from .nonlinear import PIECEWISE_OPERATORS
 from .runtime import LARGE, static_shape
 
 if TYPE_CHECKING:
-    from onnx import ModelProto, NodeProto
+    from onnx import ModelProto, NodeProto, TensorProto
 
 OPERATORS: dict[str, Callable] = {
     **CONSTANT_OPERATORS,
@@ -52,6 +52,8 @@ OPERATORS: dict[str, Callable] = {
 SUPPORTED_OPERATORS = tuple(sorted(OPERATORS))
 SUPPORTED_ELEMENT_TYPES = ("float32", "float64")
 OLDEST_OPSET = 7
+# What libraries raise at numbers that have no meaning where they stand.
+MALFORMED = (ValueError, TypeError, LookupError, RuntimeError, AttributeError, ArithmeticError, MemoryError)
 
 
 class Reading:
@@ -120,15 +122,13 @@ class Imported:
 
 def imported(model: ModelProto, box: Box | None = None) -> Imported:
     """The network node by node, on the box alone where one is given."""
-    from onnx.numpy_helper import to_array
-
     proto, opset = model.graph, _opset(model)
     tensors: dict[str, Argument] = {}
     for t in proto.initializer:
         if t.data_location == 1:
             raise BadInput(f"tensor '{t.name}' lies in a separate file; save the network as a single file")
         check()
-        tensors[t.name] = to_array(t)
+        tensors[t.name] = _stored(t)
     builder = _network_input(proto, tensors, box)
     if len(proto.output) > 1:
         names = ", ".join(o.name for o in proto.output)
@@ -142,6 +142,16 @@ def imported(model: ModelProto, box: Box | None = None) -> Imported:
         result = builder.constant(result, result.shape, output)
     graph = replace(builder.graph(result), element_type=_element_type(proto, builder))
     return Imported(graph, tuple(builder.nodes), tuple(steps), output, builder.asked)
+
+
+def _stored(t: TensorProto) -> NDArray:
+    """An initializer's numbers."""
+    from onnx.numpy_helper import to_array
+
+    try:
+        return to_array(t)
+    except MALFORMED as error:
+        raise BadInput(f"tensor '{t.name}' cannot be read ({error}); the file is damaged") from error
 
 
 def _element_type(proto, builder: Builder) -> str:
@@ -168,7 +178,8 @@ def _network_input(proto, tensors: dict[str, Argument], box: Box | None) -> Buil
         import onnx
 
         names = " or ".join(SUPPORTED_ELEMENT_TYPES)
-        got = onnx.TensorProto.DataType.Name(kind.elem_type).lower()
+        known = dict(map(reversed, onnx.TensorProto.DataType.items()))
+        got = known.get(kind.elem_type, f"number {kind.elem_type}").lower()
         raise BadInput(f"the network's input '{inputs[0].name}' has element type {got}; {names} is needed")
     if not kind.HasField("shape"):
         raise BadInput(f"the network's input '{inputs[0].name}' has no shape; export it with a fixed input shape")
@@ -190,8 +201,6 @@ def _needed(nodes, output: str) -> list[NodeProto]:
 
 def _import_node(node: NodeProto, builder: Builder, tensors: dict[str, Argument], opset: int) -> Step:
     """Compute the node, or append it to the graph, and enter its outputs into `tensors`."""
-    from onnx.helper import get_attribute_value
-
     check()
     kind = node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}::{node.op_type}"
     name = node.name or node.output[0]
@@ -199,8 +208,7 @@ def _import_node(node: NodeProto, builder: Builder, tensors: dict[str, Argument]
         if read and read not in tensors:
             raise BadInput(f"{kind} (node '{name}') reads '{read}', which no earlier node computes; unsupported")
     arguments = tuple(tensors[read] if read else None for read in node.input)
-    attributes = {a.name: get_attribute_value(a) for a in node.attribute}
-    call = Call(builder, kind, name, opset, arguments, tuple(node.input), attributes, len(node.output))
+    call = Call(builder, kind, name, opset, arguments, tuple(node.input), {}, len(node.output))
     known = not any(isinstance(a, Value) for a in arguments)
     if kind not in OPERATORS and not (known and kind in FOLDED_OPERATORS):
         raise BadInput(
@@ -208,16 +216,25 @@ def _import_node(node: NodeProto, builder: Builder, tensors: dict[str, Argument]
         )
     start = len(builder.nodes)
     try:
+        call = replace(call, attributes=_attributes(node))
         result = evaluated(call)
+        exact = exactly(call)
     except BadInput:
         raise
-    except (ValueError, TypeError, IndexError, KeyError, RuntimeError, AttributeError) as error:
+    except MALFORMED as error:
         raise call.refuse(f"cannot be imported ({error}); the file is damaged or uses a form not supported") from error
-    if not exactly(call):
+    if not exact:
         mark(builder, start)
     pairs = list(zip(node.output, result if isinstance(result, list) else [result], strict=False))
     tensors.update(pairs)
     return Step(call, tuple(n for n, _ in pairs), tuple(r for _, r in pairs), range(start, len(builder.nodes)))
+
+
+def _attributes(node: NodeProto) -> dict[str, Any]:
+    """The node's attributes by name."""
+    from onnx.helper import get_attribute_value
+
+    return {a.name: get_attribute_value(a) for a in node.attribute}
 
 
 def evaluated(call: Call) -> Argument | list[Argument]:

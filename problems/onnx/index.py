@@ -124,6 +124,8 @@ def pad(call: Call) -> Argument:
     fill = call.attribute("value", 0.0)
     if call.has(2):
         fill = call.constant(2, "a fill value").item()
+    if isinstance(x, Value) and mode == "constant" and not np.isfinite(fill):
+        raise call.refuse(f"fills with {fill}; a network with such values cannot be verified")
     array = positions(x.shape) if isinstance(x, Value) else x
     widths, cut = [(0, 0)] * array.ndim, [slice(None)] * array.ndim
     for i, axis in enumerate(axes):

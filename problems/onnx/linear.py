@@ -153,7 +153,9 @@ def matmul(call: Call) -> Value:
 def gemm(call: Call) -> Value:
     """alpha A' B' + beta C."""
     factors = []
-    alpha = call.attribute("alpha", 1.0)
+    alpha, beta = call.attribute("alpha", 1.0), call.attribute("beta", 1.0)
+    if not np.isfinite([alpha, beta]).all():
+        raise call.refuse(f"has the factors {alpha} and {beta}; they must be finite numbers")
     for i, key in enumerate(("transA", "transB")):
         x = call.argument(i)
         if call.attribute(key, 0):
@@ -161,8 +163,9 @@ def gemm(call: Call) -> Value:
         if not isinstance(x, Value):
             x = x.astype(np.float64) * alpha
         factors.append(x)
+    if not any(isinstance(x, Value) for x in factors):
+        raise call.refuse("multiplies two constants and adds a variable; store their product, and use Add")
     product = _matmul(call, *factors)
-    beta = call.attribute("beta", 1.0)
     if not call.has(2) or beta == 0:
         return product
     c = call.argument(2)

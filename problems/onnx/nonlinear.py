@@ -37,6 +37,8 @@ def relu(call: Call) -> Value:
 
 def leaky_relu(call: Call) -> Value:
     x, slope = call.variable(0), call.attribute("alpha", float(np.float32(0.01)))
+    if not np.isfinite(slope):
+        raise call.refuse(f"has the slope {slope}; it must be a finite number")
     if 0 <= slope < 1:
         return call.builder.activation(x, LeakyReLU(slope), call.name)
     same = Identity(x.size)

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from ...kernels.deadline import TimeUp, abandonable, check
 from ..errors import BadInput
+from ..given import path_of
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -33,7 +34,7 @@ CHUNK = 1 << 24  # bytes read at a time
 
 def model_bytes(path: str | PathLike[str]) -> bytes:
     """The bytes of an `.onnx` file, decompressed in memory where the file is gzipped; `BadInput` if unreadable."""
-    path = Path(path)
+    path = path_of("the network", path)
     try:
         data = _read(path)
     except FileNotFoundError:
@@ -97,7 +98,7 @@ def _session(model: bytes, threads: int = 1, optimised: bool = True) -> onnxrunt
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
 
     def made():  # -> InferenceSession
-        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"], enable_fallback=0)
 
     try:
         return abandonable(made) if len(model) > LARGE else made()

@@ -147,10 +147,15 @@ def _rows_by_intervals(
 
 def _both_bounds(found: Tensor, lost: Tensor) -> tuple[Tensor, Tensor]:  # (B, 2 R), (2 R,) -> (B, R), (B, R)
     """Lower and upper bounds of rows, in float64, from lower bounds of both their sides."""
-    found = found.double().cpu()
+    found = known(found.double().cpu())
     found = torch.where(lost > 0, torch.nextafter(found - lost, found.new_tensor(-torch.inf)), found)
     half = found.shape[1] // 2
     return found[:, :half], -found[:, half:]
+
+
+def known(below: Tensor) -> Tensor:
+    """Lower bounds, minus infinity where the computation overflowed to no number."""
+    return torch.where(below.isnan(), -torch.inf, below)
 
 
 def _refined(pieces: Pieces, intervals: Ibp) -> Pieces:

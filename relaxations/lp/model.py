@@ -191,9 +191,12 @@ class LinearModel:
             losses = np.where(doubt == 0, 0.0, doubt * reach)
         if not (np.isfinite(gains).all() and np.isfinite(losses).all()):
             return -math.inf
-        # Products lose one unit roundoff each; twice that also covers this sum of absolute values.
-        lost = math.fsum(losses) * (1 + 4 * UNIT) + 2 * UNIT * math.fsum(np.abs(gains)) + len(gains) * _TINY
-        return math.nextafter(math.fsum(gains) - math.nextafter(lost, math.inf), -math.inf)
+        try:
+            # Products lose one unit roundoff each; twice that also covers this sum of absolute values.
+            lost = math.fsum(losses) * (1 + 4 * UNIT) + 2 * UNIT * math.fsum(np.abs(gains)) + len(gains) * _TINY
+            return math.nextafter(math.fsum(gains) - math.nextafter(lost, math.inf), -math.inf)
+        except OverflowError:  # the sum, or what it passes through, is beyond float64
+            return -math.inf
 
 
 _TINY = float(np.finfo(np.float64).tiny)
