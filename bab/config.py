@@ -200,7 +200,7 @@ def _read(source: str | Path) -> Mapping[str, Any]:
     import yaml
 
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), _loader())
     except (FileNotFoundError, IsADirectoryError):
         raise BadInput(
             f"the config '{source}' is neither a file nor a preset; the presets are {', '.join(presets())}"
@@ -212,6 +212,23 @@ def _read(source: str | Path) -> Mapping[str, Any]:
     except yaml.YAMLError as error:
         raise BadInput(f"the config '{source}' is not YAML: {' '.join(str(error).split())}") from None
     return {} if content is None else content
+
+
+@cache
+def _loader() -> Any:
+    """A loader of plain YAML in which a key that stands twice in a mapping is an error."""
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+            seen = set()
+            for key, _ in node.value:
+                if isinstance(key, yaml.ScalarNode) and key.value in seen:
+                    raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} stands twice", key.start_mark)
+                seen.add(key.value if isinstance(key, yaml.ScalarNode) else None)
+            return super().construct_mapping(node, deep)
+
+    return Loader
 
 
 def _filled(part: Any, content: Any, where: str, prefix: str = "") -> Any:

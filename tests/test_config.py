@@ -94,6 +94,9 @@ def test_refused_overrides(overrides, sentence):
         ("a: [", "is not YAML"),
         ("seed: x", "'seed' in"),
         ("1: 2", "unknown option '1'"),
+        ("timeout: 3\nseed: 1\ntimeout: 5", "'timeout' stands twice"),
+        ("search: {batch: 1, batch: 2}", "'batch' stands twice"),
+        ("search: " + 3000 * "[", "is nested too deeply"),
     ],
 )
 def test_refused_files(tmp_path, text, sentence):

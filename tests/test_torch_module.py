@@ -141,6 +141,22 @@ def test_exported_programs_are_accepted() -> None:
         np.testing.assert_allclose(original.module(x), expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize("samples", [torch.export.Dim("samples"), torch.export.Dim.AUTO])
+def test_a_program_for_any_number_of_samples_is_verified_for_one(samples: object) -> None:
+    subject = module(GOOD["relu"])
+    program = torch.export.export(subject, (EXAMPLE.repeat(2, 1),), dynamic_shapes=({0: samples},))
+    assert load_network(program)[0].input_shape == (1, 2)
+    fixed = torch.export.export(subject, (EXAMPLE.repeat(2, 1),))
+    assert load_network(fixed)[0].input_shape == (2, 2)
+
+
+def test_nothing_is_printed_where_the_older_writer_fails(capfd: pytest.CaptureFixture[str]) -> None:
+    """PyTorch prints a graph on standard output, where verdicts are."""
+    with pytest.raises(BadInput):
+        load_network(Around(lambda m, x: torch.nn.functional.threshold(x, 0.1, 20.0)), EXAMPLE)
+    assert capfd.readouterr().out == ""
+
+
 def test_a_program_exported_in_training_mode_is_refused() -> None:
     for name, words in (("dropout in evaluation", "random"), ("norm in evaluation", "changes its own")):
         subject = module(GOOD[name]).train()
@@ -159,6 +175,9 @@ def test_a_program_exported_in_training_mode_is_refused() -> None:
         (Around(GOOD["linear"]), torch.zeros(1, 0), "float32 or float64"),
         (Around(GOOD["linear"]), torch.zeros(1, 3), "cannot be run"),
         (Around(lambda m, x: (x, x)), EXAMPLE, "2 outputs"),
+        (torch.nn.Linear(2, 2, device="meta"), EXAMPLE, "meta device"),
+        (Around(GOOD["linear"]), torch.zeros(1, 2, device="meta"), "meta device"),
+        (Around(lambda m, x: torch.ones(1, 2)), EXAMPLE, "has no input, so that its output is constant"),
     ],
 )
 def test_what_is_no_network_is_refused(given: object, example: object, words: str) -> None:

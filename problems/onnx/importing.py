@@ -94,6 +94,8 @@ def _parsed(data: bytes, name: str) -> ModelProto:
         raise
     except Exception:  # protobuf's DecodeError differs between its implementations
         raise BadInput(f"{name} is not an ONNX file, or is truncated; export or fetch it again") from None
+    if model.graph.output and model.graph.node and not model.graph.input:
+        raise BadInput(f"{name} has no input, so that its output is constant: there is nothing to verify")
     if not model.graph.output or not model.graph.input:
         raise BadInput(f"{name} is not an ONNX file, or is truncated; it lists no inputs or no outputs")
     return model

@@ -162,7 +162,8 @@ def _given(given: Any, example: Any) -> tuple[torch.nn.Module, torch.Tensor]:
         arguments = torch.utils._pytree.tree_leaves(given.example_inputs) if example is None else [example]
         if len(arguments) != 1:
             raise BadInput(f"the exported program takes {len(arguments)} inputs; exactly one is supported")
-        example = arguments[0]
+        one = example is None and _open_batch(given)
+        example = arguments[0][:1] if one else arguments[0]
     if not isinstance(module, torch.nn.Module):
         raise BadInput(f"a network is a file, a Graph, a torch.nn.Module or an ExportedProgram, not a {_kind(given)}")
     if isinstance(example, tuple | list) and len(example) == 1:
@@ -178,7 +179,16 @@ def _given(given: Any, example: Any) -> tuple[torch.nn.Module, torch.Tensor]:
         )
     module = getattr(module, "_orig_mod", module)  # what torch.compile wraps
     state = next(iter([*module.parameters(), *module.buffers()]), example)
+    if "meta" in (state.device.type, example.device.type):
+        raise BadInput("the module or its example input is on PyTorch's meta device, where tensors hold no numbers")
     return module, example.detach().to(state.device)
+
+
+def _open_batch(program: ExportedProgram) -> bool:
+    """Whether the program takes any number of samples: the network is then verified for one."""
+    names = program.graph_signature.user_inputs
+    shapes = [n.meta["val"].shape for n in program.graph.nodes if n.op == "placeholder" and n.name in names]
+    return bool(shapes and shapes[0]) and isinstance(shapes[0][0], torch.SymInt)
 
 
 def _check_state(module: torch.nn.Module, run: ModuleRun) -> None:
@@ -261,6 +271,25 @@ def _traced(module: torch.nn.Module, example: torch.Tensor, reason: str) -> byte
         raise BadInput(f"torch.onnx cannot export the module: {_first(error)} (torch.export: {reason})") from error
 
 
+@contextlib.contextmanager
+def _unprinted() -> Iterator[None]:
+    """Within it the older writer prints no graph where it fails, which it otherwise does on standard output: it means
+    to do so only where its log is on, but takes the function that says whether it is for a yes."""
+    core: Any = torch._C
+    asked, enable = (getattr(core, f"_jit_{name}_onnx_log_enabled", None) for name in ("is", "set"))
+    if asked is None or enable is None:  # another PyTorch
+        yield
+        return
+    before = asked()
+    enable(False)
+    core._jit_is_onnx_log_enabled = None
+    try:
+        yield
+    finally:
+        core._jit_is_onnx_log_enabled = asked
+        enable(before)
+
+
 class _Looked(Exception):
     """The tracer saw the module look at values."""
 
@@ -271,7 +300,7 @@ def _older(module: torch.nn.Module, example: torch.Tensor) -> bytes:
     if WRITING * size > left():
         raise TimeUp("the time limit would pass")
     buffer = BytesIO()
-    with _heard(), torch.no_grad():
+    with _heard(), _unprinted(), torch.no_grad():
         interruptible(
             lambda: torch.onnx.export(
                 module,
