@@ -30,6 +30,9 @@ def polytope_of(given: Polytope, size: int, what: str = "the input set") -> Poly
         )
     if np.isnan(lower).any() or np.isnan(upper).any() or not (_finite(normals) and _finite(offsets)):
         raise BadInput(f"{what} must be made of numbers, half-spaces of finite ones, and holds NaN or infinity")
+    own = (given.lower, given.upper, given.normals, given.offsets)
+    if all(isinstance(a, np.ndarray) and a.dtype == np.float64 for a in own):
+        return given
     return replace(given, lower=lower, upper=upper, normals=normals, offsets=offsets)
 
 
