@@ -72,7 +72,7 @@ class InClosed:
             return None
         x = witness.x[None]
         values = self.graph.values(torch.from_numpy(x))
-        before = [values[layer.source] for layer in self.graph.layers]
+        before = [values[operand.source] for operand in self.graph.operands]
         neurons = torch.cat(before, 1).numpy() if before else np.zeros((1, 0))
         _, leaves, _ = leaves_of(self.partition, self.roots[witness.goal], x, neurons)
         if not len(leaves) or (self.partition.state[leaves] != CLOSED).any():

@@ -65,7 +65,6 @@ def choose(graph: Graph, config: Config) -> Strategy:
     """The strategy for a network, with the user's overrides; `BadInput` where `exact` is asked of a smooth network."""
     given = config.relaxation if isinstance(config.relaxation, AbstractRelaxation) else None
     names = () if given is not None or config.relaxation == "auto" else parse(config.relaxation)
-    graph.check_products()
     treated(graph, names)
     device = torch.device(automatic(graph.neurons) if config.device == "auto" else config.device)
     dtype = {"float32": torch.float32, "float64": torch.float64}.get(config.precision, natural_precision(device))

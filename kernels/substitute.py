@@ -7,14 +7,19 @@ For coefficients L on the layer's outputs, positive entries take the lower line 
 
 `substitute_weighed` adds what rounding may cost on the way: weighted sums of the absolute values that the step meets.
 
+A function of k operands an entry has planes, sum_o slope_o z_o + bias: the same with k slopes a side, whose
+coefficients go to k nodes (`substitute_operands`); bias and sums are counted once.
+
 Bytes, for B x R x n coefficients: read L, write its two halves, read both, write the product: 6 passes, and 3 to 5 for
 every sum over them. On a CUDA device the fused version in `triton/substitute.py` makes 2 of them all.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from .device import fused
@@ -52,6 +57,24 @@ def substitute(
     lower_slope, upper_slope = (t[:, None] if t.ndim == 2 else t for t in (low, high))
     below = positive.mul_(lower_slope).addcmul_(negative, upper_slope)
     return below, gain
+
+
+def substitute_operands(
+    coefficient: Tensor,  # (B, R, n)
+    slopes: Sequence[tuple[Tensor, Tensor]],  # of the lower and the upper plane, by operand: (B, n) or (B, R, n)
+    biases: tuple[Tensor, Tensor],
+    above: Tensor,  # (n,) or (B, n), not negative
+) -> tuple[tuple[Tensor, ...], Tensor, Tensor]:  # (B, R, n) each, (B, R), (B, R)
+    """Coefficients on every operand, the constant gained, and |L| . above; rounding as in `substitute`."""
+    weights = Weights(above=above)
+    first, *others = slopes
+    lines = first[0], biases[0], first[1], biases[1]
+    below, gain, slack = substitute_weighed(coefficient, lines, weights)
+    found = [below]
+    for low, high in others:
+        nothing = torch.zeros_like(biases[1])
+        found.append(substitute(coefficient, (low, nothing, high, nothing), zero_lower_bias=True)[0])
+    return tuple(found), gain, slack
 
 
 def substitute_weighed(

@@ -43,7 +43,6 @@ def load_network(
     if isinstance(network, Graph):
         if example_input is not None:
             raise BadInput(NO_EXAMPLE)
-        network.check_products()
         return network, Original(lambda x: _float64(network, x))
     if not isinstance(network, str | Path):
         from .torch.module import load_module
@@ -75,7 +74,6 @@ def load_problem(
     if example_input is not None and isinstance(network, str | Path | Graph):
         raise BadInput(NO_EXAMPLE)
     if isinstance(network, Graph):
-        network.check_products()
         return network, load_property_for(network, property), Original(lambda x: _float64(network, x)), None
     from .onnx.importing import Reading
     from .onnx.runtime import model_bytes

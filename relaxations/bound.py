@@ -197,14 +197,15 @@ def _closer(
 
 def _layers(graph: Graph, pieces: Pieces) -> tuple[Layer, ...]:
     layers = []
-    for k, layer in enumerate(graph.layers):
-        below, above = pieces.pre(layer)
+    for operand in graph.operands:
+        below, above = pieces.pre(operand)
         low, high = known(below).amin(0), -known(-above).amin(0)
-        name = layer.name or f"layer {k}"
+        layer = graph.layer_at[operand.layer]
+        name = layer.name or f"layer {graph.layers.index(layer)}"
         layers.append(Layer(name, low.double().cpu().numpy(), high.double().cpu().numpy()))
     return tuple(layers)
 
 
 def _unstable(graph: Graph, pieces: Pieces) -> tuple[np.ndarray, ...]:
     undecided = undecided_neurons(graph, pieces).any(0).cpu()
-    return tuple(undecided[layer.span].nonzero()[:, 0].numpy() for layer in graph.layers)
+    return tuple(undecided[operand.span].nonzero()[:, 0].numpy() for operand in graph.operands)

@@ -62,7 +62,7 @@ class Rung:
     family: str = ""  # what the number of a family counts
     lines: str | None = "crown"  # the rule of lower lines that it starts from (see `linear.linear`)
     smooth: Literal["relaxed", "one neuron at a time", "refused"] = "relaxed"
-    products: Literal["relaxed", "refused"] = "refused"
+    products: Literal["relaxed", "refused"] = "refused"  # and other layers of several variables
     joins: bool = False  # looks at several neurons at once
     rows: BackwardRows | None = None
 
@@ -98,6 +98,7 @@ CATALOGUE: tuple[Rung, ...] = (
         files=("linear/ibp.py", "linear/interval.py"),
         builder="linear.ibp:built",
         lines=None,
+        products="relaxed",
     ),
     Rung(
         name="deeppoly-0",
@@ -107,6 +108,7 @@ CATALOGUE: tuple[Rung, ...] = (
         files=("linear/linear.py", "linear/backward.py"),
         builder="linear.linear:built",
         lines="deeppoly-0",
+        products="relaxed",
     ),
     Rung(
         name="deeppoly-1",
@@ -116,6 +118,7 @@ CATALOGUE: tuple[Rung, ...] = (
         files=("linear/linear.py", "linear/backward.py"),
         builder="linear.linear:built",
         lines="deeppoly-1",
+        products="relaxed",
     ),
     Rung(
         name="crown",
@@ -124,6 +127,7 @@ CATALOGUE: tuple[Rung, ...] = (
         source="Zhang et al. 2018",
         files=("linear/linear.py", "linear/backward.py"),
         builder="linear.linear:built",
+        products="relaxed",
     ),
     Rung(
         name="alpha-crown",
@@ -132,6 +136,7 @@ CATALOGUE: tuple[Rung, ...] = (
         source="Xu et al. 2021; Wang et al. 2021",
         files=("linear/alpha.py",),
         builder="linear.alpha:built",
+        products="relaxed",
     ),
     Rung(
         name="triangle",

@@ -35,9 +35,9 @@ PRECISIONS = {"float32": torch.float32, "float64": torch.float64}
 
 def treated(graph: Graph, names: Sequence[Name]) -> None:
     """Raises `BadInput` for layers that a relaxation does not treat, as its entry in the catalogue says."""
-    if any(name.rung.products == "refused" for name in names):
-        graph.check_products()
     for name in names:
+        if name.rung.products == "refused":
+            graph.check_univariate(f"the {name.word} relaxation")
         name.rung.load()
         for layer in graph.layers if name.rung.smooth == "refused" else ():
             if not layer.function.pieces:

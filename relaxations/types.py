@@ -1,7 +1,7 @@
 """What passes between the search and a relaxation: pieces in, bounds out.
 
 All are plain tuples of tensors with the batch of pieces first. Letters: B pieces, S objective rows, D inputs,
-N neurons (all activation nodes, layer after layer, as numbered by `Layer.span`), H half-spaces, P decided neurons.
+N neurons (the entries of all layers' operands, as numbered by `Operand.span`), H half-spaces, P decided neurons.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Tensor
 
-from ..problems.network.graph import Layer
+from ..problems.network.layer import Layer, Operand
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,9 +59,13 @@ class Pieces:
             empty,
         )
 
-    def pre(self, layer: Layer) -> tuple[Tensor, Tensor]:  # (B, n), (B, n)
-        """The pre-activation bounds of one layer, as views: writing to them writes to the pieces."""
-        return self.pre_lower[:, layer.span], self.pre_upper[:, layer.span]
+    def pre(self, of: Layer | Operand) -> tuple[Tensor, Tensor]:  # (B, n), (B, n)
+        """The pre-activation bounds of a layer or of an operand, as views: writing to them writes to the pieces."""
+        return self.pre_lower[:, of.span], self.pre_upper[:, of.span]
+
+    def ends(self, layer: Layer) -> tuple[tuple[Tensor, Tensor], ...]:  # (B, n_o), (B, n_o) an operand
+        """The pre-activation bounds of one layer, operand by operand; views."""
+        return tuple(self.pre(operand) for operand in layer.operands)
 
     def with_pre(self, lower: Tensor, upper: Tensor) -> Pieces:
         """The same pieces with other pre-activation bounds."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 import pytest
 import torch
-from networks import KINDS, PIECEWISE, random_box, random_graph
+from networks import EVERY, PIECEWISE, random_box, random_graph
 from torch import Tensor
 
 from partita.problems.network.graph import Graph
@@ -98,7 +98,7 @@ def problem(
 def _pre(graph: Graph, x: Tensor) -> Tensor:
     """All pre-activations at the points x: (*batch, N)."""
     values = graph.values(x)
-    return torch.cat([values[graph.nodes[i].inputs[0]] for i in graph.layer_at], -1)
+    return torch.cat([values[operand.source] for operand in graph.operands], -1)
 
 
 def _rows_at(graph: Graph, rows: Rows, x: Tensor) -> Tensor:
@@ -154,7 +154,7 @@ def rows_of(p: Problem, chosen: slice) -> Problem:
 class Conformance:
     """Subclass as `TestName(Conformance)`; settings below say what the relaxation takes and promises."""
 
-    kinds: tuple[str, ...] = KINDS
+    kinds: tuple[str, ...] = EVERY
     settles = True  # whether the bound is exact where every neuron is stable and the piece is a box
     refreshes = True  # whether pre-activation bounds are computed anew on every piece
     batch_tolerance = (1e-4, 1e-10)  # float32, float64

@@ -12,12 +12,14 @@ from torch import Tensor
 
 from partita.problems.network.activation import LeakyReLU, ReLU
 from partita.problems.network.affine import AbstractLinear, Conv, Dense, Diagonal, Identity, Select
-from partita.problems.network.graph import Activation, Affine, Graph, Input
+from partita.problems.network.graph import Activation, Affine, Graph, Input, Multivariate
+from partita.problems.network.product import Product
 from partita.problems.network.smooth import Sigmoid, Tanh
 from partita.problems.properties.property import Case, Polytope, Property, UnsafeSet
 
 KINDS = ("mlp", "leaky", "residual", "conv", "maxpool", "sigmoid", "tanh")
 PIECEWISE = KINDS[:5]
+EVERY = (*KINDS, "gated")  # and with a product of two variables, which no file has yet
 
 
 class _Builder:
@@ -62,7 +64,8 @@ def random_graph(
     """A network with `depth` hidden layers of `width` neurons, weights scaled to keep values near one.
 
     "conv" sees its inputs as a square image (inputs = side^2) and has `width // 4` channels; "maxpool" takes the
-    maximum of pairs, written as b + relu(a - b); "residual" adds each hidden layer's input to its output.
+    maximum of pairs, written as b + relu(a - b); "residual" adds each hidden layer's input to its output; "gated"
+    multiplies the first hidden layer's values with each other, entry by entry, by way of two affine maps.
     """
     b = _Builder(seed, inputs)
     function = {"leaky": LeakyReLU(0.125), "sigmoid": Sigmoid(), "tanh": Tanh()}.get(kind, ReLU())
@@ -80,6 +83,10 @@ def _layer(b: _Builder, kind: str, at: int, width: int, function) -> int:
     if kind == "residual":
         step = Dense(b.normal(width, b.size(at), scale=b.size(at) ** -0.5))
         return b.act(b.affine([(at, step), (at, Identity(b.size(at)))]), function)
+    if kind == "gated" and not any(isinstance(node, Multivariate) for node in b.nodes):
+        factors = b.dense(at, width), b.dense(at, width)
+        b.nodes.append(Multivariate(factors, Product(), width, f"product{len(b.nodes)}"))
+        at = len(b.nodes) - 1
     if kind == "maxpool":
         odd = Select(torch.arange(1, b.size(at), 2), b.size(at))
         pick = torch.eye(b.size(at), dtype=torch.float64)

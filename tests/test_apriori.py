@@ -13,7 +13,8 @@ from partita.kernels.proof_constants import SLACK
 from partita.problems.network.activation import LeakyReLU, ReLU
 from partita.problems.network.affine import Adjoint, Chain, Conv, Dense, Diagonal, Identity, Select
 from partita.problems.network.apriori import EXACT, Precision, factor, given, inner_terms, judged, rounded
-from partita.problems.network.graph import Activation, Affine, Input, Product
+from partita.problems.network.graph import Activation, Affine, Input, Multivariate
+from partita.problems.network.product import Product
 from partita.problems.network.ranges import Ranges
 from partita.problems.network.smooth import Sigmoid, Tanh
 
@@ -121,7 +122,7 @@ def test_smooth_functions_move_by_what_their_input_moves(function, reference) ->
 
 
 def test_products_and_roundings() -> None:
-    nodes = [Input(1), affine([[1]], [2.0]), Product((0, 1), 1)]
+    nodes = [Input(1), affine([[1]], [2.0]), Multivariate((0, 1), Product(), 1)]
     a, b = given(column(3.0))._replace(error=column(0.25)), given(column(5.0))._replace(error=column(0.5))
     found = judged(nodes, [2], {0: a, 1: b}, EXACT)[2]
     assert found.value.item() == 15
@@ -182,7 +183,7 @@ def test_intervals_of_networks_hold_their_values() -> None:
             nodes.append(affine(source.normal(size=(b, a)).tolist(), source.normal(size=b).tolist(), (len(nodes) - 1,)))
             function = [ReLU(), LeakyReLU(0.3), Sigmoid(), Tanh()][source.integers(4)]
             nodes.append(Activation((len(nodes) - 1,), function, b))
-        nodes.append(Product((len(nodes) - 1, len(nodes) - 1), sizes[-1]))
+        nodes.append(Multivariate((len(nodes) - 1, len(nodes) - 1), Product(), sizes[-1]))
         lower = source.normal(size=3)
         upper = lower + np.abs(source.normal(size=3))
         ranges = Ranges(torch.tensor(lower), torch.tensor(upper))
@@ -208,7 +209,10 @@ def test_what_is_known_otherwise_narrows_and_an_overflow_says_nothing() -> None:
 def test_intervals_of_products_hold_all_four_corners() -> None:
     source = np.random.default_rng(2)
     nodes = [Input(2), Affine((0,), (Select(torch.tensor([0]), 2),), torch.zeros(1).double())]
-    nodes += [Affine((0,), (Select(torch.tensor([1]), 2),), torch.zeros(1).double()), Product((1, 2), 1)]
+    nodes += [
+        Affine((0,), (Select(torch.tensor([1]), 2),), torch.zeros(1).double()),
+        Multivariate((1, 2), Product(), 1),
+    ]
     for _ in range(200):
         ends = np.sort(source.normal(size=(2, 2)), 0)
         ranges = Ranges(torch.from_numpy(ends[0]), torch.from_numpy(ends[1]))

@@ -52,7 +52,7 @@ def verify(graph, prop, device: str, **options):
 @pytest.mark.parametrize(
     "tree, kind",
     [(tree, KINDS[k % len(KINDS)]) for k, tree in enumerate(TREES)]
-    + [(tree, kind) for tree in ("regions", "phases, crown") for kind in KINDS[1:]],
+    + [(tree, kind) for tree in ("regions", "phases, crown") for kind in (*KINDS[1:], "gated")],
 )
 def test_float64_confirms_where_the_pieces_are(tree, kind, monkeypatch):
     """A piece that float32 misses by less than its rounding is closed by float64, on the device."""

@@ -7,7 +7,7 @@ from fractions import Fraction
 import pytest
 import torch
 from conformance import Conformance, points, problem
-from networks import KINDS
+from networks import EVERY as KINDS
 
 from partita.problems.network.activation import Lines, ReLU
 from partita.problems.network.affine import Dense, Identity

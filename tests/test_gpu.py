@@ -41,7 +41,7 @@ def moved(thing, device):
 
 
 @pytest.mark.parametrize("dtype", (torch.float32, torch.float64), ids=str)
-@pytest.mark.parametrize("kind", ("mlp", "residual", "conv", "maxpool", "sigmoid"))
+@pytest.mark.parametrize("kind", ("mlp", "residual", "conv", "maxpool", "sigmoid", "gated"))
 @pytest.mark.parametrize("name", MAKES)
 def test_relaxations_agree_with_the_cpu(name, kind, dtype):
     p = problem(kind, 1, dtype, halfspaces=1, decided=2)

@@ -14,9 +14,10 @@ from partita.problems.network.activation import LeakyReLU, ReLU
 from partita.problems.network.affine import Adjoint, Chain, Conv, Dense, Diagonal, Identity, Select
 from partita.problems.network.graph import Activation, Affine, Graph, Input
 from partita.problems.network.matrix import matrix
+from partita.problems.network.product import product_interval
 from partita.problems.network.smooth import Tanh
 from partita.relaxations.linear.ibp import interval_root, rows_below
-from partita.relaxations.linear.interval import affine_interval, interval_bounds, product_interval
+from partita.relaxations.linear.interval import affine_interval, interval_bounds
 from partita.relaxations.linear.rounding import Rounding
 from partita.relaxations.linear.signs import counts, signs_of
 from partita.relaxations.lp.boxes import affine_box

@@ -15,13 +15,14 @@ from partita.kernels.rounding import gamma, unit_roundoff
 from partita.problems.network.activation import LeakyReLU, ReLU
 from partita.problems.network.affine import Dense
 from partita.problems.network.graph import Activation, Affine, Graph, Input
+from partita.problems.network.product import product_interval
 from partita.problems.properties.property import Polytope
 from partita.relaxations.leaf.forms import pattern_forms
 from partita.relaxations.linear.alpha import better
 from partita.relaxations.linear.clip import clip, none_left
 from partita.relaxations.linear.decide import decision_half_spaces
 from partita.relaxations.linear.ibp import interval_root
-from partita.relaxations.linear.interval import affine_interval, interval_bounds, product_interval
+from partita.relaxations.linear.interval import affine_interval, interval_bounds
 from partita.relaxations.linear.linear import Linear
 from partita.relaxations.linear.neuron_rows import Facets, joined
 from partita.relaxations.linear.rebounding import Rebounding

@@ -293,7 +293,7 @@ def test_sizes_are_at_least_the_values(dtype):
     linear, piece = relaxation(graph, lower, upper)
     bounded = linear.tighten(piece)[0]
     starts = {i: layer.span for i, layer in graph.layer_at.items()}
-    pre = {i: (bounded.pre_lower[0, s], bounded.pre_upper[0, s]) for i, s in starts.items()}
+    pre = {i: [(bounded.pre_lower[0, s], bounded.pre_upper[0, s])] for i, s in starts.items()}
     for scales in (rounding.local(largest, {}), rounding.local(largest, pre), linear.tighten(piece)[2]):
         for size, value in zip(scales.size, values, strict=True):
             assert (size.double().reshape(-1) >= value.abs().amax(0) * (1 - 1e-6)).all()

@@ -42,7 +42,7 @@ def test_vectors_are_those_of_the_formulas(kind, dtype):
     graph, _, whole = made(kind, dtype)
     largest = torch.maximum(whole.lower.abs(), whole.upper.abs())[0]
     starts = {i: layer.span for i, layer in graph.layer_at.items()}
-    pre = {i: (whole.pre_lower[0, s], whole.pre_upper[0, s]) for i, s in starts.items()}
+    pre = {i: [(whole.pre_lower[0, s], whole.pre_upper[0, s])] for i, s in starts.items()}
     for known in ({}, pre):
         judge_vectors(graph, Rounding(graph.to(dtype)).local(largest, known), dtype)
 

@@ -49,7 +49,7 @@ def test_backward_bounds_charge_steep_slopes(dtype):
         last = torch.tensor([[first, -first * lines.lower_bias[0, 0] / lines.upper_bias[0, 1]]], dtype=dtype)
         nodes = (Input(2), Activation((0,), Exp(), 2), Affine((1,), (Dense(unit),), torch.zeros(2).double()))
         graph = Graph(nodes, (2,), (2,)).to(dtype)
-        scales = Rounding(graph).local(x[0].abs(), {1: (x[0], x[0])})
+        scales = Rounding(graph).local(x[0].abs(), {1: [(x[0], x[0])]})
         form = backward(graph, scales, {1: lines}, 1, last[None], torch.zeros(1, 1, dtype=dtype))
         (a, b, c, d), point, weight = (exact(t) for t in lines), exact(x), exact(last)
         true = weight[0] * (a[0] * point[0] + b[0]) + weight[1] * (c[1] * point[1] + d[1])

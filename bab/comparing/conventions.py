@@ -120,7 +120,7 @@ def _named(relaxation: str | AbstractRelaxation) -> tuple[Name, ...]:
 
 def check_network(graph: Graph) -> None:
     """Raises `BadInput` for networks without activation patterns."""
-    graph.check_products()
+    graph.check_univariate("a measured tree")
     for layer in graph.layers:
         if layer.function.leak is None:
             name = layer.name or "Activation"

@@ -163,7 +163,7 @@ def sampled(partition: Partition, graph: Graph, prop: Property, count: int = 100
         if not len(points):
             continue
         values = graph.values(torch.from_numpy(points))
-        before = [values[layer.source] for layer in graph.layers]
+        before = [values[operand.source] for operand in graph.operands]
         neurons = torch.cat(before, 1).numpy() if before else np.zeros((len(points), 0))
         rows, leaves, near = leaves_of(partition, root, points, neurons)
         found = np.bincount(rows, minlength=len(points))

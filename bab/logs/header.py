@@ -66,8 +66,9 @@ def header_of(
 def layers_of(graph: Graph) -> list[dict[str, Any]]:
     """The activation layers, in the numbering of neurons that the log uses."""
     return [
-        {"name": layer.name, "kind": layer.function.name, "start": layer.span.start, "size": layer.size}
+        {"name": layer.name, "kind": layer.kind, "start": operand.span.start, "size": operand.size}
         for layer in graph.layers
+        for operand in layer.operands
     ]
 
 

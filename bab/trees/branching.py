@@ -92,8 +92,8 @@ def phase_split(graph: Graph, neuron: Tensor, pre_lower: Tensor, pre_upper: Tens
     low, high = pre_lower.gather(1, at)[:, 0], pre_upper.gather(1, at)[:, 0]
     point = torch.zeros_like(low)
     for layer in graph.layers:
-        if layer.function.leak is not None:
+        if layer.is_relu:
             continue  # at 0
         here = (neuron >= layer.span.start) & (neuron < layer.span.stop)
-        point = torch.where(here, layer.function.split_point(low, high), point)
+        point = torch.where(here, layer.split_point(low, high), point)
     return Split(torch.full_like(neuron, PHASE), neuron, point)

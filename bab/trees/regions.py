@@ -166,10 +166,10 @@ class Regions(AbstractTree[Region]):
     def _first_layer(self) -> Tensor:  # (N,) bool
         """The neurons whose pre-activation is affine in the input."""
         marks = torch.zeros(self.graph.neurons, dtype=torch.bool, device=self.root.lower.device)
-        for layer in self.graph.layers:
-            source = self.graph.nodes[layer.source]
+        for operand in self.graph.operands:
+            source = self.graph.nodes[operand.source]
             if isinstance(source, Affine) and set(source.inputs) == {0}:
-                marks[layer.span] = True
+                marks[operand.span] = True
         return marks
 
     def split(self, record: Region) -> Region:

@@ -85,7 +85,7 @@ def price(graph: Graph, base: Base, rows: int, steps: int, effort: BaseEffort = 
     here = Pieces.boxes(base.pre_lower[:, :1], base.pre_upper[:, :1], 0).with_pre(base.pre_lower, base.pre_upper)
     below = total = 0.0
     for layer in graph.layers:
-        undecided = int((~layer.function.decided(*here.pre(layer))).sum())
+        undecided = sum(int(part.sum()) for part in layer.undecided(here.ends(layer)))
         total += 2 * undecided * below * (effort.steps + 1)
         below += layer.size
     passes = effort.passes + (effort.steps + 1) * len(graph.layers)

@@ -38,6 +38,10 @@ class Lines(NamedTuple):
     upper_slope: Tensor
     upper_bias: Tensor
 
+    def of(self, index: Tensor) -> Lines:
+        """Those of some of the pieces."""
+        return Lines(*(t[index] for t in self))
+
 
 class Piece(NamedTuple):
     """slope * x + offset, between two kinks."""

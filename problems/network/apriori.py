@@ -25,7 +25,9 @@ from ...kernels.deadline import check
 from ...kernels.proof_constants import DOUBLE, SLACK
 from .activation import AbstractActivation
 from .affine import AbstractLinear, Adjoint, Chain, Conv, Dense
-from .graph import Activation, Affine, Node
+from .graph import Activation, Affine, Multivariate, Node
+from .multivariate import AbstractMultivariate
+from .product import Product
 
 
 @dataclass(frozen=True)
@@ -69,8 +71,10 @@ def judged(
                 found[i] = _affine(node, arguments, own)
             case Activation():
                 found[i] = _activation(node.function, arguments[0], own)
+            case Multivariate():
+                found[i] = _several(node.function, arguments, own)
             case _:
-                found[i] = _product(arguments[0], arguments[1], own)
+                raise AssertionError("the input is known")
     return found
 
 
@@ -86,8 +90,10 @@ def evaluated(nodes: Sequence[Node], which: Iterable[int], known: dict[int, Judg
                 found[i] = node.apply(arguments)
             case Activation():
                 found[i] = node.function.value(arguments[0])
+            case Multivariate():
+                found[i] = node.function.value(*arguments)
             case _:
-                found[i] = arguments[0] * arguments[1]
+                raise AssertionError("the input is known")
     return found
 
 
@@ -152,6 +158,18 @@ def _activation(function: AbstractActivation, x: Judged, precision: Precision) -
     if not function.pieces and precision.roundoff:
         error = error + precision.smallest / (2 * precision.roundoff)  # they are careless below the normal numbers
     return Judged(value, error, value.abs())
+
+
+def _several(function: AbstractMultivariate, arguments: Sequence[Judged], precision: Precision) -> Judged:
+    """Of a product as it is; of other functions, what is between the ends of its interval over the inputs' doubts."""
+    if isinstance(function, Product):
+        return _product(arguments[0], arguments[1], precision)
+    value = function.value(*(x.value for x in arguments))
+    low, high = function.interval(*((x.value - x.error, x.value + x.error) for x in arguments))
+    reach = function.reach(*(x.value.abs() + x.error for x in arguments))
+    terms = function.terms([x.value.shape[-1] for x in arguments])
+    error = torch.maximum(high - value, value - low) + factor(terms, precision) * reach
+    return Judged(value, error + (terms + SLACK) * precision.smallest, reach)
 
 
 def _product(a: Judged, b: Judged, precision: Precision) -> Judged:

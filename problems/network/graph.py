@@ -1,9 +1,10 @@
-"""A network as a directed acyclic graph with three kinds of node: affine, elementwise activation, product.
+"""A network as a directed acyclic graph with three kinds of node: affine, elementwise activation, multivariate.
 
 Three kinds suffice because bounds treat everything linear alike: any linear map of one or several earlier nodes
 (sums, skips and concatenations included) is one `Affine` node, y = sum_i A_i x_i + b. `Activation` applies one
-scalar function to every entry; `Product` multiplies two nodes entry by entry. MaxPool, Clip, Abs, Min and Max are
-written with these (see `simplify`).
+scalar function to every entry; `Multivariate` joins several variables: products of nodes or of matrices, functions of
+a whole group (`multivariate`). MaxPool, Clip, Abs, Min and Max are written with these (see `simplify`). Whoever bounds
+networks sees the nonlinear nodes as `layers` (`layer`).
 
 Every value is a flat float vector `(*batch, n)`; nodes refer to each other by their position, and stand in
 topological order. Weights are float64; `Graph.to` makes the copy a computation runs with. Nodes hold no state.
@@ -22,6 +23,8 @@ from ...kernels.deadline import check
 from ..errors import BadInput
 from .activation import AbstractActivation
 from .affine import AbstractLinear
+from .layer import Layer, Operand
+from .multivariate import AbstractMultivariate
 
 LARGE = 1 << 18  # entries of a value whose gradient takes a while
 
@@ -77,62 +80,16 @@ class Activation:
 
 
 @dataclass(frozen=True, eq=False)
-class Product:
-    """y = a * b, entry by entry."""
+class Multivariate:
+    """y = function(x_inputs[0], x_inputs[1], ...), see `multivariate`."""
 
-    inputs: tuple[int, ...]  # two
+    inputs: tuple[int, ...]  # one for each operand
+    function: AbstractMultivariate
     size: int
     name: str = ""
 
 
-Node = Input | Affine | Activation | Product
-
-
-@dataclass(frozen=True, eq=False)
-class Layer:
-    """A nonlinear node, an activation or a product, as whoever bounds networks speaks of it.
-
-    `span` is where its neurons stand in the flat numbering of all neurons, layer after layer. What belongs to one
-    function of one operand (`function`, `source`, `leak`) is refused by name for others.
-    """
-
-    position: int  # of the node
-    sources: tuple[int, ...]  # the nodes it reads: one, or a product's two
-    span: slice
-    name: str
-    elementwise: AbstractActivation | None  # None: a product
-
-    @property
-    def size(self) -> int:
-        """Its number of neurons."""
-        return self.span.stop - self.span.start
-
-    @property
-    def title(self) -> str:
-        """What messages call it."""
-        return self.name or f"node {self.position}"
-
-    @property
-    def function(self) -> AbstractActivation:
-        """The function of an activation."""
-        if self.elementwise is None:
-            raise BadInput(f"node {self.name or self.position!r} multiplies two variables and is no function of one")
-        return self.elementwise
-
-    @property
-    def leak(self) -> float:
-        """The slope left of zero of a (leaky) ReLU."""
-        leak = self.function.leak
-        if leak is None:
-            raise BadInput(f"layer {self.title!r} is {self.function.name}, where a ReLU or LeakyReLU is meant")
-        return leak
-
-    @property
-    def source(self) -> int:
-        """The node that holds an activation's pre-activations."""
-        if len(self.sources) != 1:
-            raise BadInput(f"node {self.name or self.position!r} reads {len(self.sources)} nodes where one is meant")
-        return self.sources[0]
+Node = Input | Affine | Activation | Multivariate
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,12 +127,16 @@ class Graph:
     @cached_property
     def layers(self) -> tuple[Layer, ...]:
         """The nonlinear nodes, in order."""
-        layers, start = [], 0
+        layers: list[Layer] = []
+        start = 0
         for position, node in enumerate(self.nodes):
-            if isinstance(node, Activation | Product):
-                function = node.function if isinstance(node, Activation) else None
-                layers.append(Layer(position, node.inputs, slice(start, start + node.size), node.name, function))
-                start += node.size
+            if isinstance(node, Activation | Multivariate):
+                operands = []
+                for index, source in enumerate(node.inputs):
+                    stop = start + self.nodes[source].size
+                    operands.append(Operand(position, index, source, slice(start, stop)))
+                    start = stop
+                layers.append(Layer(position, tuple(operands), node.size, node.name, node.function))
         return tuple(layers)
 
     @cached_property
@@ -184,9 +145,14 @@ class Graph:
         return {layer.position: layer for layer in self.layers}
 
     @cached_property
+    def operands(self) -> tuple[Operand, ...]:
+        """What the nonlinear nodes read, in the order of the numbering of neurons."""
+        return tuple(operand for layer in self.layers for operand in layer.operands)
+
+    @cached_property
     def neurons(self) -> int:
-        """Number of neurons: of entries of all nonlinear nodes."""
-        return sum(layer.size for layer in self.layers)
+        """Number of neurons: of pre-activations, the entries of all operands."""
+        return sum(operand.size for operand in self.operands)
 
     @property
     def piecewise_linear(self) -> bool:
@@ -217,14 +183,13 @@ class Graph:
         tensors += [t for node in self.nodes if isinstance(node, Affine) for a in node.operators for t in a.weights()]
         return max((max(abs(float(end)) for end in torch.aminmax(t)) for t in tensors if t.numel()), default=0.0)
 
-    def check_products(self) -> None:
-        """Raises `BadInput`, by name, for a node that multiplies two others: nothing here bounds one tightly enough to
-        decide anything, and several relaxations do not bound it at all."""
-        for position, node in enumerate(self.nodes):
-            if isinstance(node, Product):
+    def check_univariate(self, who: str) -> None:
+        """Raises `BadInput`, by name, for a layer of several variables, which `who` cannot treat."""
+        for layer in self.layers:
+            if layer.elementwise is None:
                 raise BadInput(
-                    f"node {node.name or position!r} multiplies two variables, which no relaxation here bounds; only "
-                    "products with constants are supported"
+                    f"node {layer.name or layer.position!r} is a {layer.kind}, a function of several variables, which "
+                    f"{who} cannot treat; intervals and linear bounds can (ibp, crown, alpha-crown)"
                 )
 
     def values(self, x: Tensor) -> list[Tensor]:  # (*batch, n_in) -> one (*batch, n) a node
@@ -238,8 +203,8 @@ class Graph:
                     values.append(node.apply(arguments))
                 case Activation():
                     values.append(node.function.value(arguments[0]))
-                case Product():
-                    values.append(arguments[0] * arguments[1])
+                case Multivariate():
+                    values.append(node.function.value(*arguments))
             if values[-1].requires_grad and values[-1].numel() > LARGE:
                 values[-1].register_hook(_checked)  # the pass back is one call, and may be long
         return values

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ...kernels.proof_constants import DOUBLE, SLACK
-from .graph import Activation, Affine, Node
+from .graph import Activation, Affine, Multivariate, Node
 
 Interval = tuple[Tensor, Tensor]
 
@@ -43,10 +43,9 @@ class Ranges:
                 return _affine(node, arguments)
             case Activation():
                 return node.function.interval(*arguments[0])
-        (a, b), (c, d) = arguments
-        corners = torch.stack([a * c, a * d, b * c, b * d])
-        pad = SLACK * DOUBLE * corners.abs().amax(0) + torch.finfo(corners.dtype).tiny
-        return corners.amin(0) - pad, corners.amax(0) + pad
+            case Multivariate():
+                return node.function.interval(*arguments)
+        raise AssertionError("the input comes first")
 
 
 def _affine(node: Affine, arguments: Sequence[Interval]) -> Interval:

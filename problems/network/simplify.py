@@ -4,7 +4,7 @@ One pass in topological order. An affine node swallows an affine node that feeds
 can be written as one (see `compose`): always if it is the only reader, and also beside other readers if
 the swallowed node only moves and scales entries. What nobody reads is dropped. Afterwards
 
-    every activation reads an affine node, and the output is an affine node;
+    every nonlinear node reads affine nodes, and the output is an affine node;
     no affine node is a mere identity, unless one of these two rules needs it;
     no node but the input is constant.
 
@@ -27,7 +27,7 @@ from ...kernels.proof_constants import DUST, ROUNDOFF
 from .affine import AbstractLinear, Identity
 from .compose import compose, summing, tidy, total
 from .exact_fold import bias_folds_exactly, folds_exactly, sums_exactly
-from .graph import Activation, Affine, Graph, Node
+from .graph import Affine, Graph, Node
 
 MANY = 24  # no affine node gets more terms than this by swallowing one that others read too
 
@@ -65,10 +65,8 @@ def simplified(graph: Graph) -> tuple[Graph, list[int]]:
                 position[old] = node.inputs[0]
                 single[node.inputs[0]] = single.get(node.inputs[0], False) and readers[old] == 1
                 continue
-        elif isinstance(node, Activation):
-            node = replace(node, inputs=(affine_before(inputs[0]),))
         else:
-            node = replace(node, inputs=inputs)
+            node = replace(node, inputs=tuple(affine_before(i) for i in inputs))
         nodes.append(node)
         same.append(old)
         position[old] = len(nodes) - 1

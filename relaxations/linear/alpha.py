@@ -14,7 +14,7 @@ Soundness: outward rounded, at every step.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -23,12 +23,14 @@ from torch import Tensor
 from ...kernels.deadline import TimeUp
 from ...kernels.polytope import box_minimiser, polytope_minimiser, polytope_minimum
 from ...problems.network.activation import Lines
-from ...problems.network.graph import Graph, Layer
+from ...problems.network.graph import Graph
+from ...problems.network.layer import Layer
 from ..names import Name
 from ..protocol import AbstractRelaxation, Bounds, Means
 from ..types import Multipliers, Pieces, Result, Rows
 from .ascent import Ascent, Rates
 from .backward import Form, backward
+from .carried import Enclosure
 from .linear import Linear, conclude
 from .rounding import weigh
 from .row_multipliers import Joint
@@ -53,9 +55,9 @@ class Alpha(AbstractRelaxation):
         sides = 1 if only_relu(graph) else 2
         choice = pieces.pre_lower.new_zeros(len(pieces), count, sides, graph.neurons)
         for layer in graph.layers:
-            defaults = layer.function.default_choice(*pieces.pre(layer))
+            defaults = layer.default_choice(pieces.ends(layer))
             for side in range(sides):
-                choice[:, :, side, layer.span] = defaults[side][:, None]
+                choice[:, :, side, layer.operands[0].span] = defaults[side][:, None]
         split = choice.new_zeros(len(pieces), count, pieces.neuron.shape[1])
         return Multipliers(choice, split, choice.new_zeros(len(pieces), count, len(self.joint or ())))
 
@@ -127,7 +129,7 @@ class Alpha(AbstractRelaxation):
         self,
         pieces: Pieces,
         rows: Rows,
-        lines: Mapping[int, Lines],
+        lines: Mapping[int, Enclosure],
         current: Multipliers,
         joint: Joint | None,
         node: int | None,
@@ -159,13 +161,17 @@ class Alpha(AbstractRelaxation):
         form.slack = form.slack + doubt
         return conclude(self.linear, pieces, rows, form, empty, current, scales), form
 
-    def _lines(self, pieces: Pieces, fixed: dict[int, Lines], choice: Tensor) -> dict[int, Lines]:
+    def _lines(self, pieces: Pieces, fixed: dict[int, Enclosure], choice: Tensor) -> dict[int, Enclosure]:
         """Lines with the chosen slopes; of a ReLU only the lower slope of undecided neurons depends on them."""
-        lines = {}
+        lines: dict[int, Enclosure] = {}
         for layer in self.linear.graph.layers:
-            position, function, where = layer.position, layer.function, layer.span
-            given, leak = fixed[position], function.leak
-            lower, upper = (t[:, None] for t in pieces.pre(layer))
+            position, function, where = layer.position, layer.elementwise, layer.operands[0].span
+            given = fixed[position]
+            if function is None or not isinstance(given, Lines):
+                chosen_ = choice[:, :, 0, where], choice[:, :, 1, where]
+                lines[position] = layer.several.planes(pieces.ends(layer), chosen_)
+                continue
+            leak, (lower, upper) = function.leak, (t[:, None] for t in pieces.pre(layer))
             if leak is not None:
                 chosen = choice[:, :, 0, where] * (1 - leak) + leak
                 chosen = torch.where((lower < 0) & (upper > 0), chosen, given.lower_slope[:, None])
@@ -181,13 +187,14 @@ class Alpha(AbstractRelaxation):
         slope = torch.zeros_like(choice)
         flat = []
         for layer in self.linear.graph.layers:
-            where, leak = layer.span, layer.function.leak
-            z, coefficient = values[layer.source], coefficients.get(layer.position)
-            flat.append(z)
+            where, coefficient = layer.operands[0].span, coefficients.get(layer.position)
+            z = [values[operand.source] for operand in layer.operands]
+            flat += z
             if coefficient is None:
                 continue
+            leak = None if layer.elementwise is None else layer.elementwise.leak
             if leak is not None:
-                slope[:, :, 0, where] = coefficient.clamp(min=0) * z * (1 - leak)
+                slope[:, :, 0, where] = coefficient.clamp(min=0) * z[0] * (1 - leak)
             else:
                 slope[:, :, :, where] = _smooth_gradient(layer, pieces, choice[:, :, :, where], coefficient, z)
         if pieces.neuron.shape[1] == 0:
@@ -204,16 +211,21 @@ def built(linear: Linear, graph: Graph, name: Name, means: Means) -> Alpha:
 
 
 def _smooth_gradient(
-    layer: Layer, pieces: Pieces, choice: Tensor, coefficient: Tensor, z: Tensor
+    layer: Layer, pieces: Pieces, choice: Tensor, coefficient: Tensor, z: Sequence[Tensor]
 ) -> Tensor:  # (B, S, 2, n)
-    """Gradient through an activation's own lines, which only it knows: automatic differentiation of them."""
-    lower, upper = (t[:, None] for t in pieces.pre(layer))
+    """Gradient through a layer's own lines or planes, which only it knows: automatic differentiation of them."""
+    ends = pieces.ends(layer)
     with torch.enable_grad():
         leaf = choice.detach().clone().requires_grad_()
-        lines = layer.function.lines(lower, upper, (leaf[:, :, 0], leaf[:, :, 1]))
-        positive, negative = coefficient.clamp(min=0), coefficient.clamp(max=0)
-        total = positive * (lines.lower_slope * z + lines.lower_bias)
-        total = total + negative * (lines.upper_slope * z + lines.upper_bias)
+        both = leaf[:, :, 0], leaf[:, :, 1]
+        if layer.elementwise is None:
+            total = coefficient * layer.several.planes(ends, both).value(coefficient >= 0, z)
+        else:
+            lower, upper = (t[:, None] for t in ends[0])
+            lines = layer.function.lines(lower, upper, both)
+            positive, negative = coefficient.clamp(min=0), coefficient.clamp(max=0)
+            total = positive * (lines.lower_slope * z[0] + lines.lower_bias)
+            total = total + negative * (lines.upper_slope * z[0] + lines.upper_bias)
         if not total.requires_grad:
             return torch.zeros_like(choice)
         return torch.autograd.grad(total.sum(), leaf)[0].nan_to_num(0.0, 0.0, 0.0)
@@ -231,27 +243,37 @@ def decisions(graph: Graph, pieces: Pieces, split: Tensor) -> tuple[dict[int, Te
     flat.scatter_add_(2, pieces.neuron.clamp(min=0)[:, None].expand_as(weight), weight)
     pieces_constants = -(weight * pieces.point[:, None]).sum(-1)
     added: dict[int, Tensor] = {}
-    for layer in graph.layers:
-        source, own = layer.source, flat[:, :, layer.span]
+    for operand in graph.operands:
+        source, own = operand.source, flat[:, :, operand.span]
         added[source] = added[source] + own if source in added else own
     return added, pieces_constants
 
 
 def loss(
-    graph: Graph, pieces: Pieces, lines: Mapping[int, Lines], coefficients: Mapping[int, Tensor], values: list[Tensor]
+    graph: Graph,
+    pieces: Pieces,
+    lines: Mapping[int, Enclosure],
+    coefficients: Mapping[int, Tensor],
+    values: list[Tensor],
 ) -> Tensor:  # (B, N)
     """How much the bound can lose at each undecided neuron: its negative coefficient times the upper line's intercept
     (BaBSR; Bunel et al. 2020). What it loses at the relaxed value itself only breaks ties: as a score of its own it
     needs 2.4 times the pieces (safenlp ruarobot 4090: 283,897 and 116,225), and the lower line's loss, which the
     optimised slope has already made small, misleads (980,000 pieces and no end). For smooth functions, both lines'
-    distance to the function counts. Heuristic; the sum over rows.
+    distance to the function counts, for layers of several operands the gap between planes. Heuristic; summed over rows.
     """
     scores = torch.zeros_like(pieces.pre_lower)
     for layer in graph.layers:
         if layer.position not in coefficients:
             continue
+        own = lines[layer.position]
+        if not isinstance(own, Lines):
+            gaps = layer.several.gaps(coefficients[layer.position], pieces.ends(layer))
+            for operand, gap in zip(layer.operands, gaps, strict=True):
+                scores[:, operand.span] = gap.sum(1).nan_to_num(0.0)
+            continue
         lower, upper = pieces.pre(layer)
-        chosen = [t if t.ndim == 3 else t[:, None] for t in lines[layer.position]]
+        chosen = [t if t.ndim == 3 else t[:, None] for t in own]
         z = torch.minimum(torch.maximum(values[layer.source], lower[:, None]), upper[:, None])
         exact = layer.function.value(z)
         coefficient = coefficients[layer.position]
@@ -283,4 +305,4 @@ def better(old: Result, new: Result) -> Result:
 
 def only_relu(graph: Graph) -> bool:
     """Whether every activation leaves only its lower line to choose."""
-    return all(layer.function.leak is not None for layer in graph.layers)
+    return all(layer.is_relu for layer in graph.layers)

@@ -20,13 +20,15 @@ Heuristic: nothing here closes a piece.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from ...problems.network.activation import Lines
-from ...problems.network.graph import Activation, Affine, Graph, Layer, Product
+from ...problems.network.graph import Activation, Affine, Graph, Multivariate
+from ...problems.network.layer import Layer
+from ...problems.network.multivariate import AbstractPlanes
 from ..types import Pieces, Rows
 from .linear import Linear
 
@@ -34,9 +36,9 @@ from .linear import Linear
 def attribution(
     graph: Graph,
     pieces: Pieces,
-    lines: Mapping[int, Lines],
-    coefficients: Mapping[int, Tensor],  # (B, S, n) by activation node, as `backward` recorded them
-    reach: Mapping[int, Tensor],  # (B, n, D) by activation node: |linear form| of each undecided pre-activation
+    lines: Mapping[int, Lines | AbstractPlanes],
+    coefficients: Mapping[int, Tensor],  # (B, S, n) by layer, as `backward` recorded them
+    reach: Mapping[int, Tensor],  # (B, n, D) by an operand's first neuron: |form| of each undecided one
     row: Tensor,  # (B,) the row that is closest to closing the piece
 ) -> tuple[Tensor, Tensor]:  # (B, D), (B, N)
     """How much of the row's loss each coordinate is to blame for, and each neuron."""
@@ -49,14 +51,24 @@ def attribution(
         if position not in coefficients:
             continue
         coefficient = coefficients[position][each, row]
-        loss = _loss(layer, lines[position], *pieces.pre(layer), coefficient)
-        losses[:, layer.span] = loss
-        if position not in reach:
-            continue
-        moved = reach[position] * width[:, None]
-        share = loss / moved.sum(-1).clamp(min=torch.finfo(loss.dtype).tiny)
-        blame += torch.bmm(share[:, None], moved)[:, 0]
+        for operand, loss in zip(layer.operands, _losses(layer, lines[position], pieces, coefficient), strict=True):
+            losses[:, operand.span] = loss
+            if operand.span.start not in reach:
+                continue
+            moved = reach[operand.span.start] * width[:, None]
+            share = loss / moved.sum(-1).clamp(min=torch.finfo(loss.dtype).tiny)
+            blame += torch.bmm(share[:, None], moved)[:, 0]
     return blame, losses
+
+
+def _losses(
+    layer: Layer, lines: Lines | AbstractPlanes, pieces: Pieces, coefficient: Tensor
+) -> Sequence[Tensor]:  # (B, n) -> (B, n_o) an operand
+    """What a layer's neurons may make the row lose."""
+    if isinstance(lines, Lines):
+        return (_loss(layer, lines, *pieces.pre(layer), coefficient),)
+    gaps = layer.several.gaps(coefficient[:, None], pieces.ends(layer))
+    return [gap[:, 0].nan_to_num(0.0) for gap in gaps]
 
 
 def _loss(layer: Layer, lines: Lines, lower: Tensor, upper: Tensor, coefficient: Tensor) -> Tensor:
@@ -100,6 +112,12 @@ def width_blame(
                 low, high = pieces.pre(layer)
                 scores[:, layer.span] = weight * torch.minimum(-low, high).clamp(min=0)
                 send(layer.source, weight * layer.function.steepest(low, high))
-            case Product():  # what passes depends on the other factor: blame widths alone
-                return width, scores
+            case Multivariate():
+                layer, rows_ = graph.layer_at[position], weight[:, None]
+                ends, nothing = pieces.ends(layer), torch.zeros_like(weight)
+                planes, losses = layer.several.planes(ends), layer.several.gaps(rows_, ends)
+                both = [planes.pull(side, nothing).operands for side in (rows_, -rows_)]
+                for operand, gap, up, down in zip(layer.operands, losses, *both, strict=True):
+                    scores[:, operand.span] = gap[:, 0].nan_to_num(0.0)
+                    send(operand.source, torch.maximum(up.abs(), down.abs())[:, 0].nan_to_num(0.0))
     return (pending[0] * width if 0 in pending else width), scores

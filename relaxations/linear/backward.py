@@ -2,7 +2,8 @@
 
 Starting from rows L y + c at a node y, nodes are visited from last to first. An affine node replaces L by L A for
 each of its inputs; an activation replaces each entry by its lower or upper line according to the sign of its
-coefficient (Zhang et al. 2018, CROWN, theorem 3.2; Singh et al. 2019, DeepPoly). What arrives at the input is a lower
+coefficient (Zhang et al. 2018, CROWN, theorem 3.2; Singh et al. 2019, DeepPoly), a layer of several operands by a plane
+over all of them. What arrives at the input is a lower
 bound of the row that is linear in the input.
 
 Rounding. Each step replaces L y by something computed. If `computed` stands for L A as it comes out of a matrix
@@ -28,9 +29,9 @@ from ...kernels.dot import dot_and_absolute
 from ...kernels.proof_constants import INFLATE
 from ...kernels.rows import add_weighed
 from ...kernels.substitute import Weights, substitute_weighed
-from ...problems.errors import BadInput
 from ...problems.network.activation import Lines
-from ...problems.network.graph import Activation, Affine, Graph, Input, Product
+from ...problems.network.graph import Activation, Affine, Graph, Input, Multivariate
+from ...problems.network.multivariate import AbstractPlanes
 from .rounding import Scales, weigh
 
 
@@ -48,7 +49,7 @@ class Form:
 def backward(
     graph: Graph,
     scales: Scales,
-    lines: Mapping[int, Lines],  # for each activation node below `start`; tensors (B, n) or (B, R, n)
+    lines: Mapping[int, Lines | AbstractPlanes],  # for each layer below `start`; tensors (B, n) or (B, R, n)
     start: int,
     rows: Tensor,  # (B, R, n_start)
     constant: Tensor,  # (B, R)
@@ -82,12 +83,22 @@ def backward(
                     seen[position] = coefficient
                 relu = node.function.leak is not None
                 source, vector = node.inputs[0], scales.activation[position]
+                own = lines[position]
+                assert isinstance(own, Lines), "the lines of a function of one variable"
                 weights = Weights(under=vector) if relu else Weights(above=vector)
-                below, gain, cost = substitute_weighed(coefficient, lines[position], weights, zero_lower_bias=relu)
+                below, gain, cost = substitute_weighed(coefficient, own, weights, zero_lower_bias=relu)
                 slack = slack + cost
                 slack = slack + _add(pending, source, below, scales)
-            case Product():
-                raise BadInput(f"layer {node.name!r} multiplies two variables, which has no linear relaxation here")
+            case Multivariate():
+                if record:
+                    seen[position] = coefficient
+                vector = scales.activation[position]
+                planes = lines[position]
+                assert isinstance(planes, AbstractPlanes) and vector is not None, "made together"
+                pulled = planes.pull(coefficient, vector)
+                gain, slack = pulled.gain, slack + pulled.weighed
+                for source, below in zip(node.inputs, pulled.operands, strict=True):
+                    slack = slack + _add(pending, source, below, scales)
             case Input():
                 raise AssertionError("the input is node 0")
         total = total + gain

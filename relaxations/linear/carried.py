@@ -19,6 +19,7 @@ Soundness: outward rounded.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -29,8 +30,12 @@ from ...kernels.proof_constants import INFLATE
 from ...kernels.rounding import gamma
 from ...problems.network.activation import Lines
 from ...problems.network.graph import Graph
+from ...problems.network.layer import Layer, Operand
+from ...problems.network.multivariate import AbstractPlanes
 from ..types import Pieces
 from .rounding import Rounding, Scales
+
+Enclosure = Lines | AbstractPlanes  # what a layer of one operand, and one of several, lies between
 
 
 class Between(NamedTuple):
@@ -87,6 +92,20 @@ def activation_between(source: Between, lines: Lines, weights: Tensor) -> Betwee
     return Between(*sides)
 
 
+def layer_between(
+    layer: Layer, source: Between, ends: Sequence[tuple[Tensor, Tensor]], lines: Enclosure, weights: Tensor
+) -> Between:
+    """A layer's value: of one variable by its lines; of several between two constants, its interval."""
+    if isinstance(lines, Lines):
+        return activation_between(source, lines, weights)
+    sides = []
+    for end in layer.interval(ends):
+        side = weights.new_zeros(*weights.shape, layer.outputs)
+        side[:, -1] = end
+        sides.append(side)
+    return Between(*sides)
+
+
 def ranges(pieces: Pieces, value: Between, step: float, sweeps: int) -> tuple[Tensor, Tensor]:  # (B, n), (B, n)
     """The least of the lower and the greatest of the upper functions on each piece."""
     forms = torch.cat([value.lower[:, :-1], -value.upper[:, :-1]], 2).mT.contiguous()
@@ -125,16 +144,16 @@ class Carried:
             self.found[position] = affine_between(self.rounding, scales, position, sources, self.weights)
         self._forget(position)
 
-    def ranges(self, pieces: Pieces, position: int, step: float, sweeps: int) -> tuple[Tensor, Tensor]:
-        """Bounds (B, n) of the pre-activations of activation node `position`."""
-        return ranges(pieces, self.found[self.rounding.graph.layer_at[position].source], step, sweeps)
+    def ranges(self, pieces: Pieces, operand: Operand, step: float, sweeps: int) -> tuple[Tensor, Tensor]:
+        """Bounds (B, n) of the pre-activations of an operand."""
+        return ranges(pieces, self.found[operand.source], step, sweeps)
 
-    def activation(self, position: int, lines: Lines) -> None:
-        """Adds an activation node, enclosed by its lines."""
-        if position in self.last:
-            source = self.found[self.rounding.graph.layer_at[position].source]
-            self.found[position] = activation_between(source, lines, self.weights)
-        self._forget(position)
+    def layer(self, layer: Layer, ends: Sequence[tuple[Tensor, Tensor]], lines: Enclosure) -> None:
+        """Adds a layer, enclosed by its lines or its interval."""
+        if layer.position in self.last:
+            source = self.found[layer.operands[0].source]
+            self.found[layer.position] = layer_between(layer, source, ends, lines, self.weights)
+        self._forget(layer.position)
 
     def _forget(self, position: int) -> None:
         for i in [i for i in self.found if self.last.get(i, 0) <= position]:

@@ -26,20 +26,20 @@ def decision_half_spaces(
 ) -> tuple[Tensor, Tensor]:  # (2B, D), (2B,)
     """Normals and offsets: of the children z <= point, then of the children z >= point."""
     graph, count = linear.graph, len(pieces)
-    pre = {layer.position: pieces.pre(layer) for layer in graph.layers}
+    pre = {layer.position: pieces.ends(layer) for layer in graph.layers}
     scales = linear.rounding.local(torch.maximum(pieces.lower.abs(), pieces.upper.abs()), pre)
     lines = linear.all_lines(pieces)
     normals = pieces.lower.new_zeros(count, 2, pieces.lower.shape[1])
     offsets = pieces.lower.new_full((count, 2), torch.inf)
-    for layer in graph.layers:
-        here = ((neuron >= layer.span.start) & (neuron < layer.span.stop)).nonzero()[:, 0]
+    for operand in graph.operands:
+        here = ((neuron >= operand.span.start) & (neuron < operand.span.stop)).nonzero()[:, 0]
         if len(here) == 0:
             continue
-        own = {i: type(chosen)(*(t[here] for t in chosen)) for i, chosen in lines.items()}
-        unit = normals.new_zeros(len(here), 1, layer.size)
-        unit[torch.arange(len(here)), 0, neuron[here] - layer.span.start] = 1.0
+        own = {i: chosen.of(here) for i, chosen in lines.items()}
+        unit = normals.new_zeros(len(here), 1, operand.size)
+        unit[torch.arange(len(here)), 0, neuron[here] - operand.span.start] = 1.0
         rows = torch.cat([unit, -unit], 1)
-        form = backward(graph, scales.of(here), own, layer.source, rows, rows.new_zeros(rows.shape[:2]))
+        form = backward(graph, scales.of(here), own, operand.source, rows, rows.new_zeros(rows.shape[:2]))
         at = torch.stack([point[here], -point[here]], 1)
         size = at.abs() + form.constant.abs() + form.slack
         normals[here] = form.linear

@@ -15,15 +15,14 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ...problems.errors import BadInput
-from ...problems.network.graph import Activation, Affine, Product
+from ...problems.network.graph import Affine
 from ..protocol import AbstractRelaxation, Bounds
 from ..types import Multipliers, Pieces, Rows
 from .attribution import attribution
 from .backward import backward
-from .carried import Between, activation_between, affine_between, identity_between, last_use, ranges
+from .carried import Between, affine_between, identity_between, last_use, layer_between, ranges
 from .clip import clip
-from .linear import Linear, conclude
+from .linear import Linear, conclude, narrow
 from .rounding import Scales
 
 
@@ -47,25 +46,21 @@ def forward_bounds(
                 if position in last:
                     sources = [found[i] for i in node.inputs]
                     found[position] = affine_between(rounding, scales, position, sources, weights)
-            case Activation():
+            case _:
                 layer = graph.layer_at[position]
-                source = layer.source
-                lower, upper = pieces.pre(layer)  # views: writing to them writes to the pieces
-                low, high = ranges(pieces, found[source], linear.scales.step, linear.effort.linear.sweeps)
-                torch.fmax(lower, low, out=lower)
-                torch.fmin(upper, high, out=upper)
-                empty |= (lower > upper).any(-1)
-                torch.maximum(lower, upper, out=upper)
-                if reach is not None:
-                    sides = found[source].lower[:, :-1].abs(), found[source].upper[:, :-1].abs()
-                    reach[position] = torch.maximum(*sides).mT
-                scales.size[source] = torch.minimum(scales.size[source], torch.maximum(lower.abs(), upper.abs()))
-                rounding.extend(scales, position, (lower, upper))
+                ends = pieces.ends(layer)  # views: writing to them writes to the pieces
+                for operand, (lower, upper) in zip(layer.operands, ends, strict=True):
+                    source = operand.source
+                    found_here = ranges(pieces, found[source], linear.scales.step, linear.effort.linear.sweeps)
+                    empty |= narrow(lower, upper, *found_here)
+                    if reach is not None:
+                        sides = found[source].lower[:, :-1].abs(), found[source].upper[:, :-1].abs()
+                        reach[operand.span.start] = torch.maximum(*sides).mT
+                    scales.size[source] = torch.minimum(scales.size[source], torch.maximum(lower.abs(), upper.abs()))
+                rounding.extend(scales, position, ends)
                 if position in last:
-                    lines = linear.lines(position, lower, upper)
-                    found[position] = activation_between(found[source], lines, weights)
-            case Product():
-                raise BadInput(f"node {node.name}: products have no forward linear bounds yet")
+                    lines, source = linear.enclosed(layer, ends), layer.operands[0].source
+                    found[position] = layer_between(layer, found[source], ends, lines, weights)
         for i in [i for i in found if last.get(i, 0) <= position]:
             del found[i]
     return pieces, empty, scales

@@ -102,7 +102,7 @@ def pre_activations(
     """The pre-activation bounds among the bounds of all nodes, and what the pieces knew already."""
     if not graph.layers:
         return pieces.pre_lower, pieces.pre_upper
-    low, high = (torch.cat([bounds[layer.source][side] for layer in graph.layers], 1) for side in (0, 1))
+    low, high = (torch.cat([bounds[operand.source][side] for operand in graph.operands], 1) for side in (0, 1))
     return torch.fmax(low, pieces.pre_lower), torch.fmin(high, pieces.pre_upper)
 
 

@@ -13,6 +13,8 @@ Soundness: outward rounded.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -20,7 +22,8 @@ from ...kernels.deadline import check
 from ...kernels.proof_constants import INFLATE
 from ...kernels.rounding import gamma, unit_roundoff
 from ...problems.network.affine import Dense
-from ...problems.network.graph import Activation, Affine, Input, Product
+from ...problems.network.graph import Affine, Input
+from ...problems.network.layer import Layer, Operand
 from .rounding import Rounding
 from .signs import counts
 
@@ -188,27 +191,14 @@ def interval_bounds(
                 bounds.append((lower, upper))
             case Affine():
                 bounds.append(affine_interval(rounding, position, arguments))
-            case Activation():
-                (low, high), layer = arguments[0], graph.layer_at[position]
-                low, high = torch.fmax(low, pre_lower[:, layer.span]), torch.fmin(high, pre_upper[:, layer.span])
-                bounds[layer.source] = (low, torch.maximum(low, high))
-                bounds.append(layer.function.interval(*bounds[layer.source]))
-            case Product():
-                bounds.append(product_interval(*arguments))
+            case _:
+                layer = graph.layer_at[position]
+                for operand in layer.operands:
+                    (low, high), span = bounds[operand.source], operand.span
+                    low, high = torch.fmax(low, pre_lower[:, span]), torch.fmin(high, pre_upper[:, span])
+                    bounds[operand.source] = (low, torch.maximum(low, high))
+                bounds.append(layer.interval([bounds[i] for i in node.inputs]))
     return bounds
-
-
-def product_interval(one: tuple[Tensor, Tensor], two: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    """Bounds of a b, entry by entry; 0 times anything is 0, and signs are exact."""
-    (a, b), (c, d) = one, two
-    finfo = torch.finfo(a.dtype)
-    corners = torch.stack([torch.where((x == 0) | (y == 0), 0.0, x * y) for x in (a, b) for y in (c, d)])
-    pad = 4 * finfo.eps * corners.abs()
-    low, high = (corners - pad).amin(0) - finfo.tiny, (corners + pad).amax(0) + finfo.tiny
-    alike = ((a >= 0) & (c >= 0)) | ((b <= 0) & (d <= 0))
-    opposite = ((a >= 0) & (d <= 0)) | ((b <= 0) & (c >= 0))
-    zero = low.new_zeros(())
-    return torch.where(alike, low.fmax(zero), low), torch.where(opposite, high.fmin(zero), high)
 
 
 class CarriedIntervals:
@@ -223,12 +213,12 @@ class CarriedIntervals:
         arguments = [self.found[i] for i in self.rounding.graph.nodes[position].inputs]
         self.found[position] = affine_interval(self.rounding, position, arguments)
 
-    def ranges(self, position: int) -> tuple[Tensor, Tensor]:
-        """Bounds (B, n) of the pre-activations of activation node `position`."""
-        return self.found[self.rounding.graph.layer_at[position].source]
+    def ranges(self, operand: Operand) -> tuple[Tensor, Tensor]:
+        """Bounds (B, n) of the pre-activations of an operand."""
+        return self.found[operand.source]
 
-    def activation(self, position: int, lower: Tensor, upper: Tensor) -> None:
-        """Adds an activation node, its pre-activations bounded."""
-        layer = self.rounding.graph.layer_at[position]
-        self.found[layer.source] = lower, upper
-        self.found[position] = layer.function.interval(lower, upper)
+    def layer(self, layer: Layer, ends: Sequence[tuple[Tensor, Tensor]]) -> None:
+        """Adds a layer, its pre-activations bounded."""
+        for operand, bounds in zip(layer.operands, ends, strict=True):
+            self.found[operand.source] = bounds
+        self.found[layer.position] = layer.interval(ends)

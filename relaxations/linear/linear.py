@@ -15,7 +15,7 @@ Soundness: outward rounded.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from typing import TypeGuard
@@ -29,12 +29,13 @@ from ...problems.errors import BadInput
 from ...problems.network.activation import Lines
 from ...problems.network.affine import Dense
 from ...problems.network.graph import Affine, Graph
+from ...problems.network.layer import Layer, Operand
 from ..effort import BOUNDS, BoundEffort
 from ..names import Name
 from ..protocol import AbstractRelaxation, Bounds, Means
 from ..types import Multipliers, Pieces, Result, Rows
 from .backward import Form, backward
-from .carried import Carried
+from .carried import Carried, Enclosure
 from .interval import CarriedIntervals, affine_interval
 from .rounding import Rounding, Scales, pick, weigh
 
@@ -65,9 +66,13 @@ class Linear(AbstractRelaxation):
         """The network in the dtype and on the device of the computation."""
         return self.rounding.graph
 
-    def lines(self, position: int, lower: Tensor, upper: Tensor) -> Lines:
-        """The lines of activation node `position` on its pre-activation intervals (B, n)."""
-        function = self.graph.layer_at[position].function
+    def enclosed(self, layer: Layer, ends: Sequence[tuple[Tensor, Tensor]]) -> Enclosure:
+        """What a layer lies between on its pre-activation intervals (B, n), operand by operand."""
+        return self.lines(layer, *ends[0]) if layer.elementwise is not None else layer.several.planes(ends)
+
+    def lines(self, layer: Layer, lower: Tensor, upper: Tensor) -> Lines:
+        """The lines of a function of one variable on its pre-activation intervals (B, n)."""
+        function = layer.function
         if self.rule == "crown" or function.leak is None:
             return function.lines(lower, upper)
         choice = torch.full_like(lower, 0.0 if self.rule == "deeppoly-0" else 1.0)
@@ -88,7 +93,8 @@ class Linear(AbstractRelaxation):
     ) -> tuple[Result, Form]:
         """Lower bounds of the rows on each piece; with `refresh`, of every undecided pre-activation before.
 
-        A `reach` that is given is filled with |linear form| (B, n, D) of the pre-activations, by activation node.
+        A `reach` that is given is filled with |linear form| (B, n, D) of the pre-activations, by the number of an
+        operand's first neuron.
         """
         empty = torch.zeros(len(pieces), dtype=torch.bool, device=pieces.lower.device)
         scales = self.scales
@@ -110,13 +116,13 @@ class Linear(AbstractRelaxation):
             reach.update({position: value.expand(len(pieces), -1, -1) for position, value in reach.items()})
         return one[every], empty[every], scales.of(every)
 
-    def all_lines(self, pieces: Pieces) -> dict[int, Lines]:
-        """Lines of every activation node on the pieces' pre-activation bounds."""
+    def all_lines(self, pieces: Pieces) -> dict[int, Enclosure]:
+        """Lines, or planes, of every layer on the pieces' pre-activation bounds."""
         graph = self.graph
-        if len({layer.function for layer in graph.layers}) != 1:
-            return {layer.position: self.lines(layer.position, *pieces.pre(layer)) for layer in graph.layers}
+        if len({layer.nonlinearity for layer in graph.layers}) != 1 or graph.layers[0].elementwise is None:
+            return {layer.position: self.enclosed(layer, pieces.ends(layer)) for layer in graph.layers}
         # One function: all layers at once cost as many calls as one.
-        every = self.lines(graph.layers[0].position, pieces.pre_lower, pieces.pre_upper)
+        every = self.lines(graph.layers[0], pieces.pre_lower, pieces.pre_upper)
         return {layer.position: Lines(*(side[:, layer.span] for side in every)) for layer in graph.layers}
 
     def tighten(self, pieces: Pieces, reach: dict[int, Tensor] | None = None) -> tuple[Pieces, Tensor, Scales]:
@@ -131,7 +137,7 @@ class Linear(AbstractRelaxation):
         pre_lower, pre_upper = pieces.pre_lower.clone(), pieces.pre_upper.clone()
         pieces = pieces.with_pre(pre_lower, pre_upper)
         empty = torch.zeros(len(pieces), dtype=torch.bool, device=pre_lower.device)
-        lines: dict[int, Lines] = {}
+        lines: dict[int, Enclosure] = {}
         largest = torch.maximum(pieces.lower.abs(), pieces.upper.abs())
         scales = self.rounding.start(largest)
         carried = Carried(self.rounding, pieces, largest) if self._forward_pays(pieces) else None
@@ -146,31 +152,25 @@ class Linear(AbstractRelaxation):
                 elif boxes is not None:
                     boxes.affine(position)
                 continue
-            lower, upper = pieces.pre(layer)  # views: writing to them writes to the pieces
-            ranges = None
-            if boxes is not None:
-                ranges = boxes.ranges(position)
-            elif carried is not None:
-                ranges = carried.ranges(pieces, position, scales.step, self.effort.linear.sweeps)
-            if ranges is not None:
-                low, high = ranges
-                torch.fmax(lower, low, out=lower)
-                torch.fmin(upper, high, out=upper)
-                empty |= (lower > upper).any(-1)
-                torch.maximum(lower, upper, out=upper)
-            new_lower, new_upper = self.pre_activation(pieces, scales, lines, position, lower, upper, reach)
-            torch.fmax(lower, new_lower, out=lower)  # not a number: no bound
-            torch.fmin(upper, new_upper, out=upper)
-            empty |= (lower > upper).any(-1)
-            torch.maximum(lower, upper, out=upper)
-            lines[position] = self.lines(position, lower, upper)
-            size = torch.maximum(lower.abs(), upper.abs())
-            scales.size[layer.source] = torch.minimum(scales.size[layer.source], size)
-            self.rounding.extend(scales, position, (lower, upper))
+            ends = pieces.ends(layer)  # views: writing to them writes to the pieces
+            for operand, (lower, upper) in zip(layer.operands, ends, strict=True):
+                ranges = None
+                if boxes is not None:
+                    ranges = boxes.ranges(operand)
+                elif carried is not None:
+                    ranges = carried.ranges(pieces, operand, scales.step, self.effort.linear.sweeps)
+                if ranges is not None:
+                    empty |= narrow(lower, upper, *ranges)
+            for operand, (lower, upper) in zip(layer.operands, ends, strict=True):
+                empty |= narrow(lower, upper, *self.pre_activation(pieces, scales, lines, operand, reach))
+                size = torch.maximum(lower.abs(), upper.abs())
+                scales.size[operand.source] = torch.minimum(scales.size[operand.source], size)
+            lines[position] = self.enclosed(layer, ends)
+            self.rounding.extend(scales, position, ends)
             if carried is not None:
-                carried.activation(position, lines[position])
+                carried.layer(layer, ends, lines[position])
             elif boxes is not None:
-                boxes.activation(position, lower, upper)
+                boxes.layer(layer, ends)
         return pieces, empty, scales
 
     def _forward_pays(self, pieces: Pieces) -> bool:
@@ -184,37 +184,36 @@ class Linear(AbstractRelaxation):
         self,
         pieces: Pieces,
         scales: Scales,
-        lines: dict[int, Lines],
-        position: int,
-        lower: Tensor,
-        upper: Tensor,
+        lines: dict[int, Enclosure],
+        operand: Operand,
         reach: dict[int, Tensor] | None = None,
         *,
         partly: bool = False,
     ) -> tuple[Tensor, Tensor]:  # (B, n), (B, n)
-        """Bounds of the pre-activations of one activation node, where undecided; elsewhere the given ones. `partly`:
-        where time is up, those found so far are returned, with the given ones for the other neurons."""
-        graph, layer = self.graph, self.graph.layer_at[position]
-        source = layer.source
+        """Bounds of the pre-activations of one operand, where undecided; elsewhere those that the pieces have.
+        `partly`: where time is up, those found so far are returned, and theirs for the other neurons."""
+        graph, layer = self.graph, self.graph.layer_at[operand.layer]
+        source, first = operand.source, operand.span.start
+        lower, upper = pieces.pre(operand)
         node = graph.nodes[source]
         from_input = isinstance(node, Affine) and set(node.inputs) == {0}
         if isinstance(node, Affine) and from_input and reach is not None:
             every = torch.arange(node.size, device=lower.device)
             whole = reduce(torch.add, (operator.rows(every, lower.dtype) for operator in node.operators))
-            reach[position] = whole.abs().expand(len(pieces), -1, -1)
+            reach[first] = whole.abs().expand(len(pieces), -1, -1)
         if from_input and pieces.normals.shape[1] == 0:
             return affine_interval(self.rounding, source, [(pieces.lower, pieces.upper)] * len(node.inputs))
-        undecided = ~layer.function.decided(lower, upper)
+        undecided = layer.undecided(pieces.ends(layer))[operand.index]
         counts, order = undecided.sum(1).sort(descending=True)
         new_lower, new_upper = lower.clone(), upper.clone()
         if reach is not None and not from_input:
-            reach[position] = lower.new_zeros(*lower.shape, pieces.lower.shape[1])
+            reach[first] = lower.new_zeros(*lower.shape, pieces.lower.shape[1])
         size = max(n.size for n in graph.nodes[: source + 1])
         for group, width in _groups(order, counts.tolist(), size):
             index = (
                 undecided[group].to(torch.uint8).topk(width, sorted=False).indices
             )  # (B, width); the rest is decided
-            own = {i: Lines(*(t[group] for t in chosen)) for i, chosen in lines.items()}
+            own = {i: chosen.of(group) for i, chosen in lines.items()}
             space, vectors, at = pieces.space(group), scales.of(group), group[:, None]
             for some in index.split(max(1, CHUNK // (2 * len(group) * size)), dim=1):
                 try:
@@ -225,11 +224,11 @@ class Linear(AbstractRelaxation):
                     raise
                 new_lower[at, some], new_upper[at, some], spread = bounds
                 if reach is not None and not from_input:
-                    reach[position][at, some] = spread
+                    reach[first][at, some] = spread
         return new_lower, new_upper
 
     def _rows(
-        self, pieces: Pieces, scales: Scales, lines: dict[int, Lines], source: int, index: Tensor
+        self, pieces: Pieces, scales: Scales, lines: dict[int, Enclosure], source: int, index: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Bounds (B, U) and |linear form| (B, U, D) of the entries index (B, U) of node `source`: rows +e_i and -e_i,
         substituted backwards."""
@@ -264,13 +263,22 @@ def built(linear: Linear, graph: Graph, name: Name, means: Means) -> Linear:
     return replace(linear, refresh=False)
 
 
+def narrow(lower: Tensor, upper: Tensor, low: Tensor, high: Tensor) -> Tensor:  # (B, n) -> (B,)
+    """Writes better bounds into `lower` and `upper`; which pieces came out empty. Not a number is no bound."""
+    torch.fmax(lower, low, out=lower)
+    torch.fmin(upper, high, out=upper)
+    empty = (lower > upper).any(-1)
+    torch.maximum(lower, upper, out=upper)
+    return empty
+
+
 def _plain(operator: object) -> TypeGuard[Dense]:
     return isinstance(operator, Dense) and operator.repeat == 1
 
 
 def undecided_neurons(graph: Graph, pieces: Pieces) -> Tensor:  # (B, N) bool
     """Which neurons are undecided on each piece."""
-    columns = [~layer.function.decided(*pieces.pre(layer)) for layer in graph.layers]
+    columns = [part for layer in graph.layers for part in layer.undecided(pieces.ends(layer))]
     return torch.cat(columns, 1) if columns else torch.zeros_like(pieces.pre_lower, dtype=torch.bool)
 
 

@@ -18,10 +18,11 @@ from torch import Tensor
 from ...kernels.deadline import TimeUp, check, doing, share, until
 from ...kernels.proof_constants import UPWARD_SUM
 from ...problems.errors import InternalError
-from ...problems.network.activation import Lines
-from ...problems.network.graph import Graph, Layer
+from ...problems.network.graph import Graph
+from ...problems.network.layer import Layer
 from ...problems.properties.property import Polytope
 from ..types import Pieces
+from .carried import Enclosure
 from .interval import affine_interval
 from .linear import Linear
 from .rounding import Rounding
@@ -49,7 +50,7 @@ def root(
     rounding = Rounding(working)
     scales = rounding.start(torch.maximum(pieces.lower.abs(), pieces.upper.abs())[0])
     linear = Linear(rounding, scales, rule)
-    lines: dict[int, Lines] = {}
+    lines: dict[int, Enclosure] = {}
     ranges = [(pieces.lower, pieces.upper)]  # of every node: neurons that intervals decide need no rows
     for position in range(1, len(graph.nodes)):
         layer = graph.layer_at.get(position)
@@ -58,26 +59,28 @@ def root(
             arguments = [ranges[i] for i in graph.nodes[position].inputs]
             ranges.append(affine_interval(rounding, position, arguments))
             continue
-        source = layer.source
-        low, high = pieces.pre(layer)
-        torch.fmax(low, ranges[source][0], out=low)
-        torch.fmin(high, ranges[source][1], out=high)
         doing(f"layer {graph.layers.index(layer) + 1} of {len(graph.layers)} was bounded")
-        try:
-            with until(late):
-                check()
-                new_low, new_high = linear.pre_activation(pieces, scales, lines, position, low, high, partly=True)
-            torch.fmax(low, new_low, out=low)
-            torch.fmin(high, new_high, out=high)
-        except TimeUp:
-            pass  # where all time is up, whoever looks at the clock next will say so
-        consistent(layer, low, high)
-        torch.maximum(low, high, out=high)
-        lines[position] = linear.lines(position, low, high)
-        scales.size[source] = torch.minimum(scales.size[source], torch.maximum(low.abs(), high.abs())[0])
-        rounding.extend(scales, position, (low[0], high[0]))
-        ranges[source] = (low, high)
-        ranges.append(layer.function.interval(low, high))
+        ends = pieces.ends(layer)  # views: writing to them writes to the pieces
+        for operand, (low, high) in zip(layer.operands, ends, strict=True):
+            torch.fmax(low, ranges[operand.source][0], out=low)
+            torch.fmin(high, ranges[operand.source][1], out=high)
+        for operand, (low, high) in zip(layer.operands, ends, strict=True):
+            source = operand.source
+            try:
+                with until(late):
+                    check()
+                    new_low, new_high = linear.pre_activation(pieces, scales, lines, operand, partly=True)
+                torch.fmax(low, new_low, out=low)
+                torch.fmin(high, new_high, out=high)
+            except TimeUp:
+                pass  # where all time is up, whoever looks at the clock next will say so
+            consistent(layer, low, high)
+            torch.maximum(low, high, out=high)
+            scales.size[source] = torch.minimum(scales.size[source], torch.maximum(low.abs(), high.abs())[0])
+            ranges[source] = (low, high)
+        lines[position] = linear.enclosed(layer, ends)
+        rounding.extend(scales, position, [(low[0], high[0]) for low, high in ends])
+        ranges.append(layer.interval(ends))
     return linear, pieces
 
 
@@ -100,7 +103,7 @@ def in_float64(graph: Graph, linear: Linear, root: Pieces) -> Linear:
     """The same relaxation in float64 on the device of `root`, on its proved bounds; `graph` in float64 anywhere."""
     rounding = Rounding(graph.to(torch.float64, root.lower.device))
     wide = lambda t: t[0].double()  # noqa: E731
-    pre = {layer.position: tuple(map(wide, root.pre(layer))) for layer in graph.layers}
+    pre = {layer.position: [(wide(low), wide(high)) for low, high in root.ends(layer)] for layer in graph.layers}
     largest = torch.maximum(wide(root.lower).abs(), wide(root.upper).abs())
     return Linear(rounding, rounding.local(largest, pre), linear.rule, effort=linear.effort)
 

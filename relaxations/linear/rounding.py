@@ -12,6 +12,8 @@ the absolute values of its coefficients (u is the unit roundoff, gamma_n = n u /
   below feeds nothing else, its coefficients are the same, and the two vectors are added up beforehand.
 - other activation, coefficients taken *above* it: gamma_{d+4} (|f(z)| + 2 s |z|), s the larger of 1 and the steepest
   slope on the interval of z. A line that touches f has a bias of at most |f(z)| + s |z|.
+- layer of several operands, coefficients taken above it: gamma_t (|bias| + sum_o |S_o| |z_o|), which its function says
+  how to bound for all planes on the operands' intervals (`AbstractMultivariate.reach`, `terms`).
 - sum of two coefficients that arrive at a node: 2 u |value|.
 
 Sizes are taken at the root once and for all (`Rounding.fixed`), or on each piece of a batch (`Rounding.local`): on a
@@ -21,7 +23,7 @@ Everything is inflated by 2 %, which covers its own rounding. Soundness: outward
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -33,7 +35,7 @@ from ...kernels.proof_constants import INFLATE
 from ...kernels.rounding import gamma, unit_roundoff
 from ...problems.network.activation import AbstractActivation
 from ...problems.network.affine import AbstractLinear, Dense
-from ...problems.network.graph import Activation, Affine, Graph, Product
+from ...problems.network.graph import Activation, Affine, Graph, Multivariate
 from .signs import Signs, counts, signs_of
 
 
@@ -60,7 +62,6 @@ class Rounding:
     """Makes rounding vectors for one network in the dtype and on the device of `graph`."""
 
     def __init__(self, graph: Graph) -> None:
-        graph.check_products()
         self.graph = graph
         self.dtype = graph.like.dtype
         self.absolute: dict[int, tuple[AbstractLinear, ...]] = {}
@@ -130,9 +131,9 @@ class Rounding:
         u = unit_roundoff(self.dtype)
         return Scales({}, {}, {0: 2 * INFLATE * u * largest_input}, [largest_input], 4 * u)
 
-    def extend(self, scales: Scales, position: int, bounds: tuple[Tensor, Tensor] | None = None) -> None:
-        """Adds node `position`, the next one. `bounds`, where proved: of its value if it is affine, of its
-        pre-activation if it is an activation; then the size and the vectors follow from them."""
+    def extend(self, scales: Scales, position: int, bounds: Sequence[tuple[Tensor, Tensor]] | None = None) -> None:
+        """Adds node `position`, the next one. `bounds`, where proved: of its value if it is affine, of what it reads,
+        operand by operand, if it is a layer; then the size and the vectors follow from them."""
         node, u = self.graph.nodes[position], unit_roundoff(self.dtype)
         match node:
             case Affine():
@@ -152,10 +153,10 @@ class Rounding:
             case Activation():
                 source = node.inputs[0]
                 z = scales.size[source]
-                low, high = (-z, z) if bounds is None else bounds
+                low, high = (-z, z) if bounds is None else bounds[0]
                 high = torch.maximum(low, high)
                 least, most = node.function.interval(low, high)
-                size = torch.maximum(least.abs(), most.abs())
+                size = _most(least, most)
                 met = z if node.function.leak is not None else size + 2 * _stretched(node.function, low, high, z)
                 vector = INFLATE * gamma(depth(node.size) + 4, self.dtype) * met
                 if self._carried.get(source) == position:
@@ -163,21 +164,35 @@ class Rounding:
                     scales.activation[position] = None
                 else:
                     scales.activation[position] = vector
-            case Product():
-                size = scales.size[node.inputs[0]] * scales.size[node.inputs[1]] * INFLATE
+            case Multivariate():
+                sizes = [scales.size[source] for source in node.inputs]
+                ends = [(-z, z) for z in sizes] if bounds is None else [(a, torch.maximum(a, b)) for a, b in bounds]
+                size = _most(*node.function.interval(*ends))
+                terms = node.function.terms([self.graph.nodes[source].size for source in node.inputs])
+                reach = node.function.reach(*(_most(*side) for side in ends))
+                scales.activation[position] = INFLATE * gamma(terms, self.dtype) * reach
         if bounds is not None and isinstance(node, Affine):
-            size = torch.minimum(size, torch.maximum(bounds[0].abs(), bounds[1].abs()))
+            size = torch.minimum(size, _most(*bounds[0]))
         scales.size.append(size)
         scales.sum[position] = 2 * INFLATE * u * size
 
-    def local(self, largest_input: Tensor, pre: Mapping[int, tuple[Tensor, Tensor]]) -> Scales:
-        """The vectors of the whole network, given pre-activation bounds by activation node."""
+    def local(self, largest_input: Tensor, pre: Mapping[int, Sequence[tuple[Tensor, Tensor]]]) -> Scales:
+        """The vectors of the whole network, given pre-activation bounds by layer, operand by operand."""
         scales = self.start(largest_input)
-        known = {self.graph.layer_at[i].source: bounds for i, bounds in pre.items()}
-        for position in range(1, len(self.graph.nodes)):
+        known = {
+            operand.source: [bounds]
+            for i, ends in pre.items()
+            for operand, bounds in zip(self.graph.layer_at[i].operands, ends, strict=True)
+        }
+        for position, node in enumerate(self.graph.nodes[1:], 1):
             check()
-            self.extend(scales, position, pre.get(position) or known.get(position))
+            self.extend(scales, position, (known if isinstance(node, Affine) else pre).get(position))
         return scales
+
+
+def _most(lower: Tensor, upper: Tensor) -> Tensor:
+    """The largest absolute value of an interval."""
+    return torch.maximum(lower.abs(), upper.abs())
 
 
 def _stretched(function: AbstractActivation, lower: Tensor, upper: Tensor, size: Tensor) -> Tensor:

@@ -16,9 +16,8 @@ from torch import Tensor
 
 from ...kernels.deadline import check
 from ...problems.errors import BadInput
-from ...problems.network.graph import Activation, Affine, Graph, Product
+from ...problems.network.graph import Activation, Affine, Graph, Multivariate
 from ...problems.properties.property import Polytope
-from ..linear.interval import product_interval
 from ..linear.signs import counts, signs_of
 
 UNIT = torch.finfo(torch.float64).eps / 2
@@ -37,8 +36,8 @@ def node_boxes(graph: Graph, polytope: Polytope) -> list[Box]:
                 boxes.append(affine_box(node, arguments))
             case Activation():
                 boxes.append(node.function.interval(*arguments[0]))
-            case Product():
-                boxes.append(product_interval(*arguments))
+            case Multivariate():
+                boxes.append(node.function.interval(*arguments))
     return boxes
 
 

@@ -154,7 +154,7 @@ def encode(
 
     Raises `BadInput` for products, and for smooth activations when `form` is "exact".
     """
-    graph.check_products()
+    graph.check_univariate("a linear program")
     graph = graph.to(torch.float64)
     boxes = list(node_boxes(graph, polytope) if boxes is None else boxes)
     nodes = graph.nodes[: len(graph.nodes) if until is None else until + 1]
@@ -189,7 +189,7 @@ def _layer(graph: Graph, position: int) -> int:
 
 def tightened(graph: Graph, polytope: Polytope, solve: Backend, boxes: Sequence[Box] | None = None) -> list[Box]:
     """Interval bounds improved by two linear programs for each undecided neuron; outward rounded (safe bounds)."""
-    graph.check_products()
+    graph.check_univariate("a linear program")
     graph = graph.to(torch.float64)
     boxes = list(node_boxes(graph, polytope) if boxes is None else boxes)
     for layer in graph.layers:

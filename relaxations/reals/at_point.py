@@ -24,7 +24,7 @@ from torch import Tensor
 
 from ...kernels.proof_constants import SPREADS
 from ...kernels.rounding import gamma
-from ...problems.network.graph import Activation, Graph, Product
+from ...problems.network.graph import Activation, Graph, Multivariate
 from ...problems.properties.property import Array, UnsafeSet
 from ...problems.properties.rational import Numbers
 from ..linear.interval import affine_interval
@@ -43,19 +43,18 @@ class AtPoint:
 
     @torch.no_grad()
     def rows(self, x: Numbers, unsafe: UnsafeSet, measured: bool = False) -> tuple[Array, Array]:  # (R,), (R,)
-        """Lower and upper bounds of the unsafe set's rows, as exact as it states them. Infinite where float64 overflows
-        or the network multiplies values. With `measured` the ranges of neurons are statistical."""
+        """Lower and upper bounds of the unsafe set's rows, as exact as it states them; infinite where float64
+        overflows. With `measured` the ranges of neurons are statistical."""
         count = len(unsafe.rows)
-        if any(isinstance(node, Product) for node in self.graph.nodes):
-            return np.full(count, -np.inf), np.full(count, np.inf)
         lower, upper = (torch.from_numpy(side)[None] for side in _around(x))
         bounds = self._measured(lower, upper) if measured else self._forward(lower, upper)
-        parts = [bounds[layer.source] for layer in self.graph.layers]
+        parts = [bounds[operand.source] for operand in self.graph.operands]
         none = lower.new_zeros(1, 0)
         pre = [torch.cat([none, *(part[side] for part in parts)], 1) for side in (0, 1)]
         pieces = Pieces.boxes(lower, upper, self.graph.neurons).with_pre(*pre)
         ranges = {
-            layer.position: (low[0], high[0]) for layer, (low, high) in zip(self.graph.layers, parts, strict=True)
+            layer.position: [(low[0], high[0]) for low, high in (bounds[operand.source] for operand in layer.operands)]
+            for layer in self.graph.layers
         }
         scales = self.rounding.local(torch.maximum(lower.abs(), upper.abs())[0], ranges)
         rows, constants = torch.from_numpy(unsafe.rows)[None], torch.from_numpy(unsafe.constants)[None]
@@ -75,8 +74,9 @@ class AtPoint:
         bounds = [(lower, upper)]
         for position, node in enumerate(self.graph.nodes[1:], 1):
             arguments = [bounds[i] for i in node.inputs]
-            if isinstance(node, Activation):
-                bounds.append(node.function.interval(*arguments[0]))
+            layer = self.graph.layer_at.get(position)
+            if layer is not None:
+                bounds.append(layer.interval(arguments))
                 continue
             bounds.append(affine_interval(self.rounding, position, arguments))
         return bounds
@@ -97,6 +97,13 @@ class AtPoint:
             if isinstance(node, Activation):
                 values.append(node.function.value(arguments[0]))
                 bounds.append(node.function.interval(*bounds[node.inputs[0]]))
+                continue
+            if isinstance(node, Multivariate):
+                sizes = [self.graph.nodes[source].size for source in node.inputs]
+                reach = node.function.reach(*(argument[:1].abs() for argument in arguments))
+                error = gamma(node.function.terms(sizes), torch.float64) * reach
+                values.append(moved(node.function.value(*arguments), error))
+                bounds.append(node.function.interval(*(bounds[source] for source in node.inputs)))
                 continue
             node = self.graph.affine(position)
             value, error = node.apply(arguments), gamma(3, torch.float64) * node.bias.abs()[None]

@@ -30,12 +30,12 @@ def refined(alpha: Alpha, root: Pieces, deadline: float, speakers: int = 0) -> P
     graph = alpha.linear.graph
     root = root.with_pre(root.pre_lower.clone(), root.pre_upper.clone())
     widest = max(node.size for node in graph.nodes)
-    for layer in graph.layers:
-        source = layer.source
+    for operand in graph.operands:
+        source, layer = operand.source, graph.layer_at[operand.layer]
         if all(i == 0 for i in graph.nodes[source].inputs):
             continue  # exact already
-        lower, upper = root.pre(layer)  # views of the root's bounds
-        index = (~layer.function.decided(lower, upper))[0].nonzero()[:, 0]
+        lower, upper = root.pre(operand)  # views of the root's bounds
+        index = layer.undecided(root.ends(layer))[operand.index][0].nonzero()[:, 0]
         layers = asked(alpha, root, layer.position) if speakers and len(index) else []
         for some in index.split(max(1, GROUP // (2 * widest))):
             if now() > deadline:

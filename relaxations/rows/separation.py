@@ -34,7 +34,7 @@ def input_box(graph: Graph, root: Pieces, node: int) -> tuple[Tensor, Tensor] | 
     layer = graph.layer_at.get(node)
     if layer is None:
         return None
-    low, high = layer.function.interval(*root.pre(layer))
+    low, high = layer.interval(root.ends(layer))
     return low[0], high[0]
 
 
@@ -64,7 +64,7 @@ class Reads:
 def reads(graph: Graph, root: Pieces, position: int) -> Reads | None:
     """The undecided neurons of activation node `position`, if rows over their inputs can be made."""
     layer = graph.layer_at[position]
-    below, slope = graph.nodes[layer.source], layer.function.leak
+    below, slope = graph.nodes[layer.operands[0].source], layer.leak if layer.is_relu else None
     if slope is None or not isinstance(below, Affine) or len(below.inputs) != 1:
         return None
     source, operator = below.inputs[0], below.operators[0]

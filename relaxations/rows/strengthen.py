@@ -52,9 +52,9 @@ def untreated(graph: Graph, word: str) -> list[str]:
     said = []
     for name in parse(word):
         for layer in graph.layers:
-            below, why = graph.nodes[layer.source], ""
-            if layer.function.leak is None:
-                why = f"is {layer.function.name}"
+            below, why = graph.nodes[layer.operands[0].source], ""
+            if not layer.is_relu:
+                why = f"is {layer.kind}"
             elif not _groups(name) and (not isinstance(below, Affine) or len(below.inputs) != 1):
                 why = "reads several layers"
             if why:
@@ -117,7 +117,7 @@ def _hulls(alpha: Alpha, root: Pieces, rows: Rows, name: Name) -> list[Facets]:
     found = []
     for layer in graph.layers:
         i = layer.position
-        if i not in form.at or size == 1:
+        if i not in form.at or size == 1 or not layer.is_relu:
             continue
         price = (-form.at[i][0]).clamp(min=0)
         at = [v[0] for v in values]

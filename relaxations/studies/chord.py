@@ -220,7 +220,7 @@ def _relaxed(chords: Chords, which: Tensor, nodes: list[Node]) -> tuple[list[Nod
 
 
 def _check(graph: Graph, lower: Tensor, upper: Tensor) -> None:
-    graph.check_products()
+    graph.check_univariate("a family of chords")
     for layer in graph.layers:
         if layer.function.leak is None:
             raise BadInput(

@@ -29,7 +29,7 @@ from torch import Tensor
 from ...kernels.proof_constants import SUMMED
 from ...kernels.rounding import gamma, unit_roundoff
 from ...problems.network.graph import Graph
-from ..linear.interval import product_interval
+from ...problems.network.product import product_interval
 from ..types import Pieces
 from .pairs import Pair, Twin, Twins, groups, indices
 

@@ -1,4 +1,4 @@
-"""Products are refused by name at every entry; a contradiction of our own is an internal error and says so."""
+"""A contradiction of our own is an internal error and says so; networks without activations are decided."""
 
 from __future__ import annotations
 
@@ -11,69 +11,14 @@ import torch
 
 import partita
 from partita.bab.commands.main import run
-from partita.bab.config import Config
-from partita.bab.strategy import choose
 from partita.problems.errors import BadInput, InternalError
-from partita.problems.load import load_network
 from partita.problems.network.affine import Dense
-from partita.problems.network.graph import Affine, Graph, Input, Product
+from partita.problems.network.graph import Affine, Graph, Input
 from partita.problems.network.library import maximum
 from partita.problems.properties.property import Polytope
 from partita.problems.properties.specify import box_property
 from partita.relaxations import bound as api
-from partita.relaxations import question
-from partita.relaxations.catalogue import ladder
 from partita.relaxations.linear import root
-from partita.relaxations.linear.ibp import interval_root
-from partita.relaxations.lp.encode import encode
-from partita.relaxations.names import parse
-from partita.relaxations.studies.chord import chords
-
-EYE = Dense(torch.eye(2, dtype=torch.float64))
-BOX = (np.zeros(2), np.ones(2))
-
-
-def multiplied(name: str) -> Graph:
-    zeros = torch.zeros(2, dtype=torch.float64)
-    nodes = (
-        Input(2),
-        Affine((0,), (EYE,), zeros, "first"),
-        Product((0, 1), 2, name),
-        Affine((2,), (EYE,), zeros, "last"),
-    )
-    return Graph(nodes, (2,), (2,))
-
-
-@pytest.mark.parametrize("name", ["gate", ""])
-def test_a_product_is_refused_by_name_at_every_entry(name):
-    graph, words = (
-        multiplied(name),
-        r"node 'gate' multiplies two variables" if name else "node 2 multiplies two variables",
-    )
-    prop = box_property(*BOX, [[1.0, 0.0]], [-5.0])
-    low, high = map(torch.from_numpy, BOX)
-    calls = [
-        lambda: load_network(graph),
-        lambda: partita.verify(graph, prop),
-        lambda: partita.verify(graph, prop, attack="off"),
-        lambda: partita.count_patterns(graph, BOX),
-        lambda: partita.partition(graph, BOX, ["triangle"]),
-        lambda: choose(graph, Config()),
-        lambda: question.treated(graph, parse("crown")),
-        lambda: interval_root(graph, low, high),
-        lambda: root.root(graph, graph, low, high),
-        lambda: encode(graph, Polytope(*BOX)),
-        lambda: chords(graph, low, high),
-    ]
-    calls += [lambda r=r: partita.bound(graph, BOX, r) for r in ladder()]
-    calls += [lambda r=r: partita.verify(graph, prop, relaxation=r) for r in ladder()]
-    for call in calls:
-        with pytest.raises(BadInput, match=words) as refused:
-            call()
-        assert "\n" not in str(refused.value)
-
-
-# ---- contradictions
 
 
 def lying(monkeypatch) -> None:
