@@ -78,6 +78,17 @@ def test_a_border_inside_an_open_set_belongs_to_the_piece():
         assert Rational(graph).decide(inputs, unsafe, (np.zeros(1), np.ones(1))).empty
 
 
+def test_a_piece_that_is_an_open_border_is_empty():
+    """One open side of a point is enough, whichever it is."""
+    graph = graph_of((torch.eye(1), torch.zeros(1), False))
+    ends, every = (Numbers(np.zeros(1)), Numbers(np.ones(1))), UnsafeSet(np.zeros((0, 1)), np.zeros(0))
+    for low, high, at in ((True, False, 0.0), (False, True, 1.0)):
+        exact = ExactSet(*ends, frozenset([0] * low), frozenset([0] * high))
+        inputs = Polytope(np.zeros(1), np.ones(1), exact=exact)
+        for value, empty in ((at, True), (1 - at, False), (0.5, False)):
+            assert Rational(graph).decide(inputs, every, (np.full(1, value), np.full(1, value))).empty is empty
+
+
 def test_the_oracle_charges_what_rows_lose():
     graph, box = random_graph(1, inputs=2, width=4), random_box(1, 2)
     row = Row({0: THIRD, 1: Fraction(1)}, THIRD)

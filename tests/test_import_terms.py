@@ -292,6 +292,16 @@ def test_factors_whose_product_is_rounded_are_no_exact_product():
     assert Fraction(int(found.whole[0, 0]), 1 << found.shift) == Fraction(1, 8)
 
 
+def test_a_product_that_overflows_is_not_exact():
+    huge = Dense(torch.tensor([[1e200, 1.0]]).double())
+    product = Dense(huge.weight * 1e200)
+    assert product.weight.isinf().any()
+    assert not exactly_folded(Dense(torch.tensor([[1e200]]).double()), (huge, product))
+    inner = Affine((0,), (scaling(1.0),), torch.tensor([1e200]).double())
+    moved = torch.tensor([torch.inf]).double()
+    assert not bias_folds_exactly(Dense(torch.tensor([[1e200]]).double()), inner, torch.zeros(1).double(), moved)
+
+
 def test_weights_that_are_off_are_known_inside_others():
     off = Dense(torch.ones(1, 1).double(), 1, torch.ones(1, 1).double())
     inner = Affine((0,), (scaling(1.0),), torch.ones(1).double())

@@ -478,6 +478,18 @@ def test_a_disputed_point_is_told_with_all_that_was_said(strict):
     assert unknown.row == 0 and unknown.values == (("onnxruntime", "not a number"),) and unknown.excess == np.inf
 
 
+def test_values_beyond_float64_are_told_as_the_largest_there_is():
+    """A row of 2^500 at an output of 1e200, in exact numbers; nothing overflows."""
+    rows = (Row({0: Fraction(2) ** 500}, Fraction(0)),)
+    unsafe = UnsafeSet(np.array([[2.0**500]]), np.zeros(1), exact=rows)
+    value = rows[0].value([Fraction(10) ** 200])
+    largest = np.finfo(float).max
+    for sign, excess in ((1, largest), (-1, -largest)):
+        said = [("onnxruntime", np.array([sign * 1e200]))]
+        found = Disputed.of([Fraction(1)], GOAL, unsafe, Answer(sign < 0, 0, sign * value, sign * value), said)
+        assert found.excess == excess and f"{excess:.9g} by onnxruntime" in found.sentence()
+
+
 # ---- what is shown
 
 

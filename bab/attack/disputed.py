@@ -4,15 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 
+from ...problems.properties.decimals import closest
 from ...problems.properties.elements import decimal_text
 from ...problems.properties.property import Array, UnsafeSet
 from ...problems.properties.rational import Numbers, rationals
 from ...relaxations.reals.over_reals import Answer
 
 SHOWN = 4  # coordinates
+
+
+def near(value: Fraction | float) -> float:
+    """The float64 next to a row's value, the largest where the value is beyond all; bounds are float64 already."""
+    return value if isinstance(value, float) else closest(value)
 
 
 @dataclass(frozen=True)
@@ -50,12 +57,12 @@ class Disputed:
             first = theirs[0][1]
             row = 0 if first is None else first.index(max(first))
         for name, values in theirs:
-            named.append((name, "not a number" if values is None else f"{float(values[row]):.9g}"))
-        worst = [np.inf if values is None else float(max(values)) for _, values in theirs]
-        excess = max(worst + ([] if answer is None else [float(answer.most)]))
+            named.append((name, "not a number" if values is None else f"{near(values[row]):.9g}"))
+        worst = [np.inf if values is None else near(max(values)) for _, values in theirs]
+        excess = max(worst + ([] if answer is None else [near(answer.most)]))
         if answer is not None:
             exact = answer.least == answer.most
-            interval = f"{float(answer.most):.9g}" if exact else f"{answer.least:.9g} to {answer.most:.9g}"
+            interval = f"{near(answer.most):.9g}" if exact else f"{answer.least:.9g} to {answer.most:.9g}"
             named.append(("the real numbers", interval))
         decimals = tuple(decimal_text(v) for v in x)
         return cls(decimals, goal, row, bool(rows[row].strict), tuple(named), excess)

@@ -36,7 +36,7 @@ from ...problems.properties.property import Array, Property, UnsafeSet
 from ...problems.properties.rational import Numbers, rationals
 from ...relaxations.reals.over_reals import OverReals
 from ..effort import ATTACK, AttackEffort
-from .disputed import Disputed
+from .disputed import Disputed, near
 from .moving import moved_inside, snapped
 from .placing import Places
 
@@ -140,7 +140,7 @@ class Judge:
         answer = None
         if self.rule == "exact":
             answer = self.reals.judge(point, unsafe)
-            if not answer.unsafe and (self._asked >= self.effort.asked or not self._better(float(answer.most))):
+            if not answer.unsafe and (self._asked >= self.effort.asked or not self._better(near(answer.most))):
                 return None
             self._asked += not answer.unsafe
         opinions = [("onnxruntime", self.original.confirm)]
