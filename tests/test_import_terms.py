@@ -293,13 +293,22 @@ def test_factors_whose_product_is_rounded_are_no_exact_product():
 
 
 def test_a_product_that_overflows_is_not_exact():
-    huge = Dense(torch.tensor([[1e200, 1.0]]).double())
-    product = Dense(huge.weight * 1e200)
-    assert product.weight.isinf().any()
-    assert not exactly_folded(Dense(torch.tensor([[1e200]]).double()), (huge, product))
-    inner = Affine((0,), (scaling(1.0),), torch.tensor([1e200]).double())
-    moved = torch.tensor([torch.inf]).double()
-    assert not bias_folds_exactly(Dense(torch.tensor([[1e200]]).double()), inner, torch.zeros(1).double(), moved)
+    large = torch.tensor([[1e200]], dtype=torch.float64)
+    huge = Dense(torch.cat([large, torch.ones_like(large)], 1))
+    product = Dense(huge.weight * large)
+    assert product.weight.isinf().any() and not exactly_folded(Dense(large), (huge, product))
+    inner = Affine((0,), (scaling(1.0),), large[0])
+    assert not bias_folds_exactly(Dense(large), inner, torch.zeros(1).double(), torch.full((1,), torch.inf).double())
+
+
+def test_products_are_compared_at_one_scale():
+    """1/2 times 1/2 is 1/4, whatever power of two each is written over; and it is not 1/2 or 1."""
+    half, quarter = Dense(torch.tensor([[0.5, 1.0]]).double()), Dense(torch.tensor([[0.25, 0.5]]).double())
+    outer = Dense(torch.tensor([[0.5]]).double())
+    assert exactly_folded(outer, (half, quarter))
+    assert not exactly_folded(outer, (half, Dense(torch.tensor([[0.5, 1.0]]).double())))
+    assert not exactly_folded(outer, (half, Dense(torch.tensor([[1.0, 2.0]]).double())))
+    assert exactly_folded(Dense(torch.tensor([[2.0]]).double()), (half, Dense(torch.tensor([[1.0, 2.0]]).double())))
 
 
 def test_weights_that_are_off_are_known_inside_others():

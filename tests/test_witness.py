@@ -471,6 +471,9 @@ def test_a_disputed_point_is_told_with_all_that_was_said(strict):
     assert found.decimals == ("1.000000000000000000000000000001",)
     assert found.row == 1 and dict(found.values)["onnxruntime"] == "1" and dict(found.values)["the module"] == "-1"
     assert found.excess == 1.5  # of row 0 by onnxruntime
+    assert dict(found.values)["the real numbers"] == "-0.25 to 0.75"
+    known = Disputed.of(x, GOAL, unsafe, Answer(False, 1, Fraction(3, 4), Fraction(3, 4)), said)
+    assert dict(known.values)["the real numbers"] == "0.75"
     assert ("unsafe below 0, is" in found.sentence()) == strict != ("unsafe from 0 down, is" in found.sentence())
     assert Disputed.of(x, GOAL, unsafe, Answer(False, 1, -0.25, 7.0), said).excess == 7
     assert Disputed.of(x, GOAL, unsafe, None, said[:1]).row == 0  # the worst of the first judge's
