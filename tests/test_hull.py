@@ -8,6 +8,7 @@ from itertools import combinations, product
 import numpy as np
 import pytest
 import torch
+from exact_hull import _Bases, _bases, _box, _offsets, _proved_empty, exact_hull, exact_hulls
 
 from partita.kernels.hull import Hulls, relu_hulls
 from partita.kernels.octahedron import closed, corners, octahedron
@@ -15,16 +16,7 @@ from partita.problems.errors import BadInput
 from partita.problems.network.activation import LeakyReLU
 from partita.relaxations.lp import highs
 from partita.relaxations.lp.model import Solution, Status
-from partita.relaxations.rows.hull import (
-    _Bases,
-    _bases,
-    _box,
-    _offsets,
-    _proved_empty,
-    exact_hull,
-    exact_hulls,
-    layer_facets,
-)
+from partita.relaxations.rows.hull import layer_facets
 
 LEAKY = LeakyReLU(0.1).slope
 
@@ -249,7 +241,7 @@ def test_empty_groups_say_so():
         assert (rows.offset[0] == -1).any() and (rows.offset[1] >= 0).all()
         said = rows.offset[0] == -1
         assert (rows.on_post[0, said] == 0).all() and (rows.on_pre[0, said] == 0).all()
-    facets = layer_facets(1, torch.tensor([[0, 1], [2, 3]]), limits)
+    facets = layer_facets(1, torch.tensor([[0, 1], [2, 3]]), limits, template)
     assert (facets.offset[(facets.on_post == 0).all(1) & (facets.on_pre == 0).all(1)] == -1).any()
 
 
@@ -264,12 +256,11 @@ def test_nan_and_infinite_limits_say_nothing():
         assert (hulls.on_post[g, -3:].abs().sum(-1) == 1).all()
 
 
-@pytest.mark.parametrize("exact", [False, True])
-def test_rows_of_a_layer(exact):
+def test_rows_of_a_layer():
     """They hold, they are no duplicates, none is implied by single neurons."""
     limits, z = images(2, 6, "general", 21)
     groups = torch.arange(12).reshape(6, 2)
-    facets = layer_facets(4, groups, limits, exact=exact)
+    facets = layer_facets(4, groups, limits, octahedron(2))
     assert facets.position == 4 and 6 <= len(facets) <= 6 * 20
     layer = z.movedim(1, 0).flatten(1)  # (80, 12)
     assert facets.violation(layer, layer.relu()).max() <= 1e-12
@@ -277,10 +268,8 @@ def test_rows_of_a_layer(exact):
     same = (torch.cdist(rows, rows, p=torch.inf) < 1e-7) & (facets.index[:, None] == facets.index).all(-1)
     assert same.sum() == len(facets)
     assert ((facets.on_post != 0).sum(1) + (facets.on_pre != 0).sum(1) > 2).all()
-    fewer = layer_facets(4, groups, limits, exact=exact, most=3)
+    fewer = layer_facets(4, groups, limits, octahedron(2), most=3)
     assert len(fewer) <= 18 and torch.bincount(fewer.index[:, 0] // 2).max() <= 3
-    more = layer_facets(4, groups, limits, exact=exact, on_input=True)
-    assert len(more) == len(facets) + 6 * 8 and more.violation(layer, layer.relu()).max() <= 1e-12
 
 
 def test_points_of_a_layer_reach_their_groups():
@@ -292,7 +281,7 @@ def test_points_of_a_layer_reach_their_groups():
     assert (low[1] < 0).all() and (high[1] > 0).all()
     z, y = torch.zeros(1, 6, dtype=torch.float64), torch.zeros(1, 6, dtype=torch.float64)
     y[0, 0] = -low[1, 0] * high[1, 0] / (high[1, 0] - low[1, 0])
-    facets = layer_facets(2, groups, limits, points=(z, y))
+    facets = layer_facets(2, groups, limits, template, points=(z, y))
     broken = facets.violation(z, y)[0]
     assert broken.max() > 0.3 * y[0, 0] and set(facets.index[broken > 0.1 * y[0, 0]].flatten().tolist()) == {0, 4}
 
@@ -302,13 +291,13 @@ def test_no_groups_have_no_rows(size):
     template = octahedron(size)
     none = torch.zeros(0, len(template))
     assert len(relu_hulls(template, none).offset) == 0
-    assert len(layer_facets(0, torch.zeros(0, size, dtype=torch.int64), none)) == 0
+    assert len(layer_facets(0, torch.zeros(0, size, dtype=torch.int64), none, template)) == 0
 
 
 def test_boxes_leave_nothing_to_add():
     """Over a box the hull of several ReLUs is the product of their triangles."""
     limits, _ = images(3, 5, "box", 2)
-    assert len(layer_facets(0, torch.arange(15).reshape(5, 3), limits)) == 0
+    assert len(layer_facets(0, torch.arange(15).reshape(5, 3), limits, octahedron(3))) == 0
 
 
 @pytest.mark.parametrize("slope", [0.0, LEAKY])
@@ -332,9 +321,9 @@ def test_what_is_refused_is_named():
     with pytest.raises(BadInput, match="too many row sets"):
         exact_hull(np.random.default_rng(0).standard_normal((100, 4)), np.ones(100))
     with pytest.raises(BadInput, match="finite interval"):
-        layer_facets(0, torch.tensor([[0, 1]]), torch.full((1, 8), torch.inf))
+        layer_facets(0, torch.tensor([[0, 1]]), torch.full((1, 8), torch.inf), octahedron(2))
     with pytest.raises(BadInput, match="shape"):
-        layer_facets(0, torch.tensor([[0, 1]]), torch.ones(1, 7))
+        layer_facets(0, torch.tensor([[0, 1]]), torch.ones(1, 7), octahedron(2))
     with pytest.raises(ValueError, match="1 to 4"):
         octahedron(5)
 
