@@ -9,8 +9,17 @@ from networks import PIECEWISE, random_box, random_graph, sample
 from partita.problems.errors import BadInput
 from partita.problems.network.library import barrier, maximum, random_network, univariate
 from partita.relaxations.bound import bound
+from partita.relaxations.linear.root import outward
 from partita.relaxations.studies.chord import chords, difference, divergence, greatest_divergence, network, outputs
-from partita.relaxations.studies.chord_error import error_bound, interval_width, recursive_error, telescoped_error
+from partita.relaxations.studies.chord_error import (
+    Apart,
+    error_bound,
+    interval_width,
+    least_error,
+    recursive_error,
+    telescoped_error,
+)
+from partita.relaxations.types import Pieces, Rows
 
 BOUNDS = {"recursive": recursive_error, "telescoped": telescoped_error}
 
@@ -95,6 +104,37 @@ def test_a_batch_of_elements_is_its_elements_one_by_one():
         assert torch.allclose(together[i], outputs(made, x[:5], one), atol=1e-13)
         for bounded in (*BOUNDS.values(), error_bound):
             assert torch.allclose(bounded(made, which)[i], bounded(made, one), rtol=1e-10)
+
+
+@pytest.mark.parametrize("kind", ["mlp", "leaky", "conv"])
+def test_how_far_elements_are_apart_is_a_relaxation(kind):
+    """Of the graph of the difference, on parts of the box, with rows on inputs; both precisions."""
+    graph = random_graph(5, kind, inputs=4, width=8, depth=2)
+    made, _ = over_box(graph, 5)
+    random = torch.Generator().manual_seed(5)
+    for which in elements(made, 2):
+        apart, relaxation = difference(made, which), Apart(made, which)
+        t = torch.rand(3, 2, 4, generator=random, dtype=torch.float64).sort(1)[0]
+        ends = [made.lower + t[:, k] * (made.upper - made.lower) for k in range(2)]
+        x = (
+            ends[0][:, None]
+            + torch.rand(3, 400, 4, generator=random, dtype=torch.float64) * (ends[1] - ends[0])[:, None]
+        )
+        normal = lambda *shape: torch.randn(*shape, generator=random, dtype=torch.float64)  # noqa: E731
+        for dtype in (torch.float32, torch.float64):
+            rows = Rows(*(t.to(dtype) for t in (normal(3, 2, graph.output_size), normal(3, 2), normal(3, 2, 4))))
+            sides = outward(*ends, dtype, torch.device("cpu"))
+            found = relaxation.bound(Pieces.boxes(*sides, apart.neurons), rows).result.lower
+            values = (
+                torch.einsum("bsn,bkn->bks", rows.coefficients.double(), apart(x)) + rows.constants.double()[:, None]
+            )
+            values += torch.einsum("bsd,bkd->bks", rows.on_input.double(), x)
+            assert (found.double()[:, None] <= values + 1e-12).all() and found.dtype is dtype
+    one = Rows(torch.eye(graph.output_size).double()[None], torch.zeros(1, graph.output_size).double())
+    piece = Pieces.boxes(made.lower[None], made.upper[None], apart.neurons)
+    assert torch.allclose(-relaxation.bound(piece, one).result.lower[0], least_error(made, which), rtol=1e-9)
+    report = bound(apart, (made.lower.numpy(), made.upper.numpy()), relaxation)
+    assert (report.upper <= least_error(made, which).numpy() * (1 + 1e-9)).all()
 
 
 def test_one_neuron_by_hand():

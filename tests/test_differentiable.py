@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 import torch
+from conformance import Conformance
 from networks import random_box, random_graph, sample
 
 from partita.problems.errors import BadInput
@@ -15,7 +17,8 @@ from partita.relaxations.linear.neuron_rows import Facets
 from partita.relaxations.lp import highs
 from partita.relaxations.lp.encode import encode
 from partita.relaxations.lp.gradient import Tensors, optima
-from partita.relaxations.studies.differentiable import network, node_boxes, relaxed_minimum
+from partita.relaxations.studies.differentiable import Differentiable, network, node_boxes
+from partita.relaxations.types import Pieces, Rows
 
 SIZES = (3, 5, 4, 2)
 
@@ -36,7 +39,7 @@ def drawn(seed: int, sizes=SIZES) -> dict[str, torch.Tensor]:
 def minimum(parts: dict[str, torch.Tensor], **options) -> torch.Tensor:
     count = sum(name.startswith("w") for name in parts)
     graph = network(*([parts[f"{kind}{k}"] for k in range(count)] for kind in "wb"), options.pop("function", None))
-    return relaxed_minimum(graph, parts["lower"], parts["upper"], parts["row"], **options)
+    return Differentiable(graph, **options).minimum(parts["lower"], parts["upper"], parts["row"])
 
 
 def slopes_by_differences(value, tensor: torch.Tensor) -> torch.Tensor:
@@ -170,19 +173,56 @@ def test_the_value_is_the_triangle_bound_and_below_the_network(kind):
     lower, upper = torch.as_tensor(polytope.lower), torch.as_tensor(polytope.upper)
     rows = torch.tensor([[1.0, -0.7], [0.0, 1.0]], dtype=torch.float64)
     for bounds in ("interval", "crown"):
-        found = relaxed_minimum(graph, lower, upper, rows, 0.25, bounds=bounds)
+        relaxation = Differentiable(graph, bounds)
+        found = relaxation.minimum(lower, upper, rows, 0.25)
         encoding = encode(graph, polytope, boxes=node_boxes(graph, lower, upper, bounds))
         values = graph(torch.as_tensor(sample(polytope, 2000))) @ rows.mT + 0.25
         for s in range(2):
             truth = highs.solve(encoding.minimising(graph.output, rows[s].numpy(), 0.25)).value
             assert float(found[s]) == pytest.approx(truth, abs=1e-7)
             assert float(found[s]) <= values[:, s].min()
-            assert float(relaxed_minimum(graph, lower, upper, rows[s], 0.25, bounds=bounds)) == pytest.approx(truth)
+            assert float(relaxation.minimum(lower, upper, rows[s], 0.25)) == pytest.approx(truth)
     crown, interval = (node_boxes(graph, lower, upper, bounds) for bounds in ("crown", "interval"))
     for (a, b), (c, d), value in zip(
         crown, interval, graph.values(torch.as_tensor(sample(polytope, 500))), strict=True
     ):
         assert (c <= a).all() and (b <= d).all() and (a <= value).all() and (value <= b).all()
+
+
+class TestAsARelaxation(Conformance):
+    """The same through the protocol: half-spaces, decided neurons, what is known of the pre-activations."""
+
+    kinds = ("mlp", "leaky")
+
+    def build(self, linear, graph):
+        return Differentiable(graph)
+
+
+def test_gradients_reach_every_part_of_a_piece_and_of_its_rows():
+    """Half-spaces, decided neurons' points and rows on inputs too; the slow truth is differences."""
+    parts = drawn(4)
+    graph = network(*([parts[f"{kind}{k}"] for k in range(3)] for kind in "wb"))
+    middle = (parts["lower"] + parts["upper"]) / 2
+    normal = torch.ones(3, dtype=torch.float64)
+    pre = graph.values(middle)[1]
+    given = {
+        **{name: parts[name] for name in ("lower", "upper")},
+        "normal": normal,
+        "offset": (normal @ middle)[None] + 0.05,
+        "point": pre[:1].clone(),
+        "row": parts["row"],
+        "on_input": torch.tensor([0.3, -0.2, 0.1], dtype=torch.float64),
+    }
+
+    def value(p):
+        piece = Pieces.boxes(p["lower"][None], p["upper"][None], graph.neurons)
+        piece = replace(piece, normals=p["normal"][None, None], offsets=p["offset"][None])
+        piece = replace(piece, neuron=torch.zeros(1, 1, dtype=torch.int64), sign=torch.ones(1, 1).double())
+        piece = replace(piece, point=p["point"][None])
+        rows = Rows(p["row"][None, None], torch.zeros(1, 1).double(), p["on_input"][None, None])
+        return Differentiable(graph).bound(piece, rows).result.lower[0, 0]
+
+    agree(value, given, tuple(given))
 
 
 def test_the_envelope_on_a_bare_program():
@@ -225,7 +265,7 @@ def test_bad_input_is_refused_in_a_sentence():
         (lambda: minimum(parts, bounds="guess"), "'interval', 'crown'"),
         (lambda: minimum(parts, through="magic"), "'dual' or through 'layers'"),
         (lambda: minimum(parts, facets=[apart]), "no point satisfies"),
-        (lambda: relaxed_minimum(smooth, *ends, torch.ones(2)), "is Sigmoid; only piecewise-linear"),
+        (lambda: Differentiable(smooth).minimum(*ends, torch.ones(2)), "is Sigmoid; only piecewise-linear"),
     ):
         with pytest.raises(BadInput, match=said):
             call()

@@ -29,6 +29,14 @@ from .model import LinearModel, Status
 from .objectives import session
 
 
+class Infeasible(BadInput):
+    """No point satisfies the constraints, which is `proved` or only what the solver says."""
+
+    def __init__(self, proved: bool) -> None:
+        super().__init__("no point satisfies the constraints of this relaxation: its value has no gradient.")
+        self.proved = proved
+
+
 class Tensors(NamedTuple):
     """A linear program on the tape; float64 on the CPU. Entry e of the matrix is values[e] at (rows[e], columns[e])."""
 
@@ -95,7 +103,7 @@ class _Optima(torch.autograd.Function):
         for cost in costs.detach().numpy():
             answer = solver.minimise(cost)
             if answer.status is Status.infeasible:
-                raise BadInput("no point satisfies the constraints of this relaxation: its value has no gradient.")
+                raise Infeasible(answer.bound_safe == np.inf)
             if answer.x is None or answer.dual is None:
                 raise BadInput(f"the backend {backend!r} left no minimiser and multipliers: {answer.status.value}")
             found.append(answer)

@@ -30,13 +30,18 @@ Every bound holds for each of a batch of lambda. Neither of the last two is alwa
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
+from ...kernels.polytope import box_minimum
 from ...kernels.proof_constants import INFLATE
 from ...kernels.rounding import gamma, unit_roundoff
 from ...problems.network.graph import Affine
 from ..linear.rounding import Rounding
+from ..protocol import AbstractRelaxation, Bounds, in_float64, rounded_down, without_forms
+from ..types import Multipliers, Pieces, Rows
 from .chord import Chords
 
 U = unit_roundoff(torch.float64)
@@ -60,10 +65,37 @@ def telescoped_error(chords: Chords, which: Tensor) -> Tensor:  # (*batch, N) bo
     return _backward(chords, slope, positive, either) + gamma(terms, torch.float64) * mass * INFLATE
 
 
-def error_bound(chords: Chords, which: Tensor) -> Tensor:  # (*batch, N) bool -> (*batch,)
-    """An upper bound of E(lambda): the least of all here."""
+def least_error(chords: Chords, which: Tensor) -> Tensor:  # (*batch, N) bool -> (*batch, n_out)
+    """Bounds of |f_lambda - f| for each output: the least of all here."""
     least = torch.minimum(recursive_error(chords, which), telescoped_error(chords, which))
-    return torch.minimum(least, interval_width(chords)).amax(-1)
+    return torch.minimum(least, interval_width(chords))
+
+
+def error_bound(chords: Chords, which: Tensor) -> Tensor:  # (*batch, N) bool -> (*batch,)
+    """An upper bound of E(lambda)."""
+    return least_error(chords, which).amax(-1)
+
+
+@dataclass(frozen=True, eq=False)
+class Apart(AbstractRelaxation):
+    """Rows of f_lambda - f, the network `chord.difference`, on pieces of the chords' box: each output lies within its
+    error bound of zero."""
+
+    chords: Chords
+    which: Tensor  # (N,) bool
+
+    def bound(self, pieces: Pieces, rows: Rows, start: Multipliers | None = None) -> Bounds:
+        wide, exact = in_float64(pieces, rows)
+        most = least_error(self.chords, self.which)
+        lost = exact.coefficients.abs() @ most
+        lower, size = exact.constants - lost, exact.constants.abs() + lost
+        if exact.on_input is not None:
+            least = box_minimum(exact.on_input, wide.lower, wide.upper)
+            reach = torch.maximum(wide.lower.abs(), wide.upper.abs())
+            lower, size = lower + least, size + (exact.on_input.abs() @ reach[..., None])[..., 0]
+        terms = len(most) + wide.lower.shape[1] + 4
+        lower = lower - 2 * gamma(terms, torch.float64) * size - torch.finfo(torch.float64).tiny
+        return Bounds(without_forms(pieces, rounded_down(lower, pieces.lower)), pieces)
 
 
 def slopes(chords: Chords, which: Tensor) -> tuple[Tensor, Tensor]:  # (*batch, N) -> (*batch, N), (*batch, N)

@@ -1,7 +1,7 @@
 """The value of a relaxation as a PyTorch function of weights, input box, slopes and rows, for research.
 
     graph = network([w1, w2], [b1, b2])                      # tensors that may require gradients
-    value = relaxed_minimum(graph, lower, upper, row)        # min row . f(x) over the box, relaxed; a scalar
+    value = Differentiable(graph).minimum(lower, upper, row) # min row . f(x) over the box, relaxed; a scalar
     value.backward()                                         # into weights, biases, lower, upper, row
 
 What is relaxed. Every neuron between its pre-activation bounds is replaced by its triangle (Ehlers 2017), or by `lines`
@@ -26,12 +26,13 @@ Piecewise-linear activations and affine nodes; everything else is refused.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from ...kernels.rounding import gamma
 from ...problems.errors import BadInput
@@ -40,9 +41,11 @@ from ...problems.network.affine import AbstractLinear, Adjoint, Chain, Conv, Den
 from ...problems.network.graph import Activation, Affine, Graph, Input, Layer
 from ..linear.neuron_rows import Facets
 from ..lp.boxes import Box, affine_box
-from ..lp.gradient import Tensors, optima
+from ..lp.gradient import Infeasible, Tensors, optima
+from ..protocol import AbstractRelaxation, Bounds, in_float64, rounded_down, without_forms
+from ..types import Multipliers, Pieces, Rows
 
-Bounds = Literal["interval", "crown"] | Sequence[Box]
+Enclosure = Literal["interval", "crown"] | Sequence[Box]
 WIDE = torch.float64
 
 
@@ -59,46 +62,86 @@ def network(weights: Sequence[Tensor], biases: Sequence[Tensor], function: Abstr
     return Graph(tuple(nodes), (1, nodes[0].size), (1, nodes[-1].size))
 
 
-def relaxed_minimum(
-    graph: Graph,
-    lower: Tensor,  # (D,)
-    upper: Tensor,  # (D,)
-    row: Tensor,  # (n_out,) or (S, n_out)
-    constant: Tensor | float = 0.0,  # () or (S,)
-    *,
-    bounds: Bounds = "crown",
-    lines: Mapping[int, Sequence[Lines]] | None = None,
-    facets: Sequence[Facets] = (),
-    backend: str = "highs",
-    through: Literal["dual", "layers"] = "dual",
-) -> Tensor:  # () or (S,)
-    """min row . f(x) + constant over the box, relaxed, with gradients; see the essay for which.
+@dataclass(frozen=True, eq=False)
+class Differentiable(AbstractRelaxation):
+    """The minimum over what is relaxed, with gradients where the tape runs; see the essay for which.
 
     `bounds`: how pre-activations are enclosed, or their boxes, one (n,), (n,) an activation node in order. `lines`: for
     an activation node's position, sets of lines that replace the triangles of that layer, each of (n,) tensors.
-    `through`: how the linear program is differentiated, see `lp.gradient`. Raises `BadInput` for what is refused.
+    `through`: how the linear program is differentiated, see `lp.gradient`.
     """
-    graph = graph.to(WIDE)
-    lower, upper = lower.to("cpu", WIDE), upper.to("cpu", WIDE)
-    if lower.shape != (graph.input_size,) or upper.shape != (graph.input_size,) or row.shape[-1] != graph.output_size:
-        raise BadInput(
-            f"lower {tuple(lower.shape)}, upper {tuple(upper.shape)} and row {tuple(row.shape)} do not fit a network "
-            f"of {graph.input_size} inputs and {graph.output_size} outputs."
-        )
-    if not bool((lower <= upper).all()):
-        raise BadInput("the input box is empty, or has a NaN: lower must not exceed upper.")
-    boxes = node_boxes(graph, lower, upper, bounds)
-    program = relaxation(graph, boxes, lines or {}, facets)
-    rows = row.to("cpu", WIDE)
-    cost = rows.new_zeros(*rows.shape[:-1], len(program.lower) - graph.output_size)
-    cost = torch.cat([cost, rows], -1)
-    values = optima(program, cost if cost.ndim == 2 else cost[None], backend=backend, through=through) + constant
-    values = values - 2 * torch.finfo(WIDE).eps * values.abs().detach()  # what the addition may have lost
-    return values if row.ndim == 2 else values[0]
+
+    graph: Graph
+    bounds: Enclosure = "crown"
+    lines: Mapping[int, Sequence[Lines]] = field(default_factory=dict)
+    facets: Sequence[Facets] = ()
+    backend: str = "highs"
+    through: Literal["dual", "layers"] = "dual"
+
+    def minimum(self, lower: Tensor, upper: Tensor, row: Tensor, constant: Tensor | float = 0.0) -> Tensor:
+        """min row . f(x) + constant over the box [lower, upper] (D,), relaxed: () for a row (n_out,), (S,) for rows
+        (S, n_out). Raises `BadInput` for what is refused, and where no point satisfies facets and lines."""
+        size = (self.graph.input_size,)
+        if lower.shape != size or upper.shape != size or row.shape[-1] != self.graph.output_size:
+            raise BadInput(
+                f"lower {tuple(lower.shape)}, upper {tuple(upper.shape)} and row {tuple(row.shape)} do not fit a "
+                f"network of {self.graph.input_size} inputs and {self.graph.output_size} outputs."
+            )
+        if not bool((lower <= upper).all()):
+            raise BadInput("the input box is empty, or has a NaN: lower must not exceed upper.")
+        rows = row.to("cpu", WIDE).reshape(1, -1, row.shape[-1])
+        constants = torch.zeros(rows.shape[:2], dtype=WIDE) + torch.as_tensor(constant, dtype=WIDE)
+        piece = Pieces.boxes(lower[None].to("cpu", WIDE), upper[None].to("cpu", WIDE), self.graph.neurons)
+        found = self.bound(piece, Rows(rows, constants)).result.lower[0]
+        if not bool(found.isfinite().all()):
+            raise BadInput("no point satisfies the constraints of this relaxation: its value has no gradient.")
+        return found if row.ndim == 2 else found[0]
+
+    def bound(self, pieces: Pieces, rows: Rows, start: Multipliers | None = None) -> Bounds:
+        wide, objectives = in_float64(pieces, rows)
+        found = [self._piece(wide[b : b + 1], objectives[b : b + 1]) for b in range(len(pieces))]
+        lower, low, high = (torch.stack(part) for part in zip(*found, strict=True))
+        down = lower if pieces.lower.dtype is WIDE else rounded_down(lower, pieces.lower)
+        low = torch.fmax(rounded_down(low.detach(), pieces.pre_lower), pieces.pre_lower)
+        high = torch.fmin(-rounded_down(-high.detach(), pieces.pre_upper), pieces.pre_upper)
+        left = pieces.with_pre(low, high)
+        return Bounds(without_forms(left, down.to(pieces.lower.device)), left)
+
+    def _piece(self, piece: Pieces, rows: Rows) -> tuple[Tensor, Tensor, Tensor]:  # (S,), (N,), (N,)
+        """Lower bounds of the rows on one piece, inf where it is proved to have no point; its pre-activations."""
+        graph, constants = self.graph.to(WIDE), rows.constants[0]
+        boxes = node_boxes(graph, piece.lower[0], piece.upper[0], self.bounds, _decided(piece))
+        none = [piece.pre_lower[0][:0]]
+        low, high = (torch.cat([boxes[layer.source][k] for layer in graph.layers] or none) for k in (0, 1))
+        if any(bool((a > b).any()) for a, b in boxes):
+            return torch.full_like(constants, torch.inf), piece.pre_lower[0], piece.pre_upper[0]
+        program = relaxation(graph, boxes, self.lines, self.facets, (piece.normals[0], piece.offsets[0]))
+        cost = pad(rows.coefficients[0], (len(program.lower) - graph.output_size, 0))
+        if rows.on_input is not None:
+            cost = cost + pad(rows.on_input[0], (0, len(program.lower) - graph.input_size))
+        try:
+            values = optima(program, cost, backend=self.backend, through=self.through) + constants
+        except Infeasible as none_left:
+            return torch.full_like(constants, torch.inf if none_left.proved else -torch.inf), low, high
+        return values - 2 * torch.finfo(WIDE).eps * values.abs().detach(), low, high  # what the addition may have lost
 
 
-def node_boxes(graph: Graph, lower: Tensor, upper: Tensor, bounds: Bounds = "crown") -> list[Box]:
-    """Bounds of every node over the box, on the tape; outward rounded where they are not given."""
+def _decided(piece: Pieces) -> Box:
+    """What is known of one piece's pre-activations (N,), its decisions included."""
+    low, high = piece.pre_lower[0], piece.pre_upper[0]
+    for neuron, sign, point in zip(piece.neuron[0], piece.sign[0], piece.point[0], strict=True):
+        if neuron >= 0 and sign > 0:
+            low = low.index_put((neuron,), torch.maximum(low[neuron], point))
+        elif neuron >= 0:
+            high = high.index_put((neuron,), torch.minimum(high[neuron], point))
+    return low, high
+
+
+def node_boxes(
+    graph: Graph, lower: Tensor, upper: Tensor, bounds: Enclosure = "crown", known: Box | None = None
+) -> list[Box]:
+    """Bounds of every node over the box, on the tape; outward rounded where they are not given. `known`: bounds of all
+    pre-activations (N,) besides."""
     boxes: list[Box] = [(lower, upper)]
     layer = 0
     for position, node in enumerate(graph.nodes[1:], 1):
@@ -114,6 +157,9 @@ def node_boxes(graph: Graph, lower: Tensor, upper: Tensor, bounds: Bounds = "cro
                     boxes[before] = _tighter(boxes[before], (low, high))
                 elif bounds != "interval":
                     raise BadInput(f"bounds are 'interval', 'crown' or a list of boxes, not {bounds!r}.")
+                if known is not None:
+                    span = graph.layer_at[position].span
+                    boxes[before] = _tighter(boxes[before], (known[0][span], known[1][span]))
                 layer += 1
                 boxes.append(node.function.interval(*boxes[before]))
             case _:
@@ -198,7 +244,11 @@ class _Rows:
 
 
 def relaxation(
-    graph: Graph, boxes: list[Box], lines: Mapping[int, Sequence[Lines]], facets: Sequence[Facets]
+    graph: Graph,
+    boxes: list[Box],
+    lines: Mapping[int, Sequence[Lines]],
+    facets: Sequence[Facets],
+    half_spaces: tuple[Tensor, Tensor],  # (H, D), (H,) of the input
 ) -> Tensors:
     """The linear program: all nodes' values are variables, node after node, the output last."""
     first = [0]
@@ -206,6 +256,9 @@ def relaxation(
         first.append(first[-1] + node.size)
     columns = [torch.arange(start, end) for start, end in pairwise(first)]
     rows = _Rows()
+    used = half_spaces[1] < torch.inf
+    at, column = torch.nonzero(half_spaces[0][used]).unbind(1)
+    rows.add([(at, column, half_spaces[0][used][at, column])], None, half_spaces[1][used])
     for i, node in enumerate(graph.nodes[1:], 1):
         if isinstance(node, Affine):
             at = torch.arange(node.size)
