@@ -1,7 +1,7 @@
 """Looking for a counterexample: projected gradient descent from many points at once.
 
 A *goal* is one unsafe polyhedron of one case: its point must make every row v_r(x) = rows_r f(x) + on_input_r x +
-constants_r non-positive (half-spaces of the input set are rows without outputs). From random points of the case's box
+constants_r non-positive (`table`). From random points of the case's box
 (centre, corners, uniform; many are evaluated and the nearest kept, some others beside them), steps
 
     x  <-  clip(x - eta_t (u - l) sign(g_t)),    g_t = mu g_{t-1} + grad / |grad|_1
@@ -25,22 +25,15 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from ...kernels.deadline import now
 from ...problems.network.graph import Affine, Graph
-from ...problems.properties.property import Property
 from ..effort import ATTACK, AttackEffort
 from .leak import leaking
+from .table import Points, Table
 from .witness import Goal, Judge, Witness
-
-ABSENT = -1e30  # the value of a row that is only there to fill the table
-LARGE = 40  # powers of two that a row may be as large or small as
-# What memory allows, and no search needs more: in which order points come depends on it, and not which are tried.
-NUMBERS = 1 << 22  # how many activations one batch may hold
-ROOM = 1 << 26  # and how many it never exceeds but for a single point
 
 
 @dataclass(frozen=True)
@@ -51,7 +44,7 @@ class Budget:
     steps: int
 
 
-def budgets(operations: float = 1e6, effort: AttackEffort = ATTACK) -> Iterator[Budget]:
+def budgets(operations: float, effort: AttackEffort = ATTACK) -> Iterator[Budget]:
     """Budgets without end, the first one quick, for a network whose evaluation at a point for every goal takes
     `operations` multiplications: many points where they are cheap, few where they are dear."""
     restarts, steps = int(min(max(effort.quick / operations, effort.fewest), effort.most)), effort.steps
@@ -59,69 +52,6 @@ def budgets(operations: float = 1e6, effort: AttackEffort = ATTACK) -> Iterator[
     while True:
         yield Budget(restarts, steps)
         restarts, steps = min(2 * restarts, most), min(2 * steps, effort.most_steps)
-
-
-@dataclass(frozen=True, eq=False)
-class _Table:
-    """All goals as tensors; a goal with fewer rows than another is filled up with rows that are always satisfied."""
-
-    goals: tuple[Goal, ...]
-    case: Tensor  # (G,)
-    lower: Tensor  # (C, D)
-    upper: Tensor  # (C, D)
-    rows: Tensor  # (G, R, n_out)
-    constants: Tensor  # (G, R)
-    on_input: Tensor | None  # (G, R, D)
-
-    @staticmethod
-    def of(prop: Property, goals: Sequence[Goal], like: Tensor) -> _Table:
-        """The goals in `like`'s dtype, on its device."""
-        count = max(
-            (len(prop.cases[c].inputs.normals) + len(prop.cases[c].unsafe[u].rows) for c, u in goals), default=0
-        )
-        rows = torch.zeros(len(goals), max(count, 1), prop.n_out, dtype=torch.float64)
-        constants = torch.full(rows.shape[:2], ABSENT, dtype=torch.float64)
-        speaks_of_input = any(
-            len(prop.cases[c].inputs.normals) or prop.cases[c].unsafe[u].on_input is not None for c, u in goals
-        )
-        on_input = torch.zeros(*rows.shape[:2], prop.n_in, dtype=torch.float64) if speaks_of_input else None
-        for g, (c, u) in enumerate(goals):
-            inputs, unsafe = prop.cases[c].inputs, prop.cases[c].unsafe[u]
-            own, cut = len(unsafe.rows), len(inputs.normals)
-            rows[g, :own], constants[g, :own] = torch.from_numpy(unsafe.rows), torch.from_numpy(unsafe.constants)
-            if unsafe.on_input is not None:
-                assert on_input is not None
-                on_input[g, :own] = torch.from_numpy(unsafe.on_input)
-            if cut:
-                assert on_input is not None
-                on_input[g, own : own + cut] = torch.from_numpy(inputs.normals)
-                constants[g, own : own + cut] = -torch.from_numpy(inputs.offsets)
-        rows, constants, on_input = _in_range(rows, constants, on_input)
-        lower, upper = (
-            torch.from_numpy(np.array([getattr(case.inputs, side) for case in prop.cases]).reshape(-1, prop.n_in)).to(
-                like
-            )
-            for side in ("lower", "upper")
-        )
-        case = torch.tensor([c for c, _ in goals], dtype=torch.long, device=like.device)
-        on_input = None if on_input is None else on_input.to(like)
-        return _Table(tuple(goals), case, lower, upper, rows.to(like), constants.to(like), on_input)
-
-
-def _in_range(
-    rows: Tensor, constants: Tensor, on_input: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor | None]:  # (G, R, n_out), (G, R), (G, R, D); float64
-    """The rows; those that float32 could not hold are multiplied by a power of two, which keeps their signs."""
-    size = torch.maximum(rows.abs().amax(-1), torch.where(constants == ABSENT, 0.0, constants.abs()))
-    if on_input is not None:
-        size = torch.maximum(size, on_input.abs().amax(-1))
-    power = torch.frexp(size)[1]
-    power = torch.where(power.abs() > LARGE, power, 0)
-    scale = torch.ldexp(torch.ones_like(size), -power // 2), torch.ldexp(torch.ones_like(size), -power - (-power // 2))
-    on_input = None if on_input is None else on_input * scale[0][..., None] * scale[1][..., None]
-    absent = constants == ABSENT
-    constants = torch.where(absent, ABSENT, constants * scale[0] * scale[1])
-    return rows * scale[0][..., None] * scale[1][..., None], constants, on_input
 
 
 class Attacker(Protocol):
@@ -136,7 +66,12 @@ class Attacker(Protocol):
         """From random points."""
 
     def polish(
-        self, points: Tensor, *, goals: Sequence[Goal] | None = None, steps: int = 20, deadline: float | None = None
+        self,
+        points: Tensor,
+        *,
+        goals: Sequence[Goal] | None = None,
+        steps: int = ATTACK.steps,
+        deadline: float | None = None,
     ) -> Witness | None:
         """From these points."""
 
@@ -161,12 +96,12 @@ class Attack:
         self.random = torch.Generator(self.like.device).manual_seed(seed)
 
     @cached_property
-    def everything(self) -> _Table:
+    def everything(self) -> Table:
         """All goals of the property."""
         goals = [
             (c, u) for c, case in enumerate(self.prop.cases) if not case.inputs.empty for u in range(len(case.unsafe))
         ]
-        return _Table.of(self.prop, goals, self.like)
+        return Table.of(self.prop, goals, self.like)
 
     def budgets(self) -> Iterator[Budget]:
         """Budgets for `search` that suit this network."""
@@ -197,14 +132,18 @@ class Attack:
         order = rank.argsort()  # the nearest points first, so that a deadline cuts the hopeless ones
         for some in order.split(self._descended_at_once(table)):
             far = self.effort.first, self.effort.last
-            witness = self._descend(_Points(table, goal[some], scale), points[some], steps, far, deadline)
+            witness = self._descend(Points(table, goal[some], scale), points[some], steps, far, deadline)
             if witness or _late(deadline):
                 return witness
         return None
 
     @torch.enable_grad()
     def polish(
-        self, points: Tensor, goals: Sequence[Goal] | None = None, steps: int = 20, deadline: float | None = None
+        self,
+        points: Tensor,
+        goals: Sequence[Goal] | None = None,
+        steps: int = ATTACK.steps,
+        deadline: float | None = None,
     ) -> Witness | None:  # (K, D)
         """Descends from the given points, each towards the goal that it is nearest to."""
         table = self._table(goals)
@@ -222,7 +161,7 @@ class Attack:
                 copies = -(-self.effort.variants // len(some))
                 some, goal, scale = some.repeat(copies, 1), goal.repeat(copies), torch.ones_like(table.constants)
                 near = self.effort.near_first, self.effort.near_last
-                witness = self._descend(_Points(table, goal, scale), some, steps, near, deadline)
+                witness = self._descend(Points(table, goal, scale), some, steps, near, deadline)
             if witness or _late(deadline):
                 return witness
         return None
@@ -241,26 +180,26 @@ class Attack:
 
     # ---- values
 
-    def _table(self, goals: Sequence[Goal] | None) -> _Table:
-        return self.everything if goals is None else _Table.of(self.prop, goals, self.like)
+    def _table(self, goals: Sequence[Goal] | None) -> Table:
+        return self.everything if goals is None else Table.of(self.prop, goals, self.like)
 
-    def _evaluated_at_once(self, table: _Table | None = None) -> int:
+    def _evaluated_at_once(self, table: Table | None = None) -> int:
         """How many points one evaluation may hold, of the network and of all goals of `table`."""
         values = table.constants.numel() if table else 1
         return self._points(values)
 
-    def _descended_at_once(self, table: _Table) -> int:
+    def _descended_at_once(self, table: Table) -> int:
         """How many points may descend together, each with the rows of its goal."""
         rows = table.rows[0].numel() + (0 if table.on_input is None else table.on_input[0].numel())
         return self._points(rows)
 
     def _points(self, numbers: int) -> int:
-        """How many points of so many numbers go together; some at least, but for networks of which one point fills the
-        memory."""
+        """How many points of so many numbers go together, which changes the order in which they come, and not which are
+        tried; some at least, but for networks of which one point fills the memory."""
         size = max(self.graph.neurons, self.graph.input_size, numbers)
-        return max(1, min(16, ROOM // size), NUMBERS // size)
+        return max(1, min(16, self.effort.room // size), self.effort.numbers // size)
 
-    def _margins(self, table: _Table, x: Tensor) -> Tensor:  # (K, D) -> (K, G)
+    def _margins(self, table: Table, x: Tensor) -> Tensor:  # (K, D) -> (K, G)
         """The largest row of every goal at every point; infinite where the point lies outside the goal's box."""
         with torch.no_grad():
             y = self.graph(x)
@@ -273,7 +212,7 @@ class Attack:
             return torch.where(inside[:, table.case], values.amax(-1), torch.inf)
 
     def _starts(
-        self, table: _Table, some: Tensor, restarts: int
+        self, table: Table, some: Tensor, restarts: int
     ) -> tuple[Witness | None, tuple[Tensor, Tensor, Tensor, Tensor] | None]:
         """For the goals `some`: points, the goal of each, its rank (small is promising), and the rows' spread."""
         cases, place = table.case[some].unique(return_inverse=True)
@@ -314,7 +253,7 @@ class Attack:
 
     def _descend(
         self,
-        point: _Points,
+        point: Points,
         x: Tensor,  # (P, D)
         steps: int,
         strides: tuple[tuple[float, ...], tuple[float, ...]],  # first and last steps, in turn
@@ -356,7 +295,7 @@ class Attack:
                 point, graph = point.some(kept), leaking(self.graph, leak)
         return None
 
-    def _judge(self, table: _Table, x: Tensor, goal: Tensor, margin: Tensor) -> Witness | None:
+    def _judge(self, table: Table, x: Tensor, goal: Tensor, margin: Tensor) -> Witness | None:
         """The first of the most promising points (P, D) that becomes a witness of its goal (P,)."""
         best = margin.topk(min(self.effort.candidates, len(margin)), largest=False).indices
         best = best[margin[best] <= 0]
@@ -365,29 +304,6 @@ class Attack:
             if witness:
                 return witness
         return None
-
-
-class _Points:
-    """What the rows and boxes of the points' goals are, point by point."""
-
-    def __init__(self, table: _Table, goal: Tensor, scale: Tensor) -> None:  # (P,), (G, R)
-        self.table, self.spread = table, scale
-        self.goal, self.scale = goal, scale[goal]
-        self.rows, self.constants = table.rows[goal], table.constants[goal]
-        self.on_input = None if table.on_input is None else table.on_input[goal]
-        self.lower, self.upper = table.lower[table.case[goal]], table.upper[table.case[goal]]
-        self.width = self.upper - self.lower
-
-    def some(self, kept: Tensor) -> _Points:
-        """The same of some of the points."""
-        return _Points(self.table, self.goal[kept], self.spread)
-
-    def values(self, y: Tensor, x: Tensor) -> Tensor:  # (P, n_out), (P, D) -> (P, R)
-        """Every row at every point."""
-        values = torch.bmm(self.rows, y[..., None])[..., 0] + self.constants
-        if self.on_input is not None:
-            values = values + torch.bmm(self.on_input, x[..., None])[..., 0]
-        return values
 
 
 def _best(x: Tensor, margin: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # (K, D), (K, G)
