@@ -14,7 +14,6 @@ from ..kernels.proof_constants import SIZES
 from ..problems.errors import BadInput
 from ..problems.network.graph import Graph
 from ..problems.properties.property import Property
-from ..relaxations.catalogue import find
 from ..relaxations.linear.alpha import Alpha
 from ..relaxations.linear.ibp import Ibp, interval_root
 from ..relaxations.linear.linear import Linear
@@ -31,8 +30,6 @@ from .trees.regions import Cuts, Regions
 from .trees.root import Watch, rooted
 from .trees.tree import AbstractTree
 from .trees.twinned import Twinned, rows_of_goals
-
-TWINS = 0.2  # share of the time left that the search for twin neurons may take
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,11 +55,11 @@ def build(
     """The tree the strategy asks for, its root as good as pays."""
     ground = _ground(graph, working, prop, config, strategy, watch.deadline)
     twins = None
-    with suppress(TimeUp), until(share(TWINS)):
-        twins = rows_of_goals(graph, working, prop, ground.goals)
+    with suppress(TimeUp), until(share(config.effort.twins.share)):
+        twins = rows_of_goals(graph, working, prop, ground.goals, config.effort.twins)
 
     def look(tree: AbstractTree) -> AbstractTree:
-        return tree if twins is None else Twinned(tree, twins)
+        return tree if twins is None else Twinned(tree, twins, config.effort.twins)
 
     if strategy.tree == "regions":
         tree = look(_regions(graph, prop, config, strategy, ground))
@@ -85,14 +82,13 @@ def _ground(
     graph: Graph, working: Graph, prop: Property, config: Config, strategy: Strategy, deadline: float | None
 ) -> Ground:
     lower, upper = _box(prop)
-    if strategy.relaxation == "ibp":
+    if strategy.rung.kind == "intervals":
         intervals, pieces = interval_root(working, lower, upper)
-        linear = intervals.linear
+        linear = replace(intervals.linear, effort=config.effort)
     else:
-        lines = find(strategy.relaxation).lines
+        lines = strategy.rung.lines
         assert lines is not None, "all but intervals start from lines"
-        linear, pieces = root(graph, working, lower, upper, lines, deadline)
-    linear = replace(linear, effort=config.effort)
+        linear, pieces = root(working, lower, upper, lines, deadline, config.effort)
     precise = in_float64(graph, linear, pieces)
     sizes = [linear.scales.size[i].double().cpu() * SIZES for i in (0, -1)]
     goals = goals_of(prop, strategy.dtype, strategy.device, *sizes)
@@ -100,17 +96,18 @@ def _ground(
 
 
 def _regions(graph: Graph, prop: Property, config: Config, strategy: Strategy, ground: Ground) -> Regions:
-    steps = 4 if config.relaxation in ("auto", "alpha-crown") else 0
-    bounding: Rebounding | Ibp = Rebounding(ground.linear, steps=steps)
+    effort = config.effort.regions
+    steps = effort.steps if config.relaxation == "auto" or strategy.rung.kind == "slopes" else 0
+    bounding: Rebounding | Ibp = Rebounding(ground.linear, steps=steps, rate=effort.rate)
     confirming: Rebounding | Ibp = Rebounding(ground.precise, clipping=False)
-    if strategy.relaxation == "ibp":
+    if strategy.rung.kind == "intervals":
         bounding, confirming = Ibp(ground.linear), Ibp(ground.precise)
     both = (bounding, ground.goals), (confirming, ground.precise_goals)
-    return Regions(graph, prop, *both, ground.root, Cuts(strategy.splits, strategy.rule))
+    return Regions(graph, prop, *both, ground.root, Cuts(strategy.splits, strategy.rule, effort))
 
 
 def _phases(graph: Graph, prop: Property, config: Config, strategy: Strategy, ground: Ground) -> Phases:
-    steps = config.bounding.steps if strategy.relaxation == "alpha-crown" else 0
+    steps = config.bounding.steps if strategy.rung.kind == "slopes" else 0
     rate = config.bounding.learning_rate
     alpha, precise = Alpha(ground.linear, steps, rate, joint_rate=rate / 2), Alpha(ground.precise, 0)
     bounder = Bounder.of(prop, (alpha, ground.goals), (precise, ground.precise_goals))
@@ -128,10 +125,10 @@ def _looked_at(
     from .trees.programs import Programs, closer
 
     limit = None if deadline is None else max(1.0, deadline - now())
-    means = Means(backend=config.bounding.backend, time_limit=limit)
+    means = Means(backend=config.bounding.backend, time_limit=limit, effort=config.effort)
     relaxation = strategy.own or closer(strategy.programs, graph, _box(prop), means)
     words = "then one linear program a piece" if strategy.solves else "then another look at each open piece"
-    return Programs(tree, relaxation, words)
+    return Programs(tree, relaxation, words, config.effort.programs.batch)
 
 
 def said(graph: Graph, word: str) -> list[str]:

@@ -62,7 +62,7 @@ ATTACK = Place("searches with attack=on", lambda config, strategy, graph: config
 SLOPES = Place(
     "searches that decide neurons and optimise slopes: many inputs or split=activation, with relaxation auto, "
     "alpha-crown or one that adds to it",
-    lambda config, strategy, graph: _phases(strategy) and strategy.relaxation == "alpha-crown",
+    lambda config, strategy, graph: _phases(strategy) and strategy.rung.kind == "slopes",
 )
 SOLVERS = Place(
     f"searches whose relaxation is a program for each piece ({', '.join(ladder('program'))}) or exact",
@@ -104,9 +104,19 @@ ROWS = Place(
 
 PHASES = Place("trees that decide neurons (many inputs)", lambda config, strategy, graph: _phases(strategy))
 
+REGIONS = Place(
+    "trees that split regions of the input (few inputs, or split=input or polyhedral)",
+    lambda config, strategy, graph: strategy.tree == "regions",
+)
+
 EFFORT: Mapping[str, Place] = {  # by group
     "linear": TREES,
     "rows": ROWS,
+    "programs": SOLVERS,
+    "solvers": SOLVERS,
+    "twins": TREES,
+    "choice": EVERYWHERE,
+    "regions": REGIONS,
     "root": SLOPES,
     "bases": ROWS,
     "tree": PHASES,
@@ -121,6 +131,11 @@ BOUND: Mapping[str, tuple[Kind, ...]] = {
     "precision": BATCHED,
     "relaxation": get_args(Kind),
     "bounding.backend": ("program", "integer"),
+}
+BOUND_EFFORT: Mapping[str, tuple[Kind, ...]] = {  # by group
+    "linear": get_args(Kind),
+    "programs": ("program",),
+    "solvers": ("program", "integer"),
 }
 ANYWAY = {"device": ("cpu",), "precision": ("float64",)}  # what is taken where the option does not act
 
@@ -162,7 +177,7 @@ def unused_in_bound(given: Iterable[str], config: Config) -> list[str]:
     kinds = {name.rung.kind for name in parse("crown" if config.relaxation == "auto" else config.relaxation)}
     said = []
     for key in values:
-        acts = BOUND.get(key, ())
+        acts = BOUND_EFFORT.get(key.split(".")[1], ()) if expert(key) else BOUND.get(key, ())
         if _nothing(key, values[key]) or kinds & set(acts):
             continue
         where = (

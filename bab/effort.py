@@ -73,6 +73,13 @@ class AttackEffort(Group):
         1,
         300,
     )
+    second: float = tried(0.125, "share of the time that a hard root has taken that the second turn may take", 0.0, 1.0)
+    second_budgets: int = tried(2, "budgets of the second turn, of those after the first; by judgement", 0)
+    numbers: int = tried(1 << 22, "activations that one batch of points holds: 16 MB a layer in float32", 1)
+    room: int = tried(1 << 26, "activations that no batch exceeds, but for a single point: 256 MB", 1)
+    hopeless: float = tried(1e-9, "relative margin in float64 beyond which no exact judge calls a point unsafe", 0.0)
+    hopeless_float32: float = tried(1e-3, "the same where onnxruntime alone judges, in float32", 0.0)
+    products: int = tried(4_000_000, "multiplications up to which an evaluation is made exactly: half a second", 0)
     asked: int = tried(
         64, "points that the real numbers refuse which onnxruntime is asked about, for the record; by judgement", 0
     )
@@ -106,6 +113,28 @@ class BaseEffort(DerivingEffort):
 
 
 @dataclass(frozen=True)
+class RegionEffort(Group):
+    """Of trees over regions of the input."""
+
+    steps: int = tried(4, "of optimised slopes on the rows of open pieces: dear layers are bounded before", 0)
+    rate: float = tried(0.3, "their first step size: few steps, so long ones; by judgement", 0.0, 10.0)
+    half_spaces: int = tried(8, "that stay with a piece, the oldest go first (a piece only grows by that)", 1)
+    finish_from: int = tried(10, "depth from which more undecided neurons are few: bisecting has had its chance", 0)
+    finish_every: int = tried(4, "levels below it for one neuron more; by judgement", 1)
+
+
+@dataclass(frozen=True)
+class ChoiceEffort(Group):
+    """Of the choice between the kinds of trees, and of the device."""
+
+    inputs: int = tried(12, "inputs up to which regions are split: a dozen bisections make a network nearly linear", 0)
+    deep: int = tried(256, "neurons an input from which twice as many inputs are few: one decision is hardly felt", 0)
+    tiny: int = tried(4, "neurons an input up to which regions are split by deciding all: less than to bisect", 0)
+    memory: float = tried(3.0, "GiB that a search on a CPU may hold where no memory is given", 0.01)
+    device_share: float = tried(0.6, "of a GPU's free memory that it may hold there: others want some", 0.01, 1.0)
+
+
+@dataclass(frozen=True)
 class TreeEffort(Group):
     """Of the pieces of a tree."""
 
@@ -118,10 +147,12 @@ class TreeEffort(Group):
 class Effort(BoundEffort):
     """All groups, by the part that owns them."""
 
+    choice: ChoiceEffort = field(default_factory=ChoiceEffort)
+    regions: RegionEffort = field(default_factory=RegionEffort)
     root: RootEffort = field(default_factory=RootEffort)
     bases: BaseEffort = field(default_factory=BaseEffort)
     tree: TreeEffort = field(default_factory=TreeEffort)
     attack: AttackEffort = field(default_factory=AttackEffort)
 
 
-ATTACK, BASES, TREE = AttackEffort(), BaseEffort(), TreeEffort()
+ATTACK, BASES, REGIONS, TREE = AttackEffort(), BaseEffort(), RegionEffort(), TreeEffort()

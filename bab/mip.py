@@ -19,11 +19,12 @@ import torch
 from ..kernels.deadline import doing, now
 from ..problems.network.graph import Graph
 from ..problems.properties.property import Polytope
-from ..relaxations.effort import LEAF, LeafEffort
+from ..relaxations.effort import BOUNDS, BoundEffort
 from ..relaxations.ladder.exact import ExactResult, boxes_from, feasible_unsafe
 from ..relaxations.leaf.rational import Rational, in_words
 from ..relaxations.linear.root import root
 from ..relaxations.lp.boxes import Box
+from ..relaxations.protocol import Means
 from .attack.witness import Judge, Witness
 from .search.verdict import Verdict
 from .trees.settle import in_whole_numbers
@@ -46,11 +47,11 @@ def ask(
     judge: Judge,
     backend: str = "highs",
     deadline: float | None = None,  # of `kernels.deadline.now`
-    effort: LeafEffort = LEAF,
+    effort: BoundEffort = BOUNDS,
 ) -> Answer:
     """Decides the judge's property, of a small network with piecewise-linear activations (see `question.treated`)."""
     doing("mixed-integer programs were solved")
-    rational = Rational(graph, effort)
+    rational = Rational(graph, effort.leaf)
     solved, exact, open_, margin = 0, 0, "", 0.0
     for c, case in enumerate(judge.prop.cases):
         boxes: list[Box] | None = None
@@ -61,7 +62,8 @@ def ask(
             if left is not None and left <= 0:
                 return Answer(Verdict.TIMEOUT, LATE, None, solved)
             boxes = boxes or _boxes(graph, case.inputs)
-            found = feasible_unsafe(graph, case.inputs, unsafe, backend=backend, time_limit=left, bounds=boxes)
+            means = Means(backend=backend, time_limit=left, effort=effort)
+            found = feasible_unsafe(graph, case.inputs, unsafe, means=means, bounds=boxes)
             solved += 1
             witness = judge(found.x, (c, u)) if found.x is not None and found.upper <= 0 else None
             if witness is not None:
@@ -93,7 +95,7 @@ def ask(
 def _boxes(graph: Graph, polytope: Polytope) -> list[Box]:
     """CROWN's bounds of every node on the polytope's box."""
     lower, upper = torch.as_tensor(polytope.lower), torch.as_tensor(polytope.upper)
-    return boxes_from(graph, polytope, root(graph, graph, lower, upper)[1], 0)
+    return boxes_from(graph, polytope, root(graph, lower, upper)[1], 0)
 
 
 def _between(found: ExactResult) -> str:

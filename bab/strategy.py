@@ -2,9 +2,7 @@
 
 Networks with few inputs are split in their input: boxes shrink geometrically, every layer can be bounded anew on each,
 and after a dozen bisections the network is nearly linear on a piece. With many inputs a box barely shrinks by a split,
-and neurons are decided instead. `SMALL` inputs is where that changes, twice as many where neurons outnumber them by
-`DEEP` to one (to decide some is then hardly felt); and `TINY` neurons an input: to decide them all is then less work
-than to bisect every side a few times. A user can override it with `split`.
+and neurons are decided instead; `ChoiceEffort` says where that changes. A user can override it with `split`.
 
 Two relaxations take no part in that choice: `ibp` bounds every layer anew whatever the tree, and `exact` needs none.
 """
@@ -18,16 +16,13 @@ import torch
 from ..problems.device import automatic
 from ..problems.errors import BadInput
 from ..problems.network.graph import Graph
-from ..relaxations.catalogue import ladder
+from ..relaxations import catalogue
+from ..relaxations.catalogue import Rung, ladder
 from ..relaxations.names import Name, parse
 from ..relaxations.protocol import AbstractRelaxation
 from ..relaxations.question import treated
 from .config import Config
 from .rules import chosen, find
-
-SMALL = 12
-TINY = 4
-DEEP = 256
 
 # Compute capabilities of V100, A100, H100 and H200, B200.
 FULL_RATE = ((7, 0), (8, 0), (9, 0), (10, 0))
@@ -50,6 +45,11 @@ class Strategy:
     own: AbstractRelaxation | None = None  # or what was given instead of a name
 
     @property
+    def rung(self) -> Rung:
+        """The catalogue's entry of what the tree bounds its pieces with."""
+        return catalogue.find(self.relaxation)
+
+    @property
     def solves(self) -> bool:
         """Whether pieces are asked linear programs."""
         return any(name.rung.kind == "program" for name in self.programs)
@@ -66,13 +66,15 @@ def choose(graph: Graph, config: Config) -> Strategy:
     given = config.relaxation if isinstance(config.relaxation, AbstractRelaxation) else None
     names = () if given is not None or config.relaxation == "auto" else parse(config.relaxation)
     treated(graph, names)
-    device = torch.device(automatic(graph.neurons) if config.device == "auto" else config.device)
+    gpu = config.effort.linear.gpu
+    device = torch.device(automatic(graph.neurons, gpu) if config.device == "auto" else config.device)
     dtype = {"float32": torch.float32, "float64": torch.float64}.get(config.precision, natural_precision(device))
     if config.precision == "auto" and dtype is torch.float32 and graph.largest > LARGE:
         dtype = torch.float64
     inputs, neurons = graph.input_size, graph.neurons
-    low = inputs <= SMALL or (inputs <= 2 * SMALL and neurons > DEEP * inputs)
-    tiny = neurons <= TINY * inputs
+    few = config.effort.choice
+    low = inputs <= few.inputs or (inputs <= 2 * few.inputs and neurons > few.deep * inputs)
+    tiny = neurons <= few.tiny * inputs
     tiny &= graph.piecewise_linear  # smooth neurons are never decided
     regions = config.split in ("input", "polyhedral") or low
     relaxation, splits = config.relaxation, config.split
@@ -111,12 +113,12 @@ def natural_precision(device: torch.device) -> torch.dtype:
 
 
 def memory(config: Config, device: torch.device) -> float:
-    """Bytes the search may hold on its device: what was asked for, or 3 GiB on a CPU, 60 % of what a GPU has free."""
+    """Bytes the search may hold on its device: what was asked for, or what `ChoiceEffort` says."""
     if config.search.memory_gb:
         return config.search.memory_gb * 2**30
     if device.type == "cuda":
-        return 0.6 * torch.cuda.mem_get_info(device)[0]
-    return 3.0 * 2**30
+        return config.effort.choice.device_share * torch.cuda.mem_get_info(device)[0]
+    return config.effort.choice.memory * 2**30
 
 
 def candidates(config: Config) -> int:

@@ -90,7 +90,7 @@ def _asked(task: Task, sentence: str) -> Outcome:
     from .mip import ask
 
     task.started(sentence)
-    answer = ask(task.graph, task.judge, task.config.bounding.backend, task.deadline, task.config.effort.leaf)
+    answer = ask(task.graph, task.judge, task.config.bounding.backend, task.deadline, task.config.effort)
     stats: dict[str, float | int | str] = {"strategy": sentence}
     outcome = task.outcome(answer.verdict, answer.reason, answer.witness, answer.pieces, stats)
     return task.finished(outcome, None)
@@ -108,7 +108,9 @@ def _searched(task: Task, working: Graph, strategy: Strategy, attack: Attack) ->
     sentence = strategy.sentence(task.graph, tree.describe())
     task.started(sentence)
     schedule = Schedule(config.attack == "on", config.search.max_pieces, config.effort.attack, wish=task.wish)
-    limits = Limits(task.deadline, config.search.batch, memory(config, strategy.device), begun)
+    limits = Limits(
+        task.deadline, config.search.batch, memory(config, strategy.device), begun, config.effort.leaf.longest
+    )
     engine = Engine(tree, attack, schedule, task.observers, limits)
     doing("the tree was searched")
     if log is not None and log.before is not None:

@@ -16,7 +16,7 @@ batch and two passes over its vectors. With it come, each of them for every prog
 * The matrix scaled on both sides: columns by the square root of their box's width, then ten rounds of Ruiz (2001) and
   one of Pock and Chambolle (2011). The widths are what this version adds, as a bound loses reduced cost times width
   (mnist_fc 256x4, 2,000 steps, optimum -0.365: -0.471 without, -0.382 with).
-* Judgement every `EVERY` steps: the bound of y' and of y' with `Definitions` substituted, the better kept. A program
+* Judgement at intervals: the bound of y' and of y' with `Definitions` substituted, the better kept. A program
   leaves the batch when it is solved to the tolerance, has reached its target, or is proved infeasible.
 
 Bytes of a step, for V + R numbers a program of w bytes: 6 read and 2 written a variable, as many a row, where torch's
@@ -39,9 +39,19 @@ from .deadline import now
 from .device import fused
 from .weak_duality import Definitions, Programs, admissible, claimed_bounds, safe_bounds
 
-EVERY = 40  # steps between two judgements
-SUFFICIENT, NECESSARY, ARTIFICIAL = 0.2, 0.8, 0.36  # Applegate et al. 2021; Lu, Peng and Yang 2025
-PROPORTIONAL, INTEGRAL = 0.99, 0.01
+
+@dataclass(frozen=True)
+class Pace:
+    """How long a batch goes on, and when it is judged and restarted (Applegate et al. 2021)."""
+
+    steps: int  # at most
+    tolerance: float  # relative, of gap and rows, at which a program is solved
+    every: int  # steps between two judgements
+    sufficient: float  # decrease of the residual since the last restart that asks for another
+    necessary: float  # the same where it grows again
+    artificial: float  # share of all steps after which there is one anyway
+    proportional: float  # the controller of the primal weight (Lu, Peng and Yang 2025)
+    integral: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,13 +104,13 @@ class Scaled:
         return Scaled(original, matrix.to(dtype, device), rows, columns, step, definitions.to(device))
 
 
-def _norm(matrix: Blocks, rounds: int = 60) -> float:
+def _norm(matrix: Blocks) -> float:
     """The largest singular value, by power iteration (heuristic: from below)."""
     like = matrix.like
     x = torch.ones(matrix.shape[1], 1, dtype=like.dtype, device=like.device)
     x += 0.1 * torch.sin(torch.arange(len(x), dtype=like.dtype, device=like.device))[:, None]
     size = 0.0
-    for _ in range(rounds):
+    for _ in range(60):
         y = matrix.times(x)
         size = float(y.norm() / x.norm().clamp(min=1e-300))
         x = matrix.transposed_times(y)
@@ -153,18 +163,18 @@ def dual_step(
 def solve(
     scaled: Scaled,
     programs: Programs,
+    pace: Pace,
     *,
     start: Start | None = None,
-    steps: int = 4000,
-    tolerance: float = 1e-4,
     target: Tensor | None = None,  # (B,)
     deadline: float | None = None,
 ) -> Answer:
-    """Iterate until every program is done: solved to the relative `tolerance` (gap between bound and value, and rows),
-    proved infeasible, at a bound of at least its `target`, or at `steps` or the `deadline` (`kernels.deadline.now`)."""
-    run = _Run(scaled, programs, start, tolerance, target)
-    while run.total < steps and run.left and (deadline is None or now() < deadline):
-        run.advance(min(EVERY, steps - run.total))
+    """Iterate until every program is done: solved to the pace's tolerance (gap between bound and value, and rows),
+    proved infeasible, at a bound of at least its `target`, or at the last step or the `deadline`
+    (`kernels.deadline.now`)."""
+    run = _Run(scaled, programs, start, pace, target)
+    while run.total < pace.steps and run.left and (deadline is None or now() < deadline):
+        run.advance(min(pace.every, pace.steps - run.total))
     return run.answer()
 
 
@@ -172,9 +182,9 @@ class _Run:
     """A batch under way: the programs still in it, and what was found so far for all; theirs stands in columns `at`."""
 
     def __init__(
-        self, scaled: Scaled, programs: Programs, start: Start | None, tolerance: float, target: Tensor | None
+        self, scaled: Scaled, programs: Programs, start: Start | None, pace: Pace, target: Tensor | None
     ) -> None:
-        self.scaled, self.all, self.tolerance = scaled, programs, tolerance
+        self.scaled, self.all, self.pace = scaled, programs, pace
         count = programs.cost.shape[1]
         wide = programs.cost
         self.at = torch.arange(count, device=wide.device)
@@ -258,9 +268,9 @@ class _Run:
         return square.clamp(min=0).sqrt()
 
     def _restarts(self, residual: Tensor) -> Tensor:
-        enough = residual <= SUFFICIENT * self.first
-        turning = (residual <= NECESSARY * self.first) & (residual > self.before)
-        return enough | turning | (self.since + 1 >= ARTIFICIAL * self.total)
+        enough = residual <= self.pace.sufficient * self.first
+        turning = (residual <= self.pace.necessary * self.first) & (residual > self.before)
+        return enough | turning | (self.since + 1 >= self.pace.artificial * self.total)
 
     def _rebalance(self, x: Tensor, y: Tensor, again: Tensor) -> None:
         """Omega nearer to the ratio of the distances that y and x went since the last restart."""
@@ -268,7 +278,8 @@ class _Run:
         usable = again & (went_x > 1e-10) & (went_y > 1e-10)
         error = torch.where(usable, (self.omega * went_x / went_y).log(), 0.0).clamp(-10, 10)
         self.integral = self.integral + error
-        change = torch.where(usable, PROPORTIONAL * error + INTEGRAL * self.integral, 0.0)
+        change = self.pace.proportional * error + self.pace.integral * self.integral
+        change = torch.where(usable, change, 0.0)
         self.omega = (self.omega.log() - change).clamp(-20, 20).exp()
 
     def _keep_best(self, dual: Tensor) -> None:
@@ -295,8 +306,8 @@ class _Run:
         rows = image.double()
         broken = torch.maximum(self.row_lower.double() - rows, rows - self.row_upper.double()).clamp(min=0)
         sides = torch.where(self.row_lower.isfinite(), self.row_lower.abs(), 0.0)
-        near = _largest(broken) <= self.tolerance * (1 + _largest(sides))
-        self.solved[self.at] = near & (value - best <= self.tolerance * (1 + value.abs() + best.abs()))
+        near = _largest(broken) <= self.pace.tolerance * (1 + _largest(sides))
+        self.solved[self.at] = near & (value - best <= self.pace.tolerance * (1 + value.abs() + best.abs()))
         self.primal[:, self.at], self.value[self.at] = point, value
         self.violation[self.at] = _largest(broken / s.rows[:, None])
         self.steps[self.at] = self.total

@@ -128,7 +128,6 @@ def clip_box(
     upper: Tensor,  # (B, D)
     normals: Tensor,  # (B, H, D)
     offsets: Tensor,  # (B, H), infinite where a half-space is absent
-    rounds: int = 2,
 ) -> tuple[Tensor, Tensor, Tensor]:  # lower, upper, empty (B,)
     """The box shrunk to what each half-space leaves of it (bound propagation), outward rounded.
 
@@ -137,7 +136,7 @@ def clip_box(
     old_lower, old_upper = lower, upper
     error = gamma(normals.shape[-1] + 6, lower.dtype)
     tiny = torch.finfo(lower.dtype).tiny * 1e6
-    for _ in range(rounds):
+    for _ in range(2):
         low, high = lower[:, None], upper[:, None]
         terms = torch.where(normals > 0, normals * low, normals * high)  # the least each coordinate adds
         size = terms.abs().sum(-1, keepdim=True) + offsets.abs()[..., None]

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 NAME = re.compile(r"(cpu)(?::0)?|(cuda(?::(?:0|[1-9]\d{0,3}))?)")
 NAMES = "cpu, cuda, cuda:N"
-LARGE = 20_000  # neurons of a network that `auto` puts on a GPU
 
 
 def device_name(value: object) -> str | None:
@@ -43,8 +42,8 @@ def present(name: str, otherwise: str) -> torch.device:
     return found
 
 
-def automatic(neurons: int) -> str:
-    """The device that `auto` means for a network of so many neurons."""
+def automatic(neurons: int, most: int) -> str:
+    """The device that `auto` means for a network of so many neurons: a GPU where there are more than `most`."""
     import torch
 
-    return "cuda" if neurons > LARGE and torch.cuda.is_available() else "cpu"
+    return "cuda" if neurons > most and torch.cuda.is_available() else "cpu"

@@ -39,6 +39,7 @@ from ..problems.input_set import InputSet
 from ..problems.load import load_network, read_for
 from ..problems.network.graph import Graph
 from ..problems.properties.property import Array
+from .effort import BOUNDS, BoundEffort
 from .linear.linear import Linear, undecided_neurons
 from .linear.set_bounds import SetBounds, batched, joined, known
 from .names import Name, parse
@@ -50,7 +51,6 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
 SIDES = ("lower", "upper", "normals", "offsets")
-FIRST = 0.4  # share of the time that CROWN may take where programs follow
 
 
 class Layer(NamedTuple):
@@ -89,6 +89,7 @@ def bound(
     backend: str = "highs",
     time_limit: float | None = None,
     timeout: float | None = None,
+    effort: BoundEffort = BOUNDS,
 ) -> BoundsReport:
     """Lower and upper bounds of rows f(x) + constants over the input set; without `rows`, of every output.
 
@@ -99,7 +100,7 @@ def bound(
     cuda, or auto, which is cuda for large networks. `steps`: of alpha-crown; `backend` (highs, gurobi) and
     `time_limit` (seconds for each program): of linear programs and of exact. `timeout` counts seconds from this
     call, for everything: what is proved by then is returned, infinite where nothing is, and a note says where the
-    work stood.
+    work stood. `effort`: see docs/effort.md.
 
     Raises `BadInput` for what does not fit, an empty input set, and networks the relaxation cannot bound;
     `TimeoutError` where the network is not even read by the timeout.
@@ -111,9 +112,9 @@ def bound(
             own = relaxation if isinstance(relaxation, AbstractRelaxation) else None
             names = parse(relaxation) if not isinstance(relaxation, AbstractRelaxation) else ()
             if device == "auto":  # as a search chooses
-                device = automatic(graph.neurons)
+                device = automatic(graph.neurons, effort.linear.gpu)
             treated(graph, names)
-            how = means(precision, device, steps, backend, time_limit)
+            how = replace(means(precision, device, steps, backend, time_limit), effort=effort)
             polytopes = bounded_polytopes(graph, input_set)
             graph = read_for(graph, original, polytopes)
             c, d = objectives(graph, rows, constants)
@@ -159,8 +160,7 @@ def _programs(linear: Linear, graph: Graph, names: tuple[Name, ...], means: Mean
     from .ladder.triangle import Setting
 
     doing("linear programs were solved")
-    setting = Setting(means.backend, means.time_limit, any(name.strict for name in names))
-    return LinearPrograms(names, graph, setting, linear, partly=True)
+    return LinearPrograms(names, graph, Setting.of(names, means), linear, partly=True)
 
 
 def _closer(
@@ -168,8 +168,8 @@ def _closer(
 ) -> SetBounds:
     """Bounds of a relaxation that looks at one piece after the other, and never looser than `crown`, from which it
     starts; in float64 on the CPU. `notes`: filled with what it could not treat."""
-    with until(share(FIRST)):
-        loose = batched(replace(question, means=Means()), parse("crown")[0])
+    with until(share(question.means.effort.programs.first)):
+        loose = batched(replace(question, means=Means(effort=question.means.effort)), parse("crown")[0])
     if loose.linear is None:
         return loose
     graph = loose.working

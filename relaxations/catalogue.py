@@ -43,7 +43,8 @@ DIRECTIONS = {"directions": Word(("backward", "lp")), **BY}
 class BackwardRows:
     """How a rung's rows enter the backward pass of trees that decide neurons, instead of a program a piece."""
 
-    groups: int = 0  # hulls of at most so many groups of a layer; 0: rows of one neuron, by separation
+    groups: str = ""  # hulls of groups, at most so many a layer as `effort.RowEffort` says under this name; else rows
+    # of one neuron, by separation
     number: int = 0  # of a family, the number whose rows these are
 
 
@@ -157,7 +158,7 @@ CATALOGUE: tuple[Rung, ...] = (
         options={"k": Whole(2, 1, 5), "groups": Word(("disjoint", "sparse", "all")), **DIRECTIONS, **TIGHTEN, **STRICT},
         smooth="one neuron at a time",
         joins=True,
-        rows=BackwardRows(groups=64),
+        rows=BackwardRows("k_relu"),
     ),
     Rung(
         name="prima",
@@ -169,7 +170,7 @@ CATALOGUE: tuple[Rung, ...] = (
         options={"k": Whole(3, 1, 5), "groups": Word(("sparse", "disjoint", "all")), **DIRECTIONS, **TIGHTEN, **STRICT},
         smooth="one neuron at a time",
         joins=True,
-        rows=BackwardRows(groups=128),
+        rows=BackwardRows("prima"),
     ),
     Rung(
         name="m",

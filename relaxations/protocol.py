@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ..problems.network.graph import Graph
 from ..problems.properties.property import Polytope
+from .effort import BOUNDS, BoundEffort
 from .types import Multipliers, Pieces, Result, Rows
 
 
@@ -61,6 +62,7 @@ class Means:
     steps: int = 50  # of optimised slopes
     backend: str = "highs"
     time_limit: float | None = None  # seconds for each program
+    effort: BoundEffort = BOUNDS
 
 
 @dataclass(frozen=True, eq=False)

@@ -27,7 +27,7 @@ from partita.relaxations.bound import bound
 from partita.relaxations.linear.root import root
 from partita.relaxations.lp.boxes import node_boxes
 from partita.relaxations.lp.encode import encode
-from partita.relaxations.lp.first_order import FirstOrder
+from partita.relaxations.lp.first_order import FirstOrder, Parts
 from partita.relaxations.lp.highs import HighsMany
 from partita.relaxations.lp.highs import solve as highs
 from partita.relaxations.lp.model import LinearModel
@@ -61,7 +61,7 @@ def main() -> int:
 def root_program(graph, case):  # type: ignore[no-untyped-def]
     """The undivided program, CROWN's bound of its objective, and the undecided neurons as (z, y, rows of y - z)."""
     lower, upper = torch.as_tensor(case.inputs.lower), torch.as_tensor(case.inputs.upper)
-    pieces = root(graph, graph, lower, upper)[1]
+    pieces = root(graph, lower, upper)[1]
     boxes = node_boxes(graph, case.inputs)
     for layer in graph.layers:
         at, before = layer.span, layer.source
@@ -137,7 +137,7 @@ def measured(model: LinearModel, programs: list[LinearModel], crown: float, opti
                 (", from the parent", parent.start.select(torch.zeros(batch, dtype=torch.int64))),
             ):
                 start = time.perf_counter()
-                found = method.minimise_batch(**parts, start=begin, steps=steps, tolerance=1e-6)
+                found = method.minimise_batch(Parts(**parts), start=begin, steps=steps, tolerance=1e-6)
                 proved = found.bound.cpu()
                 seconds = time.perf_counter() - start
                 gap = left(proved, known[:batch], crown)

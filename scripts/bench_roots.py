@@ -177,7 +177,7 @@ def rows_and_slopes(graph, inputs, rows, way, seconds, exact) -> dict:  # type: 
 
     deadline = time.monotonic() + seconds
     sides = (torch.as_tensor(side) for side in (inputs.lower, inputs.upper))
-    linear, piece = root(graph, graph.to(torch.float32), *sides)
+    linear, piece = root(graph.to(torch.float32), *sides)
     alpha = Alpha(linear, 10, patient=True)
     kinds = {"alpha-crown": [], "triangle": [], "exact": ["m-1", "prima"]}.get(way, way.split("+"))
     piece = refined(replace(alpha, rate=0.2), piece, deadline, 16 if "m-1" in kinds else 0)
@@ -208,11 +208,12 @@ def integer(graph, inputs, piece, rows, lower, seconds) -> dict:  # type: ignore
     import torch
 
     from partita.relaxations.ladder.exact import boxes_from, minimum
+    from partita.relaxations.protocol import Means
 
     exact = graph.to(torch.float64)
     boxes = boxes_from(exact, inputs, piece, 0)
     sides = zip(*(side[0].double().numpy() for side in (rows.coefficients, rows.constants)), strict=True)
-    found = [minimum(exact, inputs, row, float(d), time_limit=seconds, bounds=boxes) for row, d in sides]
+    found = [minimum(exact, inputs, row, float(d), means=Means(time_limit=seconds), bounds=boxes) for row, d in sides]
     return {
         "lower": [max(r.lower, low) for r, low in zip(found, lower, strict=True)],
         "attained": [r.upper for r in found],

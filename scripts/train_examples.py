@@ -170,7 +170,7 @@ def by_programming(network: Network, prop: Property) -> str:
 
 def crown_minimum(graph: Graph, inputs: Polytope, rows: Array) -> float:  # (R, n_out)
     """A lower bound on the least row over the box."""
-    linear, piece, *_ = root(graph, graph, torch.from_numpy(inputs.lower), torch.from_numpy(inputs.upper))
+    linear, piece, *_ = root(graph, torch.from_numpy(inputs.lower), torch.from_numpy(inputs.upper))
     c = torch.from_numpy(rows)[None]
     result = linear.bound(piece, Rows(c, torch.zeros(c.shape[:2], dtype=c.dtype))).result
     return float((result.lower - result.slack).min())

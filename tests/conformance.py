@@ -64,7 +64,7 @@ def problem(
     graph = random_graph(seed, kind, inputs=4, width=8, depth=2, outputs=3)
     box = random_box(seed, 4, radius)
     low, high = torch.as_tensor(box.lower), torch.as_tensor(box.upper)
-    linear, whole = root(graph, graph.to(dtype), low, high, rule)[:2]
+    linear, whole = root(graph.to(dtype), low, high, rule)[:2]
     low, high = sub_boxes(low, high, count, seed, shrink)
     random = torch.Generator().manual_seed(seed + 1)
     normals = torch.randn(count, halfspaces, 4, generator=random, dtype=torch.float64).to(dtype)

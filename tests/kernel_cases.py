@@ -259,7 +259,7 @@ def whole_bounds(device: str) -> None:
     for kind in ("mlp", "residual", "sigmoid"):
         graph, box = random_graph(3, kind, inputs=4, width=9, depth=2, outputs=3), random_box(3, 4, 0.3)
         lower, upper = torch.as_tensor(box.lower), torch.as_tensor(box.upper)
-        linear, whole = root(graph, graph.to(torch.float32, device), lower, upper)
+        linear, whole = root(graph.to(torch.float32, device), lower, upper)
         identity = torch.eye(3, device=device)[None]
         wanted = Rows(identity, identity.new_zeros(1, 3))
         found, calls = [], []

@@ -74,7 +74,7 @@ class Own(AbstractRelaxation):
 
 def test_every_entry_point_takes_a_relaxation_of_ones_own():
     graph, box = maximum(3), (np.zeros(3), np.ones(3))
-    linear, _ = root(graph, graph, *(torch.as_tensor(side) for side in box))
+    linear, _ = root(graph, *(torch.as_tensor(side) for side in box))
     own = Own(linear, [])
     theirs, crown = partita.bound(graph, box, own), partita.bound(graph, box, "crown")
     np.testing.assert_allclose([theirs.lower, theirs.upper], [crown.lower, crown.upper], atol=1e-9)
@@ -89,6 +89,6 @@ def test_every_entry_point_takes_a_relaxation_of_ones_own():
 
 def test_a_log_wants_a_relaxation_with_a_name(tmp_path):
     graph, box = maximum(3), (np.zeros(3), np.ones(3))
-    own = Own(root(graph, graph, *(torch.as_tensor(side) for side in box))[0], [])
+    own = Own(root(graph, *(torch.as_tensor(side) for side in box))[0], [])
     with pytest.raises(BadInput, match="no such name"):
         partita.verify(graph, box_property(*box, [[-1.0]], [1.5]), relaxation=own, attack="off", log=tmp_path / "log")

@@ -20,7 +20,7 @@ from partita.problems.errors import BadInput
 from partita.relaxations.lp import highs
 from partita.relaxations.lp.backends import backend
 from partita.relaxations.lp.encode import encode
-from partita.relaxations.lp.first_order import FirstOrder
+from partita.relaxations.lp.first_order import FirstOrder, Parts
 from partita.relaxations.lp.model import LinearModel, Status
 
 TOLERANCE = {torch.float32: 2e-3, torch.float64: 1e-4}
@@ -179,10 +179,9 @@ def test_a_batch_reaches_the_optima_from_below(kind, dtype):
     programs = varied(m, 12, 1)
     truth = [highs.solve(p) for p in programs]
     parts = columns(*programs)
-    found = FirstOrder(m, dtype=dtype).minimise_batch(
-        cost=parts.cost.mT, offset=0.0, lower=parts.lower.mT, upper=parts.upper.mT,
-        row_lower=parts.row_lower.mT, row_upper=parts.row_upper.mT, steps=8000, tolerance=TOLERANCE[dtype] / 10,
-    )  # fmt: skip
+    sides = (parts.lower.mT, parts.upper.mT, parts.row_lower.mT, parts.row_upper.mT)
+    own = Parts(parts.cost.mT, 0.0, *sides)
+    found = FirstOrder(m, dtype=dtype).minimise_batch(own, steps=8000, tolerance=TOLERANCE[dtype] / 10)
     seen = 0
     for b, (p, t) in enumerate(zip(programs, truth, strict=True)):
         bound = float(found.bound[b])
@@ -221,7 +220,7 @@ def test_infeasible_programs_are_proved_so_beside_feasible_ones():
     corner = highs.solve(m.with_objective(np.eye(1, len(m.cost), len(m.cost) - 1)[0])).value
     upper[1, -1] = corner - 0.3  # below what the network reaches
     lower[2, 0] = m.upper[0] + 1.0  # crossed
-    found = FirstOrder(m).minimise_batch(lower=lower, upper=upper, steps=4000)
+    found = FirstOrder(m).minimise_batch(Parts(lower=lower, upper=upper), steps=4000)
     assert found.infeasible.tolist() == [False, True, True, False]
     assert (found.bound == torch.inf).tolist() == [False, True, True, False]
     assert m.with_bounds(lower[1].numpy(), upper[1].numpy()).safe_infeasible(found.dual[1].numpy())
@@ -235,13 +234,13 @@ def test_children_start_from_their_parents_and_a_target_ends_them():
     for k in range(3):
         lower[k, k] = (m.lower[k] + m.upper[k]) / 2
     both = [
-        first.minimise_batch(lower=lower, start=start, steps=6000, tolerance=1e-3)
+        first.minimise_batch(Parts(lower=lower), start=start, steps=6000, tolerance=1e-3)
         for start in (None, parent.start.select(torch.zeros(3, dtype=torch.int64)))
     ]
     assert bool(both[0].solved.all()) and bool(both[1].solved.all())
     assert both[1].steps.sum() < both[0].steps.sum()
     optimum = highs.solve(m).value
-    early = first.minimise_batch(offset=torch.tensor([1.0, 2.0]), target=torch.tensor([optimum + 0.5, -np.inf]))
+    early = first.minimise_batch(Parts(offset=torch.tensor([1.0, 2.0])), target=torch.tensor([optimum + 0.5, -np.inf]))
     assert early.steps[1] == 0 and early.bound[0] >= optimum + 0.5
     assert early.steps[0] < parent.steps[0]
 
@@ -274,11 +273,11 @@ def test_bad_input_is_refused_in_a_sentence():
     for call, said in (
         (lambda: FirstOrder(open_box), "finite bounds on every variable"),
         (lambda: FirstOrder(LinearModel(**{**vars(m), "integer": np.ones(8, bool)})), "linear programs only"),
-        (lambda: first.minimise_batch(cost=torch.full((8,), torch.nan)), "`cost`.*NaN"),
-        (lambda: first.minimise_batch(cost=torch.zeros(2, 7)), r"must be \(B, 8\), not \(2, 7\)"),
-        (lambda: first.minimise_batch(cost=torch.zeros(2, 8), lower=torch.zeros(3, 8)), "different numbers"),
-        (lambda: first.minimise_batch(upper=torch.full((8,), torch.inf)), "finite bounds"),
-        (lambda: FirstOrder(equation).minimise_batch(row_upper=torch.as_tensor(m.row_upper) + 1), "equation"),
+        (lambda: first.minimise_batch(Parts(cost=torch.full((8,), torch.nan))), "`cost`.*NaN"),
+        (lambda: first.minimise_batch(Parts(cost=torch.zeros(2, 7))), r"must be \(B, 8\), not \(2, 7\)"),
+        (lambda: first.minimise_batch(Parts(cost=torch.zeros(2, 8), lower=torch.zeros(3, 8))), "different numbers"),
+        (lambda: first.minimise_batch(Parts(upper=torch.full((8,), torch.inf))), "finite bounds"),
+        (lambda: FirstOrder(equation).minimise_batch(Parts(row_upper=torch.as_tensor(m.row_upper) + 1)), "equation"),
         (lambda: backend("simplex"), "no linear-programming backend called 'simplex'.*'first-order'"),
     ):
         with pytest.raises(BadInput, match=said):
@@ -288,7 +287,7 @@ def test_bad_input_is_refused_in_a_sentence():
 def test_a_program_without_rows_is_its_box():
     m = model(0)
     alone = LinearModel(m.cost, m.lower, m.upper, csr_array((0, 8)), np.zeros(0), np.zeros(0))
-    found = FirstOrder(alone).minimise_batch(cost=torch.stack([torch.as_tensor(m.cost), torch.zeros(8)]))
+    found = FirstOrder(alone).minimise_batch(Parts(cost=torch.stack([torch.as_tensor(m.cost), torch.zeros(8)])))
     assert found.bound.tolist() == pytest.approx([-np.abs(m.cost).sum(), 0.0]) and bool(found.solved.all())
 
 
@@ -337,7 +336,7 @@ def test_a_device_finds_the_same_bounds():
     m = triangle(3)
     lower = torch.as_tensor(varied(m, 1, 0)[0].lower)[None].repeat(9, 1)
     here, there = (
-        FirstOrder(m, device=device).minimise_batch(lower=lower.to(device), steps=4000, tolerance=1e-4)
+        FirstOrder(m, device=device).minimise_batch(Parts(lower=lower.to(device)), steps=4000, tolerance=1e-4)
         for device in ("cpu", "cuda")
     )
     torch.testing.assert_close(there.bound.cpu(), here.bound, atol=5e-3, rtol=1e-3)

@@ -85,7 +85,7 @@ def test_large_cancelling_weights_are_paid_for():
     lower, upper = torch.full((1,), -1.0, dtype=torch.float64), torch.full((1,), 1.0, dtype=torch.float64)
     for dtype in (torch.float32, torch.float64):
         graph = cancelling(-0.25)
-        linear, pieces = root(graph, graph.to(dtype), lower, upper)[:2]
+        linear, pieces = root(graph.to(dtype), lower, upper)[:2]
         rows = Rows(torch.ones(1, 1, 1, dtype=dtype), torch.zeros(1, 1, dtype=dtype))
         for relaxation in (Forward(linear), Ibp(linear)):
             assert relaxation.bound(unknown(pieces), rows)[0].lower.item() <= -0.25 + 1e-6
@@ -203,7 +203,7 @@ def root_step(dtype: torch.dtype) -> float:
     """The step of rounding that the root of a network of two inputs has."""
     graph = one_node([torch.eye(2, dtype=torch.float64)], torch.zeros(2, dtype=torch.float64))
     ends = torch.zeros(2, dtype=torch.float64)
-    return root(graph, graph.to(dtype), ends, ends + 1)[0].scales.step
+    return root(graph.to(dtype), ends, ends + 1)[0].scales.step
 
 
 def test_contradictions_and_constants_of_single_layers():
@@ -218,7 +218,7 @@ def test_contradictions_and_constants_of_single_layers():
     weight = torch.tensor([[1.0, 1.0], [0.0, 0.0]], dtype=torch.float64)
     graph = one_node([weight], torch.zeros(2, dtype=torch.float64))
     ends = torch.zeros(2, dtype=torch.float64)
-    linear, pieces = root(graph, graph, ends - 1, ends + 1)[:2]
+    linear, pieces = root(graph, ends - 1, ends + 1)[:2]
     pieces = pieces.with_pre(torch.tensor([[-2.0, 0.0]]).double(), torch.tensor([[2.0, 0.0]]).double())
     assert not forward_bounds(linear, pieces)[1].any()
 
@@ -233,7 +233,7 @@ def test_constants_of_forms_are_charged_on_the_way():
         last = Affine((4,), (Identity(1),), torch.zeros(1, dtype=torch.float64))
         graph = Graph((*nodes, last), (1, 1), (1, 1))
         ends = torch.zeros(1, dtype=torch.float64)
-        linear, pieces = root(graph, graph.to(dtype), ends - 1, ends + 1)[:2]
+        linear, pieces = root(graph.to(dtype), ends - 1, ends + 1)[:2]
         found = forward_bounds(linear, unknown(pieces))[0]
         unit = torch.finfo(dtype).eps / 2
         assert found.pre_lower[0, -1] <= -64 * unit * 6.4 and found.pre_upper[0, -1] >= 64 * unit * 6.4
@@ -271,7 +271,7 @@ def test_nodes_that_are_read_late_are_kept():
         Affine((6,), (dense(),), zero),
     )
     graph = Graph(nodes, (1, 3), (1, 3))
-    linear, pieces = root(graph, graph, zero - 1, zero + 1)[:2]
+    linear, pieces = root(graph, zero - 1, zero + 1)[:2]
     found = forward_bounds(linear, unknown(pieces))[0]
     values = graph.values(torch.rand(500, 3, generator=draw, dtype=torch.float64) * 2 - 1)
     pre = torch.cat([values[i] for i in (1, 3, 5)], 1)

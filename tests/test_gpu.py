@@ -47,7 +47,7 @@ def test_relaxations_agree_with_the_cpu(name, kind, dtype):
     p = problem(kind, 1, dtype, halfspaces=1, decided=2)
     box = random_box(1, 4, 0.5)
     lower, upper = torch.as_tensor(box.lower), torch.as_tensor(box.upper)
-    there: Linear = root(p.graph, p.graph.to(dtype, "cuda"), lower, upper)[0]
+    there: Linear = root(p.graph.to(dtype, "cuda"), lower, upper)[0]
     on_cpu, left, _ = MAKES[name](p.linear).bound(p.pieces, p.rows)
     on_gpu, kept, _ = MAKES[name](there).bound(moved(p.pieces, "cuda"), moved(p.rows, "cuda"))
     tolerance = 1e-3 if dtype is torch.float32 else 1e-9
@@ -67,7 +67,7 @@ def test_gpu_bounds_hold_for_the_float64_network(dtype):
     """Rounding on the device is paid for: no tensor core has shortened a product behind our back."""
     graph, box = random_graph(5, "mlp", inputs=6, width=64, depth=4, outputs=3), random_box(5, 6, 1e-3)
     lower, upper = torch.as_tensor(box.lower), torch.as_tensor(box.upper)
-    linear, whole = root(graph, graph.to(dtype, "cuda"), lower, upper)
+    linear, whole = root(graph.to(dtype, "cuda"), lower, upper)
     x = lower + torch.rand(2000, 6, dtype=torch.float64) * (upper - lower)
     rows = torch.eye(3, dtype=dtype, device="cuda")[None]
     for make in MAKES.values():

@@ -147,7 +147,7 @@ def test_limits_of_groups_hold_at_points(kind, dtype):
     others no looser than that; and the rows made of them hold."""
     for seed in range(1 if kind == "leaky" else 2):
         graph, box = random_graph(seed, kind, inputs=4, width=6, depth=2), random_box(seed, 4, 0.5)
-        linear, whole = root(graph, graph.to(dtype), *(torch.as_tensor(s) for s in (box.lower, box.upper)))[:2]
+        linear, whole = root(graph.to(dtype), *(torch.as_tensor(s) for s in (box.lower, box.upper)))[:2]
         alpha, values = Alpha(linear, 2), graph.values(torch.as_tensor(sample(box, 3000)))
         for position in graph.layer_at:
             z, y = values[graph.nodes[position].inputs[0]], values[position]
@@ -167,7 +167,7 @@ def test_limits_of_groups_hold_at_points(kind, dtype):
                     ).all()
     smooth = random_graph(0, "tanh", inputs=3, width=4)
     ends = torch.zeros(3, dtype=torch.float64)
-    linear, whole = root(smooth, smooth, ends, ends + 1)[:2]
+    linear, whole = root(smooth, ends, ends + 1)[:2]
     assert group_rows(Alpha(linear, 1), whole, smooth.layers[0].position, torch.tensor([[0, 1]])) is None
 
 
@@ -176,7 +176,7 @@ def test_sums_of_known_bounds_are_rounded_outwards(monkeypatch):
     nothing = lambda self, root, rows, node: [Result(*[torch.full(rows.constants.shape, -torch.inf)] * 7)]  # noqa: E731
     monkeypatch.setattr(Alpha, "optimise", nothing)
     graph, box = random_graph(0, "mlp", inputs=4, width=8, depth=2), random_box(0, 4, 0.5)
-    linear, whole = root(graph, graph.to(torch.float32), *(torch.as_tensor(s) for s in (box.lower, box.upper)))[:2]
+    linear, whole = root(graph.to(torch.float32), *(torch.as_tensor(s) for s in (box.lower, box.upper)))[:2]
     position, groups, template = graph.layers[1].position, all_subsets(torch.arange(8), 3), octahedron(3)
     found = limits(Alpha(linear, 2), whole, position, groups, template)
     low, high = (side[0].double()[groups][:, None] for side in whole.pre(graph.layer_at[position]))

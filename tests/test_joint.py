@@ -155,7 +155,7 @@ def test_rows_hold_for_weights_that_float32_cannot_store():
         last = Affine((2,), (Dense(torch.eye(6, dtype=torch.float64)),), torch.zeros(6, dtype=torch.float64))
         first = Affine((0,), (Dense(weight),), bias)
         graph = Graph((Input(5), first, Activation((1,), ReLU(), 6), last), (5,), (6,))
-        linear, whole = root(graph, graph.to(torch.float32), lower, upper)
+        linear, whole = root(graph.to(torch.float32), lower, upper)
         found = layers_read(Alpha(linear, 1), whole)
         if not found:
             continue
@@ -182,7 +182,7 @@ def test_every_multiplier_is_sound(kind, dtype):
     met = 0
     for seed in range(6):
         graph, box = random_graph(seed, kind, inputs=9, width=10, depth=3), random_box(seed, 9, 0.6)
-        linear, whole = root(graph, graph.to(dtype), *(torch.as_tensor(s) for s in (box.lower, box.upper)))
+        linear, whole = root(graph.to(dtype), *(torch.as_tensor(s) for s in (box.lower, box.upper)))
         alpha = Alpha(linear, 3)
         rows = Rows(torch.randn(1, 3, graph.output_size, generator=random).to(dtype), torch.zeros(1, 3, dtype=dtype))
         joint = cut(alpha, whole, rows, layers_read(alpha, whole), math.inf, Turns(3, 10)).joint
@@ -234,7 +234,7 @@ def program(graph, whole: Pieces, box: Polytope, facets: list[Facets], row: torc
 def test_the_pass_reaches_the_linear_program(seed):
     """With the same rows and bounds, the multipliers' optimum is the program's: to 1e-3 after enough steps."""
     graph, box = random_graph(seed, "mlp", inputs=4, width=8, depth=2), random_box(seed, 4, 0.7)
-    linear, whole = root(graph, graph, torch.as_tensor(box.lower), torch.as_tensor(box.upper))
+    linear, whole = root(graph, torch.as_tensor(box.lower), torch.as_tensor(box.upper))
     linear = replace(linear, effort=BoundEffort(LinearEffort(decay=0.999)))
     alpha = Alpha(linear, 20, rate=0.05, patient=True)
     row = torch.randn(1, 1, graph.output_size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
@@ -258,7 +258,7 @@ def test_the_pass_reaches_the_linear_program(seed):
 def test_a_strengthened_root_holds_and_is_no_looser(kind, dtype):
     for seed in range(3):
         graph, box = random_graph(seed, kind, inputs=9, width=12, depth=3), random_box(seed, 9, 0.4)
-        linear, whole = root(graph, graph.to(dtype), *(torch.as_tensor(s) for s in (box.lower, box.upper)))
+        linear, whole = root(graph.to(dtype), *(torch.as_tensor(s) for s in (box.lower, box.upper)))
         alpha = Alpha(linear, 5)
         rows = Rows(torch.eye(graph.output_size, dtype=dtype)[None], torch.zeros(1, graph.output_size, dtype=dtype) - 5)
         plain = replace(alpha, patient=True).bound(whole, rows)[0].lower
@@ -285,7 +285,7 @@ def test_layers_that_ask_for_rows_are_tighter():
     gained = []
     for seed in range(3):
         graph, box = random_graph(seed, inputs=9, width=24, depth=4), random_box(seed, 9, 0.4)
-        linear, whole = root(graph, graph, *(torch.as_tensor(s) for s in (box.lower, box.upper)))
+        linear, whole = root(graph, *(torch.as_tensor(s) for s in (box.lower, box.upper)))
         alpha = Alpha(linear, 5)
         rows = Rows(torch.eye(graph.output_size)[None].double(), whole.lower.new_full((1, graph.output_size), -5.0))
         widths = []
@@ -339,7 +339,7 @@ def test_rows_of_layers_hold_at_points(kind, dtype):
     seen = 0
     for seed in range(4):
         graph, box = random_graph(seed, kind, inputs=5, width=8, depth=2), random_box(seed, 5, 0.6)
-        linear, whole = root(graph, graph.to(dtype), *(torch.as_tensor(s) for s in (box.lower, box.upper)))[:2]
+        linear, whole = root(graph.to(dtype), *(torch.as_tensor(s) for s in (box.lower, box.upper)))[:2]
         alpha = Alpha(linear, 3, patient=True)
         count = graph.output_size
         rows = Rows(torch.eye(count, dtype=dtype)[None], torch.zeros(1, count, dtype=dtype))
@@ -373,7 +373,7 @@ def test_what_weights_and_biases_are_off_by_is_charged():
     first = graph.nodes[1]
     for lower, upper in ((-1000.0, 1.0), (-1.0, 1000.0)):
         ends = torch.full((3,), lower).double(), torch.full((3,), upper).double()
-        linear, whole = root(graph, graph.to(torch.float32), *ends)[:2]
+        linear, whole = root(graph.to(torch.float32), *ends)[:2]
         layer = reads(linear.graph, whole, 2)
         size = first.operators[0].weight.abs().sum(1)[layer.neurons] * 1000
         assert (layer.doubt.double() >= 0.9 * 2.0**-24 * size).all() and (
@@ -435,7 +435,7 @@ def test_rows_that_are_left_keep_their_multipliers():
 
 def test_hulls_of_every_layer_are_used():
     graph, box = random_graph(1, inputs=6, width=12, depth=3), random_box(1, 6, 0.5)
-    linear, whole = root(graph, graph, *(torch.as_tensor(s) for s in (box.lower, box.upper)))[:2]
+    linear, whole = root(graph, *(torch.as_tensor(s) for s in (box.lower, box.upper)))[:2]
     count = graph.output_size
     rows = Rows(torch.eye(count).double()[None], torch.full((1, count), -5.0).double())
     found = strengthened(Alpha(linear, 3), whole, rows, -math.inf, ("k-relu",))
@@ -450,7 +450,7 @@ def test_sparse_and_dense_layers_are_read_alike():
     for matrix in (weight, weight + 1):
         nodes = (Input(8), Affine((0,), (Dense(matrix),), bias), Activation((1,), LeakyReLU(0.5), 3))
         graph = Graph((*nodes, Affine((2,), (Dense(torch.eye(3).double()),), 0 * bias)), (1, 8), (1, 3))
-        linear, whole = root(graph, graph, -ends, ends)[:2]
+        linear, whole = root(graph, -ends, ends)[:2]
         layer = reads(linear.graph, whole, 2)
         assert (layer.index is None) == (matrix is not weight) and torch.equal(layer.bias, 0.5 * bias)
         full = layer.weight

@@ -21,7 +21,7 @@ from partita.relaxations.types import Pieces, Rows
 def network(seed: int, dtype: torch.dtype):
     graph = random_graph(seed, "mlp", inputs=3, width=6, depth=3)
     lower, upper = -torch.ones(3).double(), torch.ones(3).double()
-    linear, whole = root(graph, graph.to(dtype), lower, upper)
+    linear, whole = root(graph.to(dtype), lower, upper)
     x = lower + (upper - lower) * torch.rand(4000, 3, generator=torch.Generator().manual_seed(seed)).double()
     return graph, linear, whole, graph.values(x)
 

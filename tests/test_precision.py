@@ -141,7 +141,7 @@ def test_slack_covers_what_float32_loses(kind, scale):
         graph = _scaled(random_graph(seed, kind, inputs=4, width=8, depth=3), scale)
         case = random_property(seed, graph, radius=0.05).cases[0]
         low, high = torch.from_numpy(case.inputs.lower), torch.from_numpy(case.inputs.upper)
-        linear, pieces = root(graph, graph.to(torch.float32), low, high)
+        linear, pieces = root(graph.to(torch.float32), low, high)
         eye = torch.eye(2, dtype=torch.float32)
         rows = Rows(torch.cat([eye, -eye])[None], torch.zeros(1, 4))
         result = linear.bound(pieces, rows).result

@@ -21,15 +21,16 @@ from partita.problems.properties.property import Polytope, UnsafeSet
 from partita.relaxations.ladder import exact as oracle
 from partita.relaxations.ladder.anderson import Layer, certified
 from partita.relaxations.ladder.exact import feasible_unsafe, minimum
-from partita.relaxations.ladder.triangle import Setting, minima
+from partita.relaxations.ladder.triangle import Setting, Tightening, minima
 from partita.relaxations.leaf.cell import Multipliers, cell_of
 from partita.relaxations.leaf.leaf import LeafStatus, settle
 from partita.relaxations.lp import highs
 from partita.relaxations.lp.disjunction import Alternative, Branch, _decided, add_hull, patterns
-from partita.relaxations.lp.encode import encode, tightened
-from partita.relaxations.lp.envelope import envelope
-from partita.relaxations.lp.first_order import FirstOrder
+from partita.relaxations.lp.encode import encode
+from partita.relaxations.lp.envelope import Above, envelope
+from partita.relaxations.lp.first_order import FirstOrder, Parts
 from partita.relaxations.lp.model import LinearModel, Solution, Status
+from partita.relaxations.lp.objectives import session
 from partita.relaxations.lp.program import Program
 from partita.relaxations.protocol import rounded_down
 
@@ -186,29 +187,23 @@ def test_an_integer_bound_is_lowered_by_the_margin(monkeypatch):
     assert real.margin > 0
     x = np.zeros(200)
     said = claims(status=Status.optimal, value=0.5, bound=0.25, x=x)
-    monkeypatch.setattr(oracle, "_solver", lambda name: said)
+    monkeypatch.setattr(oracle, "backend", lambda *_: said)
     found = minimum(graph, box, np.array([1.0, 0.0]))
     assert found.lower == 0.25 - found.margin and found.margin == real.margin
 
 
 def test_what_a_solver_calls_infeasible_without_proof_is_not_empty(monkeypatch):
     graph, box = random_graph(1, inputs=2, width=4), random_box(1, 2, halfspaces=2)
-    monkeypatch.setattr(oracle, "_solver", lambda name: claims(status=Status.infeasible, bound=np.inf))
+    monkeypatch.setattr(oracle, "backend", lambda *_: claims(status=Status.infeasible, bound=np.inf))
     found = minimum(graph, box, np.array([1.0, 0.0]))
     assert found.lower == -np.inf and not found.positive
 
 
-def test_tightened_boxes_and_minima_believe_duals_alone(monkeypatch):
+@pytest.mark.parametrize("safe", [-np.inf, -1e6])  # nothing is proved, or nothing that is worth anything
+def test_tightened_boxes_and_minima_believe_duals_alone(monkeypatch, safe):
     graph, box = random_graph(2, inputs=3, width=5), random_box(2, 3)
     graph = graph.to(torch.float64)
-    lie = claims(status=Status.optimal, value=1e3, bound=1e3, x=None, bound_safe=-np.inf)
-    plain, found = encode(graph, box).boxes, tightened(graph, box, lie)
-    for (a, b), (c, d) in zip(plain, found, strict=True):
-        assert torch.equal(a, c) and torch.equal(b, d)
-
-    weak = claims(status=Status.optimal, value=1e3, bound=1e3, x=None, bound_safe=-1e6)  # proved, and worth nothing
-    for (a, b), (c, d) in zip(plain, tightened(graph, box, weak), strict=True):
-        assert torch.equal(a, c) and torch.equal(b, d)
+    lie = claims(status=Status.optimal, value=1e3, bound=1e3, x=None, bound_safe=safe)
 
     class Lying:
         def __init__(self, model):
@@ -218,7 +213,10 @@ def test_tightened_boxes_and_minima_believe_duals_alone(monkeypatch):
             return lie(self.model)
 
     monkeypatch.setattr(Setting, "session", lambda self, model: Lying(model))
-    assert minima(encode(graph, box), np.eye(2), Setting())[0] == -np.inf
+    assert minima(encode(graph, box), np.eye(2), Setting())[0] == safe
+    plain, found = (encode(graph, box, additions=some).boxes for some in ((), [Tightening(Setting())]))
+    for (a, b), (c, d) in zip(plain, found, strict=True):
+        assert torch.equal(a, c) and torch.equal(b, d)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -246,7 +244,7 @@ def test_a_first_order_method_states_what_its_multipliers_prove(seed):
     sides = matrix @ x - random.random(6)
     model = LinearModel(random.normal(size=4), x - 1, x + 1, matrix, sides, np.full(6, np.inf))
     many = FirstOrder(model, dtype=torch.float64)
-    found = many.minimise_batch(cost=np.stack([model.cost, -model.cost]))
+    found = many.minimise_batch(Parts(cost=np.stack([model.cost, -model.cost])))
     column = lambda a: torch.as_tensor(a)[:, None].expand(-1, 2)  # noqa: E731
     both = torch.as_tensor(np.stack([model.cost, -model.cost], 1))
     wide = Programs(both, *(column(a) for a in (model.lower, model.upper, model.row_lower, model.row_upper)))
@@ -311,7 +309,7 @@ def test_only_neurons_that_are_dead_on_all_of_their_box_lose_their_equation():
         (torch.ones(1, 3), torch.zeros(1), False),
     )
     box = Polytope(np.zeros(1), np.ones(1))
-    lean, full = (encode(graph, box, lean=lean).model for lean in (True, False))
+    lean, full = (encode(graph, box, form=form).model for form in ("lean", "relaxed"))
     assert lean.matrix.shape[0] == full.matrix.shape[0] - 1
     cost = np.zeros(full.matrix.shape[1])
     for sign in (1.0, -1.0):
@@ -330,7 +328,7 @@ def test_all_signs_of_a_union_are_found():
         model = LinearModel(
             np.zeros(5), np.append(-np.ones(2), -reach), np.append(np.ones(2), reach), rows, -bias, -bias
         )
-        found = {signs for _, _, signs in patterns(model, [Branch(2), Branch(3), Branch(4)], 100)}
+        found = {signs for _, _, signs in patterns(model, [Branch(2), Branch(3), Branch(4)], 100, session)}
         z = (random.random((3000, 2)) * 2 - 1) @ weight.T + bias
         met = {tuple(np.where(one > 0, 1, -1).tolist()) for one in z}
         assert met <= found
@@ -380,7 +378,7 @@ def test_envelopes_are_above_the_neuron_on_the_polytope(slope):
         v = random.random((4000, 2)) * 2 - 1
         v = v[v @ cut <= 0.2]
         z = v @ w
-        found = envelope(known, np.arange(3), 2, np.arange(2), slope, v[0])
+        found = envelope(known, np.arange(3), Above(2, np.arange(2), slope, v[0], 1e-8), session)
         if found is None:
             continue
         met += 1
@@ -398,7 +396,9 @@ def test_envelopes_over_a_face_on_which_the_neuron_is_active():
     known = LinearModel(np.zeros(3), -np.ones(3), np.array([1.0, 1.0, 3.0]), rows, -np.ones(1), -np.ones(1))
     v = np.array([(a, b) for a in (-1.0, 1.0) for b in (-1.0, 1.0)])
     for value in ((0.5, 1.0), (1.0, 1.0), (1.0, 0.3), (0.9, 0.9), (-0.9, -0.8)):
-        coefficients, offset = envelope(known, np.arange(3), 2, np.arange(2), 0.0, np.array(value))
+        coefficients, offset = envelope(
+            known, np.arange(3), Above(2, np.arange(2), 0.0, np.array(value), 1e-8), session
+        )
         above = v @ coefficients[:2] + offset - np.maximum(v.sum(1) + 1, 0)
         assert above.min() >= -1e-12 and np.sort(above)[0] < 1e-6
 

@@ -239,7 +239,7 @@ def test_sizes_of_a_root_are_at_least_the_values():
     for kind in ("mlp", "residual", "conv"):
         graph = random_graph(3, kind, inputs=4, width=8, depth=3)
         lower, upper = -torch.ones(4).double(), torch.linspace(0, 1, 4).double()
-        linear, piece = root(graph, graph, lower, upper)
+        linear, piece = root(graph, lower, upper)
         x = torch.from_numpy(sample(Polytope(lower.numpy(), upper.numpy()), 4000))
         values = graph.values(x)
         for size, value in zip(linear.scales.size, values, strict=True):
@@ -293,7 +293,7 @@ def test_what_is_known_of_a_layer_is_never_lost(dtype):
     graph = random_graph(3, "mlp", inputs=5, width=12, depth=3)
     lower, upper = -torch.ones(5).double(), torch.ones(5).double()
     working = graph.to(dtype)
-    linear, whole = root(graph, working, lower, upper)
+    linear, whole = root(working, lower, upper)
     (_, plain) = interval_root(working, lower, upper)
     assert (whole.pre_lower >= plain.pre_lower).all() and (whole.pre_upper <= plain.pre_upper).all()
     assert (whole.pre_upper < plain.pre_upper).any() and (whole.pre_lower > plain.pre_lower).any()
@@ -547,7 +547,7 @@ def test_optimised_rows_stay_with_their_pieces():
     """Some pieces of a batch are closed before slopes are optimised: the others' bounds and forms are their own."""
     graph = random_graph(2, "mlp", inputs=3, width=10, depth=2)
     lower, upper = -torch.ones(3).double(), torch.ones(3).double()
-    linear, _ = root(graph, graph, lower, upper)
+    linear, _ = root(graph, lower, upper)
     cuts = torch.linspace(-1, 1, 5).double()
     low, high = lower.repeat(4, 1), upper.repeat(4, 1)
     low[:, 0], high[:, 0] = cuts[:-1], cuts[1:]

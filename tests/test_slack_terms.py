@@ -31,7 +31,7 @@ def made(kind: str, dtype: torch.dtype, inputs: int = 4):
     """A network, its backward bounds on a box that is not symmetric, the box."""
     graph = random_graph(3, kind, inputs=inputs, width=8, depth=3)
     lower, upper = -torch.ones(inputs).double(), torch.linspace(0.5, 2, inputs).double()
-    linear, whole = root(graph, graph.to(dtype), lower, upper)
+    linear, whole = root(graph.to(dtype), lower, upper)
     return graph, linear, whole
 
 
@@ -136,7 +136,7 @@ def twice_read() -> Graph:
 def test_slack_is_the_sum_of_its_terms(kind, more):
     if kind == "twice":
         graph, ends = twice_read(), (-torch.ones(4).double(), torch.linspace(0.5, 2, 4).double())
-        linear, whole = root(graph, graph, *ends)
+        linear, whole = root(graph, *ends)
     else:
         graph, linear, whole = made(kind, torch.float64)
     random = torch.Generator().manual_seed(1)

@@ -134,7 +134,7 @@ def test_half_spaces_of_decisions_hold_every_point_that_takes_them(kind, dtype):
         graph = random_graph(seed, kind, inputs=4, width=8, depth=2)
         box = Polytope(np.full(4, -0.7), np.full(4, 0.8))
         low, high = torch.from_numpy(box.lower), torch.from_numpy(box.upper)
-        linear, pieces = root(graph, graph.to(dtype), low, high)
+        linear, pieces = root(graph.to(dtype), low, high)
         x = torch.from_numpy(sample(box, 400, seed))
         values = graph.values(x)
         z = torch.cat([values[graph.nodes[i].inputs[0]] for i in graph.layer_at], 1)

@@ -71,7 +71,7 @@ def test_bounds_of_steep_networks_hold_at_samples():
         graph = network((draw(4, 2), draw(4)), (0.3 * draw(3, 4), draw(3)), (draw(2, 3), draw(2)))
         lower = draw(2).double()
         upper = lower + 0.5
-        linear, whole = root(graph, graph.to(torch.float32), lower, upper)
+        linear, whole = root(graph.to(torch.float32), lower, upper)
         middle = ((lower + upper) / 2).float()
         halves = Pieces.boxes(torch.stack([lower.float(), middle]), torch.stack([middle, upper.float()]), graph.neurons)
         x = lower + (upper - lower) * torch.rand(500, 2, generator=random, dtype=torch.float64)

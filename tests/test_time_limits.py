@@ -13,9 +13,11 @@ import torch
 from networks import random_graph
 
 import partita
+from partita.bab.config import load_config
 from partita.kernels import deadline
 from partita.problems.input_set import polytopes_of
 from partita.problems.properties.specify import box_property
+from partita.relaxations.effort import LinearEffort
 from partita.relaxations.linear import rebounding as base
 
 FURTHER = 60  # looks until a call is back whose time is up: one for each place that keeps what it has
@@ -151,10 +153,10 @@ def test_regions_of_many_inputs_hold_no_form_of_every_neuron(monkeypatch):
     asked, bound = [], base.Linear.formed
     listening = lambda *a, **k: (asked.append(k.get("reach")), bound(*a, **k))[1]  # noqa: E731
     monkeypatch.setattr(base.Linear, "formed", listening)
-    for entries in (base.REACH, 0):
-        monkeypatch.setattr(base, "REACH", entries)
+    for entries in (LinearEffort().reach, 0):
         asked.clear()
-        said = partita.verify(graph, prop, split="input", relaxation="crown", attack="off")
+        config = load_config(None, {"effort.linear.reach": entries})
+        said = partita.verify(graph, prop, config=config, split="input", relaxation="crown", attack="off")
         assert said.verdict == "unsat" and said.pieces > 1
         dense = [reach for reach in asked if reach is not None]
         assert bool(dense) == (entries > 0)

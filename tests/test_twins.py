@@ -157,7 +157,7 @@ def test_bounds_hold_on_pieces(function, dtype):
         graph, polytope = made.graph, ordered(made)
         row = below_row(graph, compared(graph))
         rows = twin_rows(graph, graph.to(dtype), [[row]], [polytope])
-        whole = root(graph, graph.to(dtype), torch.tensor(polytope.lower), torch.tensor(polytope.upper))[1]
+        whole = root(graph.to(dtype), torch.tensor(polytope.lower), torch.tensor(polytope.upper))[1]
         random = np.random.default_rng(seed)
         x = points(made, polytope, 4000, seed)
         pre = graph.values(torch.tensor(x))

@@ -28,7 +28,7 @@ def first_turn(attack: Attack, deadline: float | None) -> Witness | None:
 @dataclass(eq=False)
 class SecondTurn:
     """Longer turns of the attack, called where the root turned out hard, from the points that its bounds are reached
-    at and from others, for an eighth of the time the root has taken so far; whether they found a witness."""
+    at and from others, for a share of the time the root has taken so far; whether they found a witness."""
 
     attack: Attack | None
     deadline: float | None
@@ -38,9 +38,9 @@ class SecondTurn:
     def __call__(self, points: Tensor) -> bool:
         if self.attack is None:
             return False
-        moment = now()
-        limit = min(moment + (moment - self.begun) / 8, self.deadline or math.inf)
-        for budget in islice(self.attack.budgets(), 1, 3):
+        moment, effort = now(), self.attack.effort
+        limit = min(moment + effort.second * (moment - self.begun), self.deadline or math.inf)
+        for budget in islice(self.attack.budgets(), 1, 1 + effort.second_budgets):
             try:
                 with until(limit):
                     self.witness = self.attack.polish(points, steps=budget.steps, deadline=limit) or self.attack.search(

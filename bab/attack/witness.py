@@ -41,7 +41,6 @@ from .moving import moved_inside, snapped
 from .placing import Places
 
 Goal = tuple[int, int]  # which case, which of its unsafe sets
-HOPELESS = {"exact": 1e-9, "onnxruntime": 1e-3}  # float64 margins, relative, that no judge calls unsafe
 NAMED = 3  # inputs that a remark names
 
 
@@ -81,7 +80,7 @@ class Judge:
     ) -> None:
         self.graph, self.prop, self.rule, self.effort = graph, prop, rule, effort
         self.original = original if isinstance(original, Original) else Original(original)
-        self.reals = reals or OverReals(graph, self.original.written)
+        self.reals = reals or OverReals(graph, self.original.written, effort.products)
         self.disputed: Disputed | None = None
         self._places: dict[int, Places] = {}
         self._asked = 0
@@ -173,7 +172,8 @@ class Judge:
         y = values[-1].numpy()
         size = np.abs(unsafe.rows) @ np.abs(y) + np.abs(unsafe.constants)
         largest = max(float(value.abs().max()) for value in values[1:])
-        return unsafe.margin(y, x) <= HOPELESS[self.rule] * max(float(size.max(initial=0)), largest)
+        hopeless = self.effort.hopeless if self.rule == "exact" else self.effort.hopeless_float32
+        return unsafe.margin(y, x) <= hopeless * max(float(size.max(initial=0)), largest)
 
     def _better(self, excess: float) -> bool:
         return self.disputed is None or excess < self.disputed.excess

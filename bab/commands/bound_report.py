@@ -28,6 +28,7 @@ def bound_report(network: Path, prop: Path, config: Config, as_json: bool) -> st
             precision="float32" if config.precision == "float32" else "float64",
             device="cpu" if config.device == "auto" else config.device,
             backend=config.bounding.backend,
+            effort=config.effort,
         )
     return _json(found) if as_json else _text(found)
 

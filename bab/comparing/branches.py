@@ -219,6 +219,6 @@ class Branches(RationalCounter):
 
 def _stable(graph: Graph, inputs: Polytope) -> dict[int, bool]:
     """The neurons that have one strict sign on all of the input set by proved bounds."""
-    _, piece = root(graph, graph, torch.from_numpy(inputs.lower), torch.from_numpy(inputs.upper))
+    _, piece = root(graph, torch.from_numpy(inputs.lower), torch.from_numpy(inputs.upper))
     on, off = (piece.pre_lower[0] > 0).tolist(), (piece.pre_upper[0] < 0).tolist()
     return {k: on[k] for k in range(graph.neurons) if on[k] or off[k]}

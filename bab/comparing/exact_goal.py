@@ -36,6 +36,7 @@ from ...relaxations.ladder.exact import ExactResult, boxes_from, feasible_unsafe
 from ...relaxations.linear.root import root
 from ...relaxations.lp.boxes import Box
 from ...relaxations.lp.model import Status
+from ...relaxations.protocol import Means
 from .measured import Array, Goal
 
 NOTIONS = ("min", "max", "both", "threshold")
@@ -153,7 +154,7 @@ def goal_for(
 
 
 def _goal(graph: Graph, inputs: Polytope, measured: Measured, notion: Notion, deadline: float | None) -> Exact:
-    _, pieces = root(graph, graph, torch.from_numpy(inputs.lower), torch.from_numpy(inputs.upper))
+    _, pieces = root(graph, torch.from_numpy(inputs.lower), torch.from_numpy(inputs.upper))
     oracle = _Oracle(graph, inputs, measured, notion.backend, deadline, boxes_from(graph, inputs, pieces, 0))
     if notion.exactness == "threshold":
         return _property(oracle) if notion.threshold is None else _above(oracle, float(notion.threshold))
@@ -207,7 +208,8 @@ class _Oracle:
         left = None if self.deadline is None else max(0.1, (self.deadline - time.perf_counter()) / 2)
         limit = min((s for s in (left, most) if s is not None), default=None)
         bounds = list(self.boxes)
-        found = feasible_unsafe(self.graph, self.inputs, unsafe, backend=self.backend, time_limit=limit, bounds=bounds)
+        means = Means(backend=self.backend, time_limit=limit)
+        found = feasible_unsafe(self.graph, self.inputs, unsafe, means=means, bounds=bounds)
         if np.isposinf(found.lower):
             raise BadInput("the input set is empty: its half-spaces leave nothing of its box, so there is no partition")
         return found

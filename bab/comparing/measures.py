@@ -149,14 +149,14 @@ def measure_for(
     treated(graph, names)
     setting = Setting(backend)
     if names and all(name.rung.kind == "program" for name in names):
-        linear, _ = root(graph, graph, lower, upper, "crown")
+        linear, _ = root(graph, lower, upper, "crown")
         directions = linear if any("directions" in name.options for name in names) else None
         return OneByOne(graph, goal, LinearPrograms(names, graph, setting, directions, whole=True), linear, tight)
     for name in names:
         if name.rung.kind == "integer" or len(names) > 1:
             raise not_here(name.rung, "measured trees", *BATCHED, "program", "separate")
     rule = names[0].rung.lines if names else "crown"
-    linear, _ = root(graph, graph, lower, upper, rule or "crown")
+    linear, _ = root(graph, lower, upper, rule or "crown")
     made = relaxation
     if isinstance(made, str):
         made = names[0].rung.load()(linear, graph, names[0], Means(steps=STEPS, backend=backend))

@@ -20,6 +20,7 @@ import torch
 
 from ...kernels.deadline import TimeUp, now
 from ...problems.errors import out_of_memory
+from ...relaxations.effort import LEAF
 from ..attack.descent import Attacker
 from ..trees.frontier import Frontier
 from ..trees.records import Record
@@ -28,8 +29,6 @@ from .observer import Observer
 from .schedule import Schedule
 from .state import State
 from .verdict import TIME_IS_UP, Cause, End, Verdict
-
-LONGEST = 60.0  # seconds that a linear program may take
 
 
 @dataclass(frozen=True)
@@ -41,6 +40,7 @@ class Limits:
     batch: int  # pieces; 0: what the tree thinks best
     memory: float  # bytes
     begun: float | None = None
+    program: float = LEAF.longest  # seconds, for each linear program of a leaf
 
 
 class Engine:
@@ -50,7 +50,7 @@ class Engine:
         self, tree: AbstractTree, attack: Attacker, schedule: Schedule, observers: Sequence[Observer], limits: Limits
     ) -> None:
         self.tree, self.attack_with, self.schedule = tree, attack, schedule
-        self.observers, self.memory = observers, limits.memory
+        self.observers, self.memory, self.longest = observers, limits.memory, limits.program
         roots = tree.roots()
         self.roots = self.first = roots
         self.waiting: list[Record] = []
@@ -304,7 +304,7 @@ class Engine:
         state, begun = self.state, now()
         leaf = bounded.records[row : row + 1]
         goal = self.tree.goals.pairs[int(leaf.goal[0])]
-        result = self.tree.leaf(leaf, 0, min(LONGEST, max(0.1, state.left)))
+        result = self.tree.leaf(leaf, 0, min(self.longest, max(0.1, state.left)))
         state.spend("leaf", begun)
         if result.closed:
             state.settled += 1

@@ -13,11 +13,9 @@ import torch
 from torch import Tensor
 
 from ...problems.network.graph import Graph
+from ..effort import RegionEffort
 from .records import Branch
 from .splits import HALF_SPACE, INPUT, NONE, PHASE, Split
-
-# From depth 14 on, every four levels one more undecided neuron is few: bisecting has had its chance by then.
-FINISH_FROM, FINISH_EVERY = 10, 4
 
 
 def input_split(lower: Tensor, upper: Tensor, score: Tensor) -> Split:  # (B, D) each
@@ -47,12 +45,12 @@ def half_space_split(
     return Split(kind, torch.zeros_like(kind), point, normal)
 
 
-def finishing(depth: Tensor, inputs: int) -> Tensor:
+def finishing(depth: Tensor, inputs: int, effort: RegionEffort) -> Tensor:
     """How many undecided neurons are few at this depth, so that deciding them all is the shortest way to the end.
 
     To decide k neurons takes at most 2^k pieces, to bisect every side once takes 2^inputs.
     """
-    return inputs // 2 + (depth - FINISH_FROM).clamp(min=0) // FINISH_EVERY
+    return inputs // 2 + (depth - effort.finish_from).clamp(min=0) // effort.finish_every
 
 
 def merge(take: Tensor, first: Split, second: Split) -> Split:  # (B,) bool

@@ -10,7 +10,7 @@ undecided at the root and the rows' multipliers, which costs nothing in soundnes
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -38,11 +38,11 @@ from .ways import Trial, Way
 class Choices:
     """What a user may want of such a tree. `words`: the relaxations that rows of new bases may come from."""
 
-    candidates: int = 1  # splits that are tried before one is taken
-    words: tuple[str, ...] = ()
-    room: float = 2.0**29  # bytes that bases may hold
-    rule: str = "babsr"  # of branching, see `bab.rules`
-    effort: Effort = field(default_factory=Effort)
+    candidates: int  # splits that are tried before one is taken
+    words: tuple[str, ...]
+    room: float  # bytes that bases may hold
+    rule: str  # of branching, see `bab.rules`
+    effort: Effort
 
 
 class Phases(AbstractTree[Branch]):

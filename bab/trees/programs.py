@@ -26,26 +26,24 @@ from .tree import AbstractTree, Bounded
 from .ways import Way
 from .wrapped import Wrapped
 
-BATCH = 8  # pieces between two looks at the clock
-
 
 def closer(names: Sequence[Name], graph: Graph, box: tuple[Tensor, Tensor], means: Means) -> AbstractRelaxation:
     """What the names say of pieces, in float64 on the CPU: linear programs joined, or one relaxation of its own over
     bounds of the box."""
     if all(name.rung.kind == "program" for name in names):
-        setting = Setting(means.backend, means.time_limit, any(name.strict for name in names))
-        return LinearPrograms(tuple(names), graph.to(torch.float64), setting)
+        return LinearPrograms(tuple(names), graph.to(torch.float64), Setting.of(names, means))
     (name,) = names
-    linear, _ = root(graph, graph, *box, name.rung.lines or "crown")
+    linear, _ = root(graph, *box, name.rung.lines or "crown", effort=means.effort)
     return name.rung.load()(linear, graph, name, means)
 
 
 class Programs(Wrapped[R]):
     """See the module's essay."""
 
-    def __init__(self, inner: AbstractTree[R], relaxation: AbstractRelaxation, words: str = "then") -> None:
+    def __init__(self, inner: AbstractTree[R], relaxation: AbstractRelaxation, words: str, batch: int) -> None:
+        """`batch`: pieces between two looks at the clock."""
         super().__init__(inner)
-        self.relaxation, self.words = relaxation, words
+        self.relaxation, self.words, self.batch = relaxation, words, batch
         self.way = Way(relaxation.name, 1.0)
 
     def describe(self) -> str:
@@ -58,7 +56,7 @@ class Programs(Wrapped[R]):
         return [*self.inner.notes(), *self.relaxation.notes]
 
     def first(self) -> Bounded[R] | None:
-        return super().first() if len(self.goals) <= BATCH else None  # many are bounded again, in parts
+        return super().first() if len(self.goals) <= self.batch else None  # many are bounded again, in parts
 
     def further(self, bounded: Bounded[R]) -> Bounded[R]:
         open_ = (~bounded.closed).nonzero()[:, 0]
@@ -74,4 +72,4 @@ class Programs(Wrapped[R]):
         return bounded.looked_at(open_, found, shut, self.way.name)
 
     def default_batch(self, memory: float) -> int:
-        return min(BATCH, self.inner.default_batch(memory))
+        return min(self.batch, self.inner.default_batch(memory))

@@ -32,6 +32,7 @@ from ...relaxations.linear.linear import undecided_neurons
 from ...relaxations.linear.rebounding import Rebounding
 from ...relaxations.linear.root import outward, outward_half_spaces
 from ...relaxations.types import Pieces, Result
+from ..effort import REGIONS, RegionEffort
 from ..rules import find
 from .branching import finishing, half_space_split, input_split, merge, phase_candidates, phase_split
 from .goals import Goals
@@ -41,9 +42,6 @@ from .settle import phases_of, settled
 from .splits import HALF_SPACE, NONE, PHASE, Split, add_half_spaces, cut_boxes, cut_pre, half_spaces
 from .tree import EMPTY, AbstractTree, Bounded, Settled
 
-# At most so many half-spaces stay with a piece; the oldest go first (a piece may only grow by that).
-HALF_SPACES = 8
-
 
 @dataclass(frozen=True)
 class Cuts:
@@ -51,6 +49,7 @@ class Cuts:
 
     splits: str = "auto"
     rule: str = "sensitivity"
+    effort: RegionEffort = REGIONS
 
 
 class Regions(AbstractTree[Region]):
@@ -67,7 +66,7 @@ class Regions(AbstractTree[Region]):
     ) -> None:
         self.graph, self.prop = graph, prop
         (self.relaxation, self.goals), (self.precise, self.precise_goals) = working, precise
-        self.root, self.splits, self.score = root, cuts.splits, find(cuts.rule).load()
+        self.root, self.splits, self.score, self.effort = root, cuts.splits, find(cuts.rule).load(), cuts.effort
         self.own = 0  # half-spaces that are the input set's
         self.name = "ibp" if isinstance(self.relaxation, Ibp) else self.relaxation.linear.rule
         self.piecewise = graph.piecewise_linear
@@ -148,7 +147,7 @@ class Regions(AbstractTree[Region]):
         assert result.blame is not None and result.scores is not None, "what bounds regions scores them"
         split = input_split(pieces.lower, pieces.upper, self.score(Sight.of(pieces, result, self.root)))
         count, stuck = undecided.sum(1), split.kind == NONE
-        few = ((count <= finishing(depth, pieces.lower.shape[1])) | stuck) & self.piecewise
+        few = ((count <= finishing(depth, pieces.lower.shape[1], self.effort)) | stuck) & self.piecewise
         if self.splits == "activation":
             few = torch.full_like(few, True) if self.piecewise else (depth % 2 == 0) & ~stuck
         elif self.splits == "polyhedral":
@@ -179,7 +178,7 @@ class Regions(AbstractTree[Region]):
         if not bool(((chosen.kind == HALF_SPACE) | (chosen.kind == PHASE)).any()):
             return children_of(record, lower=lower, upper=upper, pre_lower=low, pre_upper=high)
         cuts = self._cuts(record, chosen)
-        normals, offsets = add_half_spaces(record.normals, record.offsets, *cuts, self.own, HALF_SPACES)
+        normals, offsets = add_half_spaces(record.normals, record.offsets, *cuts, self.own, self.effort.half_spaces)
         lower, upper, _ = clip_box(lower, upper, normals, offsets)
         sides = {"lower": lower, "upper": upper, "normals": normals, "offsets": offsets}
         return children_of(record, **sides, pre_lower=low, pre_upper=high)

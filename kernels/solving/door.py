@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import weakref
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,25 +56,27 @@ def solver(coefficients: Array, apart: bool = False) -> highspy.Highs | Remote:
     return highspy.Highs()
 
 
-def load(
-    solver: highspy.Highs | Remote,
-    cost: Array,  # (V,)
-    lower: Array,  # (V,)
-    upper: Array,  # (V,)
-    rows: tuple[
-        NDArray[np.integer], NDArray[np.integer], Array
-    ],  # as of a csr_array: starts (R + 1,), columns, entries
-    row_lower: Array,  # (R,)
-    row_upper: Array,  # (R,)
-    offset: float = 0.0,
-    integer: NDArray[np.bool_] | None = None,  # (V,)
-) -> None:
-    """Hands a program over; sides and bounds may be infinite."""
-    start, index, value = rows[0].astype(np.int32), rows[1].astype(np.int32), rows[2]
-    parts: dict[str, NDArray[Any]] = {"cost": cost, "lower": lower, "upper": upper}
-    parts |= {"row_lower": row_lower, "row_upper": row_upper}
-    parts |= {"start": start, "index": index, "value": value}
-    shape = (len(row_lower), len(cost))
+class Program(NamedTuple):
+    """A program as solvers take it, V variables and R rows; sides and bounds may be infinite."""
+
+    cost: Array  # (V,)
+    lower: Array  # (V,)
+    upper: Array  # (V,)
+    row_lower: Array  # (R,)
+    row_upper: Array  # (R,)
+    start: NDArray[np.integer]  # (R + 1,), where each row's entries begin, as in a csr_array
+    index: NDArray[np.integer]  # their columns
+    value: Array  # and they
+    offset: float = 0.0
+    integer: NDArray[np.bool_] | None = None  # (V,)
+
+
+def load(solver: highspy.Highs | Remote, program: Program) -> None:
+    """Hands a program over."""
+    parts = program._asdict()
+    offset, integer = parts.pop("offset"), parts.pop("integer")
+    parts |= {name: parts[name].astype(np.int32) for name in ("start", "index")}
+    shape = (len(program.row_lower), len(program.cost))
     if isinstance(solver, Remote):
         solver.load(shape, offset, parts, integer)
     else:

@@ -37,39 +37,32 @@ from scipy.sparse import hstack
 from torch import Tensor
 
 from ...problems.network.graph import Affine, Graph
+from ..effort import ProgramEffort
 from ..lp.boxes import UNIT, Box
 from ..lp.encode import Addition, Building, Encoding, sparse
-from ..lp.envelope import envelope, over
+from ..lp.envelope import Above, envelope, over
 from ..lp.model import Array, LinearModel, Solution
 from ..lp.program import Index
 from ..lp.window import Size
 from ..names import Name
 from .multi_neuron import InputHull
-from .triangle import BRIEF, Added, Cutting, Rows, Setting
-
-BROKEN = 1e-8  # how much a row must be broken to be added, relative to the neuron's range
-FEW = 12_000  # undecided neurons times inputs of a layer up to which bounds are tightened by default
-POLYTOPE = 3000  # coefficients of the largest polytope that rows are derived over
-LAYERS = 3  # before the one whose rows are derived
-TRIES = 24  # neurons of a layer that get such a program in one round
-PRICE = 1e-9  # multipliers below are taken for zero
-SMALL = 60_000  # coefficients up to which M_1 takes its extended form
+from .triangle import Added, Cutting, Rows, Setting
 
 
 def added(name: Name, setting: Setting, graph: Graph, boxes: Sequence[Box]) -> Added:
     """M_K as a part of a program: by cutting planes, or in its extended form."""
-    if _by_cuts(name, graph, boxes):
+    if _by_cuts(name, setting, graph, boxes):
         cuts = InputCuts(setting, name.chosen("tighten"))
         return Added((cuts,), (cuts,), tightens=True)
     size = Size(name.whole("patterns"), name.whole("size"))
     return Added((InputHull(setting, name.number, name.chosen("groups"), size),))
 
 
-def _by_cuts(name: Name, graph: Graph, boxes: Sequence[Box]) -> bool:
+def _by_cuts(name: Name, setting: Setting, graph: Graph, boxes: Sequence[Box]) -> bool:
     """Whether M_1 is found by cutting planes: as asked, or where its extended form would be large."""
     if name.number != 1 or name.options["by"] == "hull":
         return False
-    return name.options["by"] == "cuts" or extended_size(graph, boxes) > SMALL
+    return name.options["by"] == "cuts" or extended_size(graph, boxes) > setting.programs.extended
 
 
 def extended_size(graph: Graph, boxes: Sequence[Box]) -> int:
@@ -111,7 +104,7 @@ class InputCuts(Addition):
         open_ = ~own.function.decided(*building.boxes[source])
         if not self.layers or not bool(open_.any()) or not self._tightens(building):
             return
-        programs = Cutting(building.encoding(), self.setting, [self], BRIEF)
+        programs = Cutting(building.encoding(), self.setting, [self], brief=True)
         for node, neurons in (*_affine_inputs(building, source, open_), (source, open_)):
             self._tighten(building, programs, node, neurons)
         rows, *sides = programs.cuts()
@@ -145,19 +138,19 @@ class InputCuts(Addition):
         for layer in graph.layers:
             count += int((~layer.function.decided(*building.boxes[layer.source])).sum())
             width = max(width, sum(graph.nodes[j].size for j in graph.nodes[layer.source].inputs))
-        return count * width <= FEW
+        return count * width <= self.setting.programs.tightened
 
     def cuts(self, encoding: Encoding, answer: Solution) -> Rows:
         """Rows that the optimum breaks: of neurons whose upper rows the bound rests on, else of all; over boxes, and
         over polytopes where the box has none."""
-        price, x = upper_price(encoding.model, answer.dual), answer.point
-        for some in (lambda layer: price[layer.y] > PRICE, lambda layer: price[layer.y] <= PRICE):
+        price, x, effort = upper_price(encoding.model, answer.dual), answer.point, self.setting.programs
+        for some in (price > effort.idle, price <= effort.idle):
             found = Rows()
             for layer in self.layers:
-                loose = np.flatnonzero(some(layer) & (_excess(layer, encoding, x) > BROKEN))
-                left = box_rows(layer, encoding, x, loose, found) if len(loose) else loose
+                loose = np.flatnonzero(some[layer.y] & (_excess(layer, encoding, x) > effort.broken))
+                left = box_rows(layer, encoding, x, loose, found, effort.broken) if len(loose) else loose
                 if len(left):
-                    polytope_rows(layer, encoding, x, left, found, self.setting.backend)
+                    polytope_rows(layer, encoding, x, left, found, self.setting)
             if found.sides:
                 break
         return found
@@ -192,7 +185,7 @@ def layer_of(building: Building, position: int, neurons: Index) -> Layer:
     """The rows of some neurons of a layer, over all nodes that their affine node reads."""
     graph, source = building.graph, building.graph.layer_at[position].source
     node = graph.affine(source)
-    matrix = hstack([sparse(operator) for operator in node.operators], format="csr")[neurons]
+    matrix = hstack([sparse(operator, building.effort.written) for operator in node.operators], format="csr")[neurons]
     columns = np.concatenate([building.columns(j) for j in node.inputs])
     reach = np.maximum(np.abs(building.program.lower), np.abs(building.program.upper))
     doubt, terms = np.abs(node.bias.numpy()), 4 + len(node.operators)
@@ -214,15 +207,16 @@ def layer_of(building: Building, position: int, neurons: Index) -> Layer:
     )
 
 
-def box_rows(layer: Layer, encoding: Encoding, x: Array, loose: Index, found: Rows) -> Index:
-    """The facets over the box of the layer's inputs that x breaks, at most one a neuron; returns who broke none."""
+def box_rows(layer: Layer, encoding: Encoding, x: Array, loose: Index, found: Rows, least: float) -> Index:
+    """The facets over the box of the layer's inputs that x breaks, by `least` of the neuron's range, at most one a
+    neuron; returns who broke none."""
     lower, upper = encoding.model.lower[layer.inputs], encoding.model.upper[layer.inputs]
     value = np.clip(x[layer.inputs], lower, upper)
     spread = np.maximum(encoding.model.upper[layer.z] - encoding.model.lower[layer.z], 1e-12)[loose]
     coefficients = (1 - layer.slope) * facets(layer.weight[loose], layer.bias[loose], lower, upper, value)
     offsets = certified(layer, loose, coefficients, lower, upper)
     over = x[layer.y[loose]] - layer.slope * x[layer.z[loose]] - coefficients @ x[layer.inputs] - offsets
-    broken = over > BROKEN * spread
+    broken = over > least * spread
     for r in np.flatnonzero(broken):
         _add(layer, int(loose[r]), coefficients[r], offsets[r], found)
     return loose[~broken]
@@ -264,36 +258,37 @@ def _highest(coefficients: Array, lower: Array, upper: Array) -> Array:
     return np.maximum(coefficients, 0) @ upper + np.minimum(coefficients, 0) @ lower
 
 
-def polytope_rows(layer: Layer, encoding: Encoding, x: Array, loose: Index, found: Rows, backend: str) -> None:
+def polytope_rows(layer: Layer, encoding: Encoding, x: Array, loose: Index, found: Rows, setting: Setting) -> None:
     """Rows over the relaxed set of what lies before that x breaks, for the neurons that are farthest from exact."""
-    known = _known(layer, encoding)
+    known, effort = _known(layer, encoding, setting.programs), setting.programs
     if known is None:
         return
     spread = np.maximum(encoding.model.upper[layer.z] - encoding.model.lower[layer.z], 1e-12)
-    farthest = loose[np.argsort(-_excess(layer, encoding, x)[loose], kind="stable")[:TRIES]]
+    farthest = loose[np.argsort(-_excess(layer, encoding, x)[loose], kind="stable")[: effort.tries]]
     for k in farthest.tolist():
-        row = envelope(*known, int(layer.z[k]), layer.inputs, layer.slope, x[layer.inputs], backend)
+        above = Above(int(layer.z[k]), layer.inputs, layer.slope, x[layer.inputs], effort.near)
+        row = envelope(*known, above, setting.session)
         if row is None:
             continue
         coefficients, offset = row
         over = x[layer.y[k]] - layer.slope * x[layer.z[k]] - coefficients @ x[layer.inputs] - offset
-        if over > BROKEN * spread[k]:
+        if over > effort.broken * spread[k]:
             _add(layer, k, coefficients, offset, found)
 
 
-def _known(layer: Layer, encoding: Encoding) -> tuple[LinearModel, Index] | None:
+def _known(layer: Layer, encoding: Encoding, effort: ProgramEffort) -> tuple[LinearModel, Index] | None:
     """What the program says of the few layers before this one, its pre-activations and the network's input; of as many
     layers as a small polytope holds, and None where not even one does."""
     graph, best = encoding.graph, None
     source = graph.layer_at[layer.position].source
     earlier = [0, *(own.position for own in graph.layers if own.position < layer.position)]
-    for start in reversed(earlier[-LAYERS:]):
+    for start in reversed(earlier[-effort.layers :]):
         before = {start, *graph.nodes[start].inputs}  # an activation comes with its pre-activations
         nodes = [i for i in range(source) if i in before or i > start or i == 0]
         columns = [encoding.first[i] + np.arange(graph.nodes[i].size) for i in nodes]
         joined = np.unique(np.concatenate([*columns, layer.inputs, layer.z]))
         model, rows = over(encoding.model, joined)
-        if model.matrix.nnz > POLYTOPE:
+        if model.matrix.nnz > effort.polytope:
             break
         best = model, rows
     return best

@@ -48,7 +48,7 @@ class BlockHull(Addition):
         if self.setting.piecewise(building, position, word) and kinks is not None and self._open(building, position):
             frame = window(building, position, self.layers)
             model = building.program.model()
-            self.counts[position] = add_window(frame, model, kinks.neurons, self.size, self.setting.backend, word)
+            self.counts[position] = add_window(frame, model, kinks.neurons, self.size, self.setting.session, word)
 
     def _open(self, building: Building, position: int) -> bool:
         """Whether anything in the window is undecided."""

@@ -16,7 +16,7 @@ raise a minimum.) A verdict that must stand is proved by `leaf` or by branch and
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -60,20 +60,16 @@ def minimum(
     row: Array,  # (n_out,)
     constant: float = 0.0,
     *,
-    backend: str = "highs",
-    time_limit: float | None = None,
+    means: Means = Means(),  # noqa: B008
     bounds: list[Box] | None = None,
-    tighten: bool = False,
 ) -> ExactResult:
     """The minimum of row . f(x) + constant over the polytope.
 
-    `bounds` are sound boxes of all nodes (interval arithmetic without); `tighten` improves them by linear programs
-    first. Raises `BadInput` for products, smooth activations and unbounded inputs.
+    `means`: the backend and its time limit; `bounds`: sound boxes of all nodes (interval arithmetic without). Raises
+    `BadInput` for products, smooth activations and unbounded inputs.
     """
     unsafe = UnsafeSet(np.asarray(row, dtype=float)[None], np.array([constant], dtype=float))
-    return feasible_unsafe(
-        graph, polytope, unsafe, backend=backend, time_limit=time_limit, bounds=bounds, tighten=tighten
-    )
+    return feasible_unsafe(graph, polytope, unsafe, means=means, bounds=bounds)
 
 
 def feasible_unsafe(
@@ -81,33 +77,29 @@ def feasible_unsafe(
     polytope: Polytope,
     unsafe: UnsafeSet,
     *,
-    backend: str = "highs",
-    time_limit: float | None = None,
+    means: Means = Means(),  # noqa: B008
     bounds: list[Box] | None = None,
-    tighten: bool = False,
 ) -> ExactResult:
     """The minimum over the polytope of `unsafe.margin`, the largest left-hand side: zero or less means a violation.
 
     Arguments and errors as in `minimum`. An unsafe set without rows is all of the output space: margin -inf.
     """
-    from ..lp.encode import encode, tightened
+    from ..lp.encode import encode
 
     _check(graph, polytope, unsafe)
-    solve = _solver(backend)
+    solve = backend(means.backend, means.effort.solvers)
     if polytope.empty or _proved_empty(polytope, solve):
         return ExactResult(np.inf, np.inf, None, Status.infeasible, 0.0)
     graph = graph.to(torch.float64)
     boxes = node_boxes(graph, polytope) if bounds is None else bounds
-    if tighten:
-        boxes = tightened(graph, polytope, solve, boxes)
-    encoding = encode(graph, polytope, form="exact", boxes=boxes)
+    encoding = encode(graph, polytope, form="exact", boxes=boxes, effort=means.effort.programs)
     if not len(unsafe.rows):
         model = encoding.model
     elif len(unsafe.rows) == 1 and unsafe.on_input is None:
         model = encoding.minimising(graph.output, unsafe.rows[0], float(unsafe.constants[0]))
     else:
         model = encoding.minimising_margin(unsafe)
-    solution = solve(model, time_limit=time_limit)
+    solution = solve(model, time_limit=means.time_limit)
     found = _judge(graph, polytope, unsafe, model, solution, solve)
     if unsafe.lost is None:
         return found
@@ -149,11 +141,6 @@ def _check(graph: Graph, polytope: Polytope, unsafe: UnsafeSet) -> None:
         raise BadInput(f"a row has {unsafe.rows.shape[1]} coefficients and the network {graph.output_size} outputs.")
 
 
-def _solver(name: str) -> Backend:
-    """The backend's solve function (the keyword `backend` hides the function of that name above)."""
-    return backend(name)
-
-
 def _proved_empty(polytope: Polytope, solve: Backend) -> bool:
     """Whether no point of the box satisfies the half-spaces; certified by a Farkas ray."""
     if not len(polytope.normals):
@@ -176,8 +163,7 @@ class Exact(AbstractRelaxation):
     """The oracle behind the search's interface: one mixed-integer program a piece and row."""
 
     graph: Graph
-    backend: str = "highs"
-    time_limit: float | None = None  # seconds for each program
+    means: Means = field(default_factory=Means)
 
     def bound(self, pieces: Pieces, rows: Rows, start: Multipliers | None = None) -> Bounds:
         lower = torch.stack([self._piece(pieces, rows, b) for b in range(len(pieces))])
@@ -193,17 +179,14 @@ class Exact(AbstractRelaxation):
                 on_input = None if rows.on_input is None else rows.on_input[b, s : s + 1].double().cpu().numpy()
                 row, constant = rows.coefficients[b, s : s + 1], rows.constants[b, s : s + 1]
                 unsafe = UnsafeSet(row.double().cpu().numpy(), constant.double().cpu().numpy(), on_input)
-                found = feasible_unsafe(
-                    self.graph, polytope, unsafe, backend=self.backend, time_limit=self.time_limit, bounds=boxes
-                )
-                lower[s] = found.lower
+                lower[s] = feasible_unsafe(self.graph, polytope, unsafe, means=self.means, bounds=boxes).lower
         return lower
 
 
 def built(linear: Linear, graph: Graph, name: Name, means: Means) -> Exact:
     """For the catalogue."""
     doing("mixed-integer programs were solved")
-    return Exact(graph, means.backend, means.time_limit)
+    return Exact(graph, means)
 
 
 def polytope_of(pieces: Pieces, b: int) -> Polytope:

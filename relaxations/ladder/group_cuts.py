@@ -22,6 +22,7 @@ from torch import Tensor
 from ...kernels.hull import relu_hulls
 from ...kernels.octahedron import LARGEST, Octahedron, octahedron
 from ...problems.network.graph import Graph
+from ..effort import ProgramEffort
 from ..linear.neuron_rows import Facets
 from ..lp.boxes import Box
 from ..lp.encode import Addition, Building, Encoding
@@ -32,26 +33,22 @@ from ..rows.hull import layer_facets
 from .multi_neuron import GroupHull, areas, choose_groups, joint_limits
 from .triangle import Added, Rows, Setting
 
-BROKEN = 1e-7  # how far a row must be broken to be added, relative to its largest neuron's range
-MOST = 200  # rows added in a round, those broken most
-CLOSER = 64  # groups that are asked for rows towards the point
-MANY = 40  # undecided neurons beyond which group hulls are added as cutting planes
-
 
 def added(name: Name, setting: Setting, graph: Graph, boxes: Sequence[Box]) -> Added:
     """k-ReLU or PRIMA as parts of a program."""
     groups = name.whole("k"), name.chosen("groups"), name.chosen("directions"), name.rung.name
-    if not _by_cuts(name, graph, boxes):
+    if not _by_cuts(name, setting, graph, boxes):
         return Added((GroupHull(setting, *groups),))
     cuts = GroupCuts(setting, *groups)
     return Added((cuts,), (cuts,))
 
 
-def _by_cuts(name: Name, graph: Graph, boxes: Sequence[Box]) -> bool:
+def _by_cuts(name: Name, setting: Setting, graph: Graph, boxes: Sequence[Box]) -> bool:
     """Whether group hulls come as cutting planes: as asked, or where many neurons are undecided."""
     if name.options["by"] != "auto" or not 2 <= name.whole("k") <= LARGEST:
         return name.options["by"] == "cuts"
-    return sum(int((~layer.function.decided(*boxes[layer.source])).sum()) for layer in graph.layers) > MANY
+    undecided = sum(int((~layer.function.decided(*boxes[layer.source])).sum()) for layer in graph.layers)
+    return undecided > setting.programs.by_cuts
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +84,9 @@ class GroupCuts(Addition):
         kinks = building.kinks.get(position)
         if not self.setting.piecewise(building, position, self.word) or kinks is None or len(kinks.neurons) < 2:
             return
-        chosen = choose_groups(kinks.neurons, areas(building, position, kinks.neurons), self.k, self.choice)
+        chosen = choose_groups(
+            kinks.neurons, areas(building, position, kinks.neurons), self.k, self.choice, self.setting.programs.groups
+        )
         for size in range(2, min(self.k, LARGEST) + 1):
             groups = [g for g in chosen if len(g) == size]
             if groups:
@@ -103,32 +102,32 @@ class GroupCuts(Addition):
         )
         low, high = (torch.as_tensor(side[z])[index] for side in (building.program.lower, building.program.upper))
         found[:, template.upper], found[:, template.lower] = high, -low
-        pool = layer_facets(position, index, found, slope=slope, template=template)
+        pool = layer_facets(position, index, found, template, slope=slope)
         return Layer(position, index, found, template, pool, z, y, slope)
 
     def cuts(self, encoding: Encoding, answer: Solution) -> Rows:
         """Rows that the optimum breaks: those that lie ready, and where there are none, rows made for the point."""
-        found, x = Rows(), answer.point
+        found, x, effort = Rows(), answer.point, self.setting.programs
         for layer in self.layers:
-            _broken(layer, layer.pool, encoding, x, found)
+            _broken(layer, layer.pool, encoding, x, found, effort)
         if not found.sides:
             for layer in self.layers:
-                _broken(layer, _towards(layer, x), encoding, x, found)
+                _broken(layer, _towards(layer, x, effort.closer), encoding, x, found, effort)
         return found
 
 
-def _towards(layer: Layer, x: Array) -> Facets:
-    """Rows of the groups whose neurons lie highest above their functions, each towards the point."""
+def _towards(layer: Layer, x: Array, count: int) -> Facets:
+    """Rows of the `count` groups whose neurons lie highest above their functions, each towards the point."""
     z, y = (torch.as_tensor(x[columns]) for columns in (layer.z, layer.y))
     excess = y - torch.maximum(z, layer.slope * z)
-    chosen = excess[layer.groups].sum(1).argsort(descending=True, stable=True)[:CLOSER]
+    chosen = excess[layer.groups].sum(1).argsort(descending=True, stable=True)[:count]
     groups = layer.groups[chosen]
     point = torch.cat([z[groups], y[groups]], 1)[:, None]
     on_post, on_pre, offset = relu_hulls(layer.template, layer.limits[chosen], layer.slope, point)
     return Facets(layer.position, groups, on_post[:, 0], on_pre[:, 0], offset[:, 0])
 
 
-def _broken(layer: Layer, facets: Facets, encoding: Encoding, x: Array, found: Rows) -> None:
+def _broken(layer: Layer, facets: Facets, encoding: Encoding, x: Array, found: Rows, effort: ProgramEffort) -> None:
     """The rows of `facets` that x breaks most."""
     if not len(facets):
         return
@@ -136,8 +135,8 @@ def _broken(layer: Layer, facets: Facets, encoding: Encoding, x: Array, found: R
     width = torch.as_tensor(encoding.model.upper[layer.z] - encoding.model.lower[layer.z])[facets.index].amax(1)
     size = torch.maximum(facets.on_post.abs().amax(1), facets.on_pre.abs().amax(1))
     share = over / np.maximum((width * size).numpy(), 1e-12)
-    for r in np.argsort(-share, kind="stable")[:MOST]:
-        if share[r] <= BROKEN:
+    for r in np.argsort(-share, kind="stable")[: effort.group_rows]:
+        if share[r] <= effort.group_broken:
             break
         group = facets.index[r].numpy()
         found.columns.append(np.concatenate([layer.y[group], layer.z[group]]))

@@ -23,7 +23,7 @@ from ..catalogue import not_here
 from ..linear.linear import Linear
 from ..linear.set_bounds import backward_rows
 from ..lp.boxes import Box
-from ..lp.encode import Addition, Building, encode, propagated
+from ..lp.encode import Addition, Building, Form, encode, propagated
 from ..lp.model import Array
 from ..names import Name
 from ..protocol import AbstractRelaxation, Bounds, rounded_down, without_forms
@@ -103,7 +103,8 @@ class LinearPrograms(AbstractRelaxation):
         if self.tight_from is not None:
             additions = [part for part in additions if not isinstance(part, Tightening)]
             additions.insert(0, Late(Tightening(setting), self.tight_from))
-        encoding = encode(graph, polytope, boxes=boxes, additions=additions, lean=not self.whole)
+        form: Form = "relaxed" if self.whole else "lean"
+        encoding = encode(graph, polytope, boxes=boxes, additions=additions, form=form, effort=setting.programs)
         lowest = minima(encoding, real(rows.coefficients), setting, cutters, on_input, self.partly)
         if np.isposinf(lowest).any():  # one program is proved to have no point, and all have the same points
             return np.full(len(constants), np.inf), known

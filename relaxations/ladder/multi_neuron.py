@@ -34,11 +34,10 @@ from ..lp.window import Size, add_window, window
 from ..rows.groups import all_subsets, disjoint, overlapping
 from .triangle import Setting
 
-MOST = 5000  # groups of one layer
 
-
-def choose_groups(neurons: Index, area: Array, k: int, choice: str) -> list[Index]:
-    """Groups of K of the neurons (U,), whose relaxations have these areas: `all` subsets, `disjoint` or `sparse`.
+def choose_groups(neurons: Index, area: Array, k: int, choice: str, most: int) -> list[Index]:
+    """Groups of K of the neurons (U,), whose relaxations have these areas: `all` subsets (`BadInput`
+    where there are more than `most`), `disjoint` or `sparse`.
 
     Disjoint groups take neighbours in the order of their area; sparse ones, of each run of 2 K neighbours in that
     order, subsets that share at most one neuron with each other (see `groups`). Fewer than K neurons are one group.
@@ -48,7 +47,7 @@ def choose_groups(neurons: Index, area: Array, k: int, choice: str) -> list[Inde
     order = torch.from_numpy(neurons[np.argsort(-area, kind="stable")])
     match choice:
         case "all":
-            found = all_subsets(order.sort().values, k, MOST)
+            found = all_subsets(order.sort().values, k, most)
         case "disjoint":
             found = disjoint(order, k)
         case _:
@@ -78,7 +77,9 @@ class GroupHull(Addition):
         kinks = building.kinks.get(position)
         if not self.setting.piecewise(building, position, self.word) or kinks is None or self.k == 1:
             return
-        groups = choose_groups(kinks.neurons, areas(building, position, kinks.neurons), self.k, self.choice)
+        groups = choose_groups(
+            kinks.neurons, areas(building, position, kinks.neurons), self.k, self.choice, self.setting.programs.groups
+        )
         for size in range(2, self.k + 1):
             some = [g for g in groups if len(g) == size]
             if not some:
@@ -185,5 +186,5 @@ class InputHull(Addition):
             model = building.program.model()
             frame = window(building, position, 1)
             weights = areas(building, position, kinks.neurons)
-            for group in choose_groups(kinks.neurons, weights, self.k, self.choice):
-                add_window(frame, model, group, self.size, self.setting.backend, word)
+            for group in choose_groups(kinks.neurons, weights, self.k, self.choice, self.setting.programs.groups):
+                add_window(frame, model, group, self.size, self.setting.session, word)

@@ -27,27 +27,14 @@ from torch import Tensor
 from ...kernels.deadline import TimeUp
 from ...problems.errors import BadInput
 from ...problems.network.graph import Graph
-from ...problems.properties.property import Polytope
+from ..effort import BOUNDS, BoundEffort, ProgramEffort
 from ..lp.boxes import Box
-from ..lp.encode import Addition, Building, Encoding, encode
+from ..lp.encode import Addition, Building, Encoding
 from ..lp.model import Array, LinearModel, Solution
 from ..lp.objectives import Session, least, session
 from ..lp.program import Index
 from ..names import Name
-
-
-class Effort(NamedTuple):
-    """How long cutting planes go on for one objective."""
-
-    rounds: int
-    patience: int  # rounds that are judged together: the optimum may stay where it is, at another vertex
-    gain: float  # by which they must move it, relative to its size
-
-
-FINAL = Effort(40, 5, 1e-3)
-BRIEF = Effort(10, 3, 1e-3)  # for bounds on the way
-HEAVY = 50_000  # coefficients of cuts that are carried on from one objective to the next
-IDLE = 1e-9  # multipliers below are taken for zero
+from ..protocol import Means
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,10 +47,22 @@ class Setting:
     # Proved lower bounds (S,) of rows (S, n) of a node's value, by backward linear bounds.
     backward: Callable[[int, Tensor], Array] | None = None
     notes: list[str] = field(default_factory=list)
+    effort: BoundEffort = BOUNDS
+
+    @staticmethod
+    def of(names: Sequence[Name], means: Means) -> Setting:
+        """What programs of these names share."""
+        strict = any(name.strict for name in names)
+        return Setting(means.backend, means.time_limit, strict, effort=means.effort)
+
+    @property
+    def programs(self) -> ProgramEffort:
+        """How hard they try."""
+        return self.effort.programs
 
     def session(self, model: LinearModel) -> Session:
         """Many objectives over one model."""
-        return session(model, self.backend, self.time_limit, self.notes)
+        return session(model, self.backend, self.time_limit, self.notes, self.effort.solvers)
 
     def piecewise(self, building: Building, position: int, word: str) -> bool:
         """Whether the layer is piecewise linear; where not, says so, or refuses it."""
@@ -139,13 +138,6 @@ def tight(programs: Session, building: Building, node: int, neurons: Sequence[in
     return lower, torch.maximum(lower, upper)
 
 
-def relaxed(
-    graph: Graph, polytope: Polytope, boxes: Sequence[Box], additions: Sequence[Addition] = (), until: int | None = None
-) -> Encoding:
-    """The network's single-neuron hulls over the polytope, with what is added to them."""
-    return encode(graph, polytope, boxes=list(boxes), additions=additions, until=until, lean=True)
-
-
 def minima(
     encoding: Encoding,
     rows: Array,  # (R, n_out)
@@ -181,15 +173,19 @@ class Cutting:
     Rows that are dropped only loosen the program.
     """
 
-    def __init__(self, encoding: Encoding, setting: Setting, cutters: Sequence[Cutter], effort: Effort = FINAL) -> None:
-        self.encoding, self.setting, self.cutters, self.effort = encoding, setting, cutters, effort
+    def __init__(self, encoding: Encoding, setting: Setting, cutters: Sequence[Cutter], brief: bool = False) -> None:
+        """`brief`: for bounds on the way."""
+        self.encoding, self.setting, self.cutters = encoding, setting, cutters
+        effort = setting.programs
+        self.rounds = effort.brief_rounds if brief else effort.rounds
+        self.patience = effort.brief_patience if brief else effort.patience
         self.found = setting.session(encoding.model)
         self.own = encoding.model.matrix.shape[0]  # rows that are no cuts
 
     def minimise(self, cost: Array) -> float:
         """The proved minimum of one objective, after as many rounds of cuts as pay."""
         best, values = -np.inf, []
-        for round_ in range(self.effort.rounds + 1):
+        for round_ in range(self.rounds + 1):
             try:
                 answer = self.found.minimise(cost)
             except TimeUp:
@@ -200,7 +196,7 @@ class Cutting:
             values.append(answer.value)
             if not self.cutters or answer.x is None or best == np.inf:
                 break
-            if round_ == self.effort.rounds or not _pays(values, self.effort) or not self._cut(answer):
+            if round_ == self.rounds or not self._pays(values) or not self._cut(answer):
                 break
         return best
 
@@ -227,10 +223,10 @@ class Cutting:
 
     def _forget(self, dual: Array | None) -> None:
         """A new session without the cuts that a bound does not rest on, where all of them weigh too much."""
-        model = self.found.model
-        if dual is None or model.matrix.indptr[-1] - model.matrix.indptr[self.own] <= HEAVY:
+        model, effort = self.found.model, self.setting.programs
+        if dual is None or model.matrix.indptr[-1] - model.matrix.indptr[self.own] <= effort.heavy:
             return
-        rows = np.append(np.arange(self.own), self.own + np.flatnonzero(np.abs(dual[self.own :]) > IDLE))
+        rows = np.append(np.arange(self.own), self.own + np.flatnonzero(np.abs(dual[self.own :]) > effort.idle))
         kept = replace(
             model,
             matrix=csr_array(model.matrix[rows]),
@@ -239,9 +235,8 @@ class Cutting:
         )
         self.found = self.setting.session(kept)
 
-
-def _pays(values: Sequence[float], effort: Effort) -> bool:
-    """Whether the last rounds of cuts moved the optimum."""
-    if len(values) <= effort.patience:
-        return True
-    return values[-1] - values[-1 - effort.patience] > effort.gain * (1 + abs(values[-1]))
+    def _pays(self, values: Sequence[float]) -> bool:
+        """Whether the last rounds of cuts moved the optimum."""
+        if len(values) <= self.patience:
+            return True
+        return values[-1] - values[-1 - self.patience] > self.setting.programs.gain * (1 + abs(values[-1]))

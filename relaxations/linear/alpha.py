@@ -42,10 +42,9 @@ class Alpha(AbstractRelaxation):
     """Optimised bounds on pieces whose pre-activation bounds are given."""
 
     linear: Linear
-    steps: int = 10
-    rate: float = 0.1
-    beta_rate: float = 0.1
-    joint_rate: float = 0.05
+    steps: int
+    rate: float | None = None  # the first step size of slopes; None: as the effort says
+    joint_rate: float | None = None  # and of rows
     joint: Joint | None = None  # multi-neuron rows that hold on every piece
     patient: bool = False  # go on where every piece is closed already: every row is wanted as tight as it gets
 
@@ -115,7 +114,10 @@ class Alpha(AbstractRelaxation):
     def ascent(self, start: Multipliers, joint: Joint | None) -> Ascent:
         """An ascent from these multipliers; of the rows' only those of `joint` are stepped, which come first."""
         start = replace(start, joint=start.joint[..., : len(joint or ())])
-        return Ascent(start, Rates(self.rate, self.beta_rate, self.joint_rate), self.linear.effort.linear)
+        effort = self.linear.effort.linear
+        rate = effort.rate if self.rate is None else self.rate
+        rows = effort.rows_rate if self.joint_rate is None else self.joint_rate
+        return Ascent(start, Rates(rate, effort.decided_rate, rows), effort)
 
     def _minimiser(self, pieces: Pieces, forms: Tensor) -> Tensor:  # (B, S, D) -> (B, S, D)
         """Where each form is least on its piece."""
@@ -159,7 +161,7 @@ class Alpha(AbstractRelaxation):
             record=True,
         )
         form.slack = form.slack + doubt
-        return conclude(self.linear, pieces, rows, form, empty, current, scales), form
+        return conclude(self.linear, pieces, rows, form, empty, current), form
 
     def _lines(self, pieces: Pieces, fixed: dict[int, Enclosure], choice: Tensor) -> dict[int, Enclosure]:
         """Lines with the chosen slopes; of a ReLU only the lower slope of undecided neurons depends on them."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..effort import BOUNDS, LinearEffort
+from ..effort import LinearEffort
 from ..types import Multipliers
 
 
@@ -22,15 +22,15 @@ from ..types import Multipliers
 class Rates:
     """First step sizes: of slopes, of decided neurons' multipliers, and of rows' (in units of their scale)."""
 
-    choice: float = 0.1
-    split: float = 0.1
-    joint: float = 0.05
+    choice: float
+    split: float
+    joint: float
 
 
 class Ascent:
     """Where the multipliers stand, and how they got there."""
 
-    def __init__(self, multipliers: Multipliers, rates: Rates, effort: LinearEffort = BOUNDS.linear) -> None:
+    def __init__(self, multipliers: Multipliers, rates: Rates, effort: LinearEffort) -> None:
         self.at, self.rates, self.effort, self.step = multipliers, rates, effort, 0
         self.moments = [
             [torch.zeros_like(t), torch.zeros_like(t)]

@@ -79,7 +79,7 @@ class Forward(AbstractRelaxation):
         pieces, empty, scales = forward_bounds(linear, pieces, reach)
         lines = linear.all_lines(pieces)
         form = backward(graph, scales, lines, graph.output, rows.coefficients, rows.constants, record=True)
-        result = conclude(linear, pieces, rows, form, empty, scales=scales)
+        result = conclude(linear, pieces, rows, replace(form, scales=scales), empty)
         row = result.lower.argmax(1)
         blame, scores = attribution(graph, pieces, lines, form.at, reach, row)
         if self.clipping:

@@ -30,7 +30,7 @@ from ...problems.network.activation import Lines
 from ...problems.network.affine import Dense
 from ...problems.network.graph import Affine, Graph
 from ...problems.network.layer import Layer, Operand
-from ..effort import BOUNDS, BoundEffort
+from ..effort import BOUNDS, BoundEffort, LinearEffort
 from ..names import Name
 from ..protocol import AbstractRelaxation, Bounds, Means
 from ..types import Multipliers, Pieces, Result, Rows
@@ -39,11 +39,6 @@ from .carried import Carried, Enclosure
 from .interval import CarriedIntervals, affine_interval
 from .rounding import Rounding, Scales, pick, weigh
 
-# These two change memory and time, and nothing else; elements of one coefficient tensor: larger ones are cut into
-# chunks of rows. Four of these live at a time.
-CHUNK = 1 << 22
-# Groups smaller than this cost more in calls than they save in rows.
-FEWEST = 32
 RULES = ("crown", "deeppoly-0", "deeppoly-1")
 
 
@@ -104,7 +99,7 @@ class Linear(AbstractRelaxation):
         output = self.graph.output
         form = backward(self.graph, scales, lines, output, rows.coefficients, rows.constants, record=record)
         form.scales = scales
-        return conclude(self, pieces, rows, form, empty, scales=scales), form
+        return conclude(self, pieces, rows, form, empty), form
 
     def _tighten_shared(self, pieces: Pieces, reach: dict[int, Tensor] | None = None) -> tuple[Pieces, Tensor, Scales]:
         """`tighten`, done once where all pieces are the same set: the roots of a property with several goals."""
@@ -209,13 +204,13 @@ class Linear(AbstractRelaxation):
         if reach is not None and not from_input:
             reach[first] = lower.new_zeros(*lower.shape, pieces.lower.shape[1])
         size = max(n.size for n in graph.nodes[: source + 1])
-        for group, width in _groups(order, counts.tolist(), size):
+        for group, width in _groups(order, counts.tolist(), size, self.effort.linear):
             index = (
                 undecided[group].to(torch.uint8).topk(width, sorted=False).indices
             )  # (B, width); the rest is decided
             own = {i: chosen.of(group) for i, chosen in lines.items()}
             space, vectors, at = pieces.space(group), scales.of(group), group[:, None]
-            for some in index.split(max(1, CHUNK // (2 * len(group) * size)), dim=1):
+            for some in index.split(max(1, self.effort.linear.chunk // (2 * len(group) * size)), dim=1):
                 try:
                     bounds = self._rows(space, vectors, own, source, some)
                 except TimeUp:
@@ -289,12 +284,11 @@ def conclude(
     form: Form,
     empty: Tensor,
     multipliers: Multipliers | None = None,
-    scales: Scales | None = None,
 ) -> Result:
-    """The bounds that the final forms give on the pieces."""
+    """The bounds that the final forms give on the pieces, rounded by the vectors they were made with, or the root's."""
     if rows.on_input is not None:
         linear = form.linear + rows.on_input
-        slack = form.slack + weigh(linear, (scales or relaxation.scales).sum[0])
+        slack = form.slack + weigh(linear, (form.scales or relaxation.scales).sum[0])
         form = replace(form, linear=linear, slack=slack)
     lower = relaxation.minimum(pieces, form)
     return Result(
@@ -309,7 +303,7 @@ def conclude(
     )
 
 
-def _groups(order: Tensor, counts: list[int], size: int) -> Iterator[tuple[Tensor, int]]:
+def _groups(order: Tensor, counts: list[int], size: int, effort: LinearEffort) -> Iterator[tuple[Tensor, int]]:
     """Pieces of like width, and their width: `order` sorts them by how many rows each needs, most first.
 
     The rows of a group form one dense tensor, so a few pieces with many rows must not set the width of all.
@@ -317,9 +311,9 @@ def _groups(order: Tensor, counts: list[int], size: int) -> Iterator[tuple[Tenso
     start = 0
     while start < len(counts) and counts[start]:
         width = counts[start]
-        most = max(1, CHUNK // (2 * width * size))
+        most = max(1, effort.chunk // (2 * width * size))
         stop = start + 1
-        while stop < len(counts) and stop - start < most and (2 * counts[stop] > width or stop - start < FEWEST):
+        while stop < len(counts) and stop - start < most and (2 * counts[stop] > width or stop - start < effort.fewest):
             stop += 1
         while stop > start + 1 and not counts[stop - 1]:
             stop -= 1

@@ -22,8 +22,6 @@ from .clip import clip
 from .linear import Linear
 from .rounding import Scales
 
-REACH = 1 << 28  # entries of all neurons' linear forms on a batch; beyond, widths say which coordinate to blame
-
 
 @dataclass(frozen=True, eq=False)
 class Rebounding(AbstractRelaxation):
@@ -32,10 +30,11 @@ class Rebounding(AbstractRelaxation):
     linear: Linear
     clipping: bool = True
     steps: int = 0  # of optimised slopes, on the rows of pieces that are still open
+    rate: float | None = None  # their first step size; None: as the effort says
 
     def bound(self, pieces: Pieces, rows: Rows, start: Multipliers | None = None) -> Bounds:
         entries = len(pieces) * self.linear.graph.neurons * pieces.lower.shape[1]
-        reach: dict[int, Tensor] | None = {} if entries <= REACH else None
+        reach: dict[int, Tensor] | None = {} if entries <= self.linear.effort.linear.reach else None
         result, form = self.linear.formed(pieces, rows, record=True, reach=reach)
         pieces = pieces.with_pre(result.pre_lower, result.pre_upper)
         lines = self.linear.all_lines(pieces)
@@ -57,7 +56,7 @@ class Rebounding(AbstractRelaxation):
         if len(open_) == 0:
             return result
         linear = self.linear if scales is None else replace(self.linear, scales=scales.of(open_))
-        better_ = Alpha(linear, self.steps, rate=0.3).bound(pieces[open_], rows[open_]).result
+        better_ = Alpha(linear, self.steps, rate=self.rate).bound(pieces[open_], rows[open_]).result
         won = better_.lower > result.lower[open_]
         merged = {}
         for name in ("lower", "constants", "slack", "forms"):

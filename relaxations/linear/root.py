@@ -21,35 +21,34 @@ from ...problems.errors import InternalError
 from ...problems.network.graph import Graph
 from ...problems.network.layer import Layer
 from ...problems.properties.property import Polytope
+from ..effort import BOUNDS, BoundEffort
 from ..types import Pieces
 from .carried import Enclosure
 from .interval import affine_interval
 from .linear import Linear
 from .rounding import Rounding
 
-SHARE = 0.7  # of the time left that the layers may take
-
 
 def root(
-    graph: Graph,  # float64, CPU
-    working: Graph,  # the same in the dtype and on the device of the search
+    working: Graph,  # in the dtype and on the device of the search
     lower: Tensor,  # (D,) float64, CPU
     upper: Tensor,  # (D,)
     rule: str = "crown",
     deadline: float | None = None,
+    effort: BoundEffort = BOUNDS,
 ) -> tuple[Linear, Pieces]:
     """The relaxation to search with, the box as one piece with its pre-activation bounds.
 
     Layers, and neurons of a layer, whose turn comes after `deadline`, a value of `kernels.deadline.now`, or when most
     of the time left has passed, keep their intervals: what remains is for the rows that are asked for.
     """
-    moments = [moment for moment in (deadline, share(SHARE)) if moment is not None]
+    moments = [moment for moment in (deadline, share(effort.linear.share)) if moment is not None]
     late = min(moments, default=None)
-    like = working.like
+    graph, like = working, working.like
     pieces = Pieces.boxes(*outward(lower[None], upper[None], like.dtype, like.device), graph.neurons)
     rounding = Rounding(working)
     scales = rounding.start(torch.maximum(pieces.lower.abs(), pieces.upper.abs())[0])
-    linear = Linear(rounding, scales, rule)
+    linear = Linear(rounding, scales, rule, effort=effort)
     lines: dict[int, Enclosure] = {}
     ranges = [(pieces.lower, pieces.upper)]  # of every node: neurons that intervals decide need no rows
     for position in range(1, len(graph.nodes)):

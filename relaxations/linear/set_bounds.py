@@ -28,9 +28,6 @@ from .ibp import Ibp, interval_nodes, pre_activations, rows_below
 from .linear import Linear
 from .root import consistent, outward, outward_half_spaces, root
 
-INTERVALS = 5  # how many times intervals may be computed again after the layers were bounded
-ELEMENTS = 1 << 24  # of one coefficient tensor; what is larger is bounded in parts
-
 
 class SetBounds(NamedTuple):
     """Bounds of the rows, (R,) each, the pieces with their pre-activation bounds, and the network that was bounded."""
@@ -50,7 +47,7 @@ def batched(question: Question, name: Name) -> SetBounds:
     graph, polytopes, c, d = question.graph, question.polytopes, question.rows, question.constants
     lower, upper = (torch.tensor(np.stack([getattr(p, side) for p in polytopes])) for side in ("lower", "upper"))
     low, high = torch.full((2, len(c)), torch.inf, dtype=torch.float64)
-    low, working, linear = -low, graph, None
+    low, working, linear, effort = -low, graph, None, question.means.effort
     pieces, known = Pieces.boxes(lower, upper, graph.neurons), []
     try:
         doing("the network was prepared")
@@ -64,8 +61,8 @@ def batched(question: Question, name: Name) -> SetBounds:
             low, high = _both_bounds(*_rows_by_intervals(c, d, intervals, nodes, 1))
             low, high = low[0], high[0]
         if name.rung.lines is not None:
-            late = None if left() == torch.inf else end() - INTERVALS * (now() - begun)
-            linear, tight = root(graph, working, lower.amin(0), upper.amax(0), name.rung.lines, late)
+            late = None if left() == torch.inf else end() - effort.linear.intervals * (now() - begun)
+            linear, tight = root(working, lower.amin(0), upper.amax(0), name.rung.lines, late, effort)
             pre = torch.maximum(whole.pre_lower, tight.pre_lower), torch.minimum(whole.pre_upper, tight.pre_upper)
             for layer in graph.layers:
                 consistent(layer, pre[0][:, layer.span], pre[1][:, layer.span])
@@ -73,9 +70,9 @@ def batched(question: Question, name: Name) -> SetBounds:
     except TimeUp:
         return SetBounds(low.numpy(), high.numpy(), known[0] if known else pieces, working, None)
     relaxation = None if linear is None else name.rung.load()(linear, graph, name, question.means)
-    answer = _Answer(intervals, linear, relaxation, c, d, (low, high))
+    answer = _Answer(intervals, linear, relaxation, c, d, (low, high), effort.linear.parts)
     bounded, least, greatest = [], [], []
-    for chosen in _parts(len(pieces), ELEMENTS // max(node.size for node in graph.nodes) ** 2):
+    for chosen in _parts(len(pieces), effort.linear.parts // max(node.size for node in graph.nodes) ** 2):
         piece, *both = answer.of(pieces[chosen], len(polytopes) > 1)
         bounded.append(piece)
         least.append(both[0].amin(0))
@@ -105,6 +102,7 @@ class _Answer:
     c: Tensor  # (R, n_out)
     d: Tensor  # (R,)
     least: tuple[Tensor, Tensor]  # (R,) bounds of the rows that hold on all pieces
+    elements: int  # of one coefficient tensor; what is larger is bounded in parts
 
     def of(self, pieces: Pieces, several: bool) -> tuple[Pieces, Tensor, Tensor]:
         """Some pieces with their pre-activation bounds, and bounds of the rows, (B, R) float64 from each side; where
@@ -124,7 +122,7 @@ class _Answer:
             bounds = intervals.nodes(pieces)
             doing("the rows were bounded")
             size = max(pieces.lower.shape[1], pieces.pre_lower.shape[1], c.shape[1]) * len(pieces)
-            for chosen in _parts(len(c), ELEMENTS // (4 * size)):
+            for chosen in _parts(len(c), self.elements // (4 * size)):
                 check()
                 found, lost = _rows_by_intervals(c[chosen], d[chosen], intervals, bounds, len(pieces))
                 take(chosen, found, lost)
@@ -191,7 +189,7 @@ def joined(parts: list[Pieces]) -> Pieces:
 def backward_rows(linear: Linear, piece: Pieces, node: int, rows: Tensor) -> Array:  # (S, n) -> (S,)
     """Proved lower bounds of rows of a node's value over one piece, by CROWN's lines."""
     found = []
-    for chosen in _parts(len(rows), ELEMENTS // max(n.size for n in linear.graph.nodes)):
+    for chosen in _parts(len(rows), linear.effort.linear.parts // max(n.size for n in linear.graph.nodes)):
         part = rows[chosen]
         result, _, _ = Alpha(linear, 0).optimise(piece, Rows(part[None], part.new_zeros(1, len(part))), node=node)
         found.append(result.lower[0])

@@ -13,15 +13,17 @@ None is trusted: see `model`. For gradients through a whole relaxation, over any
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from ...problems.errors import BadInput
+from ..effort import SOLVERS, SolverEffort
 from .model import Solution
 
 Backend = Callable[..., Solution]
 NAMES = ("highs", "gurobi", "layers", "first-order")
 
 
-def backend(name: str) -> Backend:
+def backend(name: str, effort: SolverEffort = SOLVERS) -> Backend:
     """The `solve(model, *, time_limit=None) -> Solution` of a backend, one of `NAMES`. Raises `BadInput` for others."""
     if name == "highs":
         from .highs import solve
@@ -34,4 +36,4 @@ def backend(name: str) -> Backend:
     else:
         known = ", ".join(map(repr, NAMES[:-1]))
         raise BadInput(f"there is no linear-programming backend called {name!r}; use {known} or {NAMES[-1]!r}.")
-    return solve
+    return partial(solve, effort=effort)

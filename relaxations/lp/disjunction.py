@@ -24,7 +24,7 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from .model import Array, LinearModel
-from .objectives import least, session
+from .objectives import Sessions, least
 from .program import Index, Program
 
 
@@ -90,13 +90,13 @@ def _scaled_copy(program: Program, model: LinearModel, box: Alternative, weight:
 
 
 def patterns(
-    model: LinearModel, branches: Sequence[Branch], most: int, backend: str = "highs"
+    model: LinearModel, branches: Sequence[Branch], most: int, sessions: Sessions
 ) -> list[tuple[Array, Array, tuple[int, ...]]]:
     """The sign patterns of the branches that leave something of the model: box of variables (V,), (V,), and signs.
 
     Signs are +1 active and -1 inactive; a neuron that is zero everywhere is inactive. Raises `TooMany`.
     """
-    programs = session(model, backend)
+    programs = sessions(model)
     found: list[tuple[Array, Array, tuple[int, ...]]] = []
     open_: list[tuple[Array, Array, tuple[int, ...]]] = [(model.lower, model.upper, ())]
     while open_:

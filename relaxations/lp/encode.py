@@ -3,19 +3,17 @@
 Every entry of every node is a variable within its interval bounds; an affine node y = sum A_i x_i + b is one equation
 an entry; an activation y = f(z) with z in [l, u] is
 
-* decided (stable, or by its phase): y = z or y = a z, for max(z, a z) with 0 <= a < 1, and z is cut to its side;
+* decided: y = z or y = a z, for max(z, a z) with 0 <= a < 1;
 * undecided, relaxed: y >= z, y >= a z and the chord from above, the triangle (Ehlers 2017); for smooth functions
   several tangents and the chord, whatever the activation's `lines` give;
 * undecided, exact: the same with a binary p that says whether z >= 0 (Tjeng, Xiao, Tedrake 2019):
   y <= z - (1 - a) l (1 - p) and y <= a z + (1 - a) u p. Smooth functions have no such form and are refused.
 
-The chord and the big-M rows use bounds on z, so tighter bounds give a tighter model; `tightened` improves them
-by one pair of linear programs an undecided neuron.
+The chord and the big-M rows use bounds on z, so tighter bounds give a tighter model.
 
 Soundness: outward rounded. Intervals, chords and big-M coefficients are rounded outward, equations hold the stored
 weights exactly; where a product of matrices was folded into a weight (`Dense.scale`), its equation is widened to an
-interval that contains the exact one. So the model contains every (x, values of all nodes) of the network that has the
-decided phases.
+interval that contains the exact one. So the model contains every (x, values of all nodes) of the network.
 """
 
 from __future__ import annotations
@@ -35,14 +33,12 @@ from ...problems.errors import BadInput
 from ...problems.network.affine import AbstractLinear
 from ...problems.network.graph import Activation, Affine, Graph, Layer
 from ...problems.properties.property import Polytope, UnsafeSet
-from .backends import Backend
+from ..effort import BOUNDS, ProgramEffort
 from .boxes import UNIT, Box, affine_box, node_boxes
-from .model import Array, LinearModel, Solution
+from .model import Array, LinearModel
 from .program import Index, Program
 
-Phases = Sequence[NDArray[np.int8]]  # one (n,) array an activation node, in order: +1 active, -1 inactive, 0 open
-ENTRIES = 1 << 25  # of a part of a matrix that is written out
-TANGENTS = (0.0, 0.25, 0.5, 0.75, 1.0)  # choices of the lines that relax a smooth activation
+Form = Literal["relaxed", "lean", "exact"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,6 +98,7 @@ class Building:
     boxes: list[Box]
     kinks: dict[int, Kinks] = field(default_factory=dict)
     extent: dict[int, int] = field(default_factory=dict)  # variables when an activation node and all for it were done
+    effort: ProgramEffort = BOUNDS.programs
 
     def columns(self, node: int) -> Index:
         """The variables of a node's entries."""
@@ -139,27 +136,26 @@ def encode(
     graph: Graph,
     polytope: Polytope,
     *,
-    form: Literal["relaxed", "exact"] = "relaxed",
+    form: Form = "relaxed",
     boxes: list[Box] | None = None,
-    phases: Phases | None = None,
-    until: int | None = None,
     additions: Sequence[Addition] = (),
-    lean: bool = False,
+    effort: ProgramEffort = BOUNDS.programs,
 ) -> Encoding:
-    """The network, or its nodes up to `until`, over the polytope; `boxes` defaults to interval arithmetic.
+    """The network over the polytope; `boxes` defaults to interval arithmetic.
 
-    Each of `additions` is asked at every activation node for what it adds to the single-neuron rows. `lean` leaves out
-    the equations of neurons whose output is constant anyway: the model is no longer told what they are, which a
-    network over its own boxes never needs (mnist_fc 256x4: a sixth of the coefficients, the same bounds).
+    Each of `additions` is asked at every activation node for what it adds to the single-neuron rows. The form "lean" is
+    the relaxed one without the equations of neurons whose output is constant anyway: the model is no longer told what
+    they are, which a network over its own boxes never needs (mnist_fc 256x4: a sixth of the coefficients, the same
+    bounds).
 
     Raises `BadInput` for products, and for smooth activations when `form` is "exact".
     """
     graph.check_univariate("a linear program")
     graph = graph.to(torch.float64)
     boxes = list(node_boxes(graph, polytope) if boxes is None else boxes)
-    nodes = graph.nodes[: len(graph.nodes) if until is None else until + 1]
+    nodes = graph.nodes
     first = tuple(np.cumsum([0] + [node.size for node in nodes]).tolist())
-    building = Building(graph, Program(), first, boxes)
+    building = Building(graph, Program(), first, boxes, effort=effort)
     rows = building.program
     rows.append(*(np.concatenate([boxes[i][k].numpy() for i in range(len(nodes))]) for k in (0, 1)))
     if len(polytope.normals):
@@ -170,12 +166,11 @@ def encode(
         check()
         match node:
             case Affine():
-                _affine_rows(building, node, i, _constant(building, i) if lean and phases is None else None)
+                _affine_rows(building, node, i, _constant(building, i) if form == "lean" else None)
             case Activation():
                 for part in additions:
                     part.before(building, i)
-                decided = np.zeros(node.size, np.int8) if phases is None else np.asarray(phases[_layer(graph, i)])
-                binaries.append(_activation_rows(building, i, decided, form))
+                binaries.append(_activation_rows(building, i, form))
                 for part in additions:
                     part.after(building, i)
                 building.extent[i] = rows.variables
@@ -183,47 +178,22 @@ def encode(
     return Encoding(model, first, graph, boxes)
 
 
-def _layer(graph: Graph, position: int) -> int:
-    return graph.layers.index(graph.layer_at[position])
-
-
-def tightened(graph: Graph, polytope: Polytope, solve: Backend, boxes: Sequence[Box] | None = None) -> list[Box]:
-    """Interval bounds improved by two linear programs for each undecided neuron; outward rounded (safe bounds)."""
-    graph.check_univariate("a linear program")
-    graph = graph.to(torch.float64)
-    boxes = list(node_boxes(graph, polytope) if boxes is None else boxes)
-    for layer in graph.layers:
-        before = layer.source
-        lower, upper = (side.clone() for side in boxes[before])
-        open_ = torch.nonzero(~layer.function.decided(lower, upper)).flatten().tolist()
-        encoding = encode(graph, polytope, boxes=boxes, until=before) if open_ else None
-        for k in open_:
-            unit = np.eye(1, len(lower), k)[0]
-            for sign, side in ((1.0, lower), (-1.0, upper)):
-                assert encoding is not None, "there are open neurons"
-                answer: Solution = solve(encoding.minimising(before, sign * unit))
-                if np.isfinite(answer.bound_safe):
-                    side[k] = sign * max(sign * side[k].item(), answer.bound_safe)
-        boxes[before] = (lower, upper)
-        boxes = propagated(graph, boxes, before)
-    return boxes
-
-
-def propagated(graph: Graph, boxes: Sequence[Box], start: int = 0) -> list[Box]:
-    """Boxes after `start` recomputed from those before them, never wider than they were."""
+def propagated(graph: Graph, boxes: Sequence[Box]) -> list[Box]:
+    """Boxes recomputed from those before them, never wider than they were."""
     boxes = list(boxes)
     for i, node in enumerate(graph.nodes):
-        if i > start and isinstance(node, Affine | Activation):
+        if isinstance(node, Affine | Activation):
             arguments = [boxes[j] for j in node.inputs]
             new = affine_box(node, arguments) if isinstance(node, Affine) else node.function.interval(*arguments[0])
             boxes[i] = (torch.maximum(new[0], boxes[i][0]), torch.minimum(new[1], boxes[i][1]))
     return boxes
 
 
-def sparse(operator: AbstractLinear, chunk: int = 512) -> csr_array:
-    """The operator's matrix (n_out, n_in), exact for unfolded operators: one column per unit vector."""
+def sparse(operator: AbstractLinear, entries: int) -> csr_array:
+    """The operator's matrix (n_out, n_in), exact for unfolded operators: one column per unit vector, in parts of at
+    most so many entries."""
     blocks = []
-    chunk = max(1, min(chunk, ENTRIES // max(operator.n_in, operator.n_out)))
+    chunk = max(1, min(512, entries // max(operator.n_in, operator.n_out)))
     for start in range(0, operator.n_in, chunk):
         check()
         size = min(chunk, operator.n_in - start)
@@ -253,7 +223,7 @@ def _affine_rows(building: Building, node: Affine, i: int, skip: NDArray[np.bool
     parts = [(csr_array(-eye_array(node.size, format="csr")), building.columns(i))]
     doubt = torch.zeros_like(node.bias) if node.doubt is None else 2 * node.doubt
     for operator, j in zip(node.operators, node.inputs, strict=True):
-        parts.append((sparse(operator), building.columns(j)))
+        parts.append((sparse(operator, building.effort.written), building.columns(j)))
         if _folded(operator):
             reach = torch.maximum(building.boxes[j][0].abs(), building.boxes[j][1].abs())
             doubt = doubt + 2 * operator.terms * UNIT * (operator.magnitude().apply(reach) + node.bias.abs())
@@ -263,7 +233,7 @@ def _affine_rows(building: Building, node: Affine, i: int, skip: NDArray[np.bool
     building.program.add_matrix(parts, right - spread, right + spread)
 
 
-def _activation_rows(building: Building, i: int, phase: NDArray[np.int8], form: str) -> Index:
+def _activation_rows(building: Building, i: int, form: Form) -> Index:
     """Rows of activation node i; returns the columns of the binaries it introduced, one for each undecided neuron."""
     layer, rows = building.graph.layer_at[i], building.program
     z, y, leak = building.columns(layer.source), building.columns(i), layer.function.leak
@@ -275,11 +245,8 @@ def _activation_rows(building: Building, i: int, phase: NDArray[np.int8], form: 
             )
         _line_rows(building, i)
         return np.zeros(0, np.int64)
-    rows.lower[z] = np.where(phase > 0, np.maximum(rows.lower[z], 0.0), rows.lower[z])
-    rows.upper[z] = np.where(phase < 0, np.minimum(rows.upper[z], 0.0), rows.upper[z])
-    l, u = rows.lower[z], rows.upper[z]
-    active = (phase > 0) | ((l >= 0) & (phase == 0))
-    dead = (phase < 0) | ((u <= 0) & ~active)
+    active = rows.lower[z] >= 0
+    dead = (rows.upper[z] <= 0) & ~active
     for side, slope in ((active, 1.0), (dead, leak)):
         rows.add([y[side], z[side]], [1.0, -slope], 0.0, 0.0)
     open_ = np.flatnonzero(~active & ~dead)
@@ -290,11 +257,11 @@ def _activation_rows(building: Building, i: int, phase: NDArray[np.int8], form: 
     return _upper_rows(rows, layer, z[open_], y[open_], form)
 
 
-def _upper_rows(rows: Program, layer: Layer, zs: Index, ys: Index, form: str) -> Index:
+def _upper_rows(rows: Program, layer: Layer, zs: Index, ys: Index, form: Form) -> Index:
     """The chord, or with form "exact" the two big-M rows, which imply it once the binary is relaxed."""
     l, u = rows.lower[zs], rows.upper[zs]
     lines = layer.function.lines(torch.as_tensor(l), torch.as_tensor(u))
-    if form == "relaxed":
+    if form != "exact":
         rows.add([ys, zs], [1.0, -lines.upper_slope.numpy()], -np.inf, lines.upper_bias.numpy())
         return np.zeros(0, np.int64)
     p = rows.append(np.zeros(len(zs)), np.ones(len(zs)))
@@ -309,7 +276,7 @@ def _line_rows(building: Building, i: int) -> None:
     layer, rows = building.graph.layer_at[i], building.program
     z, y = building.columns(layer.source), building.columns(i)
     l, u = (torch.as_tensor(side[z]) for side in (rows.lower, rows.upper))
-    for c in (*TANGENTS, None):
+    for c in (*building.effort.tangents, None):
         choice = None if c is None else (torch.full_like(l, c), torch.full_like(l, c))
         below_slope, below, above_slope, above = (t.numpy() for t in layer.function.lines(l, u, choice))
         rows.add([y, z], [1.0, -below_slope], below, np.inf)

@@ -12,17 +12,28 @@ one a phase.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.sparse import csr_array
 
-from .backends import backend as backend_of
 from .disjunction import Alternative, add_hull
 from .model import Array, LinearModel
-from .objectives import session
+from .objectives import Sessions
 from .program import Index, Program
 
-NEAR = 1e-8  # relative to a variable's range
+
+@dataclass(frozen=True, eq=False)
+class Above:
+    """Where the row of a neuron is wanted: its pre-activation and what that reads, columns of the program, the slope a
+    of max(z, a z), the inputs' value (V,), and the share of their ranges by which that may leave K (a solver satisfies
+    rows within tolerances only)."""
+
+    z: int
+    inputs: Index
+    slope: float
+    value: Array
+    near: float
 
 
 def over(model: LinearModel, columns: Index) -> tuple[LinearModel, Index]:
@@ -43,15 +54,13 @@ def over(model: LinearModel, columns: Index) -> tuple[LinearModel, Index]:
     return local, columns
 
 
-def envelope(
-    known: LinearModel, columns: Index, z: int, inputs: Index, slope: float, value: Array, backend: str = "highs"
-) -> tuple[Array, float] | None:
-    """Coefficients (V,) and offset of y - a z <= coefficients v + offset, the tightest at v = `value` (V,).
+def envelope(known: LinearModel, columns: Index, above: Above, sessions: Sessions) -> tuple[Array, float] | None:
+    """Coefficients (V,) and offset of y - a z <= coefficients v + offset, the tightest at the value of `above`.
 
-    K is `known`, whose variables are the `columns` (sorted; `z` and `inputs` among them) of the program. None where
+    K is `known`, whose variables are the `columns` (sorted; those of `above` among them) of the program. None where
     the solver fails or the value lies outside K.
     """
-    at, v = int(np.searchsorted(columns, z)), np.searchsorted(columns, inputs)
+    at, v = int(np.searchsorted(columns, above.z)), np.searchsorted(columns, above.inputs)
     phases = []
     for sign in (1, -1):
         lower, upper = known.lower.copy(), known.upper.copy()
@@ -59,11 +68,11 @@ def envelope(
         phases.append((lower, upper))
     if any((low > high).any() for low, high in phases):
         return None
-    coefficients = _slope(known, phases, at, v, slope, value, backend)
+    coefficients = _slope(known, phases, (at, v), above, sessions)
     if coefficients is None:
         return None
-    programs, offset = session(known, backend), -np.inf
-    for (lower, upper), gain in zip(phases, (1.0 - slope, 0.0), strict=True):
+    programs, offset = sessions(known), -np.inf
+    for (lower, upper), gain in zip(phases, (1.0 - above.slope, 0.0), strict=True):
         programs.set_bounds(lower, upper)
         cost = np.zeros(len(columns))
         np.add.at(cost, v, coefficients)
@@ -75,27 +84,25 @@ def envelope(
 def _slope(
     known: LinearModel,
     phases: Sequence[tuple[Array, Array]],
-    at: int,
-    v: Index,
-    slope: float,
-    value: Array,
-    backend: str,
+    columns: tuple[int, Index],  # of z and of the inputs in `known`
+    above: Above,
+    sessions: Sessions,
 ) -> Array | None:
     """The envelope's slope at the value."""
-    program = Program()
-    spare = NEAR * (known.upper[v] - known.lower[v])  # the value satisfies the rows of K within tolerances only
-    tied = program.append(value - spare, value + spare)
+    (at, v), program = columns, Program()
+    spare = above.near * (known.upper[v] - known.lower[v])
+    tied = program.append(above.value - spare, above.value + spare)
     size, target = len(known.cost), program.append(np.zeros(1), np.maximum(known.upper[at : at + 1], 0.0))
     unit = csr_array((np.ones(len(v)), (np.arange(len(v)), v)), (len(v) + 1, size))
     alternatives = []
-    for (lower, upper), gain in zip(phases, (1.0 - slope, 0.0), strict=True):
+    for (lower, upper), gain in zip(phases, (1.0 - above.slope, 0.0), strict=True):
         last = csr_array((np.array([gain]), (np.array([len(v)]), np.array([at]))), (len(v) + 1, size))
         alternatives.append(Alternative(lower, upper, csr_array(unit + last)))
     add_hull(program, known, alternatives, np.append(tied, target))
     whole = program.model()
     cost = np.zeros(whole.matrix.shape[1])
     cost[target] = -1.0
-    answer = backend_of(backend)(whole.with_objective(cost))
+    answer = sessions(whole).minimise(cost)
     if answer.x is None or answer.dual is None:
         return None
     rows = whole.matrix.shape[0] - 1 - (len(v) + 1) + np.arange(len(v))

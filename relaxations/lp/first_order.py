@@ -4,10 +4,10 @@ The pieces of a branch and bound give programs that differ in bounds, sides of r
 the matrix once (blocks, scaling, which equations define which variables), and then batches of the rest; the iteration
 is in `kernels.first_order`. A single program is a batch of one.
 
-    many = FirstOrder(model)                                   # the matrix, and defaults for everything else
-    found = many.minimise_batch(cost=..., lower=..., upper=...)  # (B, V) or (V,) each; found.bound (B,)
-    again = many.minimise_batch(lower=..., start=found.start.select(parents))  # children from their parents
-    alone = many.minimise(cost, offset)                        # as `highs.HighsMany.minimise`
+    many = FirstOrder(model)                            # the matrix, and defaults for everything else
+    found = many.minimise_batch(Parts(cost=..., lower=...))  # (B, V) or (V,) each; found.bound (B,)
+    again = many.minimise_batch(Parts(lower=...), start=found.start.select(parents))  # children from their parents
+    alone = many.minimise(cost, offset)                 # as `highs.HighsMany.minimise`
 
 Where it pays (`scripts/bench_programs.py`, mnist_fc prop_3_0.05, ten neurons decided, one of two busy cores, float32,
 400 steps from the parent's end; ms a program, and per cent of the gap from CROWN's bound to the optimum left open):
@@ -36,17 +36,15 @@ from torch import Tensor
 
 from ...kernels.blocks import Blocks
 from ...kernels.deadline import check, now, within
-from ...kernels.first_order import Answer, Scaled, Start
+from ...kernels.first_order import Answer, Pace, Scaled, Start
 from ...kernels.first_order import solve as iterate
 from ...kernels.weak_duality import Definitions, Programs
 from ...problems.errors import BadInput
+from ..effort import SOLVERS, SolverEffort
 from .model import Array, LinearModel, Solution, Status
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
-
-STEPS = 20_000  # of one program alone, which is to come near what other backends find
-TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-7}
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,6 +76,19 @@ class BatchStart:
         )
 
 
+@dataclass(frozen=True, eq=False)
+class Parts:
+    """What the programs of a batch have of their own, (B, V) or (B, R), (V,) or (R,) for all, `offset` (B,); None: the
+    model's."""
+
+    cost: Tensor | None = None
+    offset: Tensor | float | None = None
+    lower: Tensor | None = None
+    upper: Tensor | None = None
+    row_lower: Tensor | None = None
+    row_upper: Tensor | None = None
+
+
 class FirstOrder:
     """Programs that share the matrix of a model; `dtype` is the iteration's, bounds are always proved in float64."""
 
@@ -88,10 +99,11 @@ class FirstOrder:
         dtype: torch.dtype = torch.float32,
         device: str = "cpu",
         time_limit: float | None = None,
+        effort: SolverEffort = SOLVERS,
     ) -> None:
         if model.discrete:
             raise BadInput("the backend 'first-order' solves linear programs only; for integers use 'highs'.")
-        self.dtype, self.device, self.time_limit = dtype, device, time_limit
+        self.dtype, self.device, self.time_limit, self.effort = dtype, device, time_limit, effort
         self._last: BatchStart | None = None
         self._load(model)
 
@@ -110,20 +122,15 @@ class FirstOrder:
 
     def minimise_batch(
         self,
+        own: Parts = Parts(),
         *,
-        cost: Tensor | None = None,  # (B, V) or (V,), like all that follow; the model's own where None
-        offset: Tensor | float | None = None,  # (B,)
-        lower: Tensor | None = None,
-        upper: Tensor | None = None,
-        row_lower: Tensor | None = None,  # (B, R) or (R,)
-        row_upper: Tensor | None = None,
         start: BatchStart | None = None,
-        steps: int = 2000,
-        tolerance: float = 1e-4,
+        steps: int | None = None,
+        tolerance: float | None = None,
         target: float | Tensor | None = None,
         time_limit: float | None = None,
     ) -> Batch:
-        """Bounds of B programs; see `kernels.first_order.solve` for when it stops.
+        """Bounds of B programs; see `kernels.first_order.solve` for when it stops; by itself as the effort says.
 
         A program stops early once its bound reaches `target`. Rows that are equations in the model must be in every
         program. Raises `BadInput` for NaN and for shapes that do not fit.
@@ -131,9 +138,9 @@ class FirstOrder:
         check()
         time_limit = within(time_limit)
         m = self.model
-        given = {"cost": cost, "lower": lower, "upper": upper, "row_lower": row_lower, "row_upper": row_upper}
-        parts = [self._columns(name, value, getattr(m, name)) for name, value in given.items()]
-        shift = torch.as_tensor(m.offset if offset is None else offset, dtype=torch.float64, device=self.device)
+        names = ("cost", "lower", "upper", "row_lower", "row_upper")
+        parts = [self._columns(name, getattr(own, name), getattr(m, name)) for name in names]
+        shift = torch.as_tensor(m.offset if own.offset is None else own.offset, dtype=torch.float64, device=self.device)
         count = max(t.shape[1] for t in (*parts, shift.reshape(1, -1)))
         if any(t.shape[1] not in (1, count) for t in (*parts, shift.reshape(1, -1))):
             raise BadInput("the parts of a batch of linear programs have different numbers of programs.")
@@ -146,9 +153,8 @@ class FirstOrder:
         answer = iterate(
             self.scaled,
             programs,
+            self._pace(steps, tolerance),
             start=None if start is None else start.point,
-            steps=steps,
-            tolerance=tolerance,
             target=aim if aim is None else aim.expand(count),
             deadline=None if time_limit is None else now() + time_limit,
         )
@@ -159,15 +165,20 @@ class FirstOrder:
         if self.model.empty:
             return Solution(Status.infeasible, bound_safe=np.inf, note="an interval of the model is empty")
         found = self.minimise_batch(
-            cost=torch.as_tensor(cost),
-            offset=offset,
+            Parts(torch.as_tensor(cost), offset),
             start=self._last,
-            steps=STEPS,
-            tolerance=TOLERANCE[self.dtype],
             time_limit=self.time_limit if time_limit is None else time_limit,
         )
         self._last = found.start
         return _solution(found)
+
+    def _pace(self, steps: int | None, tolerance: float | None) -> Pace:
+        effort = self.effort
+        if tolerance is None:
+            tolerance = effort.gap if self.dtype == torch.float64 else effort.gap_float32
+        control = effort.proportional, effort.integral
+        restarts = effort.every, effort.sufficient, effort.necessary, effort.artificial
+        return Pace(effort.steps if steps is None else steps, tolerance, *restarts, *control)
 
     def set_bounds(self, lower: Array, upper: Array) -> None:
         """Another box of variables for `minimise`, (V,) and (V,)."""
@@ -195,9 +206,10 @@ class FirstOrder:
         return tensor.mT
 
 
-def solve(model: LinearModel, *, time_limit: float | None = None) -> Solution:
+def solve(model: LinearModel, *, time_limit: float | None = None, effort: SolverEffort = SOLVERS) -> Solution:
     """Solve one linear model in float64; `time_limit` in seconds. Raises `BadInput` for integers, NaN or open boxes."""
-    return FirstOrder(model, dtype=torch.float64).minimise(model.cost, model.offset, time_limit=time_limit)
+    many = FirstOrder(model, dtype=torch.float64, effort=effort)
+    return many.minimise(model.cost, model.offset, time_limit=time_limit)
 
 
 def _require_bounded(lower: Array | Tensor, upper: Array | Tensor) -> None:

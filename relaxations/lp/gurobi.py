@@ -19,6 +19,7 @@ import numpy as np
 from ...kernels.deadline import check, within
 from ...kernels.proof_constants import TOLERANCE
 from ...problems.errors import BadInput
+from ..effort import SOLVERS, SolverEffort
 from .model import Array, LinearModel, Solution, Status
 
 if TYPE_CHECKING:
@@ -28,7 +29,9 @@ if TYPE_CHECKING:
 NO_LICENSE, TOO_LARGE = 10009, 10010  # Gurobi's error codes
 
 
-def solve(model: LinearModel, *, time_limit: float | None = None, strict: bool = False) -> Solution:
+def solve(
+    model: LinearModel, *, time_limit: float | None = None, strict: bool = False, effort: SolverEffort = SOLVERS
+) -> Solution:
     """Solve the model on one thread; `time_limit` in seconds. Raises `BadInput` without Gurobi, and for NaN."""
     gurobipy = _package()
     model.require_numbers()
@@ -40,7 +43,7 @@ def solve(model: LinearModel, *, time_limit: float | None = None, strict: bool =
         note = _sentence(error, model, strict)
     from .highs import solve as fall_back
 
-    found = fall_back(model, time_limit=time_limit)
+    found = fall_back(model, time_limit=time_limit, effort=effort)
     return replace(found, note=f"{note} {found.note}".strip())
 
 
@@ -50,12 +53,19 @@ class GurobiMany:
     Where Gurobi cannot be used, HiGHS serves all further calls, and every solution's `note` says why.
     """
 
-    def __init__(self, model: LinearModel, *, time_limit: float | None = None, strict: bool = False) -> None:
+    def __init__(
+        self,
+        model: LinearModel,
+        *,
+        time_limit: float | None = None,
+        strict: bool = False,
+        effort: SolverEffort = SOLVERS,
+    ) -> None:
         if model.discrete:
             raise BadInput("many objectives are solved from one basis for linear programs only; use `solve`.")
         self._gurobipy = _package()
         model.require_numbers()
-        self.model, self.time_limit, self.strict = model, time_limit, strict
+        self.model, self.time_limit, self.strict, self.effort = model, time_limit, strict, effort
         self._loaded: _Loaded | None = None
         self._instead: Any = None
         self._note = ""
@@ -76,7 +86,7 @@ class GurobiMany:
                 self._note = _sentence(error, model, self.strict)
             from .highs import HighsMany
 
-            self._instead, self._loaded = HighsMany(self.model), None
+            self._instead, self._loaded = HighsMany(self.model, effort=self.effort), None
         found = self._instead.minimise(cost, offset, time_limit=limit)
         return replace(found, note=f"{self._note} {found.note}".strip())
 

@@ -23,15 +23,13 @@ from ...kernels.proof_constants import TOLERANCE
 from ...kernels.solving import door
 from ...kernels.solving.worker import PATIENCE, Died
 from ...problems.errors import BadInput
+from ..effort import SOLVERS, SolverEffort
 from .model import Array, LinearModel, Solution, Status
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
     from ...kernels.solving.door import Remote
-
-LARGE = 50_000  # coefficients of a mixed-integer program that HiGHS may not end in time; the worker does
-LOST = 1e-7  # what a dual vector may prove less than the optimum, relative beyond one, before it is polished
 
 _STATUS = {
     highspy.HighsModelStatus.kOptimal: Status.optimal,
@@ -42,12 +40,12 @@ _STATUS = {
 }
 
 
-def solve(model: LinearModel, *, time_limit: float | None = None) -> Solution:
+def solve(model: LinearModel, *, time_limit: float | None = None, effort: SolverEffort = SOLVERS) -> Solution:
     """Solve the model on one thread; `time_limit` in seconds of wall time. Raises `BadInput` for NaN."""
     model.require_numbers()
     if model.empty:
         return Solution(Status.infeasible, bound_safe=np.inf, note="an interval of the model is empty")
-    return _run(model, _started(model), time_limit)
+    return _run(model, _started(model, effort), time_limit, effort)
 
 
 class HighsMany:
@@ -64,13 +62,13 @@ class HighsMany:
     Duals are in the order of the rows. Raises `BadInput` for integers and for NaN.
     """
 
-    def __init__(self, model: LinearModel, *, time_limit: float | None = None) -> None:
+    def __init__(self, model: LinearModel, *, time_limit: float | None = None, effort: SolverEffort = SOLVERS) -> None:
         if model.discrete:
             raise BadInput("many objectives are solved from one basis for linear programs only; use `solve`.")
         model.require_numbers()
         self.model = model
-        self.time_limit = time_limit
-        self._solver = None if model.empty else _started(model)
+        self.time_limit, self.effort = time_limit, effort
+        self._solver = None if model.empty else _started(model, effort)
 
     def minimise(self, cost: Array, offset: float = 0.0, *, time_limit: float | None = None) -> Solution:
         """min cost x + offset, on one thread; `time_limit` in seconds for this run, else the object's."""
@@ -81,11 +79,11 @@ class HighsMany:
             return Solution(Status.infeasible, bound_safe=np.inf, note="an interval of the model is empty")
         solver = self._solver
         if solver is None or not door.standing(solver):
-            solver = self._solver = _started(self.model)
+            solver = self._solver = _started(self.model, self.effort)
         columns = np.arange(len(self.model.cost), dtype=np.int32)
         solver.changeColsCost(len(columns), columns, self.model.cost)
         solver.changeObjectiveOffset(self.model.offset)
-        return _run(self.model, solver, self.time_limit if time_limit is None else time_limit)
+        return _run(self.model, solver, self.time_limit if time_limit is None else time_limit, self.effort)
 
     def set_bounds(self, lower: Array, upper: Array) -> None:
         """Another box of variables, (V,) and (V,)."""
@@ -124,9 +122,11 @@ class HighsMany:
             self._solver.addRows(matrix.shape[0], lower, upper, matrix.nnz, start, index, matrix.data.astype(float))
 
 
-def _started(model: LinearModel) -> highspy.Highs | Remote:
+def _started(model: LinearModel, effort: SolverEffort) -> highspy.Highs | Remote:
     """A solver that holds the model."""
-    solver = door.solver(model.matrix.data, model.discrete and model.matrix.nnz > LARGE and left() < PATIENCE)
+    # One that HiGHS may not end in time, the worker does.
+    long = model.discrete and model.matrix.nnz > effort.apart and left() < PATIENCE
+    solver = door.solver(model.matrix.data, long)
     options: dict[str, float] = {"output_flag": False, "threads": 1, "random_seed": 0}
     options |= {"primal_feasibility_tolerance": TOLERANCE, "dual_feasibility_tolerance": TOLERANCE}
     options |= {"mip_feasibility_tolerance": TOLERANCE, "mip_rel_gap": 0.0, "mip_abs_gap": TOLERANCE}
@@ -134,12 +134,14 @@ def _started(model: LinearModel) -> highspy.Highs | Remote:
         solver.setOptionValue(name, value)
     rows = model.matrix.indptr, model.matrix.indices, model.matrix.data
     whole = model.integer if model.discrete else None
-    sides = model.row_lower, model.row_upper
-    door.load(solver, model.cost, model.lower, model.upper, rows, *sides, model.offset, whole)
+    sides = model.lower, model.upper, model.row_lower, model.row_upper
+    door.load(solver, door.Program(model.cost, *sides, *rows, model.offset, whole))
     return solver
 
 
-def _run(model: LinearModel, solver: highspy.Highs | Remote, time_limit: float | None) -> Solution:
+def _run(
+    model: LinearModel, solver: highspy.Highs | Remote, time_limit: float | None, effort: SolverEffort
+) -> Solution:
     check()
     time_limit = within(time_limit)
     # HiGHS holds its limit against the sum over all runs of a solver.
@@ -152,7 +154,7 @@ def _run(model: LinearModel, solver: highspy.Highs | Remote, time_limit: float |
     if status is Status.infeasible and not model.discrete:
         return _with_ray(model, solver)
     found = _read(model, solver, status)
-    if status is Status.optimal and not found.bound_safe >= found.value - LOST * max(1.0, abs(found.value)):
+    if status is Status.optimal and not found.bound_safe >= found.value - effort.lost * max(1.0, abs(found.value)):
         return found if model.discrete else _polished(model, solver, found)
     return found
 

@@ -19,12 +19,11 @@ from torch import Tensor
 from ...kernels.deadline import check, within
 from ...kernels.hush import hushed
 from ...problems.errors import BadInput
+from ..effort import SOLVERS, SolverEffort
 from .model import LinearModel, Solution, Status
 
-FEASIBLE = 1e-5  # an interior-point answer that breaks a constraint by more is no optimum
 
-
-def solve(model: LinearModel, *, time_limit: float | None = None) -> Solution:
+def solve(model: LinearModel, *, time_limit: float | None = None, effort: SolverEffort = SOLVERS) -> Solution:
     """Solve a linear model; `time_limit` in seconds. Raises `BadInput` without cvxpylayers, or for integers."""
     if model.discrete:
         raise BadInput("the backend 'layers' solves linear programs only; for integers use 'highs' or 'gurobi'")
@@ -41,7 +40,7 @@ def solve(model: LinearModel, *, time_limit: float | None = None) -> Solution:
     except Exception as error:  # cvxpy and diffcp raise errors of their own for what they cannot solve
         return Solution(Status.failed, note=f"cvxpylayers: {str(error).splitlines()[0] if str(error) else 'failed'}")
     value, x = float(reached) + model.offset, found.numpy()
-    if not model.violation(x) <= FEASIBLE:
+    if not model.violation(x) <= effort.feasible:
         return Solution(Status.failed, dual=dual, bound_safe=model.safe_bound(dual), note="no feasible point was found")
     return Solution(Status.optimal, value, value, x, dual, model.safe_bound(dual))
 

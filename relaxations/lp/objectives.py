@@ -8,12 +8,14 @@ outward rounded.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
 import torch
 from scipy.sparse import csr_array
 
+from ..effort import SOLVERS, SolverEffort
 from .backends import backend
 from .model import Array, LinearModel, Solution
 
@@ -35,11 +37,14 @@ class Session(Protocol):
         """Further rows."""
 
 
+Sessions = Callable[[LinearModel], Session]
+
+
 class OneByOne:
     """A session with a backend that remembers nothing."""
 
-    def __init__(self, model: LinearModel, name: str, time_limit: float | None) -> None:
-        self.model, self._solve, self._limit = model, backend(name), time_limit
+    def __init__(self, model: LinearModel, name: str, time_limit: float | None, effort: SolverEffort) -> None:
+        self.model, self._solve, self._limit = model, backend(name, effort), time_limit
 
     def minimise(self, cost: Array, offset: float = 0.0) -> Solution:
         return self._solve(self.model.with_objective(cost, offset), time_limit=self._limit)
@@ -75,7 +80,11 @@ class Noting:
 
 
 def session(
-    model: LinearModel, name: str = "highs", time_limit: float | None = None, notes: list[str] | None = None
+    model: LinearModel,
+    name: str = "highs",
+    time_limit: float | None = None,
+    notes: list[str] | None = None,
+    effort: SolverEffort = SOLVERS,
 ) -> Session:
     """A session over the model; `time_limit` in seconds for each objective. Raises `BadInput` for another backend.
 
@@ -85,17 +94,17 @@ def session(
     if name == "highs":
         from .highs import HighsMany
 
-        found = HighsMany(model, time_limit=time_limit)
+        found = HighsMany(model, time_limit=time_limit, effort=effort)
     elif name == "gurobi":
         from .gurobi import GurobiMany
 
-        found = GurobiMany(model, time_limit=time_limit)
+        found = GurobiMany(model, time_limit=time_limit, effort=effort)
     elif name == "first-order":
         from .first_order import FirstOrder
 
-        found = FirstOrder(model, dtype=torch.float64, time_limit=time_limit)
+        found = FirstOrder(model, dtype=torch.float64, time_limit=time_limit, effort=effort)
     else:
-        found = OneByOne(model, name, time_limit)
+        found = OneByOne(model, name, time_limit, effort)
     return found if notes is None else Noting(found, notes)
 
 

@@ -23,6 +23,7 @@ from ...problems.network.graph import Graph
 from .disjunction import Alternative, Branch, TooMany, add_hull, patterns
 from .encode import Building
 from .model import LinearModel
+from .objectives import Sessions
 from .program import Index
 
 
@@ -77,7 +78,7 @@ def ancestors(graph: Graph, node: int, start: int) -> tuple[tuple[int, ...], tup
 
 
 def add_window(
-    window: Window, model: LinearModel, group: Index, size: Size, backend: str = "highs", word: str = "hull"
+    window: Window, model: LinearModel, group: Index, size: Size, sessions: Sessions, word: str = "hull"
 ) -> int:
     """Adds the hull of the window with the undecided neurons `group` of its last layer; returns how many patterns.
 
@@ -90,7 +91,7 @@ def add_window(
     local, branches, ties = _local(window, model, columns, z)
     name = building.graph.nodes[window.position].name or f"node {window.position}"
     try:
-        found = patterns(local, branches, size.patterns, backend)
+        found = patterns(local, branches, size.patterns, sessions)
     except TooMany:
         raise BadInput(
             f"the {word} at layer {name!r} has more than {size.patterns} activation patterns, which is the limit; "

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...kernels.proof_constants import SPREADS
+from ...kernels.proof_constants import COPIES, SPREADS
 from ...kernels.rounding import gamma
 from ...problems.network.graph import Activation, Graph, Multivariate
 from ...problems.properties.property import Array, UnsafeSet
@@ -31,8 +31,6 @@ from ..linear.interval import affine_interval
 from ..linear.linear import Linear
 from ..linear.rounding import Rounding
 from ..types import Pieces, Rows
-
-COPIES = 8  # points whose spread is measured
 
 
 class AtPoint:

@@ -23,9 +23,8 @@ from ...problems.network.exact_network import exact_outputs, exactly_known, mult
 from ...problems.network.graph import Graph
 from ...problems.properties.property import Array, UnsafeSet
 from ...problems.properties.rational import Numbers
+from ..effort import LEAF
 from .at_point import AtPoint
-
-MULTIPLICATIONS = 4_000_000  # of one evaluation, up to which exact arithmetic is tried: about half a second
 
 
 @dataclass(frozen=True)
@@ -44,8 +43,9 @@ class OverReals:
     """The network as a function over the reals, judging points. `graph` is in float64 on the CPU; `written` gives the
     network before fusion, where that is another graph."""
 
-    def __init__(self, graph: Graph, written: Callable[[], Graph] | None = None) -> None:
-        self.graph, self._written = graph, written
+    def __init__(self, graph: Graph, written: Callable[[], Graph] | None = None, products: int = LEAF.products) -> None:
+        """`products`: multiplications of one evaluation up to which exact arithmetic is tried."""
+        self.graph, self._written, self.products = graph, written, products
 
     @cached_property
     def fused(self) -> AtPoint:
@@ -60,7 +60,7 @@ class OverReals:
     @cached_property
     def exact(self) -> bool:
         """Whether exact arithmetic is tried."""
-        return exactly_known(self.written) and multiplications(self.written) <= MULTIPLICATIONS
+        return exactly_known(self.written) and multiplications(self.written) <= self.products
 
     def judge(self, x: Numbers, unsafe: UnsafeSet) -> Answer:
         """Whether the output at x is in the unsafe set."""

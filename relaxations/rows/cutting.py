@@ -52,7 +52,7 @@ def layers_read(alpha: Alpha, root: Pieces, before: int | None = None) -> list[R
     """The layers whose neurons rows can be made of: all, or those below activation node `before`."""
     graph = alpha.linear.graph
     some = [layer.position for layer in graph.layers if before is None or layer.position < before]
-    return [layer for i in some if (layer := reads(graph, root, i)) is not None]
+    return [layer for i in some if (layer := reads(graph, root, i, alpha.linear.effort.rows)) is not None]
 
 
 def cut(
@@ -80,7 +80,7 @@ def cut(
         if now() > deadline or (node is None and bool(rows.settled(best.lower).all())):
             break
         at = [v[0, asking] for v in values]
-        found = [broken_rows(layer, at, linear.effort.rows.broken) for layer in layers]
+        found = [broken_rows(layer, at, linear.effort.rows) for layer in layers]
         kept = (ascent.at.joint > 0).any(1)[0]
         joint, index = joint.grown(graph, linear.scales, [f for f in found if f is not None], kept)
         if not len(joint):

@@ -19,10 +19,8 @@ from ...problems.network.graph import Affine
 from ..linear.alpha import Alpha
 from ..linear.neuron_rows import Facets
 from ..types import Pieces, Rows
-from .groups import excess, overlapping, scored
+from .groups import by_score, excess, overlapping, scored
 from .hull import layer_facets
-
-GROUP = 1 << 22  # elements of the coefficients of one batch of directions
 
 
 def group_rows(
@@ -31,7 +29,6 @@ def group_rows(
     position: int,  # of an activation node
     groups: Tensor,  # (G, K) int64
     points: tuple[Tensor, Tensor] | None = None,  # (Q, n) twice: relaxed z and y of the layer
-    most: int = 8,  # rows a group
 ) -> Facets | None:
     """Rows of the groups' hulls; none where there are no groups or the activation is not piecewise linear."""
     leak = alpha.linear.graph.layer_at[position].function.leak
@@ -39,7 +36,9 @@ def group_rows(
         return None
     template = octahedron(groups.shape[1]).to(groups.device)
     found = limits(alpha, root, position, groups, template)
-    facets = layer_facets(position, groups, found, slope=leak, template=template, points=points, most=most)
+    facets = layer_facets(
+        position, groups, found, slope=leak, template=template, points=points, most=alpha.linear.effort.rows.group_rows
+    )
     return facets if len(facets) else None
 
 
@@ -62,7 +61,7 @@ def limits(alpha: Alpha, root: Pieces, position: int, groups: Tensor, template: 
     rows = rows.flatten(0, 1)
     widest = max(node.size for node in graph.nodes)
     patient, least = replace(alpha, patient=True), []
-    for some in rows.split(max(1, GROUP // widest)):
+    for some in rows.split(max(1, alpha.linear.effort.rows.elements // widest)):
         wanted = Rows(some[None], some.new_zeros(1, len(some)))
         least.append(patient.optimise(root, wanted, node=source)[0].lower[0])
     bound = -torch.cat(least).unflatten(0, (len(groups), len(joint)))
@@ -78,11 +77,11 @@ def chosen_groups(
     position: int,
     values: list[Tensor],  # (Q, n) by node: relaxed values
     price: Tensor,  # (Q, n) >= 0: what the objectives lose for each unit of y
-    size: int = 3,
-    count: int = 64,
+    size: int,
+    count: int,
 ) -> Tensor:  # (G, K)
     """The groups of a layer's undecided neurons whose hull may cut most off these points."""
-    graph = alpha.linear.graph
+    graph, effort = alpha.linear.graph, alpha.linear.effort.rows
     layer = graph.layer_at[position]
     low, high = (side[0] for side in root.pre(layer))
     undecided = ((low < 0) & (high > 0)).nonzero()[:, 0]
@@ -95,5 +94,5 @@ def chosen_groups(
         rows = torch.nn.functional.normalize(below.operators[0].rows(undecided, low.dtype))
         affinity = low.new_zeros(len(low), len(low))
         affinity[undecided[:, None], undecided] = (rows @ rows.mT).abs()
-    best = scored(undecided, size, count, lost, affinity)
-    return best if len(best) else overlapping(undecided, size)[:count]
+    best = scored(by_score(undecided, lost)[: effort.pool], size, count, lost, affinity)
+    return best if len(best) else overlapping(undecided, size, effort.part)[:count]

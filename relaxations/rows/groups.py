@@ -28,8 +28,9 @@ import torch
 from torch import Tensor
 
 from ...problems.errors import BadInput
+from ..effort import ROWS
 
-MOST_GROUPS = 1_000_000
+MOST = 1_000_000  # groups that are counted one by one
 
 
 def by_score(neurons: Tensor, score: Tensor) -> Tensor:  # (m,), (n,) -> (m,)
@@ -50,7 +51,7 @@ def disjoint(neurons: Tensor, size: int) -> Tensor:  # (m,) int64 -> (G, K) int6
     return _groups([range(start, start + size) for start in starts], neurons, size)
 
 
-def overlapping(neurons: Tensor, size: int, part: int = 20, overlap: int = 1) -> Tensor:  # (m,) -> (G, K)
+def overlapping(neurons: Tensor, size: int, part: int = ROWS.part, overlap: int = 1) -> Tensor:  # (m,) -> (G, K)
     """K-subsets within consecutive parts of the neurons, any two of which share at most `overlap`."""
     _sized(size)
     if part < size:
@@ -67,7 +68,7 @@ def overlapping(neurons: Tensor, size: int, part: int = 20, overlap: int = 1) ->
     return _groups(chosen, neurons, size)
 
 
-def all_subsets(neurons: Tensor, size: int, most: int = MOST_GROUPS) -> Tensor:  # (m,) -> (C(m, K), K)
+def all_subsets(neurons: Tensor, size: int, most: int = MOST) -> Tensor:  # (m,) -> (C(m, K), K)
     """All groups. Raises BadInput where there are more than `most`."""
     _sized(size)
     count = comb(len(neurons), size)
@@ -86,14 +87,13 @@ def scored(
     score: Tensor,  # (n,) >= 0, of every neuron of the layer
     affinity: Tensor | None = None,  # (n, n) >= 0
     overlap: int = 1,
-    pool: int = 200,
 ) -> Tensor:  # (G, K), G <= count, those of most worth first
     """The `count` groups expected to cut most, pairwise sharing at most `overlap` neurons; see the module's essay.
 
-    Only the `pool` neurons of largest score are looked at, and of them those whose score is positive.
+    Only neurons whose score is positive are looked at.
     """
     _sized(size)
-    best = by_score(neurons, score)[:pool]
+    best = by_score(neurons, score)
     best = best[score[best] > 0]
     if size == 1:
         return best[:count, None]
@@ -133,7 +133,7 @@ def _grown(worth: Tensor, size: int) -> Tensor:  # (m, m) -> (P, K), one group f
 
 
 def _sparse_subsets(count: int, size: int, overlap: int) -> list[tuple[int, ...]]:
-    if comb(count, size) > MOST_GROUPS:
+    if comb(count, size) > MOST:
         raise BadInput(f"parts of {count} neurons have too many groups of {size}; ask for smaller parts")
     taken: set[tuple[int, ...]] = set()
     chosen = []

@@ -20,16 +20,13 @@ from ..types import Pieces, Rows
 from .cutting import Turns, cut, layers_read
 from .separation import Reads
 
-# Elements of the coefficients of one group of rows: memory.
-GROUP = 1 << 22
-
 
 def refined(alpha: Alpha, root: Pieces, deadline: float, speakers: int = 0) -> Pieces:
     """The root (one piece) with improved pre-activation bounds; what is left undone at `deadline`, a value of
     `kernels.deadline.now`, keeps the bounds it has."""
     graph = alpha.linear.graph
     root = root.with_pre(root.pre_lower.clone(), root.pre_upper.clone())
-    widest = max(node.size for node in graph.nodes)
+    elements, widest = alpha.linear.effort.rows.elements, max(node.size for node in graph.nodes)
     for operand in graph.operands:
         source, layer = operand.source, graph.layer_at[operand.layer]
         if all(i == 0 for i in graph.nodes[source].inputs):
@@ -37,10 +34,11 @@ def refined(alpha: Alpha, root: Pieces, deadline: float, speakers: int = 0) -> P
         lower, upper = root.pre(operand)  # views of the root's bounds
         index = layer.undecided(root.ends(layer))[operand.index][0].nonzero()[:, 0]
         layers = asked(alpha, root, layer.position) if speakers and len(index) else []
-        for some in index.split(max(1, GROUP // (2 * widest))):
+        turns = Turns(1 if layers else 0, alpha.steps, source, speakers)
+        for some in index.split(max(1, elements // (2 * widest))):
             if now() > deadline:
                 return root
-            low, high = _optimised(alpha, root, source, some, layers, deadline, speakers)
+            low, high = _optimised(alpha, root, some, layers, deadline, turns)
             lower[0, some] = torch.maximum(lower[0, some], low)
             upper[0, some] = torch.minimum(upper[0, some], torch.maximum(high, lower[0, some]))
     return root
@@ -55,13 +53,13 @@ def asked(alpha: Alpha, root: Pieces, before: int) -> list[Reads]:
 
 
 def _optimised(
-    alpha: Alpha, root: Pieces, source: int, index: Tensor, layers: list[Reads], deadline: float, speakers: int
+    alpha: Alpha, root: Pieces, index: Tensor, layers: list[Reads], deadline: float, turns: Turns
 ) -> tuple[Tensor, Tensor]:  # (U,), (U,)
-    """Bounds of some entries of one node."""
+    """Bounds of some entries of the node that the turns are about."""
     count = len(index)
-    unit = root.lower.new_zeros(1, count, alpha.linear.graph.nodes[source].size)
+    assert turns.node is not None, "layers are refined one by one"
+    unit = root.lower.new_zeros(1, count, alpha.linear.graph.nodes[turns.node].size)
     unit[0, torch.arange(count, device=index.device), index] = 1.0
     rows = Rows(torch.cat([unit, -unit], 1), unit.new_zeros(1, 2 * count))
-    turns = Turns(1 if layers else 0, alpha.steps, source, speakers)
     found = cut(alpha, root, rows, layers, deadline, turns)
     return found.result.lower[0, :count], -found.result.lower[0, count:]

@@ -21,10 +21,9 @@ from ...kernels.rounding import gamma, unit_roundoff
 from ...kernels.separation import separate
 from ...problems.network.affine import AbstractLinear
 from ...problems.network.graph import Affine, Graph
+from ..effort import ROWS, RowEffort
 from ..linear.neuron_rows import Facets, joined
 from ..types import Pieces
-
-ELEMENTS = 1 << 22  # of one tensor of (points, neurons, inputs)
 
 
 def input_box(graph: Graph, root: Pieces, node: int) -> tuple[Tensor, Tensor] | None:  # (n,), (n,)
@@ -61,7 +60,7 @@ class Reads:
         return values[:, self.index[neurons]].transpose(0, 1)
 
 
-def reads(graph: Graph, root: Pieces, position: int) -> Reads | None:
+def reads(graph: Graph, root: Pieces, position: int, effort: RowEffort = ROWS) -> Reads | None:
     """The undecided neurons of activation node `position`, if rows over their inputs can be made."""
     layer = graph.layer_at[position]
     below, slope = graph.nodes[layer.operands[0].source], layer.leak if layer.is_relu else None
@@ -73,7 +72,7 @@ def reads(graph: Graph, root: Pieces, position: int) -> Reads | None:
     neurons = ((low < 0) & (high > 0)).nonzero()[:, 0]
     if box is None or not len(neurons) or not bool((box[0].isfinite() & box[1].isfinite()).all()):
         return None
-    step = max(1, ELEMENTS // operator.n_in)
+    step = max(1, effort.elements // operator.n_in)
     rows = [_compressed((1 - slope) * operator.rows(some, below.bias.dtype)) for some in neurons.split(step)]
     bias, doubt = (1 - slope) * below.bias[neurons], _doubt(operator, below, box, neurons, step)
     width = max(index.shape[1] for _, index in rows)
@@ -108,11 +107,11 @@ def _compressed(rows: Tensor) -> tuple[Tensor, Tensor]:  # (J, m) -> (J, K), (J,
 def broken_rows(
     layer: Reads,
     values: list[Tensor],  # (Q, n) by node
-    least: float = 1e-4,  # the smallest violation that counts, relative to the neuron's largest value
+    effort: RowEffort = ROWS,
 ) -> Facets | None:
     """For every undecided neuron of a layer the row that is broken most at each of Q points, if any is."""
     points, count = values[layer.source], len(values[0])
-    step = max(1, ELEMENTS // (count * layer.weight.shape[1]))
+    step = max(1, effort.elements // (count * layer.weight.shape[1]))
     found = []
     for start in range(0, len(layer.neurons), step):
         some = slice(start, start + step)
@@ -123,7 +122,7 @@ def broken_rows(
         below = layer.slope * values[layer.below][:, neurons].mT if layer.slope else 0.0
         excess = values[layer.position][:, neurons].mT - below - bound
         most = (layer.weight[some].abs() * (sides[1] - sides[0])).sum(1, keepdim=True)
-        which, query = (excess > least * most).nonzero(as_tuple=True)
+        which, query = (excess > effort.broken * most).nonzero(as_tuple=True)
         if len(which):
             one = offset.new_ones(len(which), 1)
             where = None if layer.index is None else layer.index[some][which]

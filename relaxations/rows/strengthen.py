@@ -40,8 +40,9 @@ class Strengthened:
     result: Result
 
 
-def _groups(name: Name) -> int:
-    """How many groups of neurons a kind of rows takes a layer; 0 where it asks single neurons."""
+def _groups(name: Name) -> str:
+    """Which number of the effort says how many groups of neurons a kind of rows takes a layer; empty where it asks
+    single neurons."""
     rows = name.rung.rows
     assert rows is not None, "rows are asked of relaxations that have some"
     return rows.groups
@@ -121,8 +122,8 @@ def _hulls(alpha: Alpha, root: Pieces, rows: Rows, name: Name) -> list[Facets]:
             continue
         price = (-form.at[i][0]).clamp(min=0)
         at = [v[0] for v in values]
-        groups = chosen_groups(alpha, root, i, at, price, size, _groups(name))
-        facets = group_rows(alpha, root, i, groups, (at[layer.source], at[i]), effort.group_rows)
+        groups = chosen_groups(alpha, root, i, at, price, size, getattr(effort, _groups(name)))
+        facets = group_rows(alpha, root, i, groups, (at[layer.source], at[i]))
         found += [] if facets is None else [facets]
     return found
 

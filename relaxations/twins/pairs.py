@@ -34,13 +34,8 @@ from ...kernels.proof_constants import SUMMED
 from ...kernels.rounding import unit_roundoff
 from ...problems.network.graph import Activation, Affine, Graph, Input
 from ...problems.network.matrix import matrix
+from ..effort import TWINS, TwinEffort
 from ..linear.rounding import folded
-
-PART = 1 << 20  # entries of a matrix that are hashed at a time
-ENTRIES = 1 << 25  # of all matrices together; nobody writes larger ones out
-PAIRS = 1 << 13  # pairs of one network
-LAYERS = 150  # nodes; the search for pairs is recursive
-ROUNDS = 3  # of telling inputs apart by what reads them
 
 Entry = tuple[int, int]  # node, index
 Pair = tuple[Entry, Entry]
@@ -63,9 +58,11 @@ class Twins:
     they are of the input or of activation nodes (whose pair of pre-activations has an entry then).
     """
 
-    def __init__(self, graph: Graph, related: frozenset[tuple[int, int]] = frozenset()) -> None:
+    def __init__(
+        self, graph: Graph, related: frozenset[tuple[int, int]] = frozenset(), effort: TwinEffort = TWINS
+    ) -> None:
         """`graph` in float64 on the CPU; `related`: pairs of inputs that half-spaces relate."""
-        self.graph, self.related = graph, related | {(j, i) for i, j in related}
+        self.graph, self.effort, self.related = graph, effort, related | {(j, i) for i, j in related}
         self.pairs: dict[Pair, Twin | None] = {}
         self._unlike: set[Pair] = set()
         self._rows: dict[int, list[tuple[int, np.ndarray, np.ndarray]]] = {}
@@ -74,12 +71,12 @@ class Twins:
     def possible(self) -> bool:
         """Whether the network's matrices are small enough to be looked at."""
         entries = 0
-        if len(self.graph.nodes) > LAYERS:
+        if len(self.graph.nodes) > self.effort.nodes:
             return False
         for node in self.graph.nodes:
             if isinstance(node, Affine):
                 entries += sum(operator.n_in * operator.n_out for operator in node.operators)
-        return entries <= ENTRIES
+        return entries <= self.effort.entries
 
     def match(self, ones: list[tuple[Entry, L]], others: list[tuple[Entry, L]]) -> list[tuple[Pair, L]]:
         """Pairs of twins, one of `ones` and one of `others`, with equal labels; each entry is used once. What has no
@@ -109,7 +106,7 @@ class Twins:
         """Whether the two entries are twins; if so, they and all pairs they need are among `pairs`."""
         if pair in self.pairs:
             return True
-        if len(self.pairs) >= PAIRS or pair in self._unlike:
+        if len(self.pairs) >= self.effort.pairs or pair in self._unlike:
             return False
         one, other = (self.graph.nodes[entry[0]] for entry in pair)
         match one, other:
@@ -179,13 +176,13 @@ class Twins:
             size = self.graph.input_size
             alike = self._upwards(np.zeros(size, dtype=np.uint64))
             apart = alike
-            for _ in range(ROUNDS):
+            for _ in range(self.effort.rounds):
                 told = np.zeros(size, dtype=np.uint64)
                 for node, colours in enumerate(apart):
                     if isinstance(self.graph.nodes[node], Affine):
                         for source, weight, _ in self.rows(node):
                             if source == 0:
-                                for part in _parts(weight):
+                                for part in _parts(weight, self.effort.part):
                                     hashed = _hashed(weight[part], colours[part, None])
                                     told += hashed.sum(0, dtype=np.uint64)
                 apart = self._upwards(_mix(told))
@@ -199,7 +196,10 @@ class Twins:
                 case Affine():
                     total = _hashed(node.bias.numpy()[:, None], np.zeros(1, dtype=np.uint64))[:, 0]
                     for source, weight, _ in self.rows(position):
-                        sums = [_hashed(weight[k], found[source]).sum(1, dtype=np.uint64) for k in _parts(weight)]
+                        sums = [
+                            _hashed(weight[k], found[source]).sum(1, dtype=np.uint64)
+                            for k in _parts(weight, self.effort.part)
+                        ]
                         total = total + np.concatenate(sums)
                     found.append(_mix(total))
                 case Activation():
@@ -225,9 +225,9 @@ def _hashed(weight: np.ndarray, colour: np.ndarray) -> np.ndarray:  # (m, n), (n
     return np.where(weight != 0, _mix(_mix(bits) + colour), np.uint64(0))
 
 
-def _parts(weight: np.ndarray) -> Iterator[slice]:
-    """The rows of a matrix in parts that are worked on between two looks at the clock."""
-    size = max(1, PART // max(1, weight.shape[1]))
+def _parts(weight: np.ndarray, entries: int) -> Iterator[slice]:
+    """The rows of a matrix in parts of about so many entries, that are worked on between two looks at the clock."""
+    size = max(1, entries // max(1, weight.shape[1]))
     for start in range(0, max(1, len(weight)), size):
         check()
         yield slice(start, start + size)

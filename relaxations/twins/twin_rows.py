@@ -25,15 +25,12 @@ from ...kernels.proof_constants import SUMMED
 from ...problems.network.graph import Affine, Graph, Node
 from ...problems.properties.property import Polytope
 from ...problems.properties.rational import Row
+from ..effort import TWINS, TwinEffort
 from ..linear.interval import interval_bounds
 from ..linear.rounding import Rounding
 from ..types import Pieces
 from .differences import Differences, Interval, Sum, _own, _times, lowered
 from .pairs import Entry, Pair, Twins
-
-FEW = 64  # rows that are looked at closely before it is known whether it pays
-TERMS = 1 << 20  # coefficients that are made exactly
-ELEMENTS = 1 << 24  # of the table of coefficients
 
 Form = dict[Entry, Fraction]
 Pairs = list[tuple[Pair, Fraction]]
@@ -116,25 +113,26 @@ def twin_rows(
     working: Graph,
     rows: Sequence[Sequence[Row]],  # of each goal
     polytopes: Sequence[Polytope],
+    effort: TwinEffort = TWINS,
 ) -> TwinRows | None:
     """The bounds for a property's goals, or None where they would have nothing to say: no row is strict, and no twins
     have opposite coefficients in one."""
     width = max((len(goal) for goal in rows), default=0)
     total = sum(node.size for node in graph.nodes)
-    if not width or len(rows) * width * total > ELEMENTS:
+    if not width or len(rows) * width * total > effort.elements:
         return None
     strict = any(row.strict for goal in rows for row in goal)
-    promising = _promising(graph, rows)
+    promising = _promising(graph, rows, effort.rows)
     if not strict and not promising:
         return None
     related = set()
     for polytope in polytopes:
         used = polytope.normals != 0
         related |= {tuple(np.flatnonzero(row)) for row in used[used.sum(1) == 2]}
-    twins = Twins(graph, frozenset((int(i), int(j)) for i, j in related))
+    twins = Twins(graph, frozenset((int(i), int(j)) for i, j in related), effort)
     if not twins.possible():
         return None
-    budget, forms = TERMS, []
+    budget, forms = effort.terms, []
     size = sum(graph.nodes[i].size for i in graph.nodes[-1].inputs)
     for g, goal in enumerate(rows):
         made = []
@@ -147,8 +145,9 @@ def twin_rows(
     return found if strict or found.pairs else None
 
 
-def _promising(graph: Graph, rows: Sequence[Sequence[Row]]) -> set[tuple[int, int]]:
-    """The rows (goal, number) in which some entries have opposite coefficients, as far as floating point tells."""
+def _promising(graph: Graph, rows: Sequence[Sequence[Row]], few: int) -> set[tuple[int, int]]:
+    """The rows (goal, number) in which some entries have opposite coefficients, as far as floating point tells; a few
+    are looked at closely."""
     node = graph.nodes[-1]
     places = [(g, s) for g, goal in enumerate(rows) for s in range(len(goal))]
     coefficients = torch.zeros(len(places), node.size, dtype=torch.float64)
@@ -160,7 +159,7 @@ def _promising(graph: Graph, rows: Sequence[Sequence[Row]]) -> set[tuple[int, in
     else:
         forms = torch.cat([operator.adjoint(coefficients) for operator in node.operators], 1)
     close = (forms.amax(1) == -forms.amin(1)) & (forms.amax(1) > 0)
-    if len(places) <= FEW:
+    if len(places) <= few:
         for k, form in enumerate(forms.numpy()):
             close[k] |= len(np.intersect1d(form[form > 0], -form[form < 0])) > 0
         for k, (g, s) in enumerate(places):

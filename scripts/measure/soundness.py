@@ -194,8 +194,9 @@ def descended(graph: Graph, polytope: Polytope, x: Tensor, rows: Tensor) -> Tens
 def minimiser(graph: Graph, polytope: Polytope, row: np.ndarray) -> np.ndarray | None:
     """Where mixed-integer programming says that the row is least."""
     from partita.relaxations.ladder.exact import minimum
+    from partita.relaxations.protocol import Means
 
-    return minimum(graph, polytope, row, time_limit=5.0).x
+    return minimum(graph, polytope, row, means=Means(time_limit=5.0)).x
 
 
 # ---- values
@@ -269,7 +270,7 @@ def batch(subject: Subject, dtype: torch.dtype) -> Batch:
 
     polytope = subject.polytope
     sides = (torch.as_tensor(side) for side in (polytope.lower, polytope.upper))
-    linear, piece = root(subject.graph, subject.graph.to(dtype), *sides)
+    linear, piece = root(subject.graph.to(dtype), *sides)
     normals, offsets = outward_half_spaces([polytope], piece.lower, piece.upper)
     piece = replace(piece, normals=normals, offsets=offsets)
     c, d = (torch.cat([t, -t]).to(dtype) for t in (subject.rows, subject.constants))

@@ -74,7 +74,7 @@ def _network(folder: Path, setup: Setup, device: str, seconds: float) -> Iterato
     graph = load_onnx(folder / setup.family / setup.onnx)
     prop = load_property(folder / setup.family / setup.vnnlib, graph.input_size, graph.output_size)
     lower, upper = (torch.from_numpy(getattr(prop.cases[0].inputs, side)) for side in ("lower", "upper"))
-    linear, *_ = root(graph, graph.to(torch.float32, device), lower, upper)
+    linear, *_ = root(graph.to(torch.float32, device), lower, upper)
     for batch in setup.batches:
         low, high = (b.to(device, torch.float32) for b in _boxes(lower, upper, batch, setup.share))
         pieces = Pieces.boxes(low, high, graph.neurons)

@@ -36,7 +36,7 @@ def boxes(graph: Graph, lower: np.ndarray, upper: np.ndarray, most: float, relax
     """Boxes until the first output is proved to be at most `most` on all; gives up beyond `limit` of them."""
     low, high = torch.as_tensor(lower, dtype=torch.float64)[None], torch.as_tensor(upper, dtype=torch.float64)[None]
     rule = relaxation if relaxation.startswith("deeppoly") else "crown"
-    build = interval_root(graph, low[0], high[0]) if relaxation == "ibp" else root(graph, graph, low[0], high[0], rule)
+    build = interval_root(graph, low[0], high[0]) if relaxation == "ibp" else root(graph, low[0], high[0], rule)
     coefficients = torch.zeros(1, 1, graph.output_size, dtype=torch.float64)
     coefficients[..., 0] = -1
     closed = 0
