@@ -31,7 +31,8 @@ effort:
   attack: {leaks: [0.0, 0.1]}
 ```
 
-A log's header holds all of them, and `--resume` goes on with those. This page is written by `scripts/write_effort.py`.
+A log's header holds all of them, and `--resume` goes on with those. Numbers in modules that are neither an effort nor
+of a proof are listed, with the reason, in `tests/test_numbers.py`. This page is written by `scripts/write_effort.py`.
 """
 
 

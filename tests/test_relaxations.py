@@ -96,12 +96,12 @@ def test_linear_bounds_are_below_the_triangle_program(kind, decided):
 @pytest.mark.parametrize("halfspaces", (0, 1))
 def test_all_phases_decided_equals_the_exact_program(halfspaces):
     """Every unstable neuron decided, multipliers optimised at length: the bound reaches the cell's linear program."""
-    gaps, slow = [], BoundEffort(LinearEffort(decay=0.995))
+    gaps, slow = [], BoundEffort(LinearEffort(decay=0.995, decided_rate=0.2))
     for seed in range(4):
         p = rows_of(problem("mlp", seed, torch.float64, decided=16, halfspaces=halfspaces), slice(0, 2))
         truth = Exact(p.graph).bound(p.pieces, p.rows)[0].lower
         long = replace(p.linear, effort=slow)
-        found = Alpha(long, steps=500, rate=0.05, beta_rate=0.2).bound(p.pieces, p.rows)[0].lower
+        found = Alpha(long, steps=500, rate=0.05).bound(p.pieces, p.rows)[0].lower
         assert (found <= truth + 1e-9).all()
         open_ = (found <= 0).all(1)
         gaps += (truth - found)[open_].flatten().tolist()

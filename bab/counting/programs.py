@@ -107,7 +107,7 @@ class _Solver:
         box = np.append(self.lower, 0.0), np.append(self.upper, 0.0)
         start, index = np.arange(count + 1) * (d + 1), np.tile(np.arange(d + 1), count)
         sides = -rows.constant / self.length, np.full(count, np.inf)
-        door.load(self.solver, np.zeros(d + 1), *box, (start, index, entries), *sides)
+        door.load(self.solver, door.Program(np.zeros(d + 1), *box, *sides, (start, index, entries)))
 
     def least(self, cost: Array) -> tuple[Array, Array] | None:  # (D,)
         """Where cost x is least on the cell, and the multipliers of its rows; None where HiGHS gives up."""

@@ -64,19 +64,19 @@ class Program(NamedTuple):
     upper: Array  # (V,)
     row_lower: Array  # (R,)
     row_upper: Array  # (R,)
-    start: NDArray[np.integer]  # (R + 1,), where each row's entries begin, as in a csr_array
-    index: NDArray[np.integer]  # their columns
-    value: Array  # and they
+    rows: tuple[NDArray[np.integer], NDArray[np.integer], Array]  # as of a csr_array: starts (R + 1,), columns, entries
     offset: float = 0.0
     integer: NDArray[np.bool_] | None = None  # (V,)
 
 
 def load(solver: highspy.Highs | Remote, program: Program) -> None:
     """Hands a program over."""
-    parts = program._asdict()
-    offset, integer = parts.pop("offset"), parts.pop("integer")
-    parts |= {name: parts[name].astype(np.int32) for name in ("start", "index")}
-    shape = (len(program.row_lower), len(program.cost))
+    cost, lower, upper, row_lower, row_upper, rows, offset, integer = program
+    start, index, value = rows[0].astype(np.int32), rows[1].astype(np.int32), rows[2]
+    parts: dict[str, NDArray[Any]] = {"cost": cost, "lower": lower, "upper": upper}
+    parts |= {"row_lower": row_lower, "row_upper": row_upper}
+    parts |= {"start": start, "index": index, "value": value}
+    shape = (len(row_lower), len(cost))
     if isinstance(solver, Remote):
         solver.load(shape, offset, parts, integer)
     else:

@@ -135,7 +135,7 @@ def _started(model: LinearModel, effort: SolverEffort) -> highspy.Highs | Remote
     rows = model.matrix.indptr, model.matrix.indices, model.matrix.data
     whole = model.integer if model.discrete else None
     sides = model.lower, model.upper, model.row_lower, model.row_upper
-    door.load(solver, door.Program(model.cost, *sides, *rows, model.offset, whole))
+    door.load(solver, door.Program(model.cost, *sides, rows, model.offset, whole))
     return solver
 
 
