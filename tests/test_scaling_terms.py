@@ -33,18 +33,19 @@ def program():
     random = np.random.default_rng(5)
     matrix = csr_array(random.normal(size=(4, 3)) * 10.0 ** random.uniform(-9, 9, (4, 3)))
     cost, lower, upper = random.normal(size=3) * 1e12, -random.random(3), random.random(3)
-    return cost, lower, upper, (matrix.indptr, matrix.indices, matrix.data), -np.ones(4), np.append(np.ones(3), np.inf)
+    sides = -np.ones(4), np.append(np.ones(3), np.inf)
+    return door.Program(cost, lower, upper, *sides, (matrix.indptr, matrix.indices, matrix.data), 0.5)
 
 
 def remote(program, **answer) -> tuple[Told, Remote]:
     told = Told({"x": None, "dual": None, "objective": 0.0, "bound": 0.0, "status": "kOptimal"} | answer)
     solver = Remote(told)
-    load(solver, *program, 0.5)
+    load(solver, program)
     return told, solver
 
 
 def test_a_program_goes_out_scaled_in_all_its_parts(program):
-    cost, lower, upper, (start, index, value), row_lower, row_upper = program
+    cost, lower, upper, row_lower, row_upper, (start, index, value), *_ = program
     told, solver = remote(program)
     solver.run()
     (name, (shape, offset, sent, integer)) = told.calls[0]
@@ -116,11 +117,11 @@ def test_answers_of_another_size_are_none(program, name, size):
 def test_whole_numbers_are_not_scaled(program):
     told = Told({"x": None, "dual": None, "objective": 0.0, "bound": 0.0, "status": "kOptimal"})
     solver = Remote(told)
-    load(solver, *program, 0.0, np.array([True, False, False]))
+    load(solver, program._replace(offset=0.0, integer=np.array([True, False, False])))
     solver.run()
     (_, (_, _, sent, integer)) = told.calls[0]
-    assert integer.tolist() == [True, False, False] and (sent["lower"] == program[1]).all()
-    assert (sent["value"] == program[3][2]).all() and (sent["cost"] == program[0]).all()
+    assert integer.tolist() == [True, False, False] and (sent["lower"] == program.lower).all()
+    assert (sent["value"] == program.rows[2]).all() and (sent["cost"] == program.cost).all()
 
 
 def test_what_is_no_number_is_wild():

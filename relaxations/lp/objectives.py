@@ -43,7 +43,7 @@ Sessions = Callable[[LinearModel], Session]
 class OneByOne:
     """A session with a backend that remembers nothing."""
 
-    def __init__(self, model: LinearModel, name: str, time_limit: float | None, effort: SolverEffort) -> None:
+    def __init__(self, model: LinearModel, name: str, time_limit: float | None, effort: SolverEffort = SOLVERS) -> None:
         self.model, self._solve, self._limit = model, backend(name, effort), time_limit
 
     def minimise(self, cost: Array, offset: float = 0.0) -> Solution:
