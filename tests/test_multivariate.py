@@ -232,7 +232,7 @@ def test_pieces_with_decided_operands_and_half_spaces_are_bounded(kind):
     """The relaxations of both trees, on pieces that are cut in every way, against samples of the pieces."""
     graph = gated(0, kind)
     low, high = (torch.from_numpy(end) for end in BOX)
-    linear, whole = root(graph, graph, low, high)
+    linear, whole = root(graph, low, high)
     random = torch.Generator().manual_seed(2)
     x = sampled(graph)
     z = torch.cat([graph.values(x)[operand.source] for operand in graph.operands], 1)
