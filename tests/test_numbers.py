@@ -137,6 +137,8 @@ NEITHER = {
         "relaxations/studies/chord.py": "greatest_divergence(starts) greatest_divergence(steps)",
     },
     "what functions of networks are": {
+        "problems/network/bilinear.py": "AbstractBilinear.arity",
+        "problems/network/product.py": "Product.arity",
         "problems/network/activation.py": "STEEP LeakyReLU.slope LeakyReLU.kinks",
         "problems/network/smooth.py": "NEWTON_STEPS AbstractSShaped.turns Sigmoid.kernel_error Sigmoid.scale "
         "Sigmoid.amplitude Sigmoid.offset Tanh.kernel_error",
