@@ -132,6 +132,28 @@ def test_a_product_with_a_point_is_exact():
                 torch.testing.assert_close(found, point[0] * point[1], rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("dtype", (torch.float32, torch.float64), ids=str)
+def test_planes_that_are_written_down_hold_as_they_stand(dtype):
+    """At corners, where planes of a product touch it, in fractions: whatever was rounded is in the bias."""
+    random, met = torch.Generator().manual_seed(3), 0
+    for scale in (1.0, 1e-3, 1e5):
+        a, b, c, d = (scale * torch.randn(4, 1, 400, generator=random, dtype=torch.float64) + 7).to(dtype)
+        (a, b), (c, d) = ((torch.minimum(x, y), torch.maximum(x, y)) for x, y in ((a, b), (c, d)))
+        choice = tuple(torch.rand(2, 1, 400, generator=random, dtype=torch.float64).to(dtype))
+        planes = Product().planes(((a, b), (c, d)), choice)
+        sides = [
+            (*(fractions(s[0]) for s in slopes), fractions(bias[0]))
+            for slopes, bias in ((planes.lower_slopes, planes.lower_bias), (planes.upper_slopes, planes.upper_bias))
+        ]
+        for x, y in ((x, y) for x in (fractions(a[0]), fractions(b[0])) for y in (fractions(c[0]), fractions(d[0]))):
+            for (s, r, t), sign in zip(sides, (1, -1), strict=True):
+                for k in range(400):
+                    rest = sign * (x[k] * y[k] - s[k] * x[k] - r[k] * y[k] - t[k])
+                    assert rest >= 0
+                    met += rest <= 64 * Fraction(torch.finfo(dtype).eps) * (abs(x[k] * y[k]) + abs(t[k]))
+    assert met > 800  # what is added is a few epsilons
+
+
 def test_planes_are_the_hull_of_the_product():
     """The better of the two planes on each side meets McCormick's envelope, which is x y at all four corners."""
     a, b, c, d = (torch.tensor([[v]]).double() for v in (-1.0, 2.0, -3.0, 0.5))
