@@ -157,6 +157,25 @@ class MultivariateConformance:
                 assert (pulled.weighed[box].double() >= cost / 1.02).all()
             assert tightest > -0.2, "planes touch the function, at corners at least"
 
+    @pytest.mark.parametrize("scale", [1.0, 1e-3])
+    def test_reach_is_at_least_what_planes_are_made_of(self, scale):
+        """Of one output at a time: the constant, and the coefficients times the largest values they meet."""
+        ends = self.boxes(torch.float64, 21, scale)
+        sizes = [torch.maximum(a.abs(), b.abs()) for a, b in ends]
+        reach = self.function.reach(*sizes)
+        one = torch.eye(reach.shape[-1], dtype=torch.float64).expand(BOXES, -1, -1)
+        for choice in (None, self.choices(22)):
+            for sign in (1, -1):
+                pulled = self.function.planes(ends, choice).pull(sign * one, torch.zeros_like(reach))
+                met = pulled.gain.abs()
+                for part, size in zip(pulled.operands, sizes, strict=True):
+                    met = met + (part.abs() * size[:, None]).sum(-1)
+                assert (met <= reach * (1 + 1e-9) + 1e-300).all()
+
+    def test_points_are_known_well_enough(self):
+        points = [(a, a) for a, _ in self.boxes(torch.float64, 23)]
+        assert not any(bool(part.any()) for part in self.function.open(*points))
+
     def test_pull_and_value_are_the_same_planes(self):
         ends = self.boxes(torch.float64, 5)
         random = torch.Generator().manual_seed(6)

@@ -13,7 +13,7 @@ from multivariate_conformance import MultivariateConformance, fractions
 import partita
 from partita.kernels.substitute import substitute, substitute_operands
 from partita.problems.network.activation import ReLU
-from partita.problems.network.affine import Dense
+from partita.problems.network.affine import Dense, Identity, Select
 from partita.problems.network.apriori import Precision, evaluated, given, judged
 from partita.problems.network.bilinear import MatrixProduct
 from partita.problems.network.graph import Activation, Affine, Graph, Input, Multivariate
@@ -23,8 +23,14 @@ from partita.problems.network.smooth import Tanh
 from partita.problems.properties.property import Polytope
 from partita.problems.properties.rational import Numbers
 from partita.problems.properties.specify import box_property
+from partita.relaxations.linear.alpha import Alpha
+from partita.relaxations.linear.backward import backward
 from partita.relaxations.linear.forward import Forward
+from partita.relaxations.linear.ibp import Ibp
+from partita.relaxations.linear.interval import interval_bounds
+from partita.relaxations.linear.rebounding import Rebounding
 from partita.relaxations.linear.root import in_float64, root
+from partita.relaxations.linear.rounding import Rounding
 from partita.relaxations.lp.encode import encode
 from partita.relaxations.reals.at_point import AtPoint
 from partita.relaxations.studies.chord import chords
@@ -123,6 +129,7 @@ def test_a_product_with_a_point_is_exact():
     c, d = torch.tensor([[-1.0, 0.5, -7.0]]).double(), torch.tensor([[4.0, 0.75, 9.0]]).double()
     for ends, other in ((((a, a), (c, d)), 1), (((c, d), (a, a)), 0)):
         planes = Product().planes(ends)
+        assert not any(bool(part.any()) for part in Product().open(*ends))
         point = [a[:, None], a[:, None]]
         for share in (0.0, 0.3, 1.0):
             point[other] = (c + share * (d - c))[:, None]
@@ -221,6 +228,84 @@ def test_neurons_are_numbered_operand_by_operand():
         _ = join.function
 
 
+@pytest.mark.parametrize("kind", ["product", "matrix"])
+@pytest.mark.parametrize("dtype", (torch.float32, torch.float64), ids=str)
+def test_backward_bounds_charge_what_planes_cost(kind, dtype):
+    """Large products that cancel: what the pass lost is seen, and no more than it says. In exact arithmetic, at the
+    point that the box is; the terms' sum is far smaller than they are, so that nothing else pays for them."""
+    random, met = torch.Generator().manual_seed(0), 0.0
+    f = Product() if kind == "product" else MatrixProduct(3, 4, 3)
+    split = [Affine((0,), (Select(torch.arange(12) + 12 * k, 24),), torch.zeros(12).double()) for k in range(2)]
+    nodes = (Input(24), *split, Multivariate((1, 2), f, 12 if kind == "product" else 9))
+    nodes = (*nodes, Affine((3,), (Identity(nodes[3].size),), torch.zeros(nodes[3].size).double()))
+    graph = Graph(nodes, (24,), (nodes[3].size,)).to(dtype)
+    for _ in range(40):
+        x = (20 + 4 * torch.rand(1, 24, generator=random)).to(dtype)
+        ends = [(x[:, 12 * k : 12 * k + 12],) * 2 for k in range(2)]
+        y = f.value(*(a for a, _ in ends))
+        rows = torch.randn(1, 1, y.shape[1], generator=random, dtype=torch.float64)
+        rows[..., -1] -= (rows[0, 0] * y[0].double()).sum() / y[0, -1]
+        rows = rows.to(dtype)
+        scales = Rounding(graph).local(x[0].abs(), {3: [(a[0], b[0]) for a, b in ends]})
+        planes = {3: f.planes(ends)}
+        form = backward(graph, scales, planes, 3, rows, torch.zeros(1, 1, dtype=dtype))
+        point = fractions(x[0])
+        if kind == "matrix":
+            true = product_of(3, 4, 3)(point[:12], point[12:])
+        else:  # the plane that is chosen, as it stands
+            p, below = planes[3], rows[0, 0] >= 0
+            s, r = (fractions(torch.where(below, a[0], b[0])) for a, b in zip(p.lower_slopes, p.upper_slopes))
+            bias = fractions(torch.where(below, p.lower_bias[0], p.upper_bias[0]))
+            true = [s[k] * point[k] + r[k] * point[12 + k] + bias[k] for k in range(12)]
+        value = sum(a * b for a, b in zip(fractions(rows[0, 0]), true, strict=True))
+        found = sum(a * b for a, b in zip(fractions(form.linear[0, 0]), point, strict=True))
+        found += Fraction(form.constant.item())
+        assert found - Fraction(form.slack.item()) <= value
+        met = max(met, float((found - value) / Fraction(form.slack.item())))
+    assert met > 0.001  # something is lost
+    assert scales.activation[3].max() < 300 * torch.finfo(dtype).eps * 12 * y.abs().max()
+
+
+def product_of(p: int, q: int, r: int):
+    """The product of two matrices of fractions, row by row."""
+    return lambda a, b: [sum(a[i * q + j] * b[j * r + k] for j in range(q)) for i in range(p) for k in range(r)]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("seed", [0, 2])
+def test_sizes_hold_for_values_known_bounds_or_not(kind, seed):
+    graph, values = gated(seed, kind), gated(seed, kind).values(sampled(gated(seed, kind)))
+    _, whole = root(graph, graph, *map(torch.from_numpy, BOX))
+    pre = {layer.position: [(a[0], b[0]) for a, b in whole.ends(layer)] for layer in graph.layers}
+    for known in ({}, pre):
+        scales = Rounding(graph).local(torch.ones(3).double(), known)
+        for size, value in zip(scales.size, values, strict=True):
+            assert (size >= value.abs().amax(0) * (1 - 1e-12)).all()
+
+
+def test_intervals_start_from_what_is_known_of_every_operand():
+    graph = gated(0, "product")
+    _, whole = root(graph, graph, *map(torch.from_numpy, BOX))
+    rounding, join = Rounding(graph), graph.layer_at[5]
+    for operand in join.operands:
+        known = whole.with_pre(whole.pre_lower.clone(), whole.pre_upper.clone())
+        for side in known.pre(operand):
+            side.mul_(0)
+        low, high = interval_bounds(rounding, known.lower, known.upper, known.pre_lower, known.pre_upper)[5]
+        assert not low.any() and not high.any()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_relaxed_values_are_where_the_bound_is_reached(kind):
+    """The rows at the relaxed outputs are the form at its minimiser."""
+    graph = gated(1, kind)
+    linear, whole = root(graph, graph, *map(torch.from_numpy, BOX))
+    rows = Rows(torch.tensor([[[1.0, -0.5], [-1.0, 0.2]]]).double(), torch.tensor([[0.3, 0.0]]).double())
+    _, values, form = Alpha(linear, 3).optimise(whole, rows)
+    reached = (rows.coefficients * values[-1]).sum(-1) + rows.constants
+    torch.testing.assert_close(reached, (form.linear * values[0]).sum(-1) + form.constant, rtol=1e-9, atol=1e-9)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_normal_form_keeps_the_function_and_gives_operands_affine_nodes(kind):
     graph = gated(1, kind)
@@ -274,10 +359,6 @@ def test_pieces_with_decided_operands_and_half_spaces_are_bounded(kind):
     pieces.pre_upper[rows[~up], rows[~up]] = torch.minimum(pieces.pre_upper[rows[~up], rows[~up]], point[~up, 0])
     coefficients = torch.tensor([[1.0, 0.0], [-1.0, 0.5]]).double().expand(count, -1, -1)
     asked = Rows(coefficients, torch.zeros(count, 2).double())
-    from partita.relaxations.linear.alpha import Alpha
-    from partita.relaxations.linear.ibp import Ibp
-    from partita.relaxations.linear.rebounding import Rebounding
-
     inside = (x @ normal[0, 0] <= 0.4)[None] & (sign * (z.mT - point) >= 0)
     relaxations = (Alpha(linear, 12), Rebounding(linear, steps=3, clipping=False), Forward(linear, clipping=False))
     for relaxation in (*relaxations, Ibp(linear), Alpha(in_float64(graph, linear, whole), 2)):
@@ -352,14 +433,7 @@ def true_value(graph: Graph, x: list[Fraction]) -> list[Fraction]:
             case Multivariate():
                 f = node.function
                 if isinstance(f, MatrixProduct):
-                    a, b = arguments
-                    values.append(
-                        [
-                            sum(a[i * f.q + j] * b[j * f.r + k] for j in range(f.q))
-                            for i in range(f.p)
-                            for k in range(f.r)
-                        ]
-                    )
+                    values.append(product_of(f.p, f.q, f.r)(*arguments))
                 elif isinstance(f, GroupMax):
                     groups = [arguments[0][f.width * g : f.width * (g + 1)] for g in range(f.groups)]
                     values.append([max(group) for group in groups for _ in group])

@@ -98,9 +98,9 @@ class AbstractMultivariate(ABC):
     def gaps(self, coefficient: Tensor, operands: Sequence[Interval]) -> tuple[Tensor, ...]:  # (B, R, n) -> (B, R, n_o)
         """What each entry of each operand may make a bound with these coefficients lose (heuristic)."""
 
+    @abstractmethod
     def open(self, *operands: Interval) -> tuple[Tensor, ...]:  # (B, n_o) bool each
         """Which entries of the operands are not known as well as the planes can use."""
-        return tuple(low < high for low, high in operands)
 
     def default_choice(self, operands: Sequence[Interval]) -> Choice:
         """The choice that `planes` makes by itself: the middle."""
