@@ -82,7 +82,8 @@ def product_interval(one: Interval, two: Interval) -> Interval:
     pad = 4 * finfo.eps * corners.abs()
     low, high = (corners - pad).amin(0) - finfo.tiny, (corners + pad).amax(0) + finfo.tiny
     low, high = torch.where(low.isnan(), -torch.inf, low), torch.where(high.isnan(), torch.inf, high)  # overflow
-    alike = ((a >= 0) & (c >= 0)) | ((b <= 0) & (d <= 0))
-    opposite = ((a >= 0) & (d <= 0)) | ((b <= 0) & (c >= 0))
+    nothing = ((a == 0) & (b == 0)) | ((c == 0) & (d == 0))
+    alike = nothing | ((a >= 0) & (c >= 0)) | ((b <= 0) & (d <= 0))
+    opposite = nothing | ((a >= 0) & (d <= 0)) | ((b <= 0) & (c >= 0))
     zero = low.new_zeros(())
     return torch.where(alike, low.fmax(zero), low), torch.where(opposite, high.fmin(zero), high)
