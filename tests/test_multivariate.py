@@ -263,7 +263,9 @@ def test_backward_bounds_charge_what_planes_cost(kind, dtype):
         assert found - Fraction(form.slack.item()) <= value
         met = max(met, float((found - value) / Fraction(form.slack.item())))
     assert met > 0.001  # something is lost
-    assert scales.activation[3].max() < 300 * torch.finfo(dtype).eps * 12 * y.abs().max()
+    scales.activation[3] = torch.ones_like(scales.activation[3])  # as if it were that
+    charged = backward(graph, scales, planes, 3, rows, torch.zeros(1, 1, dtype=dtype)).slack - form.slack
+    torch.testing.assert_close(charged, 1.02 * rows.abs().sum(-1), rtol=1e-2, atol=0)
 
 
 def product_of(p: int, q: int, r: int):
