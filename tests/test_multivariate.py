@@ -11,10 +11,11 @@ from group_max import GroupMax
 from multivariate_conformance import MultivariateConformance, fractions
 
 import partita
+from partita.kernels.rounding import gamma
 from partita.kernels.substitute import substitute, substitute_operands
 from partita.problems.network.activation import ReLU
 from partita.problems.network.affine import Dense, Identity, Select
-from partita.problems.network.apriori import Precision, evaluated, given, judged
+from partita.problems.network.apriori import Judged, Precision, evaluated, given, judged
 from partita.problems.network.bilinear import MatrixProduct
 from partita.problems.network.graph import Activation, Affine, Graph, Input, Multivariate
 from partita.problems.network.product import Product
@@ -25,8 +26,9 @@ from partita.problems.properties.rational import Numbers
 from partita.problems.properties.specify import box_property
 from partita.relaxations.linear.alpha import Alpha
 from partita.relaxations.linear.backward import backward
+from partita.relaxations.linear.carried import Between, layer_between
 from partita.relaxations.linear.forward import Forward
-from partita.relaxations.linear.ibp import Ibp
+from partita.relaxations.linear.ibp import Ibp, interval_root
 from partita.relaxations.linear.interval import interval_bounds
 from partita.relaxations.linear.rebounding import Rebounding
 from partita.relaxations.linear.root import in_float64, root
@@ -263,6 +265,8 @@ def test_backward_bounds_charge_what_planes_cost(kind, dtype):
         assert found - Fraction(form.slack.item()) <= value
         met = max(met, float((found - value) / Fraction(form.slack.item())))
     assert met > 0.001  # something is lost
+    size = f.reach(*(a[0].abs() for a, _ in ends))
+    assert (scales.activation[3] >= gamma(f.terms([12, 12]), dtype) * size).all()
     scales.activation[3] = torch.ones_like(scales.activation[3])  # as if it were that
     charged = backward(graph, scales, planes, 3, rows, torch.zeros(1, 1, dtype=dtype)).slack - form.slack
     assert (charged >= 0.5 * rows.abs().sum(-1)).all()
@@ -277,10 +281,10 @@ def product_of(p: int, q: int, r: int):
 @pytest.mark.parametrize("seed", [0, 2])
 def test_sizes_hold_for_values_known_bounds_or_not(kind, seed):
     graph, values = gated(seed, kind), gated(seed, kind).values(sampled(gated(seed, kind)))
-    _, whole = root(graph, graph, *map(torch.from_numpy, BOX))
+    linear, whole = root(graph, graph, *map(torch.from_numpy, BOX))
     pre = {layer.position: [(a[0], b[0]) for a, b in whole.ends(layer)] for layer in graph.layers}
-    for known in ({}, pre):
-        scales = Rounding(graph).local(torch.ones(3).double(), known)
+    made = [Rounding(graph).local(torch.ones(3).double(), known) for known in ({}, pre)]
+    for scales in (*made, linear.scales, in_float64(graph, linear, whole).scales):
         for size, value in zip(scales.size, values, strict=True):
             assert (size >= value.abs().amax(0) * (1 - 1e-12)).all()
 
@@ -295,6 +299,25 @@ def test_intervals_start_from_what_is_known_of_every_operand():
             side.mul_(0)
         low, high = interval_bounds(rounding, known.lower, known.upper, known.pre_lower, known.pre_upper)[5]
         assert not low.any() and not high.any()
+
+
+def test_every_operand_is_bounded_backward_where_it_is_open():
+    graph = gated(0, "matrix")
+    low, high = map(torch.from_numpy, BOX)
+    (_, whole), (_, loose) = root(graph, graph, low, high), interval_root(graph, low, high)
+    for operand in graph.layer_at[5].operands:
+        (a, b), (c, d) = whole.pre(operand), loose.pre(operand)
+        assert (b - a)[0, -1] < 0.999 * (d - c)[0, -1]
+
+
+def test_what_is_carried_through_a_layer_of_several_operands_is_its_interval():
+    graph, random = gated(0, "matrix"), torch.Generator().manual_seed(0)
+    layer, weights = graph.layer_at[5], torch.ones(2, 4).double()
+    ends = [tuple(torch.randn(2, 2, o.size, generator=random).double().sort(0).values) for o in layer.operands]
+    nothing = Between(torch.zeros(2, 4, 4).double(), torch.zeros(2, 4, 4).double())
+    found = layer_between(layer, nothing, ends, layer.several.planes(ends), weights)
+    for side, end in zip(found, layer.interval(ends), strict=True):
+        assert torch.equal(side[:, -1], end) and not side[:, :-1].any()
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -472,6 +495,23 @@ def test_what_another_precision_may_make_of_it_is_bounded(kind):
         difference = (single[i].double() - found[i].value).abs()
         assert (difference <= found[i].error).all()
         assert (found[i].error <= 1e-3 * (1 + found[i].size)).all()
+
+
+@pytest.mark.parametrize("f", [MatrixProduct(3, 40, 3), GroupMax(3, 40), Product()])
+def test_another_precision_moves_one_layer_by_no_more_than_is_said(f):
+    """Exact inputs: what it rounds itself. Inputs in doubt: what they move. Neither covers the other."""
+    random, nodes = torch.Generator().manual_seed(0), (Input(120), Multivariate((0,) * f.arity, f, 120))
+    x = torch.randn(200, 120, generator=random)
+    found = judged(nodes, [1], {0: given(x.double())}, Precision.of(torch.float32))[1]
+    off = (f.value(*(x,) * f.arity).double() - found.value).abs()
+    assert (off <= found.error).all() and (off.any() or f.arity == 1)
+    doubt = 1e-3 * torch.rand(200, 120, generator=random).double()
+    known = {0: Judged(x.double(), doubt, x.double().abs())}
+    found = judged(nodes, [1], known, Precision.of(torch.float64))[1]
+    for sign in (1.0, -1.0):
+        moved = x.double() + sign * x.double().sign() * doubt
+        off = (f.value(*(moved,) * f.arity) - found.value).abs()
+        assert (off <= found.error).all() and (off > 1e-4).any()
 
 
 # ---- refused, by name
