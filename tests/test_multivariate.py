@@ -27,6 +27,7 @@ from partita.problems.properties.specify import box_property
 from partita.relaxations.linear.alpha import Alpha
 from partita.relaxations.linear.backward import backward
 from partita.relaxations.linear.carried import Between, layer_between
+from partita.relaxations.linear.decide import decision_half_spaces
 from partita.relaxations.linear.forward import Forward
 from partita.relaxations.linear.ibp import Ibp, interval_root
 from partita.relaxations.linear.interval import interval_bounds
@@ -318,6 +319,22 @@ def test_what_is_carried_through_a_layer_of_several_operands_is_its_interval():
     found = layer_between(layer, nothing, ends, layer.several.planes(ends), weights)
     for side, end in zip(found, layer.interval(ends), strict=True):
         assert torch.equal(side[:, -1], end) and not side[:, :-1].any()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_half_spaces_of_decided_operands_cut_off_no_point(kind):
+    """Each neuron decided at its value in the middle: a point that takes the decision satisfies its half-space."""
+    graph = gated(0, kind)
+    linear, whole = root(graph, graph, *map(torch.from_numpy, BOX))
+    x = sampled(graph)
+    neurons = lambda x: torch.cat([graph.values(x)[o.source] for o in graph.operands], 1)  # noqa: E731
+    z, point, every = neurons(x), neurons(x.mean(0, keepdim=True))[0], torch.arange(graph.neurons)
+    pieces = whole[torch.zeros_like(every)]
+    normals, offsets = decision_half_spaces(linear, pieces, every, point)
+    kept = x @ normals.mT <= offsets + 1e-12 * (1 + offsets.abs())
+    below, above = kept[:, : len(every)], kept[:, len(every) :]
+    assert below[z <= point].all() and above[z >= point].all()
+    assert not (below & (z > point + 0.5)).all() or not (above & (z < point - 0.5)).all()
 
 
 @pytest.mark.parametrize("kind", KINDS)
