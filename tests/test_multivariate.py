@@ -282,7 +282,7 @@ def product_of(p: int, q: int, r: int):
 @pytest.mark.parametrize("seed", [0, 2])
 def test_sizes_hold_for_values_known_bounds_or_not(kind, seed):
     graph, values = gated(seed, kind), gated(seed, kind).values(sampled(gated(seed, kind)))
-    linear, whole = root(graph, graph, *map(torch.from_numpy, BOX))
+    linear, whole = root(graph, *map(torch.from_numpy, BOX))
     pre = {layer.position: [(a[0], b[0]) for a, b in whole.ends(layer)] for layer in graph.layers}
     made = [Rounding(graph).local(torch.ones(3).double(), known) for known in ({}, pre)]
     for scales in (*made, linear.scales, in_float64(graph, linear, whole).scales):
@@ -292,7 +292,7 @@ def test_sizes_hold_for_values_known_bounds_or_not(kind, seed):
 
 def test_intervals_start_from_what_is_known_of_every_operand():
     graph = gated(0, "product")
-    _, whole = root(graph, graph, *map(torch.from_numpy, BOX))
+    _, whole = root(graph, *map(torch.from_numpy, BOX))
     rounding, join = Rounding(graph), graph.layer_at[5]
     for operand in join.operands:
         known = whole.with_pre(whole.pre_lower.clone(), whole.pre_upper.clone())
@@ -305,7 +305,7 @@ def test_intervals_start_from_what_is_known_of_every_operand():
 def test_every_operand_is_bounded_backward_where_it_is_open():
     graph = gated(0, "matrix")
     low, high = map(torch.from_numpy, BOX)
-    (_, whole), (_, loose) = root(graph, graph, low, high), interval_root(graph, low, high)
+    (_, whole), (_, loose) = root(graph, low, high), interval_root(graph, low, high)
     for operand in graph.layer_at[5].operands:
         (a, b), (c, d) = whole.pre(operand), loose.pre(operand)
         assert (b - a)[0, -1] < 0.999 * (d - c)[0, -1]
@@ -325,7 +325,7 @@ def test_what_is_carried_through_a_layer_of_several_operands_is_its_interval():
 def test_half_spaces_of_decided_operands_cut_off_no_point(kind):
     """Each neuron decided at its value in the middle: a point that takes the decision satisfies its half-space."""
     graph = gated(0, kind)
-    linear, whole = root(graph, graph, *map(torch.from_numpy, BOX))
+    linear, whole = root(graph, *map(torch.from_numpy, BOX))
     x = sampled(graph)
     neurons = lambda x: torch.cat([graph.values(x)[o.source] for o in graph.operands], 1)  # noqa: E731
     z, point, every = neurons(x), neurons(x.mean(0, keepdim=True))[0], torch.arange(graph.neurons)
@@ -341,7 +341,7 @@ def test_half_spaces_of_decided_operands_cut_off_no_point(kind):
 def test_relaxed_values_are_where_the_bound_is_reached(kind):
     """The rows at the relaxed outputs are the form at its minimiser."""
     graph = gated(1, kind)
-    linear, whole = root(graph, graph, *map(torch.from_numpy, BOX))
+    linear, whole = root(graph, *map(torch.from_numpy, BOX))
     rows = Rows(torch.tensor([[[1.0, -0.5], [-1.0, 0.2]]]).double(), torch.tensor([[0.3, 0.0]]).double())
     _, values, form = Alpha(linear, 3).optimise(whole, rows)
     reached = (rows.coefficients * values[-1]).sum(-1) + rows.constants
