@@ -219,7 +219,7 @@ def _loader() -> Any:
     """A loader of plain YAML in which a key that stands twice in a mapping is an error."""
     import yaml
 
-    class Loader(yaml.SafeLoader):
+    class Loader(yaml.SafeLoader):  # type: ignore[misc]  # a library without types
         def construct_mapping(self, node: Any, deep: bool = False) -> Any:
             seen = set()
             for key, _ in node.value:

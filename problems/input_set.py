@@ -41,6 +41,6 @@ def polytopes_of(graph: Graph, input_set: InputSet) -> list[Polytope]:
 
 def box(lower: Any, upper: Any) -> Polytope:
     """Arrays (lower, upper) of any shape, flattened in row-major order; `BadInput` where they hold no numbers."""
-    return Polytope(
-        *(numbers(f"{what} of the input set", side).reshape(-1) for what, side in (("lower", lower), ("upper", upper)))
-    )
+    sides = {"lower": lower, "upper": upper}
+    low, high = (numbers(f"{what} of the input set", side).reshape(-1) for what, side in sides.items())
+    return Polytope(low, high)

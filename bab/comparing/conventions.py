@@ -45,9 +45,9 @@ class Conventions:
                 raise BadInput(f"{what} must be one of {', '.join(known)}, not '{value}'")
         if self.notion.threshold is not None and self.notion.exactness != "threshold":
             raise BadInput("a threshold goes with exactness=threshold")
-        for what, value in (("threshold", self.notion.threshold), ("tolerance", self.notion.tolerance)):
-            if value is not None and not (is_number(value) and np.isfinite(value)):
-                raise BadInput(f"{what} must be a finite number, not {value!r}")
+        for what, number in (("threshold", self.notion.threshold), ("tolerance", self.notion.tolerance)):
+            if number is not None and not (is_number(number) and np.isfinite(number)):
+                raise BadInput(f"{what} must be a finite number, not {number!r}")
         if not self.notion.tolerance > 0:
             raise BadInput(f"tolerance must be a positive number, not {self.notion.tolerance}")
 
