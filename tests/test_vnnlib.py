@@ -275,6 +275,16 @@ def test_files_that_cannot_be_read(tmp_path):
         load_property(tmp_path, 2, 2)
 
 
+@pytest.mark.parametrize("ends", ["\n", "\r\n", "\r"])
+def test_marks_and_line_ends_of_editors_mean_nothing(tmp_path, ends):
+    text = (DECLARE + BOX + "; (assert (<= Y_0 -9))\n(assert (<= Y_0 0))").replace("\n", ends)
+    (tmp_path / "marked.vnnlib").write_bytes(b"\xef\xbb\xbf" + text.encode())
+    (unsafe,) = load_property(tmp_path / "marked.vnnlib", 2, 2).cases[0].unsafe
+    assert unsafe.constants.tolist() == [0]
+    with pytest.raises(BadInput, match="line 1"):  # inside a text it is no white space
+        parse_property(f"(declare-const\ufeff X_0 Real){DECLARE}", 2, 2)
+
+
 def test_gaps_in_the_numbering():
     with pytest.raises(BadInput, match="does not declare X_1"):
         parse_property("(declare-const X_0 Real)(declare-const X_2 Real)(declare-const Y_0 Real)", 2, 1)

@@ -56,6 +56,7 @@ def parse_property(
 
 
 def _parsed(text: str, n_in: int, n_out: int, where: str, network: Graph | None) -> Property:
+    text = text.removeprefix("\ufeff")  # the mark that some editors put before a UTF-8 text
     if "\0" in text:
         line = text.count("\n", 0, text.index("\0")) + 1
         raise BadInput(f"{where}, line {line}: a NUL character is no part of VNN-LIB; the file is damaged")
