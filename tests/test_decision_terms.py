@@ -46,7 +46,7 @@ def test_an_outer_tree_looks_at_whatever_the_inner_one_bounds():
         ("SUMMED", 1 / (1 - gamma(10**13, torch.float64))),
         ("SIZES", (1 + 2.0**-24) ** 4),
         ("UPWARD_SUM", 1 / (1 - gamma(8_900, torch.float64))),
-        ("UPWARD", (1 + 2.0**-53) ** 8),
+        ("UPWARD", 1 + 8 * 2.0**-53),
         ("ERROR", 2.0),  # the function's unit, and half a unit each of a subtraction and a product
         ("SLACK", 6),
         ("STEEP", 2 * 2_000.0),

@@ -162,8 +162,10 @@ def test_other_numbers_are_made_float64(kind: type) -> None:
 
 def test_bounds_that_overflow_are_infinite() -> None:
     """No number is known where float64 overflows to none, and neither side hides that."""
-    huge = (np.full(2, -1e308), np.full(2, 1e308))
-    for relaxation in ("ibp", "crown", "alpha-crown", "triangle"):
-        report = partita.bound(NET, huge, relaxation)
-        assert (report.lower <= report.upper).all()
-        assert not any(np.isnan(side).any() for layer in report.layers for side in (layer.lower, layer.upper))
+    huge = (np.full(2, -1.7e308), np.full(2, 1.7e308))
+    for seed in range(4):
+        for relaxation in ("ibp", "crown", "alpha-crown"):
+            report = partita.bound(random_network((2, 3, 2), seed), huge, relaxation)
+            assert (report.lower <= report.upper).all() and np.isinf(report.lower).any()
+            assert not any(np.isnan(side).any() for layer in report.layers for side in (layer.lower, layer.upper))
+    assert "not a finite number" in refusal(lambda: partita.bound(random_network((2, 3, 2), 3), huge, "triangle"))
