@@ -15,11 +15,13 @@ import pytest
 import partita
 from partita.bab.commands.main import run as command
 from partita.bab.config import Config, efforts, load_config, options
-from partita.bab.effects import EFFORT
+from partita.bab.effects import EFFORT, heed_bound
 from partita.bab.effort import AttackEffort, Effort
 from partita.problems.effort import every, members
 from partita.problems.errors import BadInput
-from partita.relaxations.effort import LeafEffort
+from partita.problems.network.library import maximum
+from partita.relaxations.catalogue import CATALOGUE
+from partita.relaxations.effort import LeafEffort, ProgramEffort
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "scripts"))
@@ -47,6 +49,30 @@ def test_every_number_says_what_it_is_and_allows_its_default():
 
 def test_the_page_is_the_groups():
     assert write_effort.FILE.read_text() == write_effort.page(), "python scripts/write_effort.py"
+
+
+def test_every_number_is_read_somewhere():
+    """As an attribute, outside the groups; those that a rung names, by its entry."""
+    read = {rung.rows.groups for rung in CATALOGUE if rung.rows is not None}
+    for floor in ("kernels", "problems", "relaxations", "bab"):
+        for path in (ROOT / floor).rglob("*.py"):
+            if path.name != "effort.py":
+                nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+                read |= {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+    assert not {name for name, *_ in every(Effort()) if name.rsplit(".", 1)[-1] not in read}
+
+
+def test_bounds_take_the_efforts_of_what_bounds():
+    given = {"relaxation": "m-1", "effort.programs.rounds": 3}
+    assert heed_bound(["effort.programs.rounds"], load_config(None, given)) == []
+    with pytest.raises(BadInput, match="in partita bound with m-1: it acts in partita verify, in searches with attack"):
+        heed_bound(["effort.attack.moves"], load_config(None, {"relaxation": "m-1", "effort.attack.moves": 3}))
+    with pytest.raises(BadInput, match="it acts with the relaxations triangle"):
+        heed_bound(["effort.programs.rounds"], load_config(None, {"relaxation": "crown", "effort.programs.rounds": 3}))
+    graph, box = maximum(4), ([0.0] * 4, [1.0] * 4)
+    few = Effort(programs=ProgramEffort(rounds=0, brief_rounds=0))
+    loose, tight = (partita.bound(graph, box, "m-1:by=cuts", effort=effort) for effort in (few, Effort()))
+    assert loose.upper[0] > tight.upper[0] + 0.1
 
 
 def test_values_come_from_files_and_the_command_line(tmp_path):

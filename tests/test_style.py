@@ -14,6 +14,7 @@ FLOORS = ("kernels", "problems", "relaxations", "bab")
 FILES = sorted(path for floor in FLOORS for path in (ROOT / floor).rglob("*.py"))
 COMMAND_LINE = {"commands", "running"}  # folders that print
 LONGEST_FILE, LONGEST_FUNCTION = 420, 80  # lines
+MOST_ARGUMENTS = 6
 
 
 def test_files_are_found():
@@ -44,3 +45,18 @@ def test_lower_floors_run_without_those_above(module, tmp_path):
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=True)
     loaded = {name.split(".")[1] for name in said.stdout.split() if name.startswith("partita.")}
     assert loaded <= set(FLOORS[: floor + 1]) and module.split(".")[0] in loaded
+
+
+def test_few_functions_take_many_arguments():
+    """`self` aside, and Triton's kernels, whose pointers and strides cannot be records."""
+    many = []
+    for path in FILES:
+        if "triton" in path.parts:
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                given = node.args
+                names = {a.arg for a in (*given.posonlyargs, *given.args, *given.kwonlyargs)} - {"self", "cls"}
+                if len(names) + bool(given.vararg) + bool(given.kwarg) > MOST_ARGUMENTS:
+                    many.append(f"{path.relative_to(ROOT)}: {node.name}")
+    assert len(many) <= 19, many
