@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from itertools import islice
 
 import numpy as np
@@ -261,7 +262,7 @@ def test_memory_stays_bounded(monkeypatch):
     prop = box_property(-np.ones(4), np.ones(4), np.eye(2)[:1], [1e3])
     attack = attack_on(graph, prop)
     seen, call = [], Graph.__call__
-    monkeypatch.setattr("partita.bab.attack.descent.NUMBERS", 64 * graph.neurons)
+    attack.effort = replace(attack.effort, numbers=64 * graph.neurons)
     monkeypatch.setattr(Graph, "__call__", lambda self, x: (seen.append(len(x)), call(self, x))[1])
     attack.search(restarts=500, steps=2)
     attack.polish(torch.zeros(1000, 4), steps=2)

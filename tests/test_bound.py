@@ -19,6 +19,7 @@ from partita.problems.network.graph import Activation, Affine, Graph, Input
 from partita.problems.properties.property import Case, Polytope, Property, UnsafeSet
 from partita.relaxations.bound import bound
 from partita.relaxations.catalogue import BATCHED, ladder
+from partita.relaxations.effort import BoundEffort, LinearEffort
 from partita.relaxations.linear.ibp import interval_root
 from partita.relaxations.linear.set_bounds import _both_bounds, _both_sides, _rows_by_intervals
 
@@ -228,16 +229,14 @@ def test_what_rounding_of_rows_costs_is_the_sum_of_its_terms():
     assert low.item() == 1 and high.item() == 2
 
 
-def test_batches_in_parts_say_the_same(monkeypatch):
+def test_batches_in_parts_say_the_same():
     """Pieces and rows that are bounded a few at a time, each of them counted."""
     graph = network("mlp", 2)
     polytopes = [random_box(s, 4, 0.2) for s in (1, 0, 2)]
     rows = np.random.default_rng(0).normal(size=(5, 3))
     for relaxation in ("ibp", "crown"):
         whole = bound(graph, polytopes, relaxation, rows)
-        with monkeypatch.context() as patch:
-            patch.setattr("partita.relaxations.linear.set_bounds.ELEMENTS", 1)
-            parts = bound(graph, polytopes, relaxation, rows)
+        parts = bound(graph, polytopes, relaxation, rows, effort=BoundEffort(LinearEffort(parts=1)))
         np.testing.assert_allclose(parts.lower, whole.lower, atol=1e-9)
         np.testing.assert_allclose(parts.upper, whole.upper, atol=1e-9)
         for one, two in zip(parts.layers, whole.layers, strict=True):

@@ -205,14 +205,13 @@ def test_signs_are_those_of_exact_arithmetic(power, left, text, strict):
     assert Fraction(answer.least) <= value <= Fraction(answer.most)
 
 
-def test_beyond_exact_arithmetic_what_cannot_be_told_is_not_told(monkeypatch):
-    monkeypatch.setattr("partita.relaxations.reals.over_reals.MULTIPLICATIONS", 0)
+def test_beyond_exact_arithmetic_what_cannot_be_told_is_not_told():
     x = numbers([Fraction(1), Fraction("0.1"), Fraction(1)])
     unsafe = UnsafeSet(np.ones((1, 1)), np.zeros(1))
-    assert OverReals(cancelling(2.0**60, 1.0)).judge(x, unsafe).unsafe is None
-    assert OverReals(cancelling(2.0**60, -1.0)).judge(x, unsafe).unsafe is None
-    assert OverReals(cancelling(2.0, -1.0)).judge(x, unsafe).unsafe is True
-    assert OverReals(cancelling(2.0, 1.0)).judge(x, unsafe).unsafe is False
+    assert OverReals(cancelling(2.0**60, 1.0), products=0).judge(x, unsafe).unsafe is None
+    assert OverReals(cancelling(2.0**60, -1.0), products=0).judge(x, unsafe).unsafe is None
+    assert OverReals(cancelling(2.0, -1.0), products=0).judge(x, unsafe).unsafe is True
+    assert OverReals(cancelling(2.0, 1.0), products=0).judge(x, unsafe).unsafe is False
 
 
 def deep(layers: int, width: int = 40) -> Graph:
@@ -226,7 +225,7 @@ def deep(layers: int, width: int = 40) -> Graph:
     return Graph(tuple(nodes), (1, width), (1, 2))
 
 
-def test_deep_networks_are_judged_by_measured_ranges(monkeypatch):
+def test_deep_networks_are_judged_by_measured_ranges():
     """After 25 layers intervals decide nothing; measured ranges do, and agree with exact arithmetic."""
     graph = deep(25)
     x = [Fraction(f"{v:.4f}") for v in np.random.default_rng(0).random(40)]
@@ -238,10 +237,9 @@ def test_deep_networks_are_judged_by_measured_ranges(monkeypatch):
     assert all(Fraction(low) <= v <= Fraction(high) for low, v, high in zip(least, y, most, strict=True))
     assert (most - least < 1e-11).all()
     for limit, measured in ((10**9, False), (0, True)):
-        monkeypatch.setattr("partita.relaxations.reals.over_reals.MULTIPLICATIONS", limit)
         for shift in (-1e-9, 1e-9):
             unsafe = UnsafeSet(np.array([[1.0, 0.0]]), np.array([-float(y[0]) + shift]))
-            answer = OverReals(graph).judge(numbers(x), unsafe)
+            answer = OverReals(graph, products=limit).judge(numbers(x), unsafe)
             assert answer.unsafe is (shift < 0) and answer.measured is measured
 
 
