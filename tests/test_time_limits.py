@@ -5,6 +5,7 @@ how busy the machine is, and time is up in every place where somebody looks.
 """
 
 import time
+from math import comb
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,6 +17,7 @@ import partita
 from partita.bab.config import load_config
 from partita.kernels import deadline
 from partita.problems.input_set import polytopes_of
+from partita.problems.network.library import random_network
 from partita.problems.properties.specify import box_property
 from partita.relaxations.effort import LinearEffort
 from partita.relaxations.linear import rebounding as base
@@ -208,3 +210,14 @@ def test_each_program_is_told_what_is_left(monkeypatch):
     with deadline.until(time.monotonic() + 5):
         highs.solve(model, time_limit=9.0)
     assert [0 < value <= 5.5 for name, value in told if name == "time_limit"] == [True]
+
+
+@pytest.mark.parametrize(("relaxation", "each"), [("k-relu:k=3,groups=all", 2), ("m-2:groups=all", 1)])
+def test_programs_of_many_groups_look_at_the_clock_for_each(relaxation, each, monkeypatch):
+    """Hundreds of hulls take many seconds to write down, before any solver is asked."""
+    looks = []
+    monkeypatch.setattr("partita.relaxations.ladder.multi_neuron.check", lambda: looks.append(None))
+    graph = random_network((3, 7, 2), 0)
+    report = partita.bound(graph, (-np.ones(3), np.ones(3)), relaxation)
+    groups = comb(len(report.unstable[0]), 3 if "k=3" in relaxation else 2)
+    assert groups >= 4 and len(looks) >= each * groups

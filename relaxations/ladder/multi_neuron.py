@@ -26,6 +26,7 @@ import numpy as np
 import torch
 from scipy.sparse import csr_array
 
+from ...kernels.deadline import check
 from ..lp.disjunction import Alternative, add_hull
 from ..lp.encode import Addition, Building
 from ..lp.model import Array, LinearModel
@@ -105,6 +106,7 @@ def joint_limits(
     wanted: dict[tuple, int] = {}
     index = np.full((len(groups), len(directions)), -1)
     for g, group in enumerate(groups):
+        check()
         for t, direction in enumerate(directions):
             some = direction != 0
             if some.sum() > 1:
@@ -145,6 +147,7 @@ def _joint_directions(k: int) -> Array:
 
 def _add_octahedral_hull(building: Building, position: int, group: Index, offsets: Array) -> None:
     """Ties z and y of the group to the hull of the graph of its activations over the octahedron."""
+    check()
     program, layer = building.program, building.graph.layer_at[position]
     z, y = building.columns(layer.source)[group], building.columns(position)[group]
     k = len(group)
@@ -187,4 +190,5 @@ class InputHull(Addition):
             frame = window(building, position, 1)
             weights = areas(building, position, kinks.neurons)
             for group in choose_groups(kinks.neurons, weights, self.k, self.choice, self.setting.programs.groups):
+                check()
                 add_window(frame, model, group, self.size, self.setting.session, word)
