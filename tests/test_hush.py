@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from partita.kernels.hush import hushed, unlogged, unprinted
-from partita.problems.torch.module import _heard, _Looked
+from partita.problems.torch.written import _heard, _Looked
 
 
 def elsewhere(function):

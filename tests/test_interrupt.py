@@ -17,6 +17,7 @@ from partita.kernels.deadline import TimeUp, until
 from partita.kernels.interrupt import interruptible, safe
 from partita.problems.properties.specify import box_property
 from partita.problems.torch import module as torch_module
+from partita.problems.torch import written
 
 X = torch.zeros(1, 4)
 
@@ -140,7 +141,7 @@ def test_another_thread_exports():
 def test_a_writer_is_not_begun_that_would_be_late():
     module = nn.Linear(4, 4)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(torch_module, "WRITING", 1.0)
+        patch.setattr(written, "WRITING", 1.0)
         with pytest.raises(TimeUp):
             limited(30, lambda: torch_module.from_torch(module, X))
     assert limited(60, lambda: torch_module.from_torch(module, X))[0].output_size == 4

@@ -14,9 +14,10 @@ from partita.problems.errors import BadInput
 from partita.problems.load import load_network, load_problem
 from partita.problems.onnx import compare as comparing
 from partita.problems.properties.specify import box_property
-from partita.problems.torch import module as reading
+from partita.problems.torch import written as reading
 from partita.problems.torch.export import _check_operators, _random, changed_by, exported, state_of
-from partita.problems.torch.module import ModuleRun, _changes_views, evaluating
+from partita.problems.torch.module import ModuleRun, evaluating
+from partita.problems.torch.written import _changes_views
 
 EXAMPLE = torch.tensor([[0.3, 0.4]])
 

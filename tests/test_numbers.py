@@ -32,7 +32,7 @@ NEITHER = {
         "problems/properties/formula.py": "MANY",
         "problems/properties/vnnlib2.py": "DEEPEST",
         "problems/torch/export.py": "_plain(depth)",
-        "problems/torch/module.py": "OPSET NEWER_OPSET",
+        "problems/torch/written.py": "OPSET NEWER_OPSET",
         "relaxations/options.py": "UNBOUNDED",
         "relaxations/rows/groups.py": "MOST",
     },
@@ -78,7 +78,7 @@ NEITHER = {
         "kernels/interrupt.py": "SOON AGAIN",
         "kernels/solving/server.py": "PATIENCE GRACE",
         "kernels/solving/worker.py": "DEATHS SLACK START _CHUNK",
-        "problems/torch/module.py": "WRITING",
+        "problems/torch/written.py": "WRITING",
     },
     "what suits caches, registers and native calls, or one layout of the same numbers better than another": {
         "kernels/blocks.py": "SHORTEST GAP",
