@@ -53,7 +53,7 @@ def build(
     watch: Watch = Watch(),  # noqa: B008
 ) -> AbstractTree:
     """The tree the strategy asks for, its root as good as pays."""
-    ground = _ground(graph, working, prop, config, strategy, watch.deadline)
+    ground = _ground(graph, working, prop, config, strategy, watch)
     twins = None
     with suppress(TimeUp), until(share(config.effort.twins.share)):
         twins = rows_of_goals(graph, working, prop, ground.goals, config.effort.twins)
@@ -78,9 +78,7 @@ def _box(prop: Property) -> tuple[Tensor, Tensor]:
     return lower, upper
 
 
-def _ground(
-    graph: Graph, working: Graph, prop: Property, config: Config, strategy: Strategy, deadline: float | None
-) -> Ground:
+def _ground(graph: Graph, working: Graph, prop: Property, config: Config, strategy: Strategy, watch: Watch) -> Ground:
     lower, upper = _box(prop)
     if strategy.rung.kind == "intervals":
         intervals, pieces = interval_root(working, lower, upper)
@@ -88,8 +86,9 @@ def _ground(
     else:
         lines = strategy.rung.lines
         assert lines is not None, "all but intervals start from lines"
-        linear, pieces = root(working, lower, upper, lines, deadline, config.effort)
-    precise = in_float64(graph, linear, pieces)
+        linear, pieces = root(working, lower, upper, lines, watch.deadline, config.effort)
+    linear = replace(linear, proving=watch.proving)
+    precise = replace(in_float64(graph, linear, pieces), proving=watch.proving)
     sizes = [linear.scales.size[i].double().cpu() * SIZES for i in (0, -1)]
     goals = goals_of(prop, strategy.dtype, strategy.device, *sizes)
     return Ground(linear, precise, goals, goals_of(prop, torch.float64, strategy.device, *sizes), pieces)

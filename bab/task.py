@@ -59,6 +59,11 @@ class Task:
             reason = "; ".join(filter(None, [reason, self.judge.disputed.sentence()]))
         return Outcome(verdict, reason, None, pieces, seconds, stats)
 
+    @property
+    def proving(self) -> bool:
+        """Whether an observer wants to know what proves that pieces are closed."""
+        return any(observer.wants_proof for observer in self.observers)
+
     # ---- what observers hear
 
     def started(self, sentence: str) -> None:

@@ -101,7 +101,7 @@ def _searched(task: Task, working: Graph, strategy: Strategy, attack: Attack) ->
     begun, config, log = now(), task.config, task.log
     doing("the root was bounded")
     second = SecondTurn(attack if config.attack == "on" else None, task.deadline, begun)
-    watch = Watch(task.deadline, second, task.told)
+    watch = Watch(task.deadline, second, task.told, task.proving)
     tree = build(task.graph, working, task.prop, config, strategy, watch)
     if second.witness is not None:
         return task.outcome(Verdict.VIOLATED, "found by the attack before the root was split", second.witness)

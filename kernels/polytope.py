@@ -75,7 +75,6 @@ def polytope_minimum(
     beta = a.new_zeros(*a.shape[:-1], count)
     if count == 0 or sweeps == 0:
         return box_minimum(a, lower, upper), beta
-    finite = torch.where(offsets == torch.inf, 0.0, offsets)
     low, high, reduced = lower[:, None], upper[:, None], a.clone()
     for sweep in range(sweeps):
         for j in range(count):
@@ -85,12 +84,28 @@ def polytope_minimum(
             beta[..., j] = best
             reduced = base + best[..., None] * normal
     # Evaluate afresh: what the sweeps accumulated in `reduced` carries their rounding.
-    reduced = torch.baddbmm(a, beta, normals)
-    size = a.abs() + torch.bmm(beta, normals.abs())
+    return priced_minimum(a, beta, lower, upper, normals, offsets), beta
+
+
+def priced_minimum(
+    a: Tensor,  # (B, R, D)
+    price: Tensor,  # (B, R, H) >= 0
+    lower: Tensor,  # (B, D)
+    upper: Tensor,  # (B, D)
+    normals: Tensor,  # (B, H, D)
+    offsets: Tensor,  # (B, H), infinite where a half-space is absent: its multiplier must be 0
+) -> Tensor:  # (B, R)
+    """The lower bound of min a x over the polytope that these multipliers prove. Outward rounded."""
+    count = normals.shape[1]
+    if count == 0:
+        return box_minimum(a, lower, upper)
+    finite = torch.where(offsets == torch.inf, 0.0, offsets)
+    reduced = torch.baddbmm(a, price, normals)
+    size = a.abs() + torch.bmm(price, normals.abs())
     largest = torch.maximum(lower.abs(), upper.abs())
-    slack = torch.bmm(size, largest[..., None])[..., 0] + torch.bmm(beta, finite.abs()[..., None])[..., 0]
-    value = box_minimum(reduced, lower, upper) - torch.bmm(beta, finite[..., None])[..., 0]
-    return value - gamma(2 * count + a.shape[-1] + 8, a.dtype) * slack, beta
+    slack = torch.bmm(size, largest[..., None])[..., 0] + torch.bmm(price, finite.abs()[..., None])[..., 0]
+    value = box_minimum(reduced, lower, upper) - torch.bmm(price, finite[..., None])[..., 0]
+    return value - gamma(2 * count + a.shape[-1] + 8, a.dtype) * slack
 
 
 def polytope_minimiser(

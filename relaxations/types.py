@@ -122,9 +122,29 @@ class Multipliers:
     split: the multiplier >= 0 of each decided neuron; joint: of each multi-neuron row (see `joint`).
     """
 
-    choice: Tensor  # (B, S, 2, N)
+    choice: Tensor  # (B, S, 2, N), or (B, S, 1, N) where only lower lines have a choice
     split: Tensor  # (B, S, P)
     joint: Tensor  # (B, S, C)
+
+    def __getitem__(self, index: Tensor | slice) -> Multipliers:
+        return Multipliers(self.choice[index], self.split[index], self.joint[index])
+
+
+@dataclass(frozen=True, eq=False)
+class Derived:
+    """How pre-activation bounds of pieces were found: layer by layer, from what was known of the piece, from intervals,
+    and from the rows +e_i and -e_i of its neurons taken back through the lines that `choice` gives on the bounds of
+    the layers before."""
+
+    lower: Tensor  # (B, N), what came out
+    upper: Tensor  # (B, N)
+    choice: Tensor  # (B, 2, N), as in `Multipliers`, one for all rows
+    price: Tensor | None = None  # (B, 2, N, H) multipliers of the half-spaces in the rows of the lower and upper ends
+    forward: bool = False  # and from linear functions that were carried forward through the same lines
+
+    def __getitem__(self, index: Tensor | slice) -> Derived:
+        price = None if self.price is None else self.price[index]
+        return Derived(self.lower[index], self.upper[index], self.choice[index], price, self.forward)
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,3 +164,5 @@ class Result:
     scores: Tensor | None = None  # (B, N): how much each undecided neuron's relaxation costs (heuristic)
     blame: Tensor | None = None  # (B, D): how much of that each input coordinate is to blame for (heuristic)
     multipliers: Multipliers | None = None
+    price: Tensor | None = None  # (B, S, H): multipliers of the half-spaces; kept where proofs are wanted
+    derived: Derived | None = None  # likewise, where the pre-activations were bounded anew

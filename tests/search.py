@@ -19,6 +19,7 @@ from partita.bab.search.outcome import Outcome
 from partita.bab.search.schedule import Schedule
 from partita.bab.strategy import choose, memory
 from partita.bab.trees.records import R, Record
+from partita.bab.trees.root import Watch
 from partita.bab.trees.splits import HALF_SPACE, INPUT, PHASE
 from partita.problems.network.graph import Graph
 from partita.problems.properties.property import Property
@@ -86,7 +87,8 @@ def engine(graph: Graph, prop: Property, observers=(), *, blind: bool = False, d
     config = load_config(None, {"attack": "off"} | overrides)
     strategy = choose(graph, config)
     working = graph.to(strategy.dtype, strategy.device)
-    tree = build(graph, working, prop, config, strategy)
+    watch = Watch(None, proving=any(observer.wants_proof for observer in observers))
+    tree = build(graph, working, prop, config, strategy, watch)
     schedule = Schedule(config.attack == "on", config.search.max_pieces)
     judge = Judge(graph, prop, lambda x: graph(torch.from_numpy(x)).numpy())
     limits = Limits(deadline, config.search.batch, memory(config, strategy.device))
@@ -105,7 +107,7 @@ def filled(kind: type[R], bound: Tensor, **known: Tensor) -> R:
     """A record of these bounds (B,), for tests of what looks at some of its fields: the others are zeros (B, 0)."""
     count = len(bound)
     plain = dict.fromkeys(("goal", "depth", "id", "parent", "cut_index"), torch.zeros(count, dtype=torch.int64))
-    every = {f.name: torch.zeros(count, 0) for f in fields(kind) if f.name != "logged"}
+    every = {f.name: torch.zeros(count, 0) for f in fields(kind) if f.name not in ("logged", "source")}
     return kind(**every | plain | {"bound": bound, "cut_point": torch.zeros(count)} | known)
 
 

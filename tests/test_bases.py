@@ -16,6 +16,7 @@ from partita.bab.trees.bounder import Base
 from partita.bab.trees.branching import together
 from partita.bab.trees.records import Branch
 from partita.bab.trees.shared_bounds import Derivations, kin, price, shared_depth
+from partita.problems.properties.property import Polytope
 
 KINDS = ("mlp", "leaky", "residual", "maxpool")
 
@@ -70,6 +71,38 @@ def test_a_base_holds_at_every_point_of_its_pieces(seed):
         source = values[graph.nodes[node.inputs[0]].inputs[0]][inside]
         broken = layer.facets.violation(values[node.inputs[0]][inside], values[layer.facets.position][inside], source)
         assert (broken <= 1e-9).all()
+
+
+@torch.no_grad()
+def test_a_base_of_two_input_sets_holds_on_both():
+    """Half-spaces that halve one case's input set, and the other half is the other's: pieces of both goals share a
+    base, whichever comes first."""
+    cut = 0
+    for seed in range(4, 8):
+        graph = random_graph(seed, "mlp", inputs=17, width=6, depth=2)
+        prop = random_property(seed, graph, radius=0.6, margin=1.0)
+        (case,) = prop.cases
+        normal = np.ones((1, 17))
+        middle = normal @ (case.inputs.lower + case.inputs.upper) / 2
+        halves = [Polytope(case.inputs.lower, case.inputs.upper, s * normal, s * middle - 2.0) for s in (1, -1)]
+        both = replace(prop, cases=tuple(replace(case, inputs=half) for half in halves))
+        tree = engine(graph, both, precision="float64").tree
+        record = tree.bound(tree.roots()).records
+        for _ in range(2):  # the same decisions for both
+            first = record.cut_index[:1].expand(len(record))
+            split = tree.split(replace(record, cut_index=first, cut_point=torch.zeros_like(record.cut_point)))
+            record = tree.bound(split[: len(record)]).records
+        for order in (record, record[torch.tensor([1, 0])]):
+            number = int(tree.tighten(order, None).base[0])
+            base = tree.bases.standing[number]
+            for half in halves:
+                x = torch.from_numpy(sample(half, 20000, seed))
+                values = graph.values(x)
+                pre = torch.cat([values[graph.nodes[i].inputs[0]] for i in graph.layer_at], 1)
+                within = (record.sign[0] * (pre[:, record.neuron[0]] - record.point[0]) >= 0).all(1)
+                cut += int(within.sum())
+                assert (pre[within] >= base.pre_lower - 1e-9).all() and (pre[within] <= base.pre_upper + 1e-9).all()
+    assert cut > 100
 
 
 @torch.no_grad()

@@ -243,7 +243,7 @@ def test_programs_close_strict_rows_at_zero_row_by_row(strict, monkeypatch):
     tree = build(graph, graph, prop, config, choose(graph, config))
     assert isinstance(tree, programs.Programs)
     for values, closed in (([0.0, -1.0], strict), ([-1.0, 0.0], False), ([-1.0, 1e-300], True), ([BELOW, -1.0], False)):
-        said = lambda self, pieces, rows, b, v=values: (np.array(v), (pieces.pre_lower[b], pieces.pre_upper[b]))  # noqa: E731
+        said = lambda self, pieces, rows, b, v=values: (np.array(v), (pieces.pre_lower[b], pieces.pre_upper[b]), None)  # noqa: E731
         monkeypatch.setattr(LinearPrograms, "_piece", said)
         bounded = tree.bound(tree.roots())
         assert bounded.closed.tolist() == [closed]

@@ -28,12 +28,23 @@ def test_a_wrapper_says_something_of_everything():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_whatever_is_asked_is_asked_of_the_inner_tree(name):
-    inner = MagicMock(spec=AbstractTree, goals=object(), apart="base")
+    inner = MagicMock(spec=AbstractTree, goals=object(), apart="base", proving=object())
     outer = Wrapped(inner)
-    if name in ("goals", "apart"):
+    if name in ("goals", "apart", "proving"):
         assert getattr(outer, name) is getattr(inner, name)
         return
-    given = {"bound": 1, "confirm": 1, "split": 1, "kin": 1, "pieces": 1, "tighten": 2, "leaf": 3, "default_batch": 1}
+    given = {
+        "bound": 1,
+        "confirm": 1,
+        "confirmation": 1,
+        "ground": 1,
+        "split": 1,
+        "kin": 1,
+        "pieces": 1,
+        "tighten": 2,
+        "leaf": 3,
+        "default_batch": 1,
+    }
     arguments = [object() for _ in range(given.get(name, 0))]
     assert getattr(outer, name)(*arguments) is getattr(inner, name).return_value
     getattr(inner, name).assert_called_once_with(*arguments)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..search.observer import Observer
+from ..trees.proofs import Unproved
 from ..trees.records import R, Record
 from ..trees.splits import twice
 from ..trees.tree import AbstractTree, Bounded
@@ -87,6 +88,7 @@ class Followed(Wrapped[R]):
             decided=bounded.decided & ~follows & ~left_out,
             by=by,
             names=(*bounded.names, LEFT_OUT),
+            parts=(*bounded.parts, (Unproved("the log"), None)) if self.proving else (),
         )
 
     def split(self, record: R) -> R:

@@ -12,9 +12,10 @@ counted, and then the verdict cannot be better than `unknown`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 
@@ -23,9 +24,11 @@ from ...problems.errors import out_of_memory
 from ...relaxations.effort import LEAF
 from ..attack.descent import Attacker
 from ..trees.frontier import Frontier
+from ..trees.proofs import Proof, Unproved
 from ..trees.records import Record
-from ..trees.tree import AbstractTree, Bounded
+from ..trees.tree import AbstractTree, Bounded, Settled
 from .observer import Observer
+from .proving import Proving
 from .schedule import Schedule
 from .state import State
 from .verdict import TIME_IS_UP, Cause, End, Verdict
@@ -51,6 +54,7 @@ class Engine:
     ) -> None:
         self.tree, self.attack_with, self.schedule = tree, attack, schedule
         self.observers, self.memory, self.longest = observers, limits.memory, limits.program
+        self.proving = Proving(tree, observers)
         roots = tree.roots()
         self.roots = self.first = roots
         self.waiting: list[Record] = []
@@ -93,6 +97,7 @@ class Engine:
     def begin(self) -> None:
         """Bound the first pieces; what is known of the roots since the tree was made is not found out again."""
         known = None
+        self.proving.laid()
         if self.first is self.roots:
             try:
                 known = self.tree.first()
@@ -217,15 +222,17 @@ class Engine:
         """Close, confirm, settle or keep each bounded piece."""
         state = self.state
         state.pieces += len(bounded.closed)
+        self.proving.narrowed(bounded)
         for name, rows in bounded.ends():
-            self.close(bounded.records[rows], name)
+            self.close(bounded.records[rows], name, partial(bounded.proof, name, rows))
         open_ = ~bounded.closed
         near = (bounded.near & open_).nonzero()[:, 0]
         if len(near):
             with self.dispensable("float64"):
                 sure = near[self.tree.confirm(bounded.records[near])]
+                leaves = bounded.records[sure]
+                self.close(leaves, "float64", partial(self.tree.confirmation, leaves))
                 state.confirmed += len(sure)
-                self.close(bounded.records[sure], "float64")
                 open_[sure] = False
         rows = open_.nonzero()[:, 0]
         if len(rows) == 0:
@@ -247,12 +254,14 @@ class Engine:
             state.depth = max(state.depth, int(kept.depth.max()))
         state.frontier.push(kept)
 
-    def close(self, leaves: Record, how: str) -> None:
-        """These pieces are proved."""
+    def close(self, leaves: Record, how: str, make: Callable[[], Proof]) -> None:
+        """These pieces are proved, by what `make` gives."""
         if len(leaves) == 0:
             return
+        proof = self.proving.proof(make)
         self.state.leaves += len(leaves)
         self.state.weight += float(torch.exp2(-leaves.depth.double()).sum()) / self.state.goals
+        self.proving.closed(leaves, how, proof)
         for observer in self.observers:
             observer.closed(leaves, how)
 
@@ -292,6 +301,7 @@ class Engine:
         with self.dispensable("tighten"):
             better = self.tree.tighten(kin, state.deadline)
         self.schedule.derivation = now() - begun
+        self.proving.laid()
         state.pieces -= len(kin)  # they have been counted
         begun = now()
         self.bound(better)
@@ -308,7 +318,7 @@ class Engine:
         state.spend("leaf", begun)
         if result.closed:
             state.settled += 1
-            self.close(leaf, "linear program")
+            self.close(leaf, "linear program", partial(self.settlement, leaf, result))
             return
         if result.point is not None:
             state.witness = self.attack_with.judge(result.point, goal)
@@ -318,7 +328,7 @@ class Engine:
             state.spend("exact", begun)
             if result.closed:
                 state.exact += 1
-                self.close(leaf, "exact arithmetic")
+                self.close(leaf, "exact arithmetic", partial(self.settlement, leaf, result))
                 return
             if result.point is not None:
                 state.witness = self.attack_with.judge(result.point, goal, result.exact)
@@ -329,6 +339,11 @@ class Engine:
             state.stuck_reason = result.reason
             for observer in self.observers:
                 observer.stuck(leaf, result.reason)
+
+    def settlement(self, leaf: Record, result: Settled) -> Proof:
+        """What proves a leaf that was settled."""
+        ground = self.tree.ground(leaf)
+        return Unproved("the leaf's own") if result.proof is None else result.proof(ground)
 
     def stats(self, strategy: str) -> dict[str, float | int | str]:
         """What the search came to, by name."""

@@ -12,13 +12,20 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ..trees.proofs import Foundation, Narrowing, Proof
     from ..trees.records import Record
     from .outcome import Outcome
     from .state import State
 
 
 class Observer:
-    """Does nothing."""
+    """Does nothing.
+
+    With `wants_proof` it is also handed what proves every closed piece (`laid`, `narrowed`, `proved`): see
+    `bab.trees.proofs`. A search without such an observer keeps and computes nothing for it.
+    """
+
+    wants_proof: bool = False
 
     def started(self, strategy: str) -> None:
         """The search begins, with this strategy."""
@@ -35,6 +42,15 @@ class Observer:
     def closed(self, leaves: Record, how: str) -> None:
         """These pieces hold no counterexample; how: the name of the relaxation whose bound closed them, or empty,
         float64, linear program."""
+
+    def laid(self, base: Foundation) -> None:
+        """A base, the root's first, with what proves it; before pieces stand on it."""
+
+    def narrowed(self, pieces: Record, proof: Narrowing) -> None:
+        """These pieces stay open for now; what is left of them, for themselves and for their children."""
+
+    def proved(self, leaves: Record, how: str, proof: Proof) -> None:
+        """Just before `closed` is told of the same pieces: what proves them."""
 
     def stuck(self, leaf: Record, reason: str) -> None:
         """This piece can be neither closed nor split: the verdict cannot be unsat any more."""

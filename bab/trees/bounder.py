@@ -30,6 +30,7 @@ from ...relaxations.linear.root import outward, outward_half_spaces
 from ...relaxations.linear.row_multipliers import Joint
 from ...relaxations.types import Multipliers, Pieces, Result
 from .goals import Goals
+from .proofs import Emptiness, Ground, Inherited, LinearBound
 from .records import Branch
 from .splits import fitted
 from .tree import EMPTY, Bounded
@@ -154,6 +155,7 @@ class Bounder:
         relaxation = replace(self.relaxation, joint=joint, steps=steps)
         result, _, values = relaxation.bound(pieces, rows, self.start(record, pieces, base))
         assert values is not None, "optimised bounds say where they are met"
+        bounds = self._proof(record, pieces, result) if self.relaxation.linear.proving else None
         if joint is None and result.multipliers is not None:  # the rows' multipliers wait for the next time
             result = replace(result, multipliers=replace(result.multipliers, joint=record.joint))
         empty = result.empty | (pieces.pre_lower > pieces.pre_upper).any(1)
@@ -167,7 +169,17 @@ class Bounder:
         records, by = self._learned(record, result), (~by_bound).long()
         decided = ~undecided.any(1)
         bounded = Bounded(records, result, closed, near, decided, points, by, (way.name, EMPTY))
+        if bounds is not None:
+            bounded = replace(bounded, parts=((bounds, None), (Emptiness(bounds), None)))
         return Found(bounded, pieces, undecided)
+
+    def ground(self, record: Branch, pieces: Pieces) -> Ground:
+        """Where the record's pieces stand."""
+        return Ground(pieces, record.goal, Inherited("base", record.base))
+
+    def _proof(self, record: Branch, pieces: Pieces, result: Result) -> LinearBound:
+        assert result.multipliers is not None, "optimised bounds have multipliers"
+        return LinearBound(self.ground(record, pieces), result.multipliers, result.price)
 
     def _learned(self, record: Branch, result: Result) -> Branch:
         """The record with its bounds and what they were reached with."""
@@ -199,11 +211,16 @@ class Bounder:
 
     def confirm(self, record: Branch, base: Base) -> Tensor:  # (B,) bool
         """Which pieces the multipliers at hand close in float64, on a base in float64."""
-        pieces = self.pieces(record, base)
-        rows = self.precise_goals.rows(record.goal)
+        return self.precise_goals.rows(record.goal).closed(self._precisely(record, base)[1].lower)
+
+    def confirmation(self, record: Branch, base: Base) -> LinearBound:
+        """What `confirm` rests on."""
+        return self._proof(record, *self._precisely(record, base))
+
+    def _precisely(self, record: Branch, base: Base) -> tuple[Pieces, Result]:
+        pieces, rows = self.pieces(record, base), self.precise_goals.rows(record.goal)
         precise = replace(self.precise, joint=base.joint, steps=0)
-        result = precise.bound(pieces, rows, self.start(record, pieces, base)).result
-        return rows.closed(result.lower)
+        return pieces, precise.bound(pieces, rows, self.start(record, pieces, base)).result
 
 
 def stored(joint: Tensor) -> Tensor:

@@ -20,11 +20,13 @@ from ...problems.properties.property import Polytope, Property
 from ...relaxations.leaf.rational import Rational
 from ...relaxations.linear.linear import undecided_neurons
 from ...relaxations.linear.row_multipliers import Joint
+from ...relaxations.rows.ledger import Step
 from ...relaxations.types import Multipliers, Pieces
 from ..effort import Effort
 from ..rules import find
 from .bounder import Base, Bounder, Found, stored
 from .branching import phase_candidates, phase_split, together
+from .proofs import Foundation, Ground, Proof
 from .records import Branch, children_of
 from .scores import Sight
 from .settle import phases_of, settled
@@ -62,6 +64,9 @@ class Phases(AbstractTree[Branch]):
         self.graph, self.prop, self.goals = graph, prop, bounder.goals
         self.bounder, self.choices, self.untreated = bounder, choices, untreated
         self.rational = Rational(graph, bounder.relaxation.linear.effort.leaf)
+        self.proving = bounder.relaxation.linear.proving
+        self.found, self.ledger = root, list[Step]()  # the root as it was first, and what made it better
+        self.news: list[Foundation] | None = None  # bases not told of yet; None: not even the root's
         self.begin(root)
 
     def begin(self, root: Pieces, joint: Joint | None = None, start: Multipliers | None = None) -> None:
@@ -172,6 +177,24 @@ class Phases(AbstractTree[Branch]):
     def confirm(self, record: Branch) -> Tensor:
         return self.bounder.confirm(record, self.bases.in_float64(self.bases.of(record), self.bounder))
 
+    def confirmation(self, record: Branch) -> Proof:
+        return self.bounder.confirmation(record, self.bases.in_float64(self.bases.of(record), self.bounder))
+
+    def ground(self, record: Branch) -> Ground:
+        return self.bounder.ground(record, self.pieces(record))
+
+    def foundations(self) -> list[Foundation]:
+        if not self.proving:
+            return []
+        news, self.news = self.news, []
+        if news is None:
+            first, derived = self.found, self.bounder.relaxation.linear.derived(self.found)
+            nothing, base = Pieces.boxes(first.lower, first.upper, self.graph.neurons), self.bases.standing[0]
+            news = [
+                Foundation(0, nothing, None, derived, tuple(self.ledger), base.pre_lower, base.pre_upper, base.joint)
+            ]
+        return news
+
     def split(self, record: Branch) -> Branch:
         neuron, sign, point = add_decisions(record.neuron, record.sign, record.point, record.cut)
         multipliers = twice(fitted(record.split, neuron.shape[1]))
@@ -199,12 +222,19 @@ class Phases(AbstractTree[Branch]):
         shared = {name: getattr(first, name)[:, :depth] for name in ("neuron", "sign", "point")}
         ancestor = self.bounder.pieces(replace(first, **shared), base)
         ancestor = replace(ancestor, lower=self.root.lower, upper=self.root.upper)
+        if len(self.bounder.inputs.case[record.goal].unique()) > 1:  # half-spaces of one input set cut no other
+            ancestor = replace(ancestor, normals=ancestor.normals[:, :0], offsets=ancestor.offsets[:, :0])
         goals, each = record.goal.unique(return_inverse=True)
-        alpha = replace(self.bounder.relaxation, joint=base.joint)
+        ledger: list[Step] | None = [] if self.proving else None
+        alpha = replace(self.bounder.relaxation, joint=base.joint, ledger=ledger)
         words, effort = self.choices.words, self.choices.effort.bases
         found = derived(alpha, ancestor, objectives(self.goals, goals), until(deadline, effort), words, effort)
         new = Base(found.root.pre_lower, found.root.pre_upper, found.joint, depth)
         number = self.bases.add(new, len(each))
+        if ledger is not None and self.news is not None:
+            above = int(first.base[0])
+            bounds = new.pre_lower, new.pre_upper, new.joint
+            self.news.append(Foundation(number, ancestor, above, None, tuple(ledger), *bounds))
         start = found.result.multipliers
         assert start is not None, "optimised bounds have multipliers"
         own = lambda value: value[0].unflatten(0, (len(goals), -1))[each]  # noqa: E731

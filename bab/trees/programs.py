@@ -11,16 +11,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from ...problems.network.graph import Graph
-from ...relaxations.ladder.ladder import LinearPrograms
+from ...relaxations.ladder.ladder import LinearPrograms, Programmed
 from ...relaxations.ladder.triangle import Setting
 from ...relaxations.linear.root import root
 from ...relaxations.names import Name
 from ...relaxations.protocol import AbstractRelaxation, Means, in_float64, rounded_down
+from ...relaxations.types import Result
+from .proofs import ProgramBound, Proof, Unproved
 from .records import R
 from .tree import AbstractTree, Bounded
 from .ways import Way
@@ -43,6 +46,8 @@ class Programs(Wrapped[R]):
     def __init__(self, inner: AbstractTree[R], relaxation: AbstractRelaxation, words: str, batch: int) -> None:
         """`batch`: pieces between two looks at the clock."""
         super().__init__(inner)
+        if inner.proving and isinstance(relaxation, LinearPrograms):
+            relaxation = replace(relaxation, proving=True)
         self.relaxation, self.words, self.batch = relaxation, words, batch
         self.way = Way(relaxation.name, 1.0)
 
@@ -69,7 +74,13 @@ class Programs(Wrapped[R]):
         found = rounded_down(result.lower.double(), bounded.records.bound)
         shut = rows.closed(found) | result.empty.to(found.device)
         self.way.count(len(open_), int(shut.sum()), time.perf_counter() - begun)
-        return bounded.looked_at(open_, found, shut, self.way.name)
+        proof = self._proof(some, result) if self.proving else None
+        return bounded.looked_at(open_, found, shut, self.way.name, proof)
+
+    def _proof(self, some: R, result: Result) -> Proof:
+        if isinstance(result, Programmed):
+            return ProgramBound(self.ground(some), result.minima)
+        return Unproved(self.way.name)
 
     def default_batch(self, memory: float) -> int:
         return min(self.batch, self.inner.default_batch(memory))

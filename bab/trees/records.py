@@ -67,6 +67,7 @@ class Region(Record):
     pre_upper: Tensor  # (B, N)
     cut_kind: Tensor  # (B,) int64
     cut_normal: Tensor  # (B, D)
+    source: Tensor | None = None  # (B,) int64: the piece that proved what it starts from, where proofs are wanted
 
     @property
     def cut(self) -> Split:

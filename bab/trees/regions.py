@@ -36,6 +36,7 @@ from ..effort import REGIONS, RegionEffort
 from ..rules import find
 from .branching import finishing, half_space_split, input_split, merge, phase_candidates, phase_split
 from .goals import Goals
+from .proofs import ROOT, Emptiness, Foundation, Ground, Inherited, IntervalBound, LinearBound, Narrowing, Proof
 from .records import Region, children_of
 from .scores import Sight
 from .settle import phases_of, settled
@@ -72,6 +73,8 @@ class Regions(AbstractTree[Region]):
         self.piecewise = graph.piecewise_linear
         self.first_layer = self._first_layer()
         self.rational = Rational(graph, self.relaxation.linear.effort.leaf)
+        self.proving = self.relaxation.linear.proving
+        self.laid = not self.proving
 
     def describe(self) -> str:
         return (
@@ -108,6 +111,7 @@ class Regions(AbstractTree[Region]):
             cut_index=zeros,
             cut_point=torch.zeros(count, dtype=dtype, device=device),
             cut_normal=torch.zeros(count, lower.shape[1], dtype=dtype, device=device),
+            source=zeros + ROOT if self.proving else None,
         )
 
     def pieces(self, record: Region) -> Pieces:
@@ -134,13 +138,48 @@ class Regions(AbstractTree[Region]):
         known = {name: getattr(left, name) for name in ("lower", "upper", "pre_lower", "pre_upper")}
         records = replace(record, bound=bound, **known).with_cut(choice)
         by = (~by_bound).long()
-        return Bounded(records, result, closed, near, decided, points, by, (self.name, EMPTY))
+        bounded = Bounded(records, result, closed, near, decided, points, by, (self.name, EMPTY))
+        return self._proved(bounded, record, pieces, left) if self.proving else bounded
+
+    def _proved(self, bounded: Bounded[Region], record: Region, pieces: Pieces, left: Pieces) -> Bounded[Region]:
+        """With what proves it; what comes after starts from what was found here."""
+        bounds, open_ = proof_of(self._at(record, pieces), bounded.result), (~bounded.closed).nonzero()[:, 0]
+        return replace(
+            bounded,
+            records=replace(bounded.records, source=record.id),
+            parts=((bounds, None), (Emptiness(bounds), None)),
+            narrowing=(Narrowing(bounds, left), open_),
+        )
+
+    def _at(self, record: Region, pieces: Pieces) -> Ground:
+        assert record.source is not None, "kept where proofs are wanted"
+        return Ground(pieces, record.goal, Inherited("piece", record.source))
+
+    def ground(self, record: Region) -> Ground:
+        return self._at(record, self.pieces(record))
+
+    def confirmation(self, record: Region) -> Proof:
+        pieces, goal = self._in_float64(record)
+        result = self.precise.bound(pieces, self.precise_goals.rows(goal)).result
+        return proof_of(self._at(record, pieces), result)
+
+    def foundations(self) -> list[Foundation]:
+        if self.laid:
+            return []
+        self.laid, root = True, self.root
+        nothing = Pieces.boxes(root.lower, root.upper, self.graph.neurons)
+        derived = None if isinstance(self.relaxation, Ibp) else self.relaxation.linear.derived(root)
+        return [Foundation(0, nothing, None, derived, (), root.pre_lower, root.pre_upper, None)]
 
     def confirm(self, record: Region) -> Tensor:
-        precise = {k: v.double() if v.is_floating_point() else v for k, v in record.columns().items()}
-        rows = self.precise_goals.rows(record.goal)
-        result = self.precise.bound(self.pieces(Region(**precise)), rows).result
+        pieces, goal = self._in_float64(record)
+        rows = self.precise_goals.rows(goal)
+        result = self.precise.bound(pieces, rows).result
         return rows.closed(result.lower) | result.empty
+
+    def _in_float64(self, record: Region) -> tuple[Pieces, Tensor]:
+        precise = {k: v.double() if v.is_floating_point() else v for k, v in record.columns().items()}
+        return self.pieces(Region(**precise)), record.goal
 
     def _choose(self, pieces: Pieces, result: Result, undecided: Tensor, depth: Tensor) -> Split:
         """The split of each piece; its kind is NONE where nothing can be split."""
@@ -214,3 +253,10 @@ class Regions(AbstractTree[Region]):
         stored = 4 * 2 * self.graph.neurons
         per_piece = 16 * widest * widest + stored
         return int(min(512 if self.root.lower.device.type == "cpu" else 8192, max(8, memory / 8 / per_piece)))
+
+
+def proof_of(ground: Ground, result: Result) -> LinearBound | IntervalBound:
+    """What proves the bounds of a result, by whatever it was found."""
+    if result.multipliers is None:
+        return IntervalBound(ground, result.pre_lower, result.pre_upper)
+    return LinearBound(ground, result.multipliers, result.price, result.derived)

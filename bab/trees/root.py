@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ...kernels.deadline import TimeUp
 from ...relaxations.linear.alpha import Alpha
+from ...relaxations.rows.ledger import Step
 from ...relaxations.rows.refine import refined
 from ...relaxations.rows.strengthen import Strengthened, lean, strengthened
 from ...relaxations.types import Multipliers
@@ -35,11 +36,13 @@ class Watch:
 
     `refuted` is asked before the dearest stage, with the points (G, D) where bounds are reached: where a counterexample
     turns up, the root is left as it is. `told` hears the goals' bounds and which are closed, after each stage.
+    `proving`: somebody wants to know what proves that pieces are closed.
     """
 
     deadline: float | None = None
     refuted: Callable[[Tensor], bool] = lambda points: False
     told: Callable[[Tensor, Tensor], None] = lambda bounds, closed: None
+    proving: bool = False
 
 
 def rooted(tree: Phases, look: Look, watch: Watch) -> AbstractTree[Branch]:
@@ -61,9 +64,11 @@ def rooted(tree: Phases, look: Look, watch: Watch) -> AbstractTree[Branch]:
 def _refine(tree: Phases, bounded: Bounded[Branch], watch: Watch) -> bool:
     """Layers optimised; whether the root is a better one now."""
     effort = tree.choices.effort.root
-    optimising = replace(tree.bounder.relaxation, steps=effort.steps, rate=effort.rate)
+    ledger: list[Step] | None = [] if tree.proving else None
+    optimising = replace(tree.bounder.relaxation, steps=effort.steps, rate=effort.rate, ledger=ledger)
     asking = effort.speakers if "m-1" in tree.choices.words else 0
     tree.begin(refined(optimising, tree.root, until(watch.deadline, effort), asking))
+    tree.ledger += ledger or ()
     return True
 
 
@@ -74,11 +79,13 @@ def _strengthen(tree: Phases, bounded: Bounded[Branch], watch: Watch) -> bool:
         return False
     effort = tree.choices.effort.root
     wanted, deadline = objectives(tree.goals, open_), until(watch.deadline, effort)
-    found = strengthened(Alpha(alpha.linear, effort.steps), tree.root, wanted, deadline, tree.choices.words)
-    found = lean(alpha, found, effort.rows)
+    ledger: list[Step] | None = [] if tree.proving else None
+    optimising = Alpha(alpha.linear, effort.steps, ledger=ledger)
+    found = lean(alpha, strengthened(optimising, tree.root, wanted, deadline, tree.choices.words), effort.rows)
     if found.joint is None:
         return False
     tree.begin(found.root, found.joint, starts(replace(alpha, joint=found.joint), found, open_))
+    tree.ledger += ledger or ()
     return True
 
 

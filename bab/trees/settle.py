@@ -16,6 +16,7 @@ from torch import Tensor
 from ...problems.network.graph import Graph
 from ...problems.properties.property import Array, Polytope, UnsafeSet
 from ...relaxations.leaf.rational import Rational, in_words
+from .proofs import CellBound, ExactDecision, Ground
 from .tree import Settled
 
 
@@ -45,10 +46,14 @@ def settled(
 
     result = settle(graph, polytope, phases, unsafe, time_limit=seconds, effort=rational.effort)
     closed = result.status is LeafStatus.closed
+
+    def proof(ground: Ground) -> CellBound:
+        return CellBound(ground, (polytope,), (phases,), (result.proof,))
+
     reason = result.reason or result.status.value
     if not closed and result.x is not None:
         reason = f"{reason.removesuffix('.')}, at {in_words(result.x)}"
-    return Settled(closed, result.x, reason, None if closed else further)
+    return Settled(closed, result.x, reason, None if closed else further, proof=proof if closed else None)
 
 
 def in_whole_numbers(
@@ -62,7 +67,7 @@ def in_whole_numbers(
     """What exact arithmetic says; the point is the nearest in float64, and `exact` the point itself."""
     found = rational.decide(inputs, unsafe, box, phases, seconds)
     if found.point is None:
-        return Settled(found.empty, None, found.reason)
+        return Settled(found.empty, None, found.reason, proof=lambda at: ExactDecision(at, (box,), (phases,)))
     point = np.array([float(v) for v in found.point])
     reason = f"the unsafe point {in_words(found.point)}, found in exact arithmetic, is not confirmed"
     return Settled(False, point, reason, exact=found.point)

@@ -45,7 +45,8 @@ def derived(
 ) -> Strengthened:
     """Tighter layers, rows anew, and bounds and multipliers of the objectives with both."""
     root = refined(replace(alpha, steps=effort.steps, rate=effort.rate), ancestor, deadline)
-    return lean(alpha, strengthened(Alpha(alpha.linear, effort.steps), root, rows, deadline, words), effort.rows)
+    anew = Alpha(alpha.linear, effort.steps, ledger=alpha.ledger)
+    return lean(alpha, strengthened(anew, root, rows, deadline, words), effort.rows)
 
 
 def objectives(goals: Goals, index: Tensor) -> Rows:  # (K,)

@@ -19,6 +19,7 @@ from torch import Tensor
 from ...problems.properties.property import Array
 from ...relaxations.types import Pieces, Result
 from .goals import Goals
+from .proofs import Foundation, Ground, Narrowing, Part, Proof, part_of
 from .records import R
 from .ways import Way
 
@@ -43,17 +44,22 @@ class Bounded(Generic[R]):
     points: Tensor  # (B, D)
     by: Tensor | None = None  # (B,) int64
     names: tuple[str, ...] = ("bound",)
+    parts: tuple[Part, ...] = ()  # what proves those that each of `names` closed, where that is wanted
+    narrowing: tuple[Narrowing, Tensor] | None = None  # and what open pieces' children start from: of which (K,)
 
-    def looked_at(self, open_: Tensor, found: Tensor, shut: Tensor, name: str) -> Bounded[R]:
+    def looked_at(
+        self, open_: Tensor, found: Tensor, shut: Tensor, name: str, proof: Proof | None = None
+    ) -> Bounded[R]:
         """With what another look at the pieces `open_` (K,) gave: lower bounds of their rows (K, S), and which of them
-        these close (K,)."""
+        these close (K,), with its proof."""
         before = self.records.bound
         bound = torch.fmax(before[open_], found.nan_to_num(nan=-torch.inf).amax(1))
         records = replace(self.records, bound=before.index_put((open_,), bound))
         closed = self.closed.index_put((open_,), shut)
         by = closed.long() * 0 if self.by is None else self.by
         by, names = by.index_put((open_,), by.new_tensor(len(self.names))), (*self.names, name)
-        return replace(self, records=records, closed=closed, near=self.near & ~closed, by=by, names=names)
+        parts = self.parts if proof is None else (*self.parts, (proof, open_))
+        return replace(self, records=records, closed=closed, near=self.near & ~closed, by=by, names=names, parts=parts)
 
     def ends(self) -> Iterator[tuple[str, Tensor]]:
         """Each name with the rows of the pieces it closed, where there are any."""
@@ -66,13 +72,18 @@ class Bounded(Generic[R]):
             if len(mine):
                 yield name, mine
 
+    def proof(self, name: str, rows: Tensor) -> Proof:  # (K,)
+        """What proves these pieces, which that name closed."""
+        return part_of(self.parts[self.names.index(name)], rows, len(self.closed))
+
 
 @dataclass(frozen=True, eq=False)
 class Settled:
     """What the exact linear program said of a decided piece: closed, or a point worth trying and why it is open.
 
     further: what to ask, with a limit in seconds, where the point turns out to be no witness. exact: the point in
-    rational numbers, where it is known; `point` is the nearest in float64.
+    rational numbers, where it is known; `point` is the nearest in float64. proof: what proves a closed piece, given
+    where it stands.
     """
 
     closed: bool
@@ -80,6 +91,7 @@ class Settled:
     reason: str
     further: Callable[[float], Settled] | None = None
     exact: tuple[Fraction, ...] | None = None
+    proof: Callable[[Ground], Proof] | None = None
 
 
 class AbstractTree(ABC, Generic[R]):
@@ -88,6 +100,7 @@ class AbstractTree(ABC, Generic[R]):
     goals: Goals
     apart: str | None = None  # the field in which the pieces of a batch must agree
     known: Bounded[R] | None = None  # what bounding the roots gave, where that is done
+    proving: bool = False  # whether to say what proves the pieces that are closed
 
     def ways(self) -> list[Way]:
         """The relaxations that pieces were bounded with and what came of each, where there is a choice."""
@@ -121,6 +134,18 @@ class AbstractTree(ABC, Generic[R]):
     @abstractmethod
     def confirm(self, record: R) -> Tensor:  # (B,) bool
         """Which pieces are closed by the same computation in float64."""
+
+    def confirmation(self, record: R) -> Proof:
+        """What `confirm` rests on, of pieces that it closes."""
+        raise NotImplementedError(f"{type(self).__name__} says nothing of what proves its pieces")
+
+    def ground(self, record: R) -> Ground:
+        """Where these pieces stand, once they have been bounded."""
+        raise NotImplementedError(f"{type(self).__name__} says nothing of what its pieces stand on")
+
+    def foundations(self) -> list[Foundation]:
+        """The bases laid since this was asked last."""
+        return []
 
     @abstractmethod
     def split(self, record: R) -> R:

@@ -16,6 +16,7 @@ from ...problems.properties.property import Property
 from ...relaxations.effort import TWINS, TwinEffort
 from ...relaxations.twins.twin_rows import TwinRows, twin_rows
 from .goals import Goals
+from .proofs import IntervalBound
 from .records import R
 from .tree import AbstractTree, Bounded
 from .ways import Way
@@ -57,4 +58,5 @@ class Twinned(Wrapped[R]):
         found = self.rows.below(self.pieces(some), some.goal)
         shut = self.goals.rows(some.goal).closed(found)
         self.way.count(len(open_), int(shut.sum()), time.perf_counter() - begun)
-        return bounded.looked_at(open_, found, shut, self.way.name)
+        proof = IntervalBound(self.ground(some), twins=True) if self.proving else None
+        return bounded.looked_at(open_, found, shut, self.way.name, proof)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ...relaxations.types import Pieces
 from .goals import Goals
+from .proofs import Foundation, Ground, Proof
 from .records import R
 from .tree import AbstractTree, Bounded, Settled
 from .ways import Way
@@ -27,6 +28,10 @@ class Wrapped(AbstractTree[R]):
     @property
     def apart(self) -> str | None:  # type: ignore[override]
         return self.inner.apart
+
+    @property
+    def proving(self) -> bool:  # type: ignore[override]
+        return self.inner.proving
 
     def further(self, bounded: Bounded[R]) -> Bounded[R]:
         """What the outer tree finds out beyond the inner one."""
@@ -61,6 +66,15 @@ class Wrapped(AbstractTree[R]):
 
     def confirm(self, record: R) -> Tensor:
         return self.inner.confirm(record)
+
+    def confirmation(self, record: R) -> Proof:
+        return self.inner.confirmation(record)
+
+    def ground(self, record: R) -> Ground:
+        return self.inner.ground(record)
+
+    def foundations(self) -> list[Foundation]:
+        return self.inner.foundations()
 
     def split(self, record: R) -> R:
         return self.inner.split(record)

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -24,10 +25,10 @@ from ..linear.linear import Linear
 from ..linear.set_bounds import backward_rows
 from ..lp.boxes import Box
 from ..lp.encode import Addition, Building, Form, encode, propagated
-from ..lp.model import Array
+from ..lp.model import Array, DualVector
 from ..names import Name
 from ..protocol import AbstractRelaxation, Bounds, rounded_down, without_forms
-from ..types import Multipliers, Pieces, Rows
+from ..types import Multipliers, Pieces, Result, Rows
 from .exact import boxes_from, polytope_of
 from .triangle import Cutter, Setting, Tightening, minima
 
@@ -47,6 +48,21 @@ class Late(Addition):
         """Nothing."""
 
 
+class Minima(NamedTuple):
+    """What proves the rows of one piece: of each a dual vector, None where there is no bound; and the first of the
+    output's columns in the programs."""
+
+    duals: tuple[DualVector | None, ...]  # (S,)
+    first: int
+
+
+@dataclass(frozen=True, eq=False)
+class Programmed(Result):
+    """A result with what proves it; None: the piece has no point, as its box and intervals say."""
+
+    minima: tuple[Minima | None, ...] = ()  # (B,)
+
+
 @dataclass(frozen=True, eq=False)
 class LinearPrograms(AbstractRelaxation):
     """The intersection of what `names` say, one program a piece, in float64 on the CPU.
@@ -62,6 +78,7 @@ class LinearPrograms(AbstractRelaxation):
     partly: bool = False  # where time is up in the middle of a piece, give what was proved by then
     tight_from: int | None = None  # tighten all intervals from this node on, whatever the names say
     whole: bool = False  # keep the equations of neurons that are inactive: z <= 0 cuts a piece that decides them
+    proving: bool = False  # whether results are `Programmed`
 
     @property
     def name(self) -> str:
@@ -77,14 +94,20 @@ class LinearPrograms(AbstractRelaxation):
 
     def bound(self, pieces: Pieces, rows: Rows, start: Multipliers | None = None) -> Bounds:
         found = [self._piece(pieces, rows, b) for b in range(len(pieces))]
-        lower = rounded_down(torch.from_numpy(np.stack([values for values, _ in found])), pieces.lower)
-        low, high = (torch.stack([pre[side] for _, pre in found]) for side in (0, 1))
+        lower = rounded_down(torch.from_numpy(np.stack([values for values, _, _ in found])), pieces.lower)
+        low, high = (torch.stack([pre[side] for _, pre, _ in found]) for side in (0, 1))
         low = torch.fmax(rounded_down(low, pieces.pre_lower), pieces.pre_lower)
         left = pieces.with_pre(low, torch.fmin(-rounded_down(-high, pieces.pre_upper), pieces.pre_upper))
-        return Bounds(without_forms(left, lower), left)
+        result = without_forms(left, lower)
+        if self.proving:
+            result = Programmed(**vars(result), minima=tuple(minima for _, _, minima in found))
+        return Bounds(result, left)
 
-    def _piece(self, pieces: Pieces, rows: Rows, b: int) -> tuple[Array, tuple[Tensor, Tensor]]:  # (S,), (N,) twice
-        """Proved lower bounds of the rows of piece b, +inf where it is proved to have no point; its pre-activations."""
+    def _piece(
+        self, pieces: Pieces, rows: Rows, b: int
+    ) -> tuple[Array, tuple[Tensor, Tensor], Minima | None]:  # (S,), (N,) twice
+        """Proved lower bounds of the rows of piece b, +inf where it is proved to have no point; its pre-activations;
+        and what proves the former, where that is wanted."""
 
         def real(t: Tensor) -> Array:
             return t[b].double().cpu().numpy()
@@ -95,10 +118,10 @@ class LinearPrograms(AbstractRelaxation):
         known = (pieces.pre_lower[b].double().cpu(), pieces.pre_upper[b].double().cpu())
         boxes = boxes_from(graph, polytope, pieces, b)
         if polytope.empty or any(bool((low > high).any()) for low, high in boxes):
-            return np.full(len(constants), np.inf), known
+            return np.full(len(constants), np.inf), known, None
         boxes = propagated(graph, boxes)
         backward = None if self.linear is None else partial(backward_rows, self.linear, pieces[b : b + 1])
-        setting = replace(self.setting, backward=backward)
+        setting = replace(self.setting, backward=backward, duals=[] if self.proving else None)
         additions, cutters = parts(self.names, setting, graph, boxes)
         if self.tight_from is not None:
             additions = [part for part in additions if not isinstance(part, Tightening)]
@@ -106,13 +129,14 @@ class LinearPrograms(AbstractRelaxation):
         form: Form = "relaxed" if self.whole else "lean"
         encoding = encode(graph, polytope, boxes=boxes, additions=additions, form=form, effort=setting.programs)
         lowest = minima(encoding, real(rows.coefficients), setting, cutters, on_input, self.partly)
+        proof = Minima(tuple(setting.duals), encoding.first[graph.output]) if setting.duals is not None else None
         if np.isposinf(lowest).any():  # one program is proved to have no point, and all have the same points
-            return np.full(len(constants), np.inf), known
+            return np.full(len(constants), np.inf), known, proof
         finite = np.where(np.isfinite(lowest), np.abs(lowest), 0.0)
         spare = 4 * np.finfo(float).eps * (np.abs(constants) + finite)
         sources = [layer.source for layer in graph.layers]
         pre = tuple(torch.cat([encoding.boxes[j][k] for j in sources] or [known[k]]) for k in (0, 1))
-        return lowest + constants - spare, (pre[0], pre[1])
+        return lowest + constants - spare, (pre[0], pre[1]), proof
 
 
 def parts(

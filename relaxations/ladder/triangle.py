@@ -30,7 +30,7 @@ from ...problems.network.graph import Graph
 from ..effort import BOUNDS, BoundEffort, ProgramEffort
 from ..lp.boxes import Box
 from ..lp.encode import Addition, Building, Encoding
-from ..lp.model import Array, LinearModel, Solution
+from ..lp.model import Array, DualVector, LinearModel, Solution
 from ..lp.objectives import Session, least, session
 from ..lp.program import Index
 from ..names import Name
@@ -48,6 +48,7 @@ class Setting:
     backward: Callable[[int, Tensor], Array] | None = None
     notes: list[str] = field(default_factory=list)
     effort: BoundEffort = BOUNDS
+    duals: list[DualVector | None] | None = None  # where `minima` writes what proves each minimum
 
     @staticmethod
     def of(names: Sequence[Name], means: Means) -> Setting:
@@ -160,6 +161,8 @@ def minima(
             cost[: encoding.graph.input_size] += on_input[r]
         try:
             best[r] = programs.minimise(cost)
+            if setting.duals is not None:
+                setting.duals.append(programs.proof)
         except TimeUp:
             if not partly:
                 raise
@@ -181,10 +184,11 @@ class Cutting:
         self.patience = effort.brief_patience if brief else effort.patience
         self.found = setting.session(encoding.model)
         self.own = encoding.model.matrix.shape[0]  # rows that are no cuts
+        self.proof: DualVector | None = None  # of the last minimum, where that is wanted
 
     def minimise(self, cost: Array) -> float:
         """The proved minimum of one objective, after as many rounds of cuts as pay."""
-        best, values = -np.inf, []
+        best, values, self.proof = -np.inf, [], None
         for round_ in range(self.rounds + 1):
             try:
                 answer = self.found.minimise(cost)
@@ -192,6 +196,9 @@ class Cutting:
                 if not round_:
                     raise
                 break
+            if self.setting.duals is not None and answer.bound_safe > best:
+                dual = np.zeros(self.found.model.matrix.shape[0]) if answer.dual is None else answer.dual
+                self.proof = DualVector(self.found.model.with_objective(cost), dual)
             best = max(best, answer.bound_safe)
             values.append(answer.value)
             if not self.cutters or answer.x is None or best == np.inf:

@@ -102,7 +102,7 @@ def settle(
         if solution.dual is not None:
             proof = _multipliers(cell, cuts, solution)
             margin = cell.certify(proof, unsafe)
-            if margin > 0 or (margin >= 0 and _uses_strict(proof, unsafe, polytope)):
+            if margin > 0 or (margin >= 0 and uses_strict(proof, unsafe, polytope)):
                 return LeafResult(LeafStatus.closed, None, margin, proof)
         if solution.x is None:
             return _undecided(best, f"The linear program was not solved: {solution.status.value}")
@@ -166,7 +166,7 @@ def _at(cell: Cell, unsafe: UnsafeSet, solution: Solution) -> LeafResult:
     return LeafResult(LeafStatus.witness if found else LeafStatus.undecided, x, unsafe.margin(y, x))
 
 
-def _uses_strict(proof: Multipliers, unsafe: UnsafeSet, polytope: Polytope) -> bool:
+def uses_strict(proof: Multipliers, unsafe: UnsafeSet, polytope: Polytope) -> bool:
     """Whether a strict constraint has a positive multiplier: then points of the piece make the sum negative, not zero.
     Half-spaces of the input set come first among the piece's."""
     rows = () if polytope.exact is None else polytope.exact.rows

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -47,6 +48,7 @@ class Alpha(AbstractRelaxation):
     joint_rate: float | None = None  # and of rows
     joint: Joint | None = None  # multi-neuron rows that hold on every piece
     patient: bool = False  # go on where every piece is closed already: every row is wanted as tight as it gets
+    ledger: list[Any] | None = None  # where to write what proves bounds of layers and neuron rows (`rows.ledger`)
 
     def start(self, pieces: Pieces, count: int) -> Multipliers:
         """CROWN's slopes and no multipliers, for `count` rows a piece."""
@@ -302,6 +304,7 @@ def better(old: Result, new: Result) -> Result:
         constants=pick(old.constants, new.constants),
         slack=pick(old.slack, new.slack),
         multipliers=Multipliers(pick(a.choice, b.choice), pick(a.split, b.split), pick(a.joint, b.joint)),
+        price=None if old.price is None or new.price is None else pick(old.price, new.price),
     )
 
 

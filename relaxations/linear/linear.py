@@ -30,16 +30,26 @@ from ...problems.network.activation import Lines
 from ...problems.network.affine import Dense
 from ...problems.network.graph import Affine, Graph
 from ...problems.network.layer import Layer, Operand
+from ...problems.network.multivariate import Choice
 from ..effort import BOUNDS, BoundEffort, LinearEffort
 from ..names import Name
 from ..protocol import AbstractRelaxation, Bounds, Means
-from ..types import Multipliers, Pieces, Result, Rows
+from ..types import Derived, Multipliers, Pieces, Result, Rows
 from .backward import Form, backward
 from .carried import Carried, Enclosure
 from .interval import CarriedIntervals, affine_interval
 from .rounding import Rounding, Scales, pick, weigh
 
 RULES = ("crown", "deeppoly-0", "deeppoly-1")
+
+
+@dataclass(eq=False)
+class Seen:
+    """What is kept of the rows of pre-activations, by an operand's first neuron, where it is asked for."""
+
+    reach: dict[int, Tensor] | None = None  # (B, n, D) |linear form|
+    price: dict[int, Tensor] | None = None  # (B, 2, n, H) multipliers of the half-spaces, of both ends
+    forward: bool = False  # whether functions were carried forward
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +61,7 @@ class Linear(AbstractRelaxation):
     rule: str = "crown"
     refresh: bool = True  # whether `bound` bounds the layers of a piece anew before its rows
     effort: BoundEffort = BOUNDS  # for whatever bounds with it
+    proving: bool = False  # whether results hold what proves them in full
 
     def __post_init__(self) -> None:
         if self.rule not in RULES:
@@ -70,8 +81,14 @@ class Linear(AbstractRelaxation):
         function = layer.function
         if self.rule == "crown" or function.leak is None:
             return function.lines(lower, upper)
-        choice = torch.full_like(lower, 0.0 if self.rule == "deeppoly-0" else 1.0)
-        return function.lines(lower, upper, (choice, torch.zeros_like(choice)))
+        return function.lines(lower, upper, self.choice(layer, ((lower, upper),)))
+
+    def choice(self, layer: Layer, ends: Sequence[tuple[Tensor, Tensor]]) -> Choice:  # (B, n) each
+        """The choices that `enclosed` stands for, for the entries of the first operand."""
+        if self.rule == "crown" or not layer.is_relu:
+            return layer.default_choice(ends)
+        choice = torch.full_like(ends[0][0], 0.0 if self.rule == "deeppoly-0" else 1.0)
+        return choice, torch.zeros_like(choice)
 
     def bound(self, pieces: Pieces, rows: Rows, start: Multipliers | None = None) -> Bounds:
         result, _ = self.formed(pieces, rows, refresh=self.refresh)
@@ -93,22 +110,40 @@ class Linear(AbstractRelaxation):
         """
         empty = torch.zeros(len(pieces), dtype=torch.bool, device=pieces.lower.device)
         scales = self.scales
+        seen = Seen(reach, {} if self.proving and pieces.normals.shape[1] else None)
         if refresh:
-            pieces, empty, scales = self._tighten_shared(pieces, reach)
+            pieces, empty, scales = self._tighten_shared(pieces, seen)
         lines = self.all_lines(pieces)
         output = self.graph.output
         form = backward(self.graph, scales, lines, output, rows.coefficients, rows.constants, record=record)
         form.scales = scales
-        return conclude(self, pieces, rows, form, empty), form
+        result = conclude(self, pieces, rows, form, empty)
+        if self.proving and refresh:
+            result = replace(result, derived=self.derived(pieces, seen))
+        return result, form
 
-    def _tighten_shared(self, pieces: Pieces, reach: dict[int, Tensor] | None = None) -> tuple[Pieces, Tensor, Scales]:
+    def derived(self, pieces: Pieces, seen: Seen | None = None) -> Derived:
+        """How the pre-activation bounds that the pieces have now were found, by this relaxation."""
+        graph, price = self.graph, None
+        choice = pieces.pre_lower.new_zeros(len(pieces), 2, graph.neurons)
+        for layer in graph.layers:
+            for side, chosen in enumerate(self.choice(layer, pieces.ends(layer))):
+                choice[:, side, layer.operands[0].span] = chosen
+        if seen is not None and seen.price is not None:
+            none = choice.new_zeros(*choice.shape, pieces.normals.shape[1])
+            parts = [seen.price.get(operand.span.start, none[:, :, operand.span]) for operand in graph.operands]
+            price = torch.cat(parts, 2) if parts else none
+        return Derived(pieces.pre_lower, pieces.pre_upper, choice, price, seen is not None and seen.forward)
+
+    def _tighten_shared(self, pieces: Pieces, seen: Seen) -> tuple[Pieces, Tensor, Scales]:
         """`tighten`, done once where all pieces are the same set: the roots of a property with several goals."""
         if len(pieces) == 1 or not pieces.alike():
-            return self.tighten(pieces, reach)
-        one, empty, scales = self.tighten(pieces[:1], reach)
+            return self.tighten(pieces, seen)
+        one, empty, scales = self.tighten(pieces[:1], seen)
         every = torch.zeros(len(pieces), dtype=torch.int64, device=pieces.lower.device)
-        if reach is not None:
-            reach.update({position: value.expand(len(pieces), -1, -1) for position, value in reach.items()})
+        for kept in (seen.reach, seen.price):
+            if kept is not None:
+                kept.update({i: value.expand(len(pieces), *value.shape[1:]) for i, value in kept.items()})
         return one[every], empty[every], scales.of(every)
 
     def all_lines(self, pieces: Pieces) -> dict[int, Enclosure]:
@@ -120,7 +155,7 @@ class Linear(AbstractRelaxation):
         every = self.lines(graph.layers[0], pieces.pre_lower, pieces.pre_upper)
         return {layer.position: Lines(*(side[:, layer.span] for side in every)) for layer in graph.layers}
 
-    def tighten(self, pieces: Pieces, reach: dict[int, Tensor] | None = None) -> tuple[Pieces, Tensor, Scales]:
+    def tighten(self, pieces: Pieces, seen: Seen | None = None) -> tuple[Pieces, Tensor, Scales]:
         """Pre-activation bounds of every undecided neuron, layer by layer; which pieces came out empty (B,);
         and the rounding vectors of each piece.
 
@@ -136,6 +171,8 @@ class Linear(AbstractRelaxation):
         largest = torch.maximum(pieces.lower.abs(), pieces.upper.abs())
         scales = self.rounding.start(largest)
         carried = Carried(self.rounding, pieces, largest) if self._forward_pays(pieces) else None
+        if seen is not None:
+            seen.forward = carried is not None
         fresh = carried is None and bool((pre_lower == -torch.inf).any())
         boxes = CarriedIntervals(self.rounding, pieces.lower, pieces.upper) if fresh else None
         for position in range(1, len(graph.nodes)):
@@ -157,7 +194,7 @@ class Linear(AbstractRelaxation):
                 if ranges is not None:
                     empty |= narrow(lower, upper, *ranges)
             for operand, (lower, upper) in zip(layer.operands, ends, strict=True):
-                empty |= narrow(lower, upper, *self.pre_activation(pieces, scales, lines, operand, reach))
+                empty |= narrow(lower, upper, *self.pre_activation(pieces, scales, lines, operand, seen))
                 size = torch.maximum(lower.abs(), upper.abs())
                 scales.size[operand.source] = torch.minimum(scales.size[operand.source], size)
             lines[position] = self.enclosed(layer, ends)
@@ -181,7 +218,7 @@ class Linear(AbstractRelaxation):
         scales: Scales,
         lines: dict[int, Enclosure],
         operand: Operand,
-        reach: dict[int, Tensor] | None = None,
+        seen: Seen | None = None,
         *,
         partly: bool = False,
     ) -> tuple[Tensor, Tensor]:  # (B, n), (B, n)
@@ -190,7 +227,7 @@ class Linear(AbstractRelaxation):
         graph, layer = self.graph, self.graph.layer_at[operand.layer]
         source, first = operand.source, operand.span.start
         lower, upper = pieces.pre(operand)
-        node = graph.nodes[source]
+        node, reach = graph.nodes[source], None if seen is None else seen.reach
         from_input = isinstance(node, Affine) and set(node.inputs) == {0}
         if isinstance(node, Affine) and from_input and reach is not None:
             every = torch.arange(node.size, device=lower.device)
@@ -203,6 +240,9 @@ class Linear(AbstractRelaxation):
         new_lower, new_upper = lower.clone(), upper.clone()
         if reach is not None and not from_input:
             reach[first] = lower.new_zeros(*lower.shape, pieces.lower.shape[1])
+        prices = None
+        if seen is not None and seen.price is not None:
+            prices = seen.price[first] = lower.new_zeros(len(lower), 2, lower.shape[1], pieces.normals.shape[1])
         size = max(n.size for n in graph.nodes[: source + 1])
         for group, width in _groups(order, counts.tolist(), size, self.effort.linear):
             index = (
@@ -217,16 +257,18 @@ class Linear(AbstractRelaxation):
                     if partly:
                         return new_lower, new_upper
                     raise
-                new_lower[at, some], new_upper[at, some], spread = bounds
+                new_lower[at, some], new_upper[at, some], spread, price = bounds
+                if prices is not None:
+                    prices[at, 0, some], prices[at, 1, some] = price.chunk(2, 1)
                 if reach is not None and not from_input:
                     reach[first][at, some] = spread
         return new_lower, new_upper
 
     def _rows(
         self, pieces: Pieces, scales: Scales, lines: dict[int, Enclosure], source: int, index: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Bounds (B, U) and |linear form| (B, U, D) of the entries index (B, U) of node `source`: rows +e_i and -e_i,
-        substituted backwards."""
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Bounds (B, U), |linear form| (B, U, D) and half-spaces' multipliers (B, 2 U, H) of the entries index (B, U)
+        of node `source`: rows +e_i and -e_i, substituted backwards."""
         node = self.graph.nodes[source]
         count = index.shape[1]
         if isinstance(node, Affine) and len(node.operators) == 1 and _plain(node.operators[0]):
@@ -239,18 +281,27 @@ class Linear(AbstractRelaxation):
             unit = pieces.lower.new_zeros(*index.shape, node.size).scatter_(2, index[..., None], 1.0)
             rows = torch.cat([unit, -unit], 1)
             form = backward(self.graph, scales, lines, source, rows, rows.new_zeros(rows.shape[:2]))
-        value = self.minimum(pieces, form)
+        value, price = self.least(pieces, form)
         spread = torch.maximum(form.linear[:, :count].abs(), form.linear[:, count:].abs())
-        return value[:, :count], -value[:, count:], spread
+        return value[:, :count], -value[:, count:], spread, price
 
     def minimum(self, pieces: Pieces, form: Form) -> Tensor:  # (B, R)
         """The least value of a form on each piece, rounding taken off."""
-        least, _ = polytope_minimum(
+        return self.least(pieces, form)[0]
+
+    def least(self, pieces: Pieces, form: Form) -> tuple[Tensor, Tensor]:  # (B, R), (B, R, H)
+        """`minimum`, and the half-spaces' multipliers that prove it."""
+        least, price = polytope_minimum(
             form.linear, pieces.lower, pieces.upper, pieces.normals, pieces.offsets, self.effort.linear.sweeps
         )
-        total = least + form.constant
-        value = total - form.slack - self.scales.step * (least.abs() + form.constant.abs())
-        return torch.where(value < torch.inf, value, -torch.inf)  # what overflowed proves nothing
+        return lowered(least, form, self.scales.step), price
+
+
+def lowered(least: Tensor, form: Form, step: float) -> Tensor:  # (B, R)
+    """The bounds of forms whose linear parts are at least so much, rounding taken off."""
+    total = least + form.constant
+    value = total - form.slack - step * (least.abs() + form.constant.abs())
+    return torch.where(value < torch.inf, value, -torch.inf)  # what overflowed proves nothing
 
 
 def built(linear: Linear, graph: Graph, name: Name, means: Means) -> Linear:
@@ -290,7 +341,7 @@ def conclude(
         linear = form.linear + rows.on_input
         slack = form.slack + weigh(linear, (form.scales or relaxation.scales).sum[0])
         form = replace(form, linear=linear, slack=slack)
-    lower = relaxation.minimum(pieces, form)
+    lower, price = relaxation.least(pieces, form)
     return Result(
         lower=lower,
         forms=form.linear,
@@ -300,6 +351,7 @@ def conclude(
         pre_upper=pieces.pre_upper,
         empty=empty,
         multipliers=multipliers,
+        price=price if relaxation.proving else None,
     )
 
 

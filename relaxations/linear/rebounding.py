@@ -43,6 +43,8 @@ class Rebounding(AbstractRelaxation):
         if reach is None:
             blame, _ = width_blame(self.linear, pieces, rows, row)
         result = replace(result, blame=blame, scores=scores)
+        if self.linear.proving:
+            result = self._with_multipliers(result)
         if self.steps:
             result = self._optimised(pieces, rows, result, form.scales)
         if self.clipping:
@@ -63,4 +65,19 @@ class Rebounding(AbstractRelaxation):
             old, new = getattr(result, name), getattr(better_, name)
             keep = won[..., None] if new.ndim == 3 else won
             merged[name] = old.index_put((open_,), torch.where(keep, new, old[open_]))
-        return replace(result, **merged)
+        result = replace(result, **merged)
+        if self.linear.proving and better_.multipliers is not None and result.multipliers is not None:
+            chosen, own, price = better_.multipliers.choice, result.multipliers.choice, result.price
+            chosen = torch.where(won[..., None, None], chosen, own[open_][:, :, : chosen.shape[2]])
+            own = own[:, :, : chosen.shape[2]].index_put((open_,), chosen)
+            if price is not None and better_.price is not None:
+                price = price.index_put((open_,), torch.where(won[..., None], better_.price, price[open_]))
+            result = replace(result, multipliers=replace(result.multipliers, choice=own), price=price)
+        return result
+
+    def _with_multipliers(self, result: Result) -> Result:
+        """With the choices that the rows were bounded with: those of all layers' rows."""
+        assert result.derived is not None, "kept where proofs are wanted"
+        count, rows = result.lower.shape
+        choice, none = result.derived.choice[:, None].expand(-1, rows, -1, -1), result.lower.new_zeros(count, rows, 0)
+        return replace(result, multipliers=Multipliers(choice, none, none))

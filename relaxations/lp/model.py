@@ -71,6 +71,20 @@ class Solution:
         return self.x
 
 
+@dataclass(frozen=True, eq=False)
+class DualVector:
+    """A proof by weak duality: whatever the vector is, `bound` holds for the objective of the model."""
+
+    model: LinearModel
+    dual: Array  # (R,)
+
+    def bound(self) -> float:
+        """A lower bound of the model's objective, +inf where an interval is empty or the vector shows that no point is
+        feasible. Outward rounded."""
+        empty = self.model.empty or self.model.safe_infeasible(self.dual)
+        return math.inf if empty else self.model.safe_bound(self.dual)
+
+
 class Columns(NamedTuple):
     """What weak duality needs of a matrix (R, V), by column."""
 

@@ -21,6 +21,7 @@ from ...kernels.deadline import now
 from ..linear.alpha import Alpha, better
 from ..linear.row_multipliers import Joint
 from ..types import Pieces, Result, Rows
+from .ledger import BoundRows, FoundRows
 from .separation import Reads, broken_rows, reads
 
 
@@ -75,21 +76,35 @@ def cut(
     patient = replace(alpha, patient=True, steps=turns.steps, joint=joint if len(joint) else None)
     ascent = patient.ascent(patient.start(root, count), joint)
     plain, values, _ = patient.optimise(root, rows, ascent=ascent, node=node)
+    _write(patient, rows, plain, node)
     best = plain
     for _ in range(turns.rounds):
         if now() > deadline or (node is None and bool(rows.settled(best.lower).all())):
             break
         at = [v[0, asking] for v in values]
         found = [broken_rows(layer, at, linear.effort.rows) for layer in layers]
+        new = [facets for facets in found if facets is not None]
+        if alpha.ledger is not None:
+            alpha.ledger.extend([FoundRows(facets, root.pre_lower.clone(), root.pre_upper.clone()) for facets in new])
         kept = (ascent.at.joint > 0).any(1)[0]
-        joint, index = joint.grown(graph, linear.scales, [f for f in found if f is not None], kept)
+        joint, index = joint.grown(graph, linear.scales, new, kept)
         if not len(joint):
             break
         ascent.reorder(index)
         patient = replace(patient, joint=joint)
         result, values, _ = patient.optimise(root, rows, ascent=ascent, node=node)
+        _write(patient, rows, result, node)
         best = _better(best, result, index)
     return Cut(best, joint if len(joint) else None, plain)
+
+
+def _write(alpha: Alpha, rows: Rows, result: Result, node: int | None) -> None:
+    """Into the ledger, where there is one, what proves bounds of a layer. Bounds of objectives prove nothing but
+    themselves."""
+    if alpha.ledger is not None and node is not None:
+        assert result.multipliers is not None, "optimised bounds have multipliers"
+        joint = None if alpha.joint is None else alpha.joint.below(node)
+        alpha.ledger.append(BoundRows(node, rows, result.lower, result.multipliers, result.price, joint))
 
 
 def _better(old: Result, new: Result, index: Tensor) -> Result:

@@ -28,6 +28,7 @@ from ..names import Name, parse
 from ..types import Pieces, Result, Rows
 from .cutting import Cut, cut, layers_read
 from .group_rows import chosen_groups, group_rows
+from .ledger import FoundRows
 from .refine import refined
 
 
@@ -106,6 +107,8 @@ def _found(alpha: Alpha, root: Pieces, rows: Rows, deadline: float, words: Seque
     graph, scales = alpha.linear.graph, alpha.linear.scales
     if groups:
         each = [joined([f for f in groups if f.position == i]) for i in sorted({f.position for f in groups})]
+        if alpha.ledger is not None:
+            alpha.ledger.extend([FoundRows(facets, root.pre_lower.clone(), root.pre_upper.clone()) for facets in each])
         alpha = replace(alpha, joint=Joint.of(graph, scales, each))
     layers = layers_read(alpha, root) if any(not _groups(name) for name in names) else []
     return cut(alpha, root, rows, layers, deadline)
