@@ -66,7 +66,7 @@ class Checker:
             torch.from_numpy(np.min([case.lower for case in cases], axis=0)),
             torch.from_numpy(np.max([case.upper for case in cases], axis=0)),
         )
-        scales = root(self.graph, self.made.graph, *self.box)[0].scales
+        scales = root(self.made.graph, *self.box)[0].scales
         self.sizes = [scales.size[i].double().cpu() * SIZES for i in (0, -1)]
         self.goals = self.goals_in(torch.float64)
         self.coarse = {torch.float64: self.goals}

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ...kernels.separation import certified_offset
 from ...problems.network.graph import Graph
+from ..effort import ROWS
 from ..linear.neuron_rows import Facets
 from ..linear.recomputed import NEAR, Recomputed, widened
 from ..linear.row_multipliers import Joint
@@ -108,7 +109,8 @@ def broken_by(graph: Graph, pieces: Pieces, facets: Facets) -> Tensor:  # (C,)
     weight, bias = (1 - slope) * operator.rows(neurons, torch.float64), (1 - slope) * below.bias[neurons]
     sides = [side.expand(len(rows), -1) for side in box]
     offset = certified_offset(weight, bias, sides[0], sides[1], -rows[:, None])[:, 0]
-    return offset + doubt_of(operator, below, box, neurons) - facets.offset.double()
+    step = max(1, ROWS.elements // operator.n_in)
+    return offset + doubt_of(operator, below, box, neurons, step) - facets.offset.double()
 
 
 def keys(facets: Facets) -> list[Key]:

@@ -74,7 +74,7 @@ def reads(graph: Graph, root: Pieces, position: int, effort: RowEffort = ROWS) -
         return None
     step = max(1, effort.elements // operator.n_in)
     rows = [_compressed((1 - slope) * operator.rows(some, below.bias.dtype)) for some in neurons.split(step)]
-    bias, doubt = (1 - slope) * below.bias[neurons], doubt_of(operator, below, box, neurons)
+    bias, doubt = (1 - slope) * below.bias[neurons], doubt_of(operator, below, box, neurons, step)
     width = max(index.shape[1] for _, index in rows)
     if 2 * width > operator.n_in:
         weight = torch.cat([(1 - slope) * operator.rows(some, below.bias.dtype) for some in neurons.split(step)])
@@ -86,11 +86,11 @@ def reads(graph: Graph, root: Pieces, position: int, effort: RowEffort = ROWS) -
     )
 
 
-def doubt_of(operator: AbstractLinear, below: Affine, box: tuple[Tensor, Tensor], neurons: Tensor) -> Tensor:
+def doubt_of(operator: AbstractLinear, below: Affine, box: tuple[Tensor, Tensor], neurons: Tensor, step: int) -> Tensor:
     """What storing weights in the working dtype, and folding products of weights in float64 before, can cost (J,)."""
     bias = below.bias
     rate = 4 * unit_roundoff(bias.dtype) + gamma(operator.terms + 3, torch.float64)
-    largest, step = torch.maximum(box[0].abs(), box[1].abs()), max(1, ELEMENTS // operator.n_in)
+    largest = torch.maximum(box[0].abs(), box[1].abs())
     size = torch.cat([operator.magnitude().rows(some, bias.dtype) @ largest for some in neurons.split(step)])
     lost = INFLATE * rate * (size + bias[neurons].abs())
     return lost if below.doubt is None else lost + INFLATE * below.doubt[neurons]
