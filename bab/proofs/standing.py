@@ -6,7 +6,7 @@ says it was split; and a ground holds where its sets and pre-activation bounds c
 deciding a neuron gives are derived again from the neuron's own bounds on the parent. Of a search that was taken up from
 a log the pieces it began with are not followed: the cuts above them were an earlier run's.
 
-Numbers that were computed in float32 are compared with float64's to `NEAR`; whoever wants no such tolerance (a
+Numbers that were computed in float32 are compared with float64's to `MISSED`; whoever wants no such tolerance (a
 certificate) has to carry what was proved from piece to piece instead of what was claimed.
 """
 
@@ -18,10 +18,11 @@ import torch
 from torch import Tensor
 
 from ...kernels.polytope import clip_box
+from ...kernels.proof_constants import MISSED
 from ...relaxations.linear.backward import backward
 from ...relaxations.linear.ibp import Ibp
 from ...relaxations.linear.linear import Linear
-from ...relaxations.linear.recomputed import NEAR, agree, enclosed, widened
+from ...relaxations.linear.recomputed import agree, enclosed, widened
 from ...relaxations.linear.root import outward, outward_half_spaces
 from ...relaxations.rows.replayed import Key, Replay
 from ...relaxations.types import Pieces
@@ -210,4 +211,4 @@ def _among(pieces: Pieces, normals: Tensor, offsets: Tensor, box: Pieces | None 
     largest = torch.maximum(box.lower.abs(), box.upper.abs())[0].double()
     moved = ((own[:, None] - normals).abs() * largest).sum(2)  # (H, H')
     needed = offsets + moved
-    return bool((needed <= limit[:, None] + NEAR * (1 + limit.abs())[:, None]).any(1).all())
+    return bool((needed <= limit[:, None] + MISSED * (1 + limit.abs())[:, None]).any(1).all())

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from ...kernels.polytope import priced_minimum
+from ...kernels.proof_constants import MISSED
 from ...problems.network.graph import Graph
 from ...problems.network.layer import Layer, Operand
 from ...problems.network.multivariate import Choice
@@ -35,9 +36,6 @@ from .interval import CarriedIntervals
 from .linear import lowered, narrow
 from .rounding import Rounding, Scales, weigh
 from .row_multipliers import Joint
-
-NEAR = 1e-9  # by which, relative to 1 + |claim|, another order of summation may miss a claim
-ELEMENTS = 1 << 22  # of one coefficient tensor
 
 
 class Layers(NamedTuple):
@@ -143,7 +141,7 @@ class Recomputed:
         index = wanted.to(torch.uint8).topk(width, sorted=False).indices  # (B, U): those, and some more
         space = pieces.space(torch.arange(len(pieces), device=lower.device))
         size = max(node.size for node in self.graph.nodes[: operand.source + 1])
-        for some in index.split(max(1, ELEMENTS // (2 * len(pieces) * size)), dim=1):
+        for some in index.split(max(1, BOUNDS.linear.chunk // (2 * len(pieces) * size)), dim=1):
             unit = lower.new_zeros(*some.shape, operand.size).scatter_(2, some[..., None], 1.0)
             rows = torch.cat([unit, -unit], 1)
             form = backward(self.graph, scales, lines, operand.source, rows, rows.new_zeros(rows.shape[:2]))
@@ -257,5 +255,5 @@ def _within(value: Tensor, most: float) -> Tensor:  # (B, ...) -> (B,) bool
 
 def agree(found: Tensor, claim: Tensor) -> Tensor:  # (B, n) twice -> (B,) bool
     """Whether lower bounds reach what is claimed of them."""
-    near = (claim - NEAR * (1 + claim.abs())).nan_to_num(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf)
+    near = (claim - MISSED * (1 + claim.abs())).nan_to_num(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf)
     return (found >= near).all(1)

@@ -15,11 +15,12 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from ...kernels.proof_constants import MISSED
 from ...kernels.separation import certified_offset
 from ...problems.network.graph import Graph
 from ..effort import ROWS
 from ..linear.neuron_rows import Facets
-from ..linear.recomputed import NEAR, Recomputed, widened
+from ..linear.recomputed import Recomputed, widened
 from ..linear.row_multipliers import Joint
 from ..types import Pieces
 from .ledger import BoundRows, FoundRows, Step
@@ -66,7 +67,7 @@ class Replay:
         given = widened(step.multipliers)
         found = self.made.rows(self.pieces, rows, given, price, joint, (node, scales)).lower[0]
         claim = step.lower[0].double()
-        self.agree &= bool((found >= claim - NEAR * (1 + claim.abs())).all())
+        self.agree &= bool((found >= claim - MISSED * (1 + claim.abs())).all())
         found = torch.minimum(found, claim)  # as it was used, as far as it was proved
         low, high = self.pieces.pre_lower.clone(), self.pieces.pre_upper.clone()
         for operand in graph.operands:
@@ -80,12 +81,12 @@ class Replay:
     def _rows(self, step: FoundRows) -> None:
         before = self.pieces.pre_lower, self.pieces.pre_upper
         claims = step.pre_lower.double(), step.pre_upper.double()
-        self.agree &= bool((before[0] >= claims[0] - NEAR * (1 + claims[0].abs())).all())
-        self.agree &= bool((before[1] <= claims[1] + NEAR * (1 + claims[1].abs())).all())
+        self.agree &= bool((before[0] >= claims[0] - MISSED * (1 + claims[0].abs())).all())
+        self.agree &= bool((before[1] <= claims[1] + MISSED * (1 + claims[1].abs())).all())
         facets = step.facets
         if facets.index.shape[1] == 1:
             excess = broken_by(self.made.graph, self.pieces.with_pre(*claims), facets)
-            self.agree &= bool((excess <= NEAR * (1 + facets.offset.double().abs())).all())
+            self.agree &= bool((excess <= MISSED * (1 + facets.offset.double().abs())).all())
         else:
             self.trusted += len(facets)
         self.known |= set(keys(facets))
