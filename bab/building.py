@@ -108,7 +108,7 @@ def _regions(graph: Graph, prop: Property, config: Config, strategy: Strategy, g
 def _phases(graph: Graph, prop: Property, config: Config, strategy: Strategy, ground: Ground) -> Phases:
     steps = config.bounding.steps if strategy.rung.kind == "slopes" else 0
     rate = config.bounding.learning_rate
-    alpha, precise = Alpha(ground.linear, steps, rate, joint_rate=rate / 2), Alpha(ground.precise, 0)
+    alpha, precise = Alpha(ground.linear, steps, rate, row_rate=rate / 2), Alpha(ground.precise, 0)
     bounder = Bounder.of(prop, (alpha, ground.goals), (precise, ground.precise_goals))
     choices = Choices(
         candidates(config), strategy.rows, memory(config, strategy.device) / 8, strategy.rule, config.effort

@@ -119,15 +119,15 @@ class Multipliers:
     """Free parameters of a linear bound; any value in range gives a sound bound.
 
     choice: for every neuron the choices of its lower and upper line, in [0, 1] (see `network.activation`).
-    split: the multiplier >= 0 of each decided neuron; joint: of each multi-neuron row (see `joint`).
+    split: the multiplier >= 0 of each decided neuron; neuron_rows: of each multi-neuron row (see `neuron_rows`).
     """
 
     choice: Tensor  # (B, S, 2, N), or (B, S, 1, N) where only lower lines have a choice
     split: Tensor  # (B, S, P)
-    joint: Tensor  # (B, S, C)
+    neuron_rows: Tensor  # (B, S, C)
 
     def __getitem__(self, index: Tensor | slice) -> Multipliers:
-        return Multipliers(self.choice[index], self.split[index], self.joint[index])
+        return Multipliers(self.choice[index], self.split[index], self.neuron_rows[index])
 
 
 @dataclass(frozen=True, eq=False)

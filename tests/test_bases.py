@@ -15,7 +15,7 @@ from partita.bab.trees import phases
 from partita.bab.trees.bounder import Base
 from partita.bab.trees.branching import together
 from partita.bab.trees.records import Branch
-from partita.bab.trees.shared_bounds import Derivations, kin, price, shared_depth
+from partita.bab.trees.shared_bounds import Derivations, price, shared_depth, sharing
 from partita.problems.properties.property import Polytope
 
 KINDS = ("mlp", "leaky", "residual", "maxpool")
@@ -66,7 +66,7 @@ def test_a_base_holds_at_every_point_of_its_pieces(seed):
     base = tree.bases.standing[1]
     assert better.base.tolist() == [1] and base.depth == BASES.levels
     assert (pre[inside] >= base.pre_lower - 1e-9).all() and (pre[inside] <= base.pre_upper + 1e-9).all()
-    for layer in base.joint.layers if base.joint is not None else ():
+    for layer in base.neuron_rows.layers if base.neuron_rows is not None else ():
         node = graph.nodes[layer.facets.position]
         source = values[graph.nodes[node.inputs[0]].inputs[0]][inside]
         broken = layer.facets.violation(values[node.inputs[0]][inside], values[layer.facets.position][inside], source)
@@ -116,7 +116,7 @@ def test_a_base_raises_bounds():
         if len(open_) == 0:
             continue
         record = bounded.records[open_]
-        mine = record[tree.kin(record).nonzero()[:, 0]]
+        mine = record[tree.sharing(record).nonzero()[:, 0]]
         again = tree.bound(tree.tighten(mine, None))
         rises += (again.records.bound - mine.bound).tolist()
     assert rises and min(rises) >= 0 and max(rises) > 0.01
@@ -127,11 +127,11 @@ def test_kin_share_the_first_decisions_of_the_worst():
     sign = torch.tensor([[1.0, -1, 1, 1], [1, -1, 1, -1], [1, -1, 1, 0], [1, 0, 0, 0], [-1, -1, 1, 1]])
     bound, base = torch.tensor([-2.0, -1, -1, -1, -1]), torch.zeros(5).long()
     open_ = filled(Branch, bound, base=base, neuron=neuron, sign=sign)
-    assert kin(open_, {0: 0}).tolist() == [True, True, False, False, False]
+    assert sharing(open_, {0: 0}).tolist() == [True, True, False, False, False]
     open_.bound[3] = -3  # one decision, which all but the last share
-    assert kin(open_, {0: 0}).tolist() == [True, True, True, True, False]
+    assert sharing(open_, {0: 0}).tolist() == [True, True, True, True, False]
     open_.base[1] = 1
-    assert kin(open_, {0: 0, 1: 3}).tolist() == [True, False, True, True, False]
+    assert sharing(open_, {0: 0, 1: 3}).tolist() == [True, False, True, True, False]
 
 
 def test_how_many_decisions_are_shared():
@@ -181,10 +181,10 @@ def test_bases_that_no_piece_stands_on_are_forgotten_and_room_is_kept(eager):
     made.run()
     tree = made.tree
     open_ = made.state.frontier.pop(10**6)
-    tree.kin(open_)
+    tree.sharing(open_)
     assert tree.bases.derived > 3 and set(tree.bases.standing) == set(open_.base.tolist())
     one = int(open_.base.max())
-    tree.kin(open_[(open_.base == one).nonzero()[:, 0]])
+    tree.sharing(open_[(open_.base == one).nonzero()[:, 0]])
     assert set(tree.bases.standing) == {one} and tree.bases.standing[one].bytes > 0
     tree.choices = replace(tree.choices, room=0.0)
     assert not tree.due()

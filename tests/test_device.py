@@ -79,7 +79,7 @@ def test_float64_confirms_with_rows_of_several_neurons(kind):
         tree = engine(graph, prop, precision="float32", device=device, relaxation="m-1").tree
         record = tree.bound(tree.roots()).records
         children = tree.split(record)
-        assert tree.bases.standing[0].joint is not None
+        assert tree.bases.standing[0].neuron_rows is not None
         found = tree.confirm(children)
         assert found.device == children.goal.device and found.device.type == device
         said.append(found.tolist())

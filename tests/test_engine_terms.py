@@ -291,7 +291,7 @@ def test_a_batch_agrees_in_one_field(best):
     frontier = table(20)
     seen = []
     while len(frontier):
-        part = frontier.pop(4, best=best, apart="goal")
+        part = frontier.pop(4, best=best, grouped_by="goal")
         assert len(set(part.goal.tolist())) == 1 and 0 < len(part) <= 4
         seen += part.neuron[:, 0].tolist()
     assert sorted(seen) == list(range(20))

@@ -12,7 +12,7 @@ from networks import EVERY as KINDS
 from partita.problems.network.activation import Lines, ReLU
 from partita.problems.network.affine import Dense, Identity
 from partita.problems.network.graph import Activation, Affine, Graph, Input
-from partita.relaxations.linear.carried import Between, activation_between, affine_between, ranges
+from partita.relaxations.linear.carried import LinearBounds, activation_bounds, affine_bounds, ranges
 from partita.relaxations.linear.forward import Forward, forward_bounds
 from partita.relaxations.linear.ibp import Ibp
 from partita.relaxations.linear.rebounding import Rebounding
@@ -118,7 +118,7 @@ def test_an_affine_step_pays_for_each_of_its_terms(dtype, which):
     scales = rounding.start(torch.full((count, n), 1e-12, dtype=dtype))
     rounding.extend(scales, 1)
     scales.affine[1] = torch.full((count, 5), 7.0 if which == "stored" else 0.0, dtype=dtype)
-    found = affine_between(rounding, scales, 1, [Between(middle - radius, middle + radius)], weights)
+    found = affine_bounds(rounding, scales, 1, [LinearBounds(middle - radius, middle + radius)], weights)
     low, high = middle - radius, middle + radius
     m, r = ((low + high) / 2).double(), ((high - low) / 2).double()
     unit = torch.finfo(dtype).eps / 2
@@ -143,8 +143,8 @@ def test_an_affine_step_adds_up_what_it_reads():
     rounding.extend(scales, 1)
     scales.affine[1] = torch.zeros(1, 3, dtype=torch.float64)
     sides = [(whole(1, 3, 4), whole(1, 3, 4).abs()) for _ in weights]
-    found = affine_between(
-        rounding, scales, 1, [Between(m - r, m + r) for m, r in sides], torch.ones(1, 3, dtype=torch.float64)
+    found = affine_bounds(
+        rounding, scales, 1, [LinearBounds(m - r, m + r) for m, r in sides], torch.ones(1, 3, dtype=torch.float64)
     )
     low, high = (
         sum(m @ w.mT + sign * r @ w.abs().mT for w, (m, r) in zip(weights, sides, strict=True)) for sign in (-1, 1)
@@ -165,7 +165,7 @@ def test_an_activation_step_pays_and_keeps_its_sides(dtype, slope):
         value = torch.full((1, 2), slope, dtype=dtype)
         bias = torch.full((1, 2), 1024.0 if large == "bias" else 0.0, dtype=dtype)
         weights = torch.tensor([[4.0, 8.0, 1.0]], dtype=dtype)
-        found = activation_between(Between(lower, upper), Lines(value, bias, value, bias), weights)
+        found = activation_bounds(LinearBounds(lower, upper), Lines(value, bias, value, bias), weights)
         near, far = (lower, upper) if slope > 0 else (upper, lower)
         unit = torch.finfo(dtype).eps / 2
         for side, form, sign in ((found.lower, near, -1), (found.upper, far, 1)):
@@ -184,7 +184,7 @@ def test_ranges_are_rounded_outwards():
             form, other = (torch.randn(1, 3, 5, generator=draw, dtype=dtype) for _ in range(2))
             ends = torch.randn(2, 1, 2, generator=draw, dtype=dtype).sort(0).values
             pieces = Pieces.boxes(*ends, 0)
-            low, high = ranges(pieces, Between(form, other), step, 2)
+            low, high = ranges(pieces, LinearBounds(form, other), step, 2)
             for j in range(5):
                 for value, side, better in ((form, low, min), (other, high, max)):
                     terms = [Fraction(value[0, 2, j].item())]
@@ -246,9 +246,9 @@ def test_sizes_on_the_way_are_those_of_the_pieces(monkeypatch):
 
     def spied(rounding, scales, position, sources, weights):
         asked.append(weights)
-        return affine_between(rounding, scales, position, sources, weights)
+        return affine_bounds(rounding, scales, position, sources, weights)
 
-    monkeypatch.setattr("partita.relaxations.linear.forward.affine_between", spied)
+    monkeypatch.setattr("partita.relaxations.linear.forward.affine_bounds", spied)
     found, _, scales = forward_bounds(p.linear, unknown(p.pieces))
     largest = torch.maximum(p.pieces.lower.abs(), p.pieces.upper.abs())
     assert asked

@@ -25,7 +25,7 @@ from partita.relaxations.linear.alpha import Alpha
 from partita.relaxations.linear.linear import Linear
 from partita.relaxations.linear.neuron_rows import Facets, joined
 from partita.relaxations.linear.root import root
-from partita.relaxations.linear.row_multipliers import Joint
+from partita.relaxations.linear.row_multipliers import NeuronRows
 from partita.relaxations.lp import highs
 from partita.relaxations.lp.encode import encode
 from partita.relaxations.protocol import AbstractRelaxation
@@ -34,7 +34,7 @@ from partita.relaxations.rows.group_rows import chosen_groups, group_rows
 from partita.relaxations.rows.groups import all_subsets
 from partita.relaxations.rows.refine import refined
 from partita.relaxations.rows.separation import broken_rows, reads
-from partita.relaxations.rows.strengthen import Strengthened, lean, strengthened
+from partita.relaxations.rows.strengthen import Strengthened, most_useful, strengthened
 from partita.relaxations.types import Multipliers, Pieces, Result, Rows
 
 DTYPES = (torch.float32, torch.float64)
@@ -63,12 +63,12 @@ class WithRows(AbstractRelaxation):
         whole = root_of(self.linear, pieces)
         found = cut(alpha, whole, first(rows), layers_read(alpha, whole), math.inf, Turns(2, 10))
         extra = [f for size in (2, 3) for f in pairs(alpha, whole, size)]
-        kept = torch.ones(len(found.joint or ()), dtype=torch.bool)
-        joint = found.joint or Joint((), tuple(n.size for n in self.linear.graph.nodes))
+        kept = torch.ones(len(found.neuron_rows or ()), dtype=torch.bool)
+        neuron_rows = found.neuron_rows or NeuronRows((), tuple(n.size for n in self.linear.graph.nodes))
         for f in extra:
-            joint, _ = joint.grown(self.linear.graph, self.linear.scales, [f], kept)
-            kept = torch.ones(len(joint), dtype=torch.bool)
-        return replace(alpha, joint=joint if len(joint) else None).bound(pieces, rows)
+            neuron_rows, _ = neuron_rows.grown(self.linear.graph, self.linear.scales, [f], kept)
+            kept = torch.ones(len(neuron_rows), dtype=torch.bool)
+        return replace(alpha, neuron_rows=neuron_rows if len(neuron_rows) else None).bound(pieces, rows)
 
 
 def pairs(alpha: Alpha, whole: Pieces, size: int, most: int = 12) -> list[Facets]:
@@ -185,17 +185,17 @@ def test_every_multiplier_is_sound(kind, dtype):
         linear, whole = root(graph.to(dtype), *(torch.as_tensor(s) for s in (box.lower, box.upper)))
         alpha = Alpha(linear, 3)
         rows = Rows(torch.randn(1, 3, graph.output_size, generator=random).to(dtype), torch.zeros(1, 3, dtype=dtype))
-        joint = cut(alpha, whole, rows, layers_read(alpha, whole), math.inf, Turns(3, 10)).joint
-        if joint is None:
+        neuron_rows = cut(alpha, whole, rows, layers_read(alpha, whole), math.inf, Turns(3, 10)).neuron_rows
+        if neuron_rows is None:
             continue
         truth = (torch.as_tensor(graph(torch.as_tensor(sample(box, 4000)))) @ rows.coefficients[0].double().mT).amin(0)
         for size in (0.01, 0.3, 10.0):
             start = alpha.start(whole, 3)
-            prices = size * torch.rand(1, 3, len(joint), generator=random).to(dtype)
+            prices = size * torch.rand(1, 3, len(neuron_rows), generator=random).to(dtype)
             start = Multipliers(torch.rand(start.choice.shape, generator=random).to(dtype), start.split, prices)
-            found = replace(alpha, joint=joint, steps=0).bound(whole, rows, start)[0].lower[0]
+            found = replace(alpha, neuron_rows=neuron_rows, steps=0).bound(whole, rows, start)[0].lower[0]
             assert (found.double() <= truth).all()
-            met += len(joint)
+            met += len(neuron_rows)
     assert met > 100
 
 
@@ -239,13 +239,13 @@ def test_the_pass_reaches_the_linear_program(seed):
     alpha = Alpha(linear, 20, rate=0.05, patient=True)
     row = torch.randn(1, 1, graph.output_size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     rows = Rows(row, torch.zeros(1, 1, dtype=torch.float64))
-    joint = cut(alpha, whole, rows, layers_read(alpha, whole), math.inf, Turns(3, 10)).joint
-    facets = ([] if joint is None else [layer.facets for layer in joint.layers]) + pairs(alpha, whole, 2)
+    neuron_rows = cut(alpha, whole, rows, layers_read(alpha, whole), math.inf, Turns(3, 10)).neuron_rows
+    facets = ([] if neuron_rows is None else [layer.facets for layer in neuron_rows.layers]) + pairs(alpha, whole, 2)
     facets = [joined([f for f in facets if f.position == i]) for i in sorted({f.position for f in facets})]
-    joint = Joint.of(graph, linear.scales, facets)
+    neuron_rows = NeuronRows.of(graph, linear.scales, facets)
     plain = program(graph, whole, box, [], row[0, 0])
     truth = program(graph, whole, box, facets, row[0, 0])
-    found = replace(alpha, joint=joint, steps=5000).bound(whole, rows)[0].lower.item()
+    found = replace(alpha, neuron_rows=neuron_rows, steps=5000).bound(whole, rows)[0].lower.item()
     assert found <= truth + 1e-7
     assert found >= truth - 1e-3 * max(1.0, truth - plain), (plain, truth, found)
 
@@ -272,8 +272,8 @@ def test_a_strengthened_root_holds_and_is_no_looser(kind, dtype):
             assert (piece.pre_lower >= whole.pre_lower).all() and (piece.pre_upper <= whole.pre_upper).all()
         assert (found.result.lower[0].double() <= values[-1].amin(0) - 5).all()
         assert (found.result.lower >= plain - 1e-4).all()
-        few = lean(alpha, found, 5)
-        assert few.joint is None or len(few.joint) <= 5
+        few = most_useful(alpha, found, 5)
+        assert few.neuron_rows is None or len(few.neuron_rows) <= 5
         truth = Exact(graph).bound(
             whole_in(graph, found.root), Rows(*(t.double() for t in (rows.coefficients, rows.constants)))
         )
@@ -389,15 +389,15 @@ def test_what_weights_and_biases_are_off_by_is_charged():
 
 def test_carried_multipliers_keep_their_rows():
     """Multipliers go where their rows went, and are nothing for new ones; bounds of a node take rows below it."""
-    result = lambda lower, joint: Result(  # noqa: E731
+    result = lambda lower, neuron_rows: Result(  # noqa: E731
         torch.tensor([lower]),
         *(torch.zeros(1, 2, 1), torch.zeros(1, 2), torch.zeros(1, 2), torch.zeros(1, 1), torch.zeros(1, 1)),
         torch.zeros(1, dtype=torch.bool),
-        multipliers=Multipliers(torch.zeros(1, 2, 2, 1), torch.zeros(1, 2, 0), torch.tensor([joint])),
+        multipliers=Multipliers(torch.zeros(1, 2, 2, 1), torch.zeros(1, 2, 0), torch.tensor([neuron_rows])),
     )
     old = result([1.0, 1.0], [[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])
     new = result([0.0, 2.0], [[7.0, 7.0, 7.0], [8.0, 8.0, 8.0]])
-    found = _better(old, new, torch.tensor([2, -1, 0])).multipliers.joint
+    found = _better(old, new, torch.tensor([2, -1, 0])).multipliers.neuron_rows
     assert found.tolist() == [[[3.0, 0.0, 1.0], [8.0, 8.0, 8.0]]]
     p = rows_of(problem("mlp", 3, torch.float64), slice(0, 1))
     alpha, whole = Alpha(p.linear, 5, patient=True), root_of(p.linear, p.pieces)
@@ -406,31 +406,31 @@ def test_carried_multipliers_keep_their_rows():
     for position in (first, second):
         facets = group_rows(alpha, whole, position, all_subsets(torch.arange(4), 2))
         rows += [] if facets is None else [facets]
-    joint = Joint.of(p.graph, p.linear.scales, rows)
+    neuron_rows = NeuronRows.of(p.graph, p.linear.scales, rows)
     source = p.graph.nodes[second].inputs[0]
     wanted = Rows(
         torch.eye(p.graph.nodes[source].size).double()[None], torch.zeros(1, p.graph.nodes[source].size).double()
     )
-    found = cut(replace(alpha, joint=joint), whole, wanted, [], math.inf, Turns(0, 10, source))
-    assert found.joint is None or all(layer.facets.position < source for layer in found.joint.layers)
+    found = cut(replace(alpha, neuron_rows=neuron_rows), whole, wanted, [], math.inf, Turns(0, 10, source))
+    assert found.neuron_rows is None or all(layer.facets.position < source for layer in found.neuron_rows.layers)
 
 
 def test_rows_that_are_left_keep_their_multipliers():
-    """`lean` keeps the rows that move the objectives most, each with its own multipliers."""
+    """`most_useful` keeps the rows that move the objectives most, each with its own multipliers."""
     p = rows_of(problem("mlp", 3, torch.float64), slice(0, 1))
     alpha, whole = Alpha(p.linear, 20, patient=True), root_of(p.linear, p.pieces)
     facets = [f for i in p.graph.layer_at if (f := group_rows(alpha, whole, i, all_subsets(torch.arange(5), 2)))]
-    joint = Joint.of(p.graph, p.linear.scales, facets)
-    found = cut(replace(alpha, joint=joint), whole, first(p.rows), [], math.inf, Turns(0, 10))
-    price = torch.rand(found.result.multipliers.joint.shape, generator=torch.Generator().manual_seed(0)).double()
-    marked = replace(found.result, multipliers=replace(found.result.multipliers, joint=price))
-    few = lean(alpha, Strengthened(whole, joint, marked), 3)
-    assert len(few.joint) == 3
-    before = torch.cat([layer.facets.offset for layer in joint.layers])
-    after = torch.cat([layer.facets.offset for layer in few.joint.layers])
+    neuron_rows = NeuronRows.of(p.graph, p.linear.scales, facets)
+    found = cut(replace(alpha, neuron_rows=neuron_rows), whole, first(p.rows), [], math.inf, Turns(0, 10))
+    price = torch.rand(found.result.multipliers.neuron_rows.shape, generator=torch.Generator().manual_seed(0)).double()
+    marked = replace(found.result, multipliers=replace(found.result.multipliers, neuron_rows=price))
+    few = most_useful(alpha, Strengthened(whole, neuron_rows, marked), 3)
+    assert len(few.neuron_rows) == 3
+    before = torch.cat([layer.facets.offset for layer in neuron_rows.layers])
+    after = torch.cat([layer.facets.offset for layer in few.neuron_rows.layers])
     for k, offset in enumerate(after.tolist()):
         at = [i for i, one in enumerate(before.tolist()) if one == offset]
-        assert any(torch.equal(few.result.multipliers.joint[..., k], price[..., i]) for i in at)
+        assert any(torch.equal(few.result.multipliers.neuron_rows[..., k], price[..., i]) for i in at)
 
 
 def test_hulls_of_every_layer_are_used():
@@ -439,7 +439,7 @@ def test_hulls_of_every_layer_are_used():
     count = graph.output_size
     rows = Rows(torch.eye(count).double()[None], torch.full((1, count), -5.0).double())
     found = strengthened(Alpha(linear, 3), whole, rows, -math.inf, ("k-relu",))
-    assert {layer.facets.position for layer in found.joint.layers} >= set(tuple(graph.layer_at)[1:])
+    assert {layer.facets.position for layer in found.neuron_rows.layers} >= set(tuple(graph.layer_at)[1:])
 
 
 def test_sparse_and_dense_layers_are_read_alike():

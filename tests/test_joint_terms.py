@@ -14,7 +14,7 @@ from partita.relaxations.linear.linear import Linear
 from partita.relaxations.linear.neuron_rows import Facets
 from partita.relaxations.linear.root import root
 from partita.relaxations.linear.rounding import Rounding
-from partita.relaxations.linear.row_multipliers import Block, Joint
+from partita.relaxations.linear.row_multipliers import Block, NeuronRows
 from partita.relaxations.types import Pieces, Rows
 
 
@@ -52,11 +52,11 @@ def test_rows_of_a_layer_say_nothing_about_its_pre_activations(seed):
         rows = Rows(torch.cat([eye, -eye], 1), eye.new_zeros(1, 2 * len(eye[0])))
         truth = torch.cat([values[node], -values[node]], 1).amin(0)
         for row in range(len(facets)):
-            joint = Joint.of(graph, linear.scales, [facets[row : row + 1]])
-            assert len(joint.below(node)) == 0 and len(joint.below(position)) == 1
-            tied = replace(alpha, joint=joint)
+            neuron_rows = NeuronRows.of(graph, linear.scales, [facets[row : row + 1]])
+            assert len(neuron_rows.below(node)) == 0 and len(neuron_rows.below(position)) == 1
+            tied = replace(alpha, neuron_rows=neuron_rows)
             start = tied.start(whole, rows.constants.shape[1])
-            start = replace(start, joint=torch.ones_like(start.joint))
+            start = replace(start, neuron_rows=torch.ones_like(start.neuron_rows))
             found = tied.optimise(whole, rows, start, node=node)[0].lower[0]
             assert (found <= truth).all()
             assert torch.equal(
@@ -91,8 +91,8 @@ def test_what_rows_add_is_right_up_to_its_doubt(seed, cancels, dtype):
         facets = [doubled(f) for f in facets]
         halves = multiplier.split(6, -1)
         multiplier = torch.cat([halves[0], halves[0], halves[1], halves[1]], -1)
-    joint = Joint.of(graph, linear.scales, facets)
-    added, constant, doubt = joint.added(multiplier)
+    neuron_rows = NeuronRows.of(graph, linear.scales, facets)
+    added, constant, doubt = neuron_rows.added(multiplier)
     charged = 0
     for p in range(0, 200, 25):
         at = [exact(v[p]) for v in values]
@@ -117,15 +117,15 @@ def test_a_layer_is_weighed_by_all_of_its_rows():
     """sum |g_i| |value_i| + |h|, over values, pre-activations and inputs; kept when the precision rises, alone."""
     graph, linear, _, values = network(0, torch.float32)
     facets = true_rows(graph, graph.layers[1].position, values, torch.Generator().manual_seed(0), torch.float32)
-    joint = Joint.of(graph, linear.scales, [facets])
-    (layer,), size = joint.layers, [s.double() for s in linear.scales.size]
+    neuron_rows = NeuronRows.of(graph, linear.scales, [facets])
+    (layer,), size = neuron_rows.layers, [s.double() for s in linear.scales.size]
     below = graph.nodes[facets.position].inputs[0]
     source = graph.nodes[below].inputs[0]
     post, pre = (part.double().abs() for part in facets.dense(graph.nodes[facets.position].size))
     wanted = post @ size[facets.position] + pre @ size[below] + facets.on_source.double().abs() @ size[source]
     torch.testing.assert_close(layer.weight.double(), 1.02 * (wanted + facets.offset.double().abs()), rtol=1e-5, atol=0)
     wide, scales = graph.to(torch.float64), replace(linear.scales, size=size)
-    again = joint.to(wide, scales)
+    again = neuron_rows.to(wide, scales)
     assert torch.equal(again.layers[0].facets.offset, facets.offset.double())
     with pytest.raises(ValueError, match="lower precision"):
         again.to(graph.to(torch.float32), linear.scales)

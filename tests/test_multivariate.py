@@ -26,7 +26,7 @@ from partita.problems.properties.rational import Numbers
 from partita.problems.properties.specify import box_property
 from partita.relaxations.linear.alpha import Alpha
 from partita.relaxations.linear.backward import backward
-from partita.relaxations.linear.carried import Between, layer_between
+from partita.relaxations.linear.carried import LinearBounds, layer_bounds
 from partita.relaxations.linear.decide import decision_half_spaces
 from partita.relaxations.linear.forward import Forward
 from partita.relaxations.linear.ibp import Ibp, interval_root
@@ -315,8 +315,8 @@ def test_what_is_carried_through_a_layer_of_several_operands_is_its_interval():
     graph, random = gated(0, "matrix"), torch.Generator().manual_seed(0)
     layer, weights = graph.layer_at[5], torch.ones(2, 4).double()
     ends = [tuple(torch.randn(2, 2, o.size, generator=random).double().sort(0).values) for o in layer.operands]
-    nothing = Between(torch.zeros(2, 4, 4).double(), torch.zeros(2, 4, 4).double())
-    found = layer_between(layer, nothing, ends, layer.several.planes(ends), weights)
+    nothing = LinearBounds(torch.zeros(2, 4, 4).double(), torch.zeros(2, 4, 4).double())
+    found = layer_bounds(layer, nothing, ends, layer.several.planes(ends), weights)
     for side, end in zip(found, layer.interval(ends), strict=True):
         assert torch.equal(side[:, -1], end) and not side[:, :-1].any()
 

@@ -340,8 +340,8 @@ OUT_OF_RANGE = [
     (("derived", "price"), -1e-3),
     (("multipliers", "split"), -1e-3),
     (("multipliers", "split"), torch.nan),
-    (("multipliers", "joint"), -1e-3),
-    (("multipliers", "joint"), torch.inf),
+    (("multipliers", "neuron_rows"), -1e-3),
+    (("multipliers", "neuron_rows"), torch.inf),
 ]
 
 
@@ -448,14 +448,14 @@ def test_a_base_that_does_not_follow_is_refused(branches):
                 steps = (*base.steps[:k], one, *base.steps[k + 1 :])
                 assert not watch.standing.laid(replace(base, steps=steps)), (k, type(step))
             tried[type(step).__name__] += 1
-        if base.joint is not None:
-            layer = base.joint.layers[0]
+        if base.neuron_rows is not None:
+            layer = base.neuron_rows.layers[0]
             broken = replace(layer, facets=changed(layer.facets, "offset", lambda t: t - 0.01))
-            joint = replace(base.joint, layers=(broken, *base.joint.layers[1:]))
-            assert not watch.standing.laid(replace(base, joint=joint))
-            tried["joint"] += 1
+            neuron_rows = replace(base.neuron_rows, layers=(broken, *base.neuron_rows.layers[1:]))
+            assert not watch.standing.laid(replace(base, neuron_rows=neuron_rows))
+            tried["neuron_rows"] += 1
         watch.standing.laid(base)
-    assert tried["BoundRows"] and tried["FoundRows"] and tried["joint"]
+    assert tried["BoundRows"] and tried["FoundRows"] and tried["neuron_rows"]
 
 
 @torch.no_grad()

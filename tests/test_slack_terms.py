@@ -20,7 +20,7 @@ from partita.relaxations.linear.backward import backward
 from partita.relaxations.linear.neuron_rows import Facets
 from partita.relaxations.linear.root import root
 from partita.relaxations.linear.rounding import Rounding
-from partita.relaxations.linear.row_multipliers import Joint
+from partita.relaxations.linear.row_multipliers import NeuronRows
 from partita.relaxations.types import Pieces, Rows
 
 KINDS = ("mlp", "leaky", "residual", "conv", "maxpool", "sigmoid", "tanh")
@@ -231,17 +231,17 @@ def test_rows_are_charged_beside_the_pass():
     size = graph.nodes[position].size
     index = torch.arange(size).repeat(5, 1)
     facets = Facets(position, index, draw(5, size), draw(5, size), 1e3 * draw(5), draw(5, size))
-    joint = Joint.of(graph, linear.scales, [facets])
-    alpha = Alpha(linear, 0, joint=joint)
+    neuron_rows = NeuronRows.of(graph, linear.scales, [facets])
+    alpha = Alpha(linear, 0, neuron_rows=neuron_rows)
     first = graph.layer_at[position].span.start
     sides = torch.tensor([[1.0]]).double(), torch.tensor([[-2.0]]).double()
     pieces = replace(whole, neuron=torch.tensor([[first + 1]]), sign=sides[0], point=sides[1])
     rows = Rows(draw(1, 2, graph.output_size), draw(1, 2))
     start = alpha.start(pieces, 2)
-    start = replace(start, split=10 * draw(1, 2, 1).abs(), joint=1e4 * draw(1, 2, 5).abs())
+    start = replace(start, split=10 * draw(1, 2, 1).abs(), neuron_rows=1e4 * draw(1, 2, 5).abs())
     result = replace(alpha, steps=0).bound(pieces, rows, start).result
     added, constants = decisions(graph, pieces, start.split)
-    tied, shift, lost = joint.added(start.joint)
+    tied, shift, lost = neuron_rows.added(start.neuron_rows)
     charged = linear.scales.step * 3 * (start.split * pieces.point.abs()[:, None]).sum(-1) + lost
     for i, value in tied.items():
         if i in added:

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FLOORS = ("kernels", "problems", "relaxations", "bab")
 FILES = sorted(path for floor in FLOORS for path in (ROOT / floor).rglob("*.py"))
 COMMAND_LINE = {"commands", "running"}  # folders that print
-LONGEST_FILE, LONGEST_FUNCTION = 420, 80  # lines
+LONGEST_FILE, LONGEST_FUNCTION = 399, 80  # lines
 MOST_ARGUMENTS = 6
 
 

@@ -212,15 +212,15 @@ def test_rows_are_confirmed_on_the_base_that_a_piece_stands_on():
     prop = random_property(4, graph, radius=0.5, margin=0.5)
     tree = engine(graph, prop, relaxation="m-1").tree
     base = tree.bases.standing[0]
-    if base.joint is None:
+    if base.neuron_rows is None:
         pytest.skip("no rows were found at the root")
-    few = replace(base.joint, layers=base.joint.layers[:1])
+    few = replace(base.neuron_rows, layers=base.neuron_rows.layers[:1])
     first = few.layers[0].facets[:1]
-    other = replace(base, joint=type(few).of(tree.bounder.graph, tree.bounder.relaxation.linear.scales, [first]))
-    precise = lambda base: tree.bases.in_float64(base, tree.bounder).joint  # noqa: E731
-    assert len(precise(base)) == len(base.joint)
-    assert len(precise(other)) == 1 != len(base.joint)
-    assert len(precise(base)) == len(base.joint)
+    other = replace(base, neuron_rows=type(few).of(tree.bounder.graph, tree.bounder.relaxation.linear.scales, [first]))
+    precise = lambda base: tree.bases.in_float64(base, tree.bounder).neuron_rows  # noqa: E731
+    assert len(precise(base)) == len(base.neuron_rows)
+    assert len(precise(other)) == 1 != len(base.neuron_rows)
+    assert len(precise(base)) == len(base.neuron_rows)
 
 
 def test_bounds_by_programs_are_rounded_down(monkeypatch):

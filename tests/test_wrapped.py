@@ -22,7 +22,7 @@ NAMES = sorted(
 
 def test_a_wrapper_says_something_of_everything():
     """No name of what trees are asked is left to a default that knows nothing of the inner tree."""
-    assert {"bound", "kin", "due", "tighten", "apart", "goals", "ways", "first"} <= set(NAMES)
+    assert {"bound", "sharing", "due", "tighten", "grouped_by", "goals", "ways", "first"} <= set(NAMES)
     assert [name for name in NAMES if name not in vars(Wrapped)] == []
 
 
@@ -30,7 +30,7 @@ def test_a_wrapper_says_something_of_everything():
 def test_whatever_is_asked_is_asked_of_the_inner_tree(name):
     inner = MagicMock(spec=AbstractTree, goals=object(), apart="base", proving=object())
     outer = Wrapped(inner)
-    if name in ("goals", "apart", "proving"):
+    if name in ("goals", "grouped_by", "proving"):
         assert getattr(outer, name) is getattr(inner, name)
         return
     given = {
@@ -39,7 +39,7 @@ def test_whatever_is_asked_is_asked_of_the_inner_tree(name):
         "confirmation": 1,
         "ground": 1,
         "split": 1,
-        "kin": 1,
+        "sharing": 1,
         "pieces": 1,
         "tighten": 2,
         "leaf": 3,

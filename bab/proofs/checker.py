@@ -36,7 +36,7 @@ from ...relaxations.linear.ibp import Ibp
 from ...relaxations.linear.linear import Linear
 from ...relaxations.linear.recomputed import Recomputed, agree, widened
 from ...relaxations.linear.root import root
-from ...relaxations.linear.row_multipliers import Joint
+from ...relaxations.linear.row_multipliers import NeuronRows
 from ...relaxations.protocol import without_forms
 from ...relaxations.types import Pieces, Result
 from ..trees.goals import Goals, goals_of
@@ -70,7 +70,7 @@ class Checker:
         self.sizes = [scales.size[i].double().cpu() * SIZES for i in (0, -1)]
         self.goals = self.goals_in(torch.float64)
         self.coarse = {torch.float64: self.goals}
-        self.joints: dict[int, Joint] = {}  # of each base, in float64
+        self.joints: dict[int, NeuronRows] = {}  # of each base, in float64
         self.rational = Rational(self.graph)
         self.twins = rows_of_goals(self.graph, self.made.graph, prop, self.goals)
 
@@ -130,12 +130,12 @@ class Checker:
         if proof.derived is not None:
             pieces, scales, empty, fine = self.made.layers(pieces, widened(proof.derived))
             crossing = crossing | empty
-        multipliers, joint = widened(proof.multipliers), None
-        if multipliers.joint.shape[-1] and len(ground.goal):
+        multipliers, neuron_rows = widened(proof.multipliers), None
+        if multipliers.neuron_rows.shape[-1] and len(ground.goal):
             assert ground.inherited.kind == "base", "neuron rows are those of a base"
-            joint = self.joints[int(ground.inherited.number[0])]
+            neuron_rows = self.joints[int(ground.inherited.number[0])]
         at = (self.made.graph.output, self.made.scales(pieces) if scales is None else scales)
-        proved = self.made.rows(pieces, rows, multipliers, widened(proof.price), joint, at)
+        proved = self.made.rows(pieces, rows, multipliers, widened(proof.price), neuron_rows, at)
         slack = torch.zeros_like(proved.lower)
         result = Result(
             proved.lower, proved.forms, proved.constants, slack, pieces.pre_lower, pieces.pre_upper, crossing

@@ -71,10 +71,10 @@ class Standing:
         fine = fine & agree(pieces.pre_lower, base.pre_lower.double())
         fine = fine & agree(-pieces.pre_upper, -base.pre_upper.double())
         self.bases[base.number], self.rows[base.number] = base, replay.known
-        if base.joint is not None:
+        if base.neuron_rows is not None:
             one = widened(base.pieces).with_pre(base.pre_lower.double(), base.pre_upper.double())
-            self.checker.joints[base.number] = base.joint.to(made.graph, made.scales_of_one(one))
-        return bool(fine.all()) and replay.agree and replay.holds(base.joint)
+            self.checker.joints[base.number] = base.neuron_rows.to(made.graph, made.scales_of_one(one))
+        return bool(fine.all()) and replay.agree and replay.holds(base.neuron_rows)
 
     def _everything(self, pieces: Pieces) -> bool:
         """Whether a piece is the box around all input sets, and nothing is known of it."""

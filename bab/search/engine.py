@@ -151,7 +151,7 @@ class Engine:
         state = self.state
         begun = now()
         crowded = state.frontier.bytes > self.memory / 3
-        parents = state.frontier.pop(max(1, state.batch // 2), best=crowded, apart=self.tree.apart)
+        parents = state.frontier.pop(max(1, state.batch // 2), best=crowded, grouped_by=self.tree.grouped_by)
         try:
             children = self.tree.split(parents)
         except (MemoryError, RuntimeError, TimeUp) as error:
@@ -294,15 +294,15 @@ class Engine:
         self.progress("a")
 
     def tighten(self) -> None:
-        """Better bounds for what the worst piece and its kin stand on, and so for them."""
+        """Better bounds for what the worst piece and its sharing stand on, and so for them."""
         state, begun = self.state, now()
-        kin = state.frontier.take(self.tree.kin)
-        better = kin
+        sharing = state.frontier.take(self.tree.sharing)
+        better = sharing
         with self.dispensable("tighten"):
-            better = self.tree.tighten(kin, state.deadline)
+            better = self.tree.tighten(sharing, state.deadline)
         self.schedule.derivation = now() - begun
         self.proving.laid()
-        state.pieces -= len(kin)  # they have been counted
+        state.pieces -= len(sharing)  # they have been counted
         begun = now()
         self.bound(better)
         self.schedule.slowest = max(self.schedule.slowest, now() - begun)

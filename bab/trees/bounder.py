@@ -27,7 +27,7 @@ from ...relaxations.linear.alpha import Alpha, only_relu
 from ...relaxations.linear.clip import none_left
 from ...relaxations.linear.linear import undecided_neurons
 from ...relaxations.linear.root import outward, outward_half_spaces
-from ...relaxations.linear.row_multipliers import Joint
+from ...relaxations.linear.row_multipliers import NeuronRows
 from ...relaxations.types import Multipliers, Pieces, Result
 from .goals import Goals
 from .proofs import Emptiness, Ground, Inherited, LinearBound
@@ -43,13 +43,15 @@ class Base:
 
     pre_lower: Tensor
     pre_upper: Tensor
-    joint: Joint | None
+    neuron_rows: NeuronRows | None
     depth: int = 0
 
     @property
     def bytes(self) -> int:
         """Memory that it holds."""
-        return 2 * self.pre_lower.numel() * self.pre_lower.element_size() + (self.joint.bytes if self.joint else 0)
+        return 2 * self.pre_lower.numel() * self.pre_lower.element_size() + (
+            self.neuron_rows.bytes if self.neuron_rows else 0
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,16 +135,16 @@ class Bounder:
     def first(self, record: Branch, base: Base, start: Multipliers | None) -> Branch:
         """Pieces that nothing was found of yet, with these multipliers, or CROWN's slopes and none."""
         rows = self.goals.constants.shape[1]
-        start = start or replace(self.relaxation, joint=base.joint).start(self.pieces(record, base), rows)
-        return replace(record, choice=self.kept(start.choice), joint=stored(start.joint))
+        start = start or replace(self.relaxation, neuron_rows=base.neuron_rows).start(self.pieces(record, base), rows)
+        return replace(record, choice=self.kept(start.choice), neuron_rows=stored(start.neuron_rows))
 
     def start(self, record: Branch, pieces: Pieces, base: Base) -> Multipliers:
         """The record's slopes and multipliers; decided neurons' slopes are not used."""
         like, (count, rows) = pieces.lower, record.split.shape[:2]
         choice = like.new_zeros(count, rows, self.sides, self.graph.neurons)
         choice[..., self.free] = record.choice.to(like.dtype)
-        joint = fitted(record.joint.to(like.dtype), len(base.joint or ()))
-        return Multipliers(choice, record.split.to(like.dtype), joint)
+        neuron_rows = fitted(record.neuron_rows.to(like.dtype), len(base.neuron_rows or ()))
+        return Multipliers(choice, record.split.to(like.dtype), neuron_rows)
 
     def kept(self, choice: Tensor) -> Tensor:  # (..., N) -> (..., F) half
         """Slopes as records hold them."""
@@ -151,13 +153,13 @@ class Bounder:
     def bound(self, record: Branch, base: Base, way: Way) -> Found:
         """The pieces bounded; their records have the splits that they had."""
         pieces, rows = self.pieces(record, base), self.goals.rows(record.goal)
-        joint, steps = base.joint if way.rows else None, self.relaxation.steps * way.patience
-        relaxation = replace(self.relaxation, joint=joint, steps=steps)
+        neuron_rows, steps = base.neuron_rows if way.rows else None, self.relaxation.steps * way.patience
+        relaxation = replace(self.relaxation, neuron_rows=neuron_rows, steps=steps)
         result, _, values = relaxation.bound(pieces, rows, self.start(record, pieces, base))
         assert values is not None, "optimised bounds say where they are met"
         bounds = self._proof(record, pieces, result) if self.relaxation.linear.proving else None
-        if joint is None and result.multipliers is not None:  # the rows' multipliers wait for the next time
-            result = replace(result, multipliers=replace(result.multipliers, joint=record.joint))
+        if neuron_rows is None and result.multipliers is not None:  # the rows' multipliers wait for the next time
+            result = replace(result, multipliers=replace(result.multipliers, neuron_rows=record.neuron_rows))
         empty = result.empty | (pieces.pre_lower > pieces.pre_upper).any(1)
         empty |= none_left(pieces, result, pieces.lower, pieces.upper)
         by_bound = rows.closed(result.lower)
@@ -186,7 +188,11 @@ class Bounder:
         found, bound = result.multipliers, torch.fmax(result.lower.amax(1), record.bound)
         assert found is not None, "optimised bounds have multipliers"
         return replace(
-            record, bound=bound, choice=self.kept(found.choice), split=found.split, joint=stored(found.joint)
+            record,
+            bound=bound,
+            choice=self.kept(found.choice),
+            split=found.split,
+            neuron_rows=stored(found.neuron_rows),
         )
 
     def _undecided(self, pieces: Pieces) -> Tensor:  # (B, N)
@@ -200,14 +206,16 @@ class Bounder:
     def glance(self, record: Branch, base: Base) -> Tensor:  # (B,)
         """The best bound of each piece with its multipliers as they are."""
         pieces, rows = self.pieces(record, base), self.goals.rows(record.goal)
-        relaxation = replace(self.relaxation, joint=base.joint, steps=0)
+        relaxation = replace(self.relaxation, neuron_rows=base.neuron_rows, steps=0)
         return relaxation.bound(pieces, rows, self.start(record, pieces, base)).result.lower.amax(1)
 
     def in_float64(self, base: Base) -> Base:
         """The base as `confirm` wants it."""
         linear = self.precise.linear
-        joint = None if base.joint is None else base.joint.to(linear.graph, linear.scales)
-        return replace(base, pre_lower=base.pre_lower.double(), pre_upper=base.pre_upper.double(), joint=joint)
+        neuron_rows = None if base.neuron_rows is None else base.neuron_rows.to(linear.graph, linear.scales)
+        return replace(
+            base, pre_lower=base.pre_lower.double(), pre_upper=base.pre_upper.double(), neuron_rows=neuron_rows
+        )
 
     def confirm(self, record: Branch, base: Base) -> Tensor:  # (B,) bool
         """Which pieces the multipliers at hand close in float64, on a base in float64."""
@@ -219,10 +227,10 @@ class Bounder:
 
     def _precisely(self, record: Branch, base: Base) -> tuple[Pieces, Result]:
         pieces, rows = self.pieces(record, base), self.precise_goals.rows(record.goal)
-        precise = replace(self.precise, joint=base.joint, steps=0)
+        precise = replace(self.precise, neuron_rows=base.neuron_rows, steps=0)
         return pieces, precise.bound(pieces, rows, self.start(record, pieces, base)).result
 
 
-def stored(joint: Tensor) -> Tensor:
+def stored(neuron_rows: Tensor) -> Tensor:
     """Rows' multipliers in half precision: any number >= 0 is sound."""
-    return joint.clamp(max=torch.finfo(torch.float16).max).half()
+    return neuron_rows.clamp(max=torch.finfo(torch.float16).max).half()

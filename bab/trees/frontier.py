@@ -63,15 +63,15 @@ class Frontier(Generic[R]):
             table[slots] = padded(columns[name], table.shape[1:], self._fill[name])
         self._count += count
 
-    def pop(self, count: int, *, best: bool = False, apart: str | None = None) -> R:
+    def pop(self, count: int, *, best: bool = False, grouped_by: str | None = None) -> R:
         """Takes out the `count` pieces with the lowest bounds (the highest with `best`, which keeps memory low); of
-        those that agree with the first of them in the field `apart`, if one is named."""
+        those that agree with the first of them in the field `grouped_by`, if one is named."""
         bound = self._table["bound"]
         order = torch.where(bound < torch.inf, bound, -torch.inf) if best else bound
         count = min(count, self._count)
-        if apart is not None:
+        if grouped_by is not None:
             first = order.argmax() if best else order.argmin()
-            other = self._table[apart] != self._table[apart][first]
+            other = self._table[grouped_by] != self._table[grouped_by][first]
             order = order.masked_fill(other, -torch.inf if best else torch.inf)
             count = min(count, int(((bound < torch.inf) & ~other).sum()))
         return self._taken(order.topk(count, largest=best).indices)

@@ -19,7 +19,7 @@ from ...problems.network.graph import Graph
 from ...problems.properties.property import Polytope, Property
 from ...relaxations.leaf.rational import Rational
 from ...relaxations.linear.linear import undecided_neurons
-from ...relaxations.linear.row_multipliers import Joint
+from ...relaxations.linear.row_multipliers import NeuronRows
 from ...relaxations.rows.ledger import Step
 from ...relaxations.types import Multipliers, Pieces
 from ..effort import Effort
@@ -30,7 +30,7 @@ from .proofs import Foundation, Ground, Proof
 from .records import Branch, children_of
 from .scores import Sight
 from .settle import phases_of, settled
-from .shared_bounds import Bases, derived, kin, objectives, price, shared_depth, until
+from .shared_bounds import Bases, derived, objectives, price, shared_depth, sharing, until
 from .splits import Split, add_decisions, fitted, twice
 from .tree import AbstractTree, Bounded, Settled
 from .ways import Trial, Way
@@ -38,10 +38,10 @@ from .ways import Trial, Way
 
 @dataclass(frozen=True)
 class Choices:
-    """What a user may want of such a tree. `words`: the relaxations that rows of new bases may come from."""
+    """What a user may want of such a tree. `row_kinds`: the relaxations that rows of new bases may come from."""
 
     candidates: int  # splits that are tried before one is taken
-    words: tuple[str, ...]
+    row_kinds: tuple[str, ...]
     room: float  # bytes that bases may hold
     rule: str  # of branching, see `bab.rules`
     effort: Effort
@@ -50,7 +50,7 @@ class Choices:
 class Phases(AbstractTree[Branch]):
     """See the module's essay."""
 
-    apart = "base"
+    grouped_by = "base"
 
     def __init__(
         self,
@@ -69,26 +69,26 @@ class Phases(AbstractTree[Branch]):
         self.news: list[Foundation] | None = None  # bases not told of yet; None: not even the root's
         self.begin(root)
 
-    def begin(self, root: Pieces, joint: Joint | None = None, start: Multipliers | None = None) -> None:
+    def begin(self, root: Pieces, neuron_rows: NeuronRows | None = None, start: Multipliers | None = None) -> None:
         """Nothing is bounded yet, and this is the root: its pre-activation bounds, rows that hold on it, and the
         multipliers (goals, rows, ...) that the goals start from, if any are known."""
         self.known = None
         free = undecided_neurons(self.graph, root)[0].nonzero()[:, 0]
-        self.root, self.start, self.rows = root, start, len(joint or ())
+        self.root, self.start, self.rows = root, start, len(neuron_rows or ())
         self.bounder = replace(self.bounder, free=free)
-        self.bases = Bases(Base(root.pre_lower, root.pre_upper, joint), self._price)
-        self.trial = Trial(self._ways(joint), self.choices.effort.tree)
+        self.bases = Bases(Base(root.pre_lower, root.pre_upper, neuron_rows), self._price)
+        self.trial = Trial(self._ways(neuron_rows), self.choices.effort.tree)
 
-    def _ways(self, joint: Joint | None) -> list[Way]:
+    def _ways(self, neuron_rows: NeuronRows | None) -> list[Way]:
         """What there is to try over a root with these rows."""
-        relaxation, words = self.bounder.relaxation, self.choices.words
+        relaxation, row_kinds = self.bounder.relaxation, self.choices.row_kinds
         plain = "alpha-crown" if relaxation.steps else relaxation.linear.rule
-        cost = 1.0 if joint is None else 1.0 + joint.cost(self.graph)
+        cost = 1.0 if neuron_rows is None else 1.0 + neuron_rows.cost(self.graph)
         times = self.choices.effort.tree.patient
         long = (times * relaxation.steps + 1) / (relaxation.steps + 1)
         tied, without = Way(f"{plain} with multi-neuron rows", cost), Way(plain, 1.0, rows=False)
-        patient = Way(f"{tied.name if words else plain}, more steps", cost * long, patience=times)
-        found = [tied, without] if joint is not None or words else [without]
+        patient = Way(f"{tied.name if row_kinds else plain}, more steps", cost * long, patience=times)
+        found = [tied, without] if neuron_rows is not None or row_kinds else [without]
         return [*found, patient] if relaxation.steps else found
 
     def describe(self) -> str:
@@ -119,7 +119,7 @@ class Phases(AbstractTree[Branch]):
             point=real(0),
             choice=real(rows, 0),
             split=real(rows, 0),
-            joint=real(rows, 0),
+            neuron_rows=real(rows, 0),
             base=zeros,
         )
         return self.bounder.first(record, self.bases.of(record), self.start)
@@ -140,7 +140,7 @@ class Phases(AbstractTree[Branch]):
         return replace(found.bounded, records=found.bounded.records.with_cut(self._cut(found, base)))
 
     def bound_roots(self) -> Bounded[Branch]:
-        if self.choices.words and not self.rows:
+        if self.choices.row_kinds and not self.rows:
             self.trial.choose().batches += 1  # with rows, of which there are none: as without, which is tried now
         return super().bound_roots()
 
@@ -191,7 +191,9 @@ class Phases(AbstractTree[Branch]):
             first, derived = self.found, self.bounder.relaxation.linear.derived(self.found)
             nothing, base = Pieces.boxes(first.lower, first.upper, self.graph.neurons), self.bases.standing[0]
             news = [
-                Foundation(0, nothing, None, derived, tuple(self.ledger), base.pre_lower, base.pre_upper, base.joint)
+                Foundation(
+                    0, nothing, None, derived, tuple(self.ledger), base.pre_lower, base.pre_upper, base.neuron_rows
+                )
             ]
         return news
 
@@ -205,12 +207,12 @@ class Phases(AbstractTree[Branch]):
         return price(self.graph, base, rows, steps, self.choices.effort.bases)
 
     def due(self) -> bool:
-        return bool(self.choices.words and self.bounder.relaxation.steps) and self.bases.due(self.choices.room)
+        return bool(self.choices.row_kinds and self.bounder.relaxation.steps) and self.bases.due(self.choices.room)
 
-    def kin(self, open_: Branch) -> Tensor:
+    def sharing(self, open_: Branch) -> Tensor:
         self.bases.keep(open_.base.unique().tolist())
         depths = {number: base.depth for number, base in self.bases.standing.items()}
-        return kin(open_, depths, self.choices.effort.bases.levels)
+        return sharing(open_, depths, self.choices.effort.bases.levels)
 
     def tighten(self, record: Branch, deadline: float | None) -> Branch:
         """The same pieces on a base of their own, derived from the decisions they share."""
@@ -226,14 +228,14 @@ class Phases(AbstractTree[Branch]):
             ancestor = replace(ancestor, normals=ancestor.normals[:, :0], offsets=ancestor.offsets[:, :0])
         goals, each = record.goal.unique(return_inverse=True)
         ledger: list[Step] | None = [] if self.proving else None
-        alpha = replace(self.bounder.relaxation, joint=base.joint, ledger=ledger)
-        words, effort = self.choices.words, self.choices.effort.bases
-        found = derived(alpha, ancestor, objectives(self.goals, goals), until(deadline, effort), words, effort)
-        new = Base(found.root.pre_lower, found.root.pre_upper, found.joint, depth)
+        alpha = replace(self.bounder.relaxation, neuron_rows=base.neuron_rows, ledger=ledger)
+        row_kinds, effort = self.choices.row_kinds, self.choices.effort.bases
+        found = derived(alpha, ancestor, objectives(self.goals, goals), until(deadline, effort), row_kinds, effort)
+        new = Base(found.root.pre_lower, found.root.pre_upper, found.neuron_rows, depth)
         number = self.bases.add(new, len(each))
         if ledger is not None and self.news is not None:
             above = int(first.base[0])
-            bounds = new.pre_lower, new.pre_upper, new.joint
+            bounds = new.pre_lower, new.pre_upper, new.neuron_rows
             self.news.append(Foundation(number, ancestor, above, None, tuple(ledger), *bounds))
         start = found.result.multipliers
         assert start is not None, "optimised bounds have multipliers"
@@ -245,7 +247,7 @@ class Phases(AbstractTree[Branch]):
             base=torch.full_like(record.base, number),
             choice=self.bounder.kept(own(start.choice)),
             split=split,
-            joint=stored(own(start.joint)),
+            neuron_rows=stored(own(start.neuron_rows)),
         )
 
     def leaf(self, record: Branch, row: int, seconds: float | None = None) -> Settled:

@@ -26,7 +26,7 @@ from ...relaxations.types import Derived, Multipliers, Pieces
 if TYPE_CHECKING:
     from ...relaxations.ladder.ladder import Minima
     from ...relaxations.leaf.cell import Multipliers as CellMultipliers
-    from ...relaxations.linear.row_multipliers import Joint
+    from ...relaxations.linear.row_multipliers import NeuronRows
     from ...relaxations.rows.ledger import Step
 
 ROOT = -1  # `Inherited.number` of what stands on nothing but the root's base, which is base 0
@@ -155,7 +155,7 @@ class Foundation:
     steps: tuple[Step, ...]
     pre_lower: Tensor  # (1, N)
     pre_upper: Tensor
-    joint: Joint | None
+    neuron_rows: NeuronRows | None
 
 
 Part = tuple[Proof, Tensor | None]  # a proof, and which pieces (K,) of a batch it is about; None: all

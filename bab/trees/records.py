@@ -87,7 +87,7 @@ class Branch(Record):
     point: Tensor  # (B, P): where each was decided
     choice: Tensor  # (B, S, sides, F) half: slopes of the neurons that are undecided at the root
     split: Tensor  # (B, S, P): multipliers of the decisions
-    joint: Tensor  # (B, S, C) half: multipliers of the base's rows
+    neuron_rows: Tensor  # (B, S, C) half: multipliers of the base's rows
     base: Tensor  # (B,) int64
 
 

@@ -129,14 +129,14 @@ class Regions(AbstractTree[Region]):
         closed = by_bound | result.empty
         near = ~closed & rows.closed(result.lower + result.slack)
         undecided = undecided_neurons(self.graph, left)
-        choice = self._choose(left, result, undecided, record.depth)
-        decided = choice.kind == NONE
+        cut = self._choose(left, result, undecided, record.depth)
+        decided = cut.kind == NONE
         if self.piecewise:
             decided |= ~undecided.any(1)
         best = result.forms[torch.arange(len(bound), device=bound.device), result.lower.argmax(1)]
         points = box_minimiser(best[:, None], left.lower, left.upper)[:, 0]
         known = {name: getattr(left, name) for name in ("lower", "upper", "pre_lower", "pre_upper")}
-        records = replace(record, bound=bound, **known).with_cut(choice)
+        records = replace(record, bound=bound, **known).with_cut(cut)
         by = (~by_bound).long()
         bounded = Bounded(records, result, closed, near, decided, points, by, (self.name, EMPTY))
         return self._proved(bounded, record, pieces, left) if self.proving else bounded

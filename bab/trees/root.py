@@ -20,7 +20,7 @@ from ...kernels.deadline import TimeUp
 from ...relaxations.linear.alpha import Alpha
 from ...relaxations.rows.ledger import Step
 from ...relaxations.rows.refine import refined
-from ...relaxations.rows.strengthen import Strengthened, lean, strengthened
+from ...relaxations.rows.strengthen import Strengthened, most_useful, strengthened
 from ...relaxations.types import Multipliers
 from .phases import Phases
 from .records import Branch
@@ -52,7 +52,7 @@ def rooted(tree: Phases, look: Look, watch: Watch) -> AbstractTree[Branch]:
     if not tree.bounder.relaxation.steps:
         return whole
     with suppress(TimeUp):
-        for improve in (_refine, _strengthen) if tree.choices.words else (_refine,):
+        for improve in (_refine, _strengthen) if tree.choices.row_kinds else (_refine,):
             bounded = whole.bound_roots()
             watch.told(bounded.records.bound, bounded.closed)
             if bool(bounded.closed.all()) or not improve(tree, bounded, watch):
@@ -66,7 +66,7 @@ def _refine(tree: Phases, bounded: Bounded[Branch], watch: Watch) -> bool:
     effort = tree.choices.effort.root
     ledger: list[Step] | None = [] if tree.proving else None
     optimising = replace(tree.bounder.relaxation, steps=effort.steps, rate=effort.rate, ledger=ledger)
-    asking = effort.speakers if "m-1" in tree.choices.words else 0
+    asking = effort.speakers if "m-1" in tree.choices.row_kinds else 0
     tree.begin(refined(optimising, tree.root, until(watch.deadline, effort), asking))
     tree.ledger += ledger or ()
     return True
@@ -81,10 +81,12 @@ def _strengthen(tree: Phases, bounded: Bounded[Branch], watch: Watch) -> bool:
     wanted, deadline = objectives(tree.goals, open_), until(watch.deadline, effort)
     ledger: list[Step] | None = [] if tree.proving else None
     optimising = Alpha(alpha.linear, effort.steps, ledger=ledger)
-    found = lean(alpha, strengthened(optimising, tree.root, wanted, deadline, tree.choices.words), effort.rows)
-    if found.joint is None:
+    found = most_useful(
+        alpha, strengthened(optimising, tree.root, wanted, deadline, tree.choices.row_kinds), effort.rows
+    )
+    if found.neuron_rows is None:
         return False
-    tree.begin(found.root, found.joint, starts(replace(alpha, joint=found.joint), found, open_))
+    tree.begin(found.root, found.neuron_rows, starts(replace(alpha, neuron_rows=found.neuron_rows), found, open_))
     tree.ledger += ledger or ()
     return True
 
@@ -96,7 +98,7 @@ def starts(alpha: Alpha, found: Strengthened, open_: Tensor) -> Multipliers:
     width = multipliers.choice.shape[1] // count
     every = alpha.start(found.root, width)
     parts = []
-    for name in ("choice", "split", "joint"):
+    for name in ("choice", "split", "neuron_rows"):
         whole = getattr(every, name).expand(len(open_), *getattr(every, name).shape[1:]).clone()
         whole[open_] = getattr(multipliers, name)[0].unflatten(0, (count, width))
         parts.append(whole)

@@ -3,8 +3,8 @@
 The root is the first base. Bounds and rows proved with some neurons decided are far tighter: on the 256x4 network of
 mnist_fc (prop_5, 0.05), pieces three decisions deep that are at -0.1 on the root's rise to +0.7 on a base of their own,
 where optimising longer brings 0.01. A base costs as much as some thousand pieces, so it is derived for many pieces at
-once: for the open pieces that share their first decisions (`kin`), whatever goals they work on, and only as often as
-it has paid in this run (`Derivations`).
+once: for the open pieces that share their first decisions (`sharing`), whatever goals they work on, and only as often
+as it has paid in this run (`Derivations`).
 
 Soundness: outward rounded, as its parts are: what is proved with some neurons decided holds wherever they are.
 """
@@ -21,7 +21,7 @@ from ...kernels.deadline import now
 from ...problems.network.graph import Graph
 from ...relaxations.linear.alpha import Alpha
 from ...relaxations.rows.refine import refined
-from ...relaxations.rows.strengthen import Strengthened, lean, strengthened
+from ...relaxations.rows.strengthen import Strengthened, most_useful, strengthened
 from ...relaxations.types import Pieces, Rows
 from ..effort import BASES, BaseEffort, DerivingEffort
 from .bounder import Base, Bounder
@@ -40,13 +40,13 @@ def derived(
     ancestor: Pieces,  # (1): what all pieces of the new base are part of
     rows: Rows,  # (1, S, ...): what is to be proved on them
     deadline: float,
-    words: Sequence[str],
+    row_kinds: Sequence[str],
     effort: BaseEffort = BASES,
 ) -> Strengthened:
     """Tighter layers, rows anew, and bounds and multipliers of the objectives with both."""
     root = refined(replace(alpha, steps=effort.steps, rate=effort.rate), ancestor, deadline)
     anew = Alpha(alpha.linear, effort.steps, ledger=alpha.ledger)
-    return lean(alpha, strengthened(anew, root, rows, deadline, words), effort.rows)
+    return most_useful(alpha, strengthened(anew, root, rows, deadline, row_kinds), effort.rows)
 
 
 def objectives(goals: Goals, index: Tensor) -> Rows:  # (K,)
@@ -57,7 +57,7 @@ def objectives(goals: Goals, index: Tensor) -> Rows:  # (K,)
     return Rows(rows.coefficients.flatten(0, 1)[None], rows.constants.flatten(0, 1)[None], on_input, strict)
 
 
-def kin(open_: Branch, base_depth: Mapping[int, int], levels: int = BASES.levels) -> Tensor:  # (B,) bool
+def sharing(open_: Branch, base_depth: Mapping[int, int], levels: int = BASES.levels) -> Tensor:  # (B,) bool
     """Of the open pieces, those that share the worst one's base and its first decisions beyond it."""
     worst = int(open_.bound.argmin())
     width = base_depth[int(open_.base[worst])] + levels

@@ -98,7 +98,7 @@ class AbstractTree(ABC, Generic[R]):
     """A kind of tree over one network and property, in one dtype on one device."""
 
     goals: Goals
-    apart: str | None = None  # the field in which the pieces of a batch must agree
+    grouped_by: str | None = None  # the field in which the pieces of a batch must agree
     known: Bounded[R] | None = None  # what bounding the roots gave, where that is done
     proving: bool = False  # whether to say what proves the pieces that are closed
 
@@ -155,7 +155,7 @@ class AbstractTree(ABC, Generic[R]):
         """Whether it is time to derive better bounds for what stubborn pieces stand on."""
         return False
 
-    def kin(self, open_: R) -> Tensor:  # (B,) bool
+    def sharing(self, open_: R) -> Tensor:  # (B,) bool
         """The open pieces that would profit from the same, the worst one among them; asked where `due` says so."""
         return torch.zeros_like(open_.id, dtype=torch.bool)
 

@@ -26,8 +26,8 @@ class Wrapped(AbstractTree[R]):
         return self.inner.goals
 
     @property
-    def apart(self) -> str | None:  # type: ignore[override]
-        return self.inner.apart
+    def grouped_by(self) -> str | None:  # type: ignore[override]
+        return self.inner.grouped_by
 
     @property
     def proving(self) -> bool:  # type: ignore[override]
@@ -82,8 +82,8 @@ class Wrapped(AbstractTree[R]):
     def due(self) -> bool:
         return self.inner.due()
 
-    def kin(self, open_: R) -> Tensor:
-        return self.inner.kin(open_)
+    def sharing(self, open_: R) -> Tensor:
+        return self.inner.sharing(open_)
 
     def tighten(self, record: R, deadline: float | None) -> R:
         return self.inner.tighten(record, deadline)

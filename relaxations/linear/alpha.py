@@ -34,7 +34,7 @@ from .backward import Form, backward
 from .carried import Enclosure
 from .linear import Linear, conclude
 from .rounding import weigh
-from .row_multipliers import Joint
+from .row_multipliers import NeuronRows
 from .trace import relaxed_values
 
 
@@ -45,8 +45,8 @@ class Alpha(AbstractRelaxation):
     linear: Linear
     steps: int
     rate: float | None = None  # the first step size of slopes; None: as the effort says
-    joint_rate: float | None = None  # and of rows
-    joint: Joint | None = None  # multi-neuron rows that hold on every piece
+    row_rate: float | None = None  # and of rows
+    neuron_rows: NeuronRows | None = None  # multi-neuron rows that hold on every piece
     patient: bool = False  # go on where every piece is closed already: every row is wanted as tight as it gets
     ledger: list[Any] | None = None  # where to write what proves bounds of layers and neuron rows (`rows.ledger`)
 
@@ -60,7 +60,7 @@ class Alpha(AbstractRelaxation):
             for side in range(sides):
                 choice[:, :, side, layer.operands[0].span] = defaults[side][:, None]
         split = choice.new_zeros(len(pieces), count, pieces.neuron.shape[1])
-        return Multipliers(choice, split, choice.new_zeros(len(pieces), count, len(self.joint or ())))
+        return Multipliers(choice, split, choice.new_zeros(len(pieces), count, len(self.neuron_rows or ())))
 
     def bound(self, pieces: Pieces, rows: Rows, start: Multipliers | None = None) -> Bounds:
         result, values, _ = self.optimise(pieces, rows, start)
@@ -80,9 +80,9 @@ class Alpha(AbstractRelaxation):
         With `node`, the rows are functions of that node's value instead of the output. An `ascent` goes on where it
         stands.
         """
-        joint = self.joint if self.joint is None or node is None else self.joint.below(node)
+        neuron_rows = self.neuron_rows if self.neuron_rows is None or node is None else self.neuron_rows.below(node)
         if ascent is None:
-            ascent = self.ascent(start or self.start(pieces, rows.constants.shape[1]), joint)
+            ascent = self.ascent(start or self.start(pieces, rows.constants.shape[1]), neuron_rows)
         fixed = self.linear.all_lines(pieces)
         best: Result | None = None
         last: tuple[list[Tensor], Form] | None = None
@@ -90,7 +90,7 @@ class Alpha(AbstractRelaxation):
         for step in range(self.steps + 1):
             try:
                 new = self._lines(pieces, fixed, ascent.at.choice)
-                result, reached = self._evaluate(pieces, rows, new, ascent.at, joint, node)
+                result, reached = self._evaluate(pieces, rows, new, ascent.at, neuron_rows, node)
                 met = relaxed_values(self.linear.graph, new, reached.at, self._minimiser(pieces, result.forms))
             except TimeUp:
                 if best is None or last is None:
@@ -102,23 +102,23 @@ class Alpha(AbstractRelaxation):
             if step == self.steps or (not self.patient and bool(rows.closed(best.lower).all())):
                 break
             slope, push = self._gradient(pieces, ascent.at.choice, form.at, values)
-            if joint is not None and scale is None:
-                scale = joint.scale(form.at, ascent.at.joint)
-            ascent.climb(slope, push, None if joint is None else joint.violations(values), scale)
+            if neuron_rows is not None and scale is None:
+                scale = neuron_rows.scale(form.at, ascent.at.neuron_rows)
+            ascent.climb(slope, push, None if neuron_rows is None else neuron_rows.violations(values), scale)
         own = form.at
-        if joint is not None:  # what rows took over from the neurons' own lines is lost there all the same
-            tied = joint.added(ascent.at.joint)[0]
+        if neuron_rows is not None:  # what rows took over from the neurons' own lines is lost there all the same
+            tied = neuron_rows.added(ascent.at.neuron_rows)[0]
             own = {i: value - tied[i] if i in tied else value for i, value in own.items()}
         scores = loss(self.linear.graph, pieces, lines, own, values)
         assert best is not None, "the first step has a result"
         return replace(best, scores=scores), values, form
 
-    def ascent(self, start: Multipliers, joint: Joint | None) -> Ascent:
-        """An ascent from these multipliers; of the rows' only those of `joint` are stepped, which come first."""
-        start = replace(start, joint=start.joint[..., : len(joint or ())])
+    def ascent(self, start: Multipliers, neuron_rows: NeuronRows | None) -> Ascent:
+        """An ascent from these multipliers; of the rows' only those of `neuron_rows` are stepped, which come first."""
+        start = replace(start, neuron_rows=start.neuron_rows[..., : len(neuron_rows or ())])
         effort = self.linear.effort.linear
         rate = effort.rate if self.rate is None else self.rate
-        rows = effort.rows_rate if self.joint_rate is None else self.joint_rate
+        rows = effort.rows_rate if self.row_rate is None else self.row_rate
         return Ascent(start, Rates(rate, effort.decided_rate, rows), effort)
 
     def _minimiser(self, pieces: Pieces, forms: Tensor) -> Tensor:  # (B, S, D) -> (B, S, D)
@@ -135,7 +135,7 @@ class Alpha(AbstractRelaxation):
         rows: Rows,
         lines: Mapping[int, Enclosure],
         current: Multipliers,
-        joint: Joint | None,
+        neuron_rows: NeuronRows | None,
         node: int | None,
     ) -> tuple[Result, Form]:
         """One backward pass with these lines and multipliers."""
@@ -143,8 +143,8 @@ class Alpha(AbstractRelaxation):
         empty = torch.zeros(len(pieces), dtype=torch.bool, device=pieces.lower.device)
         added, constants = decisions(graph, pieces, current.split)
         doubt = scales.step * (pieces.neuron.shape[1] + 2) * (current.split * pieces.point.abs()[:, None]).sum(-1)
-        if joint is not None:
-            tied, shift, lost = joint.added(current.joint)
+        if neuron_rows is not None:
+            tied, shift, lost = neuron_rows.added(current.neuron_rows)
             doubt = doubt + lost
             constants = constants + shift
             for position, value in tied.items():
@@ -303,7 +303,7 @@ def better(old: Result, new: Result) -> Result:
         forms=pick(old.forms, new.forms),
         constants=pick(old.constants, new.constants),
         slack=pick(old.slack, new.slack),
-        multipliers=Multipliers(pick(a.choice, b.choice), pick(a.split, b.split), pick(a.joint, b.joint)),
+        multipliers=Multipliers(pick(a.choice, b.choice), pick(a.split, b.split), pick(a.neuron_rows, b.neuron_rows)),
         price=None if old.price is None or new.price is None else pick(old.price, new.price),
     )
 

@@ -24,7 +24,7 @@ class Rates:
 
     choice: float
     split: float
-    joint: float
+    neuron_rows: float
 
 
 class Ascent:
@@ -34,26 +34,26 @@ class Ascent:
         self.at, self.rates, self.effort, self.step = multipliers, rates, effort, 0
         self.moments = [
             [torch.zeros_like(t), torch.zeros_like(t)]
-            for t in (multipliers.choice, multipliers.split, multipliers.joint)
+            for t in (multipliers.choice, multipliers.split, multipliers.neuron_rows)
         ]
 
-    def climb(self, choice: Tensor, split: Tensor, joint: Tensor | None, scale: Tensor | None) -> None:
+    def climb(self, choice: Tensor, split: Tensor, neuron_rows: Tensor | None, scale: Tensor | None) -> None:
         """One step along the gradients (shaped like the multipliers)."""
         decay, at = self.effort.decay**self.step, self.at
-        new_choice, new_split, new_joint = at.choice.clone(), at.split.clone(), at.joint
+        new_choice, new_split, new_rows = at.choice.clone(), at.split.clone(), at.neuron_rows
         self._ascend(new_choice, choice, self.moments[0], self.rates.choice * decay)
         self._ascend(new_split, split, self.moments[1], self.rates.split * decay)
-        if joint is not None:
+        if neuron_rows is not None:
             assert scale is not None, "rows have a scale where they have a gradient"
-            new_joint = at.joint / scale
-            self._ascend(new_joint, joint * scale, self.moments[2], self.rates.joint * decay)
-            new_joint.clamp_(min=0).mul_(scale)
-        self.at = Multipliers(new_choice.clamp_(0, 1), new_split.clamp_(min=0), new_joint)
+            new_rows = at.neuron_rows / scale
+            self._ascend(new_rows, neuron_rows * scale, self.moments[2], self.rates.neuron_rows * decay)
+            new_rows.clamp_(min=0).mul_(scale)
+        self.at = Multipliers(new_choice.clamp_(0, 1), new_split.clamp_(min=0), new_rows)
         self.step += 1
 
     def reorder(self, index: Tensor) -> None:  # (C',), where each row stood before, -1 for a new one
         """Follows the rows to a new set of them; new rows start at zero."""
-        self.at = Multipliers(self.at.choice, self.at.split, _taken(self.at.joint, index))
+        self.at = Multipliers(self.at.choice, self.at.split, _taken(self.at.neuron_rows, index))
         self.moments[2] = [_taken(t, index) for t in self.moments[2]]
 
     def _ascend(self, value: Tensor, gradient: Tensor, moments: list[Tensor], rate: float) -> None:

@@ -38,22 +38,22 @@ from .rounding import Rounding, Scales
 Enclosure = Lines | AbstractPlanes  # what a layer of one operand, and one of several, lies between
 
 
-class Between(NamedTuple):
+class LinearBounds(NamedTuple):
     """lower[:, :D] x + lower[:, D] <= value <= upper[:, :D] x + upper[:, D]; `lower is upper` where they are equal."""
 
     lower: Tensor  # (B, D + 1, n)
     upper: Tensor  # (B, D + 1, n)
 
 
-def identity_between(pieces: Pieces) -> Between:
+def identity_bounds(pieces: Pieces) -> LinearBounds:
     count, size = pieces.lower.shape
     unit = torch.eye(size + 1, size, dtype=pieces.lower.dtype, device=pieces.lower.device).expand(count, -1, -1)
-    return Between(unit, unit)
+    return LinearBounds(unit, unit)
 
 
-def affine_between(
-    rounding: Rounding, scales: Scales, position: int, sources: list[Between], weights: Tensor
-) -> Between:  # one of (B, D + 1, n_i) for each input -> (B, D + 1, n)
+def affine_bounds(
+    rounding: Rounding, scales: Scales, position: int, sources: list[LinearBounds], weights: Tensor
+) -> LinearBounds:  # one of (B, D + 1, n_i) for each input -> (B, D + 1, n)
     node = rounding.graph.affine(position)
     middle = torch.zeros_like(weights)[..., None].expand(-1, -1, node.size)
     error = node.bias.abs().expand(len(weights), -1)
@@ -74,10 +74,12 @@ def affine_between(
     lower, upper = (middle.clone(), middle) if radius is None else (middle - radius, middle + radius)
     lower[:, -1] -= doubt
     upper[:, -1] += doubt
-    return Between(lower, upper)
+    return LinearBounds(lower, upper)
 
 
-def activation_between(source: Between, lines: Lines, weights: Tensor) -> Between:  # (B, D + 1, n) -> (B, D + 1, n)
+def activation_bounds(
+    source: LinearBounds, lines: Lines, weights: Tensor
+) -> LinearBounds:  # (B, D + 1, n) -> (B, D + 1, n)
     rate = INFLATE * gamma(8, weights.dtype)
     sides = []
     for slope, bias, outward, near, far in (
@@ -89,24 +91,24 @@ def activation_between(source: Between, lines: Lines, weights: Tensor) -> Betwee
         side = chosen * slope[:, None]
         side[:, -1] += bias + outward * (torch.bmm(weights[:, None], side.abs())[:, 0] + bias.abs())
         sides.append(side)
-    return Between(*sides)
+    return LinearBounds(*sides)
 
 
-def layer_between(
-    layer: Layer, source: Between, ends: Sequence[tuple[Tensor, Tensor]], lines: Enclosure, weights: Tensor
-) -> Between:
+def layer_bounds(
+    layer: Layer, source: LinearBounds, ends: Sequence[tuple[Tensor, Tensor]], lines: Enclosure, weights: Tensor
+) -> LinearBounds:
     """A layer's value: of one variable by its lines; of several between two constants, its interval."""
     if isinstance(lines, Lines):
-        return activation_between(source, lines, weights)
+        return activation_bounds(source, lines, weights)
     sides = []
     for end in layer.interval(ends):
         side = weights.new_zeros(*weights.shape, layer.outputs)
         side[:, -1] = end
         sides.append(side)
-    return Between(*sides)
+    return LinearBounds(*sides)
 
 
-def ranges(pieces: Pieces, value: Between, step: float, sweeps: int) -> tuple[Tensor, Tensor]:  # (B, n), (B, n)
+def ranges(pieces: Pieces, value: LinearBounds, step: float, sweeps: int) -> tuple[Tensor, Tensor]:  # (B, n), (B, n)
     """The least of the lower and the greatest of the upper functions on each piece."""
     forms = torch.cat([value.lower[:, :-1], -value.upper[:, :-1]], 2).mT.contiguous()
     constants = torch.cat([value.lower[:, -1], -value.upper[:, -1]], 1)
@@ -133,7 +135,7 @@ class Carried:
     def __init__(self, rounding: Rounding, pieces: Pieces, largest: Tensor) -> None:  # largest: |x|, (B, D)
         self.rounding = rounding
         self.weights = torch.cat([largest, torch.ones_like(largest[:, :1])], 1)
-        self.found: dict[int, Between] = {0: identity_between(pieces)}
+        self.found: dict[int, LinearBounds] = {0: identity_bounds(pieces)}
         self.last = last_use(rounding.graph)
 
     def affine(self, scales: Scales, position: int) -> None:
@@ -141,7 +143,7 @@ class Carried:
         node = self.rounding.graph.nodes[position]
         if position in self.last:
             sources = [self.found[i] for i in node.inputs]
-            self.found[position] = affine_between(self.rounding, scales, position, sources, self.weights)
+            self.found[position] = affine_bounds(self.rounding, scales, position, sources, self.weights)
         self._forget(position)
 
     def ranges(self, pieces: Pieces, operand: Operand, step: float, sweeps: int) -> tuple[Tensor, Tensor]:
@@ -152,7 +154,7 @@ class Carried:
         """Adds a layer, enclosed by its lines or its interval."""
         if layer.position in self.last:
             source = self.found[layer.operands[0].source]
-            self.found[layer.position] = layer_between(layer, source, ends, lines, self.weights)
+            self.found[layer.position] = layer_bounds(layer, source, ends, lines, self.weights)
         self._forget(layer.position)
 
     def _forget(self, position: int) -> None:

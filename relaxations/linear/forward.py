@@ -20,7 +20,7 @@ from ..protocol import AbstractRelaxation, Bounds
 from ..types import Multipliers, Pieces, Rows
 from .attribution import attribution
 from .backward import backward
-from .carried import Between, affine_between, identity_between, last_use, layer_between, ranges
+from .carried import LinearBounds, affine_bounds, identity_bounds, last_use, layer_bounds, ranges
 from .clip import clip
 from .linear import Linear, conclude, narrow
 from .rounding import Scales
@@ -37,7 +37,7 @@ def forward_bounds(
     largest = torch.maximum(pieces.lower.abs(), pieces.upper.abs())
     weights = torch.cat([largest, torch.ones_like(largest[:, :1])], 1)  # (B, D + 1): what s sums with
     scales = rounding.start(largest)
-    found: dict[int, Between] = {0: identity_between(pieces)}
+    found: dict[int, LinearBounds] = {0: identity_bounds(pieces)}
     last = last_use(linear.graph)
     for position, node in enumerate(graph.nodes[1:], 1):
         match node:
@@ -45,7 +45,7 @@ def forward_bounds(
                 rounding.extend(scales, position)
                 if position in last:
                     sources = [found[i] for i in node.inputs]
-                    found[position] = affine_between(rounding, scales, position, sources, weights)
+                    found[position] = affine_bounds(rounding, scales, position, sources, weights)
             case _:
                 layer = graph.layer_at[position]
                 ends = pieces.ends(layer)  # views: writing to them writes to the pieces
@@ -60,7 +60,7 @@ def forward_bounds(
                 rounding.extend(scales, position, ends)
                 if position in last:
                     lines, source = linear.enclosed(layer, ends), layer.operands[0].source
-                    found[position] = layer_between(layer, found[source], ends, lines, weights)
+                    found[position] = layer_bounds(layer, found[source], ends, lines, weights)
         for i in [i for i in found if last.get(i, 0) <= position]:
             del found[i]
     return pieces, empty, scales

@@ -35,7 +35,7 @@ from .carried import Carried, Enclosure
 from .interval import CarriedIntervals
 from .linear import lowered, narrow
 from .rounding import Rounding, Scales, weigh
-from .row_multipliers import Joint
+from .row_multipliers import NeuronRows
 
 
 class Layers(NamedTuple):
@@ -161,7 +161,7 @@ class Recomputed:
         rows: Rows,
         multipliers: Multipliers,
         price: Tensor | None = None,  # (B, S, H)
-        joint: Joint | None = None,
+        neuron_rows: NeuronRows | None = None,
         at: tuple[int, Scales] | None = None,  # a node and rounding vectors, if not the output and the pieces' own
     ) -> Proved:
         """What these multipliers prove of the rows on each piece; minus infinity where one is out of range."""
@@ -170,14 +170,16 @@ class Recomputed:
         count, width = rows.constants.shape
         given = price if price is not None else rows.constants.new_zeros(count, width, pieces.normals.shape[1])
         valid = _within(multipliers.choice, 1.0) & _within(given, torch.inf)
-        valid &= _within(multipliers.split, torch.inf) & _within(multipliers.joint, torch.inf)
+        valid &= _within(multipliers.split, torch.inf) & _within(multipliers.neuron_rows, torch.inf)
         valid &= ~((given > 0) & (pieces.offsets == torch.inf)[:, None]).flatten(1).any(1)
-        valid &= multipliers.joint.shape[-1] == len(joint or ()) and given.shape[-1] == pieces.normals.shape[1]
+        valid &= (
+            multipliers.neuron_rows.shape[-1] == len(neuron_rows or ()) and given.shape[-1] == pieces.normals.shape[1]
+        )
         added, constants = decisions(graph, pieces, multipliers.split)
         terms, points = pieces.neuron.shape[1] + 2, pieces.point.abs()[:, None]
         doubt = scales.step * terms * (multipliers.split * points).sum(-1)
-        if joint is not None and multipliers.joint.shape[-1] == len(joint) > 0:
-            tied, shift, lost = joint.added(multipliers.joint)
+        if neuron_rows is not None and multipliers.neuron_rows.shape[-1] == len(neuron_rows) > 0:
+            tied, shift, lost = neuron_rows.added(multipliers.neuron_rows)
             doubt, constants = doubt + lost, constants + shift
             for position, value in tied.items():
                 if position in added:

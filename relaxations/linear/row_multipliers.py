@@ -101,14 +101,14 @@ class Layer:
 
 
 @dataclass(frozen=True, eq=False)
-class Joint:
+class NeuronRows:
     """The rows of all layers, C in all, in the order of the layers."""
 
     layers: tuple[Layer, ...]
     sizes: tuple[int, ...]  # of all nodes
 
     @staticmethod
-    def of(graph: Graph, scales: Scales, facets: Sequence[Facets]) -> Joint:
+    def of(graph: Graph, scales: Scales, facets: Sequence[Facets]) -> NeuronRows:
         """Prepares rows for products. `scales`: of the whole set that the rows hold on. One `Facets` a layer."""
         layers = []
         for some in sorted(facets, key=lambda f: f.position):
@@ -124,7 +124,7 @@ class Joint:
             for node, block in parts:
                 weight = weight + block.weigh(scales.size[node].to(some.offset.dtype))
             layers.append(Layer(some, tuple(parts), INFLATE * weight))
-        return Joint(tuple(layers), tuple(node.size for node in graph.nodes))
+        return NeuronRows(tuple(layers), tuple(node.size for node in graph.nodes))
 
     def __len__(self) -> int:
         return sum(len(layer.facets) for layer in self.layers)
@@ -143,9 +143,9 @@ class Joint:
         own = sum(op.n_in * op.terms for node in graph.nodes if isinstance(node, Affine) for op in node.operators)
         return rows / max(own, 1)
 
-    def below(self, node: int) -> Joint:
+    def below(self, node: int) -> NeuronRows:
         """The rows that say something about the value of `node`."""
-        return Joint(tuple(layer for layer in self.layers if layer.facets.position <= node), self.sizes)
+        return NeuronRows(tuple(layer for layer in self.layers if layer.facets.position <= node), self.sizes)
 
     def added(self, multiplier: Tensor) -> tuple[dict[int, Tensor], Tensor, Tensor]:  # (B, S, C)
         """What the multipliers add to coefficients, by node (B, S, n), and to constants (B, S); and a bound (B, S) on
@@ -183,7 +183,7 @@ class Joint:
             each.append(torch.maximum(found, 0.01 * found.mean(-1, keepdim=True)).clamp(min=1e-12))
         return torch.cat(each, -1)
 
-    def grown(self, graph: Graph, scales: Scales, found: Sequence[Facets], kept: Tensor) -> tuple[Joint, Tensor]:
+    def grown(self, graph: Graph, scales: Scales, found: Sequence[Facets], kept: Tensor) -> tuple[NeuronRows, Tensor]:
         """Some of the rows (kept: (C,) bool), and new ones; with where each row stood before, -1 for new ones."""
         at = torch.arange(len(self), device=kept.device)
         old = {
@@ -202,9 +202,9 @@ class Joint:
             if len(places):
                 facets.append(joined(parts))
                 index.append(places)
-        return Joint.of(graph, scales, facets), torch.cat(index) if index else at[:0]
+        return NeuronRows.of(graph, scales, facets), torch.cat(index) if index else at[:0]
 
-    def to(self, graph: Graph, scales: Scales) -> Joint:
+    def to(self, graph: Graph, scales: Scales) -> NeuronRows:
         """The rows in the precision and on the device of another copy of the network, for a float64 confirmation of
         what float32 found: float32 numbers are float64 numbers, so nothing is rounded that way, and no other is
         offered."""
@@ -218,7 +218,7 @@ class Joint:
             source = None if f.on_source is None else f.on_source.to(bias.device, bias.dtype)
             where = None if f.source_index is None else f.source_index.to(bias.device)
             facets.append(Facets(f.position, f.index.to(bias.device), post, pre, offset, source, where))
-        return Joint.of(graph, scales, facets)
+        return NeuronRows.of(graph, scales, facets)
 
     def _split(self, values: Tensor) -> tuple[Tensor, ...]:
         return values.split([len(layer.facets) for layer in self.layers], -1)

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ...kernels.deadline import now
 from ..linear.alpha import Alpha, better
-from ..linear.row_multipliers import Joint
+from ..linear.row_multipliers import NeuronRows
 from ..types import Pieces, Result, Rows
 from .ledger import BoundRows, FoundRows
 from .separation import Reads, broken_rows, reads
@@ -30,7 +30,7 @@ class Cut:
     """The best bounds (1, S) that were met, with the multipliers they came from, and the rows in use at the end."""
 
     result: Result
-    joint: Joint | None
+    neuron_rows: NeuronRows | None
     plain: Result  # before any row was found
 
 
@@ -57,7 +57,7 @@ def layers_read(alpha: Alpha, root: Pieces, before: int | None = None) -> list[R
 
 
 def cut(
-    alpha: Alpha,  # its `joint`, if it has one, is where the rows start
+    alpha: Alpha,  # its `neuron_rows`, if it has one, is where the rows start
     root: Pieces,  # one piece
     rows: Rows,  # (1, S, n)
     layers: Sequence[Reads],
@@ -67,14 +67,14 @@ def cut(
     """Rows of M_1 for these objectives, found and optimised together."""
     linear, graph, turns = alpha.linear, alpha.linear.graph, turns or Turns.of(alpha)
     node = turns.node
-    joint = alpha.joint or Joint((), tuple(n.size for n in graph.nodes))
-    joint = joint if node is None else joint.below(node)
+    neuron_rows = alpha.neuron_rows or NeuronRows((), tuple(n.size for n in graph.nodes))
+    neuron_rows = neuron_rows if node is None else neuron_rows.below(node)
     count = rows.constants.shape[1]
     asking: slice | Tensor = slice(None)
     if turns.speakers is not None and turns.speakers < count:
         asking = torch.linspace(0, count - 1, turns.speakers, device=root.lower.device).round().long()
-    patient = replace(alpha, patient=True, steps=turns.steps, joint=joint if len(joint) else None)
-    ascent = patient.ascent(patient.start(root, count), joint)
+    patient = replace(alpha, patient=True, steps=turns.steps, neuron_rows=neuron_rows if len(neuron_rows) else None)
+    ascent = patient.ascent(patient.start(root, count), neuron_rows)
     plain, values, _ = patient.optimise(root, rows, ascent=ascent, node=node)
     _write(patient, rows, plain, node)
     best = plain
@@ -86,16 +86,16 @@ def cut(
         new = [facets for facets in found if facets is not None]
         if alpha.ledger is not None:
             alpha.ledger.extend([FoundRows(facets, root.pre_lower.clone(), root.pre_upper.clone()) for facets in new])
-        kept = (ascent.at.joint > 0).any(1)[0]
-        joint, index = joint.grown(graph, linear.scales, new, kept)
-        if not len(joint):
+        kept = (ascent.at.neuron_rows > 0).any(1)[0]
+        neuron_rows, index = neuron_rows.grown(graph, linear.scales, new, kept)
+        if not len(neuron_rows):
             break
         ascent.reorder(index)
-        patient = replace(patient, joint=joint)
+        patient = replace(patient, neuron_rows=neuron_rows)
         result, values, _ = patient.optimise(root, rows, ascent=ascent, node=node)
         _write(patient, rows, result, node)
         best = _better(best, result, index)
-    return Cut(best, joint if len(joint) else None, plain)
+    return Cut(best, neuron_rows if len(neuron_rows) else None, plain)
 
 
 def _write(alpha: Alpha, rows: Rows, result: Result, node: int | None) -> None:
@@ -103,17 +103,17 @@ def _write(alpha: Alpha, rows: Rows, result: Result, node: int | None) -> None:
     themselves."""
     if alpha.ledger is not None and node is not None:
         assert result.multipliers is not None, "optimised bounds have multipliers"
-        joint = None if alpha.joint is None else alpha.joint.below(node)
-        alpha.ledger.append(BoundRows(node, rows, result.lower, result.multipliers, result.price, joint))
+        neuron_rows = None if alpha.neuron_rows is None else alpha.neuron_rows.below(node)
+        alpha.ledger.append(BoundRows(node, rows, result.lower, result.multipliers, result.price, neuron_rows))
 
 
 def _better(old: Result, new: Result, index: Tensor) -> Result:
     """Objective by objective the larger bound; multipliers and all from where it was met, the old ones carried over
     to the new rows."""
     assert old.multipliers is not None, "optimised bounds have multipliers"
-    joint = old.multipliers.joint
-    if joint.shape[-1]:
-        carried = torch.where(index >= 0, joint[..., index.clamp(min=0)], 0.0)
+    neuron_rows = old.multipliers.neuron_rows
+    if neuron_rows.shape[-1]:
+        carried = torch.where(index >= 0, neuron_rows[..., index.clamp(min=0)], 0.0)
     else:
-        carried = joint.new_zeros(*joint.shape[:2], len(index))
-    return better(replace(old, multipliers=replace(old.multipliers, joint=carried)), new)
+        carried = neuron_rows.new_zeros(*neuron_rows.shape[:2], len(index))
+    return better(replace(old, multipliers=replace(old.multipliers, neuron_rows=carried)), new)

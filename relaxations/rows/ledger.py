@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ..linear.neuron_rows import Facets
-from ..linear.row_multipliers import Joint
+from ..linear.row_multipliers import NeuronRows
 from ..types import Multipliers, Rows
 
 
@@ -28,7 +28,7 @@ class BoundRows:
     lower: Tensor  # (1, S)
     multipliers: Multipliers  # (1, S, ...)
     price: Tensor | None  # (1, S, H)
-    joint: Joint | None  # the neuron rows that have multipliers
+    neuron_rows: NeuronRows | None  # the neuron rows that have multipliers
 
 
 @dataclass(frozen=True, eq=False)

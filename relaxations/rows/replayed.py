@@ -21,7 +21,7 @@ from ...problems.network.graph import Graph
 from ..effort import ROWS
 from ..linear.neuron_rows import Facets
 from ..linear.recomputed import Recomputed, widened
-from ..linear.row_multipliers import Joint
+from ..linear.row_multipliers import NeuronRows
 from ..types import Pieces
 from .ledger import BoundRows, FoundRows, Step
 from .separation import doubt_of, input_box
@@ -47,9 +47,11 @@ class Replay:
             else:
                 self._bounds(step)
 
-    def holds(self, joint: Joint | None) -> bool:
+    def holds(self, neuron_rows: NeuronRows | None) -> bool:
         """Whether all these rows were found on the way."""
-        return all(key in self.known for layer in (joint.layers if joint else ()) for key in keys(layer.facets))
+        return all(
+            key in self.known for layer in (neuron_rows.layers if neuron_rows else ()) for key in keys(layer.facets)
+        )
 
     def _bounds(self, step: BoundRows) -> None:
         graph, node = self.made.graph, step.node
@@ -60,12 +62,12 @@ class Replay:
         unit = (coefficients.abs().sum(1) == 1) & (sign.abs() == 1)
         if not (bool(unit.all()) and bool((rows.constants == 0).all()) and rows.on_input is None):
             raise ValueError("a ledger bounds single neurons from both sides")
-        self.agree &= self.holds(step.joint)
+        self.agree &= self.holds(step.neuron_rows)
         scales = self.made.scales_of_one(self.pieces)
-        joint = None if step.joint is None else step.joint.to(graph, scales)
+        neuron_rows = None if step.neuron_rows is None else step.neuron_rows.to(graph, scales)
         price = None if step.price is None else step.price.double()
         given = widened(step.multipliers)
-        found = self.made.rows(self.pieces, rows, given, price, joint, (node, scales)).lower[0]
+        found = self.made.rows(self.pieces, rows, given, price, neuron_rows, (node, scales)).lower[0]
         claim = step.lower[0].double()
         self.agree &= bool((found >= claim - MISSED * (1 + claim.abs())).all())
         found = torch.minimum(found, claim)  # as it was used, as far as it was proved

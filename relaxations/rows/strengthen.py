@@ -23,7 +23,7 @@ from ...kernels.deadline import now
 from ...problems.network.graph import Affine, Graph
 from ..linear.alpha import Alpha
 from ..linear.neuron_rows import Facets, joined
-from ..linear.row_multipliers import Joint
+from ..linear.row_multipliers import NeuronRows
 from ..names import Name, parse
 from ..types import Pieces, Result, Rows
 from .cutting import Cut, cut, layers_read
@@ -37,7 +37,7 @@ class Strengthened:
     """A root with tighter layers, the rows that hold on it, and bounds and multipliers (1, S, ...) of objectives."""
 
     root: Pieces
-    joint: Joint | None
+    neuron_rows: NeuronRows | None
     result: Result
 
 
@@ -65,23 +65,25 @@ def untreated(graph: Graph, word: str) -> list[str]:
 
 
 def strengthened(
-    alpha: Alpha, root: Pieces, rows: Rows, deadline: float, words: Sequence[str] = ("m-1",)
+    alpha: Alpha, root: Pieces, rows: Rows, deadline: float, row_kinds: Sequence[str] = ("m-1",)
 ) -> Strengthened:
     """Rows for the objectives (1, S, n_out), the layers refined with them, and rows for what that leaves.
 
-    `words`: where rows come from, `m-1`, and `k-relu` or `prima` with their options (see `names`).
+    `row_kinds`: where rows come from, `m-1`, and `k-relu` or `prima` with their options (see `names`).
     """
-    found = _found(alpha, root, rows, deadline, words)
-    best = Strengthened(root, found.joint, found.result)
+    found = _found(alpha, root, rows, deadline, row_kinds)
+    best = Strengthened(root, found.neuron_rows, found.result)
     gap, left, effort = _gap(found.plain), _gap(best.result), alpha.linear.effort.rows
-    asking = any(not _groups(name) for word in words for name in parse(word)) and _mostly_asked(alpha, root)
+    asking = any(not _groups(name) for word in row_kinds for name in parse(word)) and _mostly_asked(alpha, root)
     pays = asking or left <= (1 - effort.worth) * gap
-    while best.joint is not None and left > 0 and pays and now() < deadline:
+    while best.neuron_rows is not None and left > 0 and pays and now() < deadline:
         # Convolutions have rows by the ten thousand, most of them worth nothing to the objectives.
-        with_rows = replace(alpha, joint=lean(alpha, best, effort.refining).joint, steps=effort.refining_steps)
+        with_rows = replace(
+            alpha, neuron_rows=most_useful(alpha, best, effort.refining).neuron_rows, steps=effort.refining_steps
+        )
         root = refined(with_rows, best.root, deadline, effort.speakers if asking else 0)
-        found = _found(alpha, root, rows, deadline, words)
-        best, before, left = Strengthened(root, found.joint, found.result), left, _gap(found.result)
+        found = _found(alpha, root, rows, deadline, row_kinds)
+        best, before, left = Strengthened(root, found.neuron_rows, found.result), left, _gap(found.result)
         pays = asking and left <= (1 - effort.again) * before
     return best
 
@@ -100,16 +102,16 @@ def _gap(result: Result) -> float:
     return -float(result.lower.clamp(max=0).sum())
 
 
-def _found(alpha: Alpha, root: Pieces, rows: Rows, deadline: float, words: Sequence[str]) -> Cut:
+def _found(alpha: Alpha, root: Pieces, rows: Rows, deadline: float, row_kinds: Sequence[str]) -> Cut:
     """Rows of all the kinds that are wanted."""
-    names = [name for word in words for name in parse(word)]
+    names = [name for word in row_kinds for name in parse(word)]
     groups = [f for name in names if _groups(name) for f in _hulls(alpha, root, rows, name)]
     graph, scales = alpha.linear.graph, alpha.linear.scales
     if groups:
         each = [joined([f for f in groups if f.position == i]) for i in sorted({f.position for f in groups})]
         if alpha.ledger is not None:
             alpha.ledger.extend([FoundRows(facets, root.pre_lower.clone(), root.pre_upper.clone()) for facets in each])
-        alpha = replace(alpha, joint=Joint.of(graph, scales, each))
+        alpha = replace(alpha, neuron_rows=NeuronRows.of(graph, scales, each))
     layers = layers_read(alpha, root) if any(not _groups(name) for name in names) else []
     return cut(alpha, root, rows, layers, deadline)
 
@@ -131,16 +133,16 @@ def _hulls(alpha: Alpha, root: Pieces, rows: Rows, name: Name) -> list[Facets]:
     return found
 
 
-def lean(alpha: Alpha, found: Strengthened, most: int) -> Strengthened:
+def most_useful(alpha: Alpha, found: Strengthened, most: int) -> Strengthened:
     """The same with at most so many rows: those whose multipliers move the objectives most."""
-    if found.joint is None or len(found.joint) <= most:
+    if found.neuron_rows is None or len(found.neuron_rows) <= most:
         return found
-    joint, multipliers = found.joint, found.result.multipliers
+    neuron_rows, multipliers = found.neuron_rows, found.result.multipliers
     assert multipliers is not None, "optimised bounds have multipliers"
-    weight = torch.cat([layer.weight for layer in joint.layers])
-    worth = (multipliers.joint[0] * weight).amax(0)
+    weight = torch.cat([layer.weight for layer in neuron_rows.layers])
+    worth = (multipliers.neuron_rows[0] * weight).amax(0)
     kept = torch.zeros_like(worth, dtype=torch.bool)
     kept[worth.topk(most).indices] = True
-    joint, index = joint.grown(alpha.linear.graph, alpha.linear.scales, [], kept & (worth > 0))
-    fewer = replace(multipliers, joint=multipliers.joint[..., index])
-    return Strengthened(found.root, joint if len(joint) else None, replace(found.result, multipliers=fewer))
+    neuron_rows, index = neuron_rows.grown(alpha.linear.graph, alpha.linear.scales, [], kept & (worth > 0))
+    fewer = replace(multipliers, neuron_rows=multipliers.neuron_rows[..., index])
+    return Strengthened(found.root, neuron_rows if len(neuron_rows) else None, replace(found.result, multipliers=fewer))

@@ -310,16 +310,16 @@ def decided(subject: Subject, dtype: torch.dtype) -> list[Claims]:
     pieces, inside = some_pieces(subject, found.root, 4)
     if not len(pieces):
         return []
-    alpha, rows = replace(made.alpha, joint=found.joint), repeated(made.rows, len(pieces))
+    alpha, rows = replace(made.alpha, neuron_rows=found.neuron_rows), repeated(made.rows, len(pieces))
     result = alpha.bound(pieces, rows)[0]
     lower = torch.where(result.empty[:, None], torch.inf, result.lower)  # each of the pieces has a point
     claims = [Claims(*made.exact, lower, inside, (pieces.pre_lower, pieces.pre_upper))]
     if dtype == torch.float32:
         linear = in_float64(subject.graph, made.alpha.linear, found.root)
-        joint = None if found.joint is None else found.joint.to(linear.graph, linear.scales)
+        neuron_rows = None if found.neuron_rows is None else found.neuron_rows.to(linear.graph, linear.scales)
         double = lambda value: value.double() if value.is_floating_point() else value  # noqa: E731
         pieces, rows, start = (cast(item, double) for item in (pieces, rows, result.multipliers))
-        sure = replace(alpha, linear=linear, joint=joint, steps=0).bound(pieces, rows, start)[0]
+        sure = replace(alpha, linear=linear, neuron_rows=neuron_rows, steps=0).bound(pieces, rows, start)[0]
         claims.append(Claims(*made.exact, sure.lower, inside))
     return claims
 
