@@ -249,7 +249,9 @@ class ActivationConformance:
             pytest.skip("not an operator that is read")
         graph = read_onnx(self.file(shape=3).SerializeToString())
         (layer,) = graph.layers
-        assert layer.function == self.function and layer.size == 3 and layer.sources == (layer.source,)
+        assert (
+            layer.function == self.function and layer.size == 3 and [o.source for o in layer.operands] == [layer.source]
+        )
 
     # ---- points
 

@@ -18,7 +18,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # one process a core: threads of their 
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-BENCH = Path(os.environ.get("PARTITA_BENCH", Path(__file__).resolve().parents[2] / "shared" / "bench"))
+BENCH = Path(os.environ.get("PARTITA_BENCH") or Path(__file__).resolve().parents[2] / "shared" / "bench")
 SECONDS = float(os.environ.get("PARTITA_TEST_SECONDS", 300))
 
 

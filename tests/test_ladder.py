@@ -302,7 +302,7 @@ def test_groups_are_exact_where_their_octahedron_is(slope, name):
 
 def test_rows_that_lie_ready_are_those_of_the_slope(monkeypatch):
     """Without rows that are made for a point, those of the layer alone leave little of what the triangle loses."""
-    monkeypatch.setattr(group_cuts, "_towards", lambda layer, x: layer.pool)
+    monkeypatch.setattr(group_cuts, "_towards", lambda layer, x, most: layer.pool)
     (graph, y), box = octahedral(0.3), (-np.ones(2), np.ones(2))
     found, loose = (bound(graph, box, name) for name in ("k-relu:directions=lp,by=cuts", "triangle"))
     lost = lambda report: (report.upper - y.max(0)).sum() + (y.min(0) - report.lower).sum()  # noqa: E731

@@ -413,7 +413,7 @@ def test_tables_are_aligned():
         ({"outputs": "rows"}, "there are none"),
         ({"outputs": [3], "network": random_network((2, 3, 3), 0)}, "Y_0 to Y_2, or all"),
         ({"input_set": (np.ones(2), -np.ones(2))}, "empty"),
-        ({"input_set": (np.zeros(3), np.ones(3))}, "3 coordinates"),
+        ({"input_set": (np.zeros(3), np.ones(3))}, "the network has 2 inputs"),
         ({"input_set": (np.zeros(2), np.full(2, np.inf))}, "finite"),
         ({"input_set": Polytope(np.zeros(2), np.ones(2), np.ones((1, 2)), -np.ones(1))}, "empty"),
         ({"input_set": 3}, "an input set is"),

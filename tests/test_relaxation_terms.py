@@ -556,7 +556,7 @@ def test_optimised_rows_stay_with_their_pieces():
     plain = linear.bound(pieces, rows)[0].lower
     shift = torch.tensor([-0.1, 50.0, -0.1, 50.0]).double()  # the second and the fourth are closed at once
     rows = replace(rows, constants=(shift - plain.amax(1))[:, None].expand(-1, 2).contiguous())
-    relaxation_ = Rebounding(linear, steps=4, clipping=False)
+    relaxation_ = Rebounding(linear, steps=4, clipping=False, rate=0.3)
     result = relaxation_.bound(pieces, rows).result
     for b in range(4):
         x = torch.from_numpy(sample(Polytope(low[b].numpy(), high[b].numpy()), 500))

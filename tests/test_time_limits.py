@@ -166,8 +166,12 @@ def test_regions_of_many_inputs_hold_no_form_of_every_neuron(monkeypatch):
 
 def test_an_attack_on_a_large_network_evaluates_few_points_at_once():
     from partita.bab.attack.descent import Attack
+    from partita.bab.effort import AttackEffort
 
-    points = lambda neurons: Attack._points(SimpleNamespace(graph=SimpleNamespace(neurons=neurons, input_size=1)), 1)  # noqa: E731
+    def points(neurons: int) -> int:
+        graph = SimpleNamespace(neurons=neurons, input_size=1)
+        return Attack._points(SimpleNamespace(graph=graph, effort=AttackEffort()), 1)
+
     assert points(100) > 16 and points(1 << 20) == 16 and points(1 << 25) == 2 and points(1 << 30) == 1
 
 
